@@ -1,0 +1,260 @@
+"""What is kept between runs, where, and how a thing that takes long to build is built once.
+
+    <cache>/built/<name>/    an entry: the files that `build` wrote, and manifest.json, written last
+    <cache>/hub/             models of the hub, see hub.py
+
+A file counts as sound when its size, its time of change and a sample of its bytes (all of them up to 1 MiB, else
+64 blocks of 4 KiB from head to tail) are those on record: about a millisecond for any size. When only the time
+differs, as in a copied cache, the sha256 of the whole file decides. What this cannot notice at a start is a byte
+changed between two sampled blocks by something that also put the old time of change back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from detr_onnx.errors import OutputError, UsageError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+MANIFEST = "manifest.json"
+UNFINISHED = ".building-"  # prefix of directories that are being filled
+ABANDONED_AFTER_S = 24 * 3600  # nothing builds for a day: what is older was left by a process that was killed
+CHUNK_BYTES = 1 << 20
+SAMPLED_WHOLE_BYTES = 1 << 20
+SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 4096
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file was when it was known to be sound."""
+
+    bytes: int
+    modified_ns: int
+    sample: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something in the cache: a name for people, where it lies, how much room it takes."""
+
+    name: str
+    path: Path
+    bytes: int
+
+
+def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The argument, else `DETR_ONNX_CACHE`, else `detr-onnx` in the platform's directory for caches; not created."""
+    asked = cache_dir or os.environ.get("DETR_ONNX_CACHE")
+    try:
+        return Path(asked).expanduser() if asked else _platform_cache() / "detr-onnx"
+    except RuntimeError as homeless:  # an unknown user id in a container
+        raise OutputError("no home directory to keep a cache in", remedy="set DETR_ONNX_CACHE") from homeless
+
+
+def _platform_cache() -> Path:
+    """The directory for caches of Windows, macOS, or the XDG base directory specification."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def cached(name: str, build: Callable[[Path], None], *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The directory that `build` filled, now or in an earlier run; whatever is missing or damaged is built again.
+
+    Args:
+        name: names the content and everything that made it, such as "830f5e2eeaad-0.1.0-fp32-dynamic".
+        build: writes its files into the empty directory it is given. Of several processes one builds, the others wait.
+
+    Raises:
+        OutputError: the cache directory cannot be written.
+    """
+    if not name or name.startswith(".") or Path(name).name != name:
+        raise UsageError("a name in the cache is a plain file name", found=repr(name))
+    root = cache_directory(cache_dir) / "built"
+    entry = root / name
+    if is_sound(entry, entry / MANIFEST):
+        return entry
+    with writing_in(root), lock(root / f".{name}.lock"):
+        if not is_sound(entry, entry / MANIFEST):  # another process may have built it while this one waited
+            _build(entry, build)
+    return entry
+
+
+def _build(entry: Path, build: Callable[[Path], None]) -> None:
+    """Fills a directory beside the entry, then moves it into place in one step."""
+    _clear_abandoned(entry.parent)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=entry.parent, ignore_cleanup_errors=True) as temporary:
+        fresh = Path(temporary, "fresh")  # not `temporary` itself, which nobody else may read
+        fresh.mkdir()
+        build(fresh)
+        names = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file())
+        write_records(fresh / MANIFEST, records_of(fresh, names))
+        if entry.exists():
+            entry.rename(Path(temporary, "spoilt"))
+        fresh.rename(entry)
+
+
+def _clear_abandoned(root: Path) -> None:
+    """Removes what killed processes left half built."""
+    for left in root.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):  # another process may be clearing too
+            if time.time() - left.stat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(left)
+
+
+def list_entries(cache_dir: str | os.PathLike[str] | None = None) -> list[Entry]:
+    """What has been built, by name."""
+    root = cache_directory(cache_dir) / "built"
+    directories = sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
+    return [Entry(path.name, path, bytes_in(path)) for path in directories]
+
+
+def bytes_in(directory: Path) -> int:
+    """The bytes of all files below a directory."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def is_sound(directory: Path, manifest: Path) -> bool:
+    """Whether the manifest can be read and every file on it is what it was."""
+    records = read_records(manifest)
+    return bool(records) and all(is_intact(directory / name, record) for name, record in records.items())
+
+
+def is_intact(path: Path, record: FileRecord) -> bool:
+    """Whether the file is what is on record; its time of change is set back where only that had changed."""
+    try:
+        state = path.stat()
+        if state.st_size != record.bytes:
+            return False
+        if state.st_mtime_ns == record.modified_ns:
+            return sample_of(path) == record.sample
+        if sha256_of(path) != record.sha256:
+            return False
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):  # a read-only cache pays the full check at every start
+        os.utime(path, ns=(state.st_atime_ns, record.modified_ns))
+    return True
+
+
+def record_of(path: Path) -> FileRecord:
+    """What a file is now."""
+    state = path.stat()
+    return FileRecord(state.st_size, state.st_mtime_ns, sample_of(path), sha256_of(path))
+
+
+def records_of(directory: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """A record for each of these files of a directory."""
+    return {name: record_of(directory / name) for name in names}
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file's bytes, in hexadecimal; a mebibyte at a time."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sample_of(path: Path) -> str:
+    """The sha256 of a small file's bytes, or of evenly spaced blocks of a large one, first and last included."""
+    size = path.stat().st_size
+    if size <= SAMPLED_WHOLE_BYTES:
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        for i in range(SAMPLE_BLOCKS):
+            file.seek((size - SAMPLE_BLOCK_BYTES) * i // (SAMPLE_BLOCKS - 1))
+            digest.update(file.read(SAMPLE_BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def read_records(manifest: Path) -> dict[str, FileRecord]:
+    """The records of a manifest by file name; none at all when it is missing or damaged."""
+    try:
+        rows = json.loads(manifest.read_bytes())
+        return {str(name): FileRecord(**row) for name, row in rows.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def write_records(manifest: Path, records: Mapping[str, FileRecord]) -> None:
+    """Writes a manifest that is there whole or not at all."""
+    rows = {name: asdict(record) for name, record in records.items()}
+    write_whole(manifest, json.dumps(rows, indent=1, sort_keys=True))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file in one step, so that nobody ever reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+@contextlib.contextmanager
+def writing_in(directory: Path) -> Iterator[None]:
+    """Makes the directory; trouble with writing inside the block becomes one OutputError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as trouble:
+        raise OutputError(
+            f"the cache directory {directory} cannot be written",
+            found=str(trouble),
+            remedy="make room or give permission there, or set DETR_ONNX_CACHE to a directory that can be written",
+        ) from trouble
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keeps other processes out of the block; the system opens the lock of a process that dies. The file stays."""
+    with path.open("a+b") as file:
+        _acquire(file)
+        try:
+            yield
+        finally:
+            _release(file)
+
+
+def _acquire(file: BinaryIO) -> None:
+    """Waits for the file; on a file system without locks, goes on: then two may build, and either result is right."""
+    if sys.platform == "win32":
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            except PermissionError:  # held by another; LK_LOCK would give up after ten seconds
+                time.sleep(0.1)
+            else:
+                return
+    else:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _release(file: BinaryIO) -> None:
+    """Lets the next process in, also while a forked child still has the file open."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_UN)

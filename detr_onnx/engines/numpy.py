@@ -1,0 +1,23 @@
+"""The engine that needs nothing: the model computed by numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detr_onnx.engines import Engine, Floats, Mask
+from detr_onnx.network.checkpoint import Checkpoint
+from detr_onnx.network.detr import detr
+from detr_onnx.network.numpy_ops import NumpyOps
+from detr_onnx.network.resnet import fold_batch_norm
+
+
+def numpy_engine(checkpoint: Checkpoint) -> Engine:
+    """The checkpoint, run by numpy in float32."""
+    parameters, config = fold_batch_norm(checkpoint.tensors), checkpoint.config
+
+    def network(pixels: Floats, mask: Mask | None) -> tuple[Floats, Floats]:
+        padded = mask is not None and not mask.all()  # without padding: the same answer, with less to add
+        valid = mask.astype(np.float32) if mask is not None and padded else None
+        return detr(NumpyOps(parameters), config, pixels, valid)
+
+    return Engine(title=f"numpy {np.__version__}, fp32", network=network)

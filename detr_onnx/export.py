@@ -1,0 +1,256 @@
+"""From a checkpoint to an .onnx file that needs nothing beside it.
+
+The graph is what `network/detr.py` says to `network/onnx_ops.py`; here it gets its inputs, outputs, metadata and bytes.
+Names of inputs and outputs are those of Hugging Face's own export, so either side can run the other's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detr_onnx import __version__
+from detr_onnx.errors import EngineError, OutputError, UsageError
+from detr_onnx.image import Preprocessing
+from detr_onnx.network.checkpoint import Checkpoint
+from detr_onnx.network.config import DetrConfig
+from detr_onnx.network.detr import detr, stage_names
+from detr_onnx.network.onnx_ops import OPSET, Graph, Node, OnnxOps, Symbol
+from detr_onnx.network.resnet import fold_batch_norm
+
+Array = NDArray[Any]
+
+IR_VERSION = 8  # of opset 17's time: runtimes from 2022 on read it
+EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where shape inference sees them
+EXTERNAL_ALIGNMENT = 4096  # a page, so that a runtime can map the file instead of reading it
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which of the graphs of a model to write.
+
+    Attributes:
+        shape_hw: the one size of pictures the file is for, or None for any. With a size, positions are constants.
+        mask: whether the graph takes a `pixel_mask`, and so batches of pictures of different sizes.
+        batch: the one number of pictures at a time, or None for any.
+        stages: names of stages to give out beside logits and boxes.
+    """
+
+    shape_hw: tuple[int, int] | None = None
+    mask: bool = True
+    batch: int | None = None
+    stages: tuple[str, ...] = ()
+
+
+def write_onnx(
+    path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form, *, external_data: bool = False
+) -> None:
+    """Writes the model; the same checkpoint and form give the same bytes.
+
+    Args:
+        path: the .onnx file; it is replaced only when everything has been written.
+        checkpoint: the weights and their config.
+        preprocessing: how pictures are made ready, for the metadata.
+        form: which graph.
+        external_data: weights in `{path}.data` beside the file, which starts faster and takes half the memory.
+
+    Raises:
+        EngineError: when the package `onnx` is not installed.
+        OutputError: when the file cannot be written.
+    """
+    onnx = import_onnx()
+    graph = record(checkpoint.config, fold_batch_norm(checkpoint.tensors), form)
+    data = path.with_name(f"{path.name}.data") if external_data else None
+    model = _proto(onnx, graph, checkpoint, preprocessing, form, data)
+    try:
+        with _replacing(path) as part:
+            part.write_bytes(model.SerializeToString(deterministic=True))
+        if data:
+            with _replacing(data) as part:
+                _write_data(part, graph)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which it replaces when all went well."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _layout(graph: Graph) -> Iterator[tuple[str, Array, int]]:
+    """Name, array and offset in the data file of every constant that goes there."""
+    offset = 0
+    for name, array in graph.constants.items():
+        if array.nbytes >= EXTERNAL_FROM_BYTES:
+            yield name, array, offset
+            offset += -(-array.nbytes // EXTERNAL_ALIGNMENT) * EXTERNAL_ALIGNMENT
+
+
+def _write_data(path: Path, graph: Graph) -> None:
+    """The constants' bytes, each where `_layout` says."""
+    with path.open("wb") as file:
+        for _, array, offset in _layout(graph):
+            file.seek(offset)
+            file.write(array.data)
+
+
+def import_onnx() -> Any:
+    """The package `onnx`, which only writing graphs needs.
+
+    Raises:
+        EngineError: when it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise EngineError(
+            "writing an ONNX graph needs the package onnx",
+            found="no such package",
+            remedy="run pip install 'detr-onnx[export]', or use engine numpy",
+        ) from error
+    return onnx
+
+
+def onnx_model(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form) -> Any:
+    """The `onnx.ModelProto`, weights and all."""
+    graph = record(checkpoint.config, fold_batch_norm(checkpoint.tensors), form)
+    return _proto(import_onnx(), graph, checkpoint, preprocessing, form, None)
+
+
+def _proto(
+    onnx: Any, graph: Graph, checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form, data: Path | None
+) -> Any:
+    """The `onnx.ModelProto`; with `data`, its larger constants only point into that file."""
+    outside = {name: offset for name, _, offset in _layout(graph)} if data else {}
+    tensors = [
+        _pointer(onnx, name, array, data.name, outside[name])
+        if data and name in outside
+        else onnx.numpy_helper.from_array(array, name)
+        for name, array in graph.constants.items()
+    ]
+    nodes = [
+        onnx.helper.make_node(n.op_type, n.inputs, [n.output], n.name, **_attributes(onnx, n)) for n in graph.nodes
+    ]
+    inputs, outputs = _inputs(onnx, form), _outputs(onnx, checkpoint.config, form)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "detr", inputs, outputs, tensors),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="detr-onnx",
+        producer_version=__version__,
+    )
+    onnx.helper.set_model_props(model, metadata(checkpoint, preprocessing))
+    return model
+
+
+def _pointer(onnx: Any, name: str, array: Array, location: str, offset: int) -> Any:
+    """The `onnx.TensorProto` of a constant whose bytes lie in another file."""
+    tensor = onnx.TensorProto(name=name, dims=array.shape)
+    tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", array.nbytes)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> Graph:
+    """The recorded graph of a form, its outputs under their names.
+
+    Raises:
+        UsageError: when a stage is asked for that the model does not have.
+    """
+    known = stage_names(config)
+    unknown = [name for name in form.stages if name not in known]
+    if unknown:
+        raise UsageError("no such stage", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
+    graph = Graph()
+    ops = OnnxOps(parameters, graph, _cells_hw(config, form.shape_hw), form.shape_hw)
+    detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask") if form.mask else None)
+    for name in _output_names(form):
+        graph.give(graph.stages["boxes" if name == "pred_boxes" else name], name)
+    return graph
+
+
+def _cells_hw(config: DetrConfig, shape_hw: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Size of the last feature map: every stride rounds up."""
+    if shape_hw is None:
+        return None
+    return -(-shape_hw[0] // config.backbone.stride), -(-shape_hw[1] // config.backbone.stride)
+
+
+def metadata(checkpoint: Checkpoint, preprocessing: Preprocessing) -> dict[str, str]:
+    """What makes a file self-describing; `Detector` reads it back."""
+    return {
+        "detr_onnx.config": json.dumps(checkpoint.config.to_fields(), sort_keys=True),
+        "detr_onnx.precision": "fp32",
+        "detr_onnx.preprocessing": json.dumps(preprocessing.to_json(), sort_keys=True),
+        "detr_onnx.source_sha256": tensors_sha256(checkpoint.tensors),
+        "detr_onnx.version": __version__,
+    }
+
+
+def tensors_sha256(tensors: Mapping[str, Array]) -> str:
+    """One digest of names, shapes and values, whatever the dialect and the order of the file they came from."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.shape}".encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()
+
+
+def _attributes(onnx: Any, node: Node) -> dict[str, Any]:
+    """A node's attributes as protobuf takes them: an array becomes a tensor."""
+    return {
+        name: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        for name, value in node.attributes.items()
+    }
+
+
+def _inputs(onnx: Any, form: Form) -> list[Any]:
+    """`pixel_values` float32 and, in the form with a mask, `pixel_mask` int64 as Hugging Face's export has it.
+
+    The mask's size has names of its own: it is scaled to the feature map, so any size does, as the 64x64 of
+    transformers.js.
+    """
+    batch = form.batch or "batch"
+    height, width = form.shape_hw or ("height", "width")
+    mask_hw = form.shape_hw or ("mask_height", "mask_width")
+    info = onnx.helper.make_tensor_value_info
+    pixels = info("pixel_values", onnx.TensorProto.FLOAT, [batch, 3, height, width])
+    return [pixels, info("pixel_mask", onnx.TensorProto.INT64, [batch, *mask_hw])] if form.mask else [pixels]
+
+
+def _output_names(form: Form) -> tuple[str, ...]:
+    return ("logits", "pred_boxes", *(name for name in form.stages if name not in ("logits", "boxes")))
+
+
+def _outputs(onnx: Any, config: DetrConfig, form: Form) -> list[Any]:
+    """`logits`, `pred_boxes`, and whatever stages were asked for."""
+    batch = form.batch or "batch"
+    shapes: dict[str, list[int | str | None]] = {
+        "logits": [batch, config.queries, len(config.labels) + 1],
+        "pred_boxes": [batch, config.queries, 4],
+    }
+    maps = ("stem", "stage", "projection")
+    return [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.TensorProto.FLOAT, shapes.get(name, [None] * (4 if name.startswith(maps) else 3))
+        )
+        for name in _output_names(form)
+    ]

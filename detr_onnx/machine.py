@@ -1,0 +1,78 @@
+"""What there is to run on: versions, engines, providers, cached models, the processor."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from detr_onnx import __version__
+from detr_onnx.cache import Entry, cache_directory, list_entries
+from detr_onnx.hub import cached_models
+
+PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnx", "huggingface_hub", "openvino")
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve")
+
+
+def description(cache_dir: str | os.PathLike[str] | None = None) -> Iterator[str]:
+    """Lines for people: `name: value`."""
+    yield f"detr-onnx: {__version__}"
+    yield f"python: {platform.python_version()} on {platform.system()} {platform.machine()}"
+    for package in PACKAGES:
+        yield f"{package}: {version_of(package) or 'not installed'}"
+    yield f"engines: {', '.join(engines())}"
+    yield f"providers of onnxruntime: {', '.join(providers()) or 'none'}"
+    yield f"processor: {processor()}, {os.cpu_count()} cores, {' '.join(cpu_features()) or 'features not known'}"
+    yield f"cache: {cache_directory(cache_dir)}"
+    yield from (f"  model {_entry(entry)}" for entry in cached_models(cache_dir))
+    yield from (f"  graph {_entry(entry)}" for entry in list_entries(cache_dir))
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def engines() -> list[str]:
+    """The engines that can run here, and what the others lack."""
+    onnxruntime = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "onnxruntime (not installed)"
+    writer = "" if importlib.util.find_spec("onnx") else " (.onnx files only; checkpoints need detr-onnx[export])"
+    return ["numpy", onnxruntime + writer]
+
+
+def providers() -> list[str]:
+    """Execution providers of the installed ONNX Runtime."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return []
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
+def processor() -> str:
+    """The processor's name, as well as the platform tells."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """Those instruction sets that decide which kernels run; empty where the platform does not list them."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    has = set(found[1].split()) if found else set()
+    return [feature for feature in CPU_FEATURES if feature in has]
+
+
+def _cpuinfo() -> str:
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+
+def _entry(entry: Entry) -> str:
+    return f"{entry.name}  {entry.bytes / 1e6:.1f} MB"

@@ -1,0 +1,147 @@
+"""How checkpoints name their tensors: tables only; `spelling.py` reads them.
+
+Each table maps a *canonical* module (left; the names this package uses) to the module's name in one dialect (right).
+The leaf (`weight`, `bias`, `running_mean`, `running_var`) follows the module in both. Placeholders:
+
+    {s}  stage of the backbone, 1..4            {s0}  the same, counted from 0
+    {i}  block of a stage, or layer             {k}   convolution of a block, 1..3   {k0}  the same, counted from 0
+
+A backbone's naming and a transformer's naming are chosen apart, each by how many of the file's tensors it explains:
+the four Hugging Face dialects and the original are the pairs that occur.
+
+Trap: the *second* norm of an encoder layer is `final_layer_norm`, the second of a decoder layer is
+`encoder_attn_layer_norm`; hence one table for each kind of layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Names = Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)  # one object a naming, hashed by identity
+class Naming:
+    """One way to name one part of the network.
+
+    Attributes:
+        title: for messages.
+        modules: canonical module -> the dialect's module.
+        packed: canonical module that holds q_proj, k_proj, v_proj -> the dialect's module whose `in_proj_weight` and
+            `in_proj_bias` hold the three stacked, rows in this order.
+    """
+
+    title: str
+    modules: Names
+    packed: Names
+
+
+def _timm_resnet(prefix: str) -> Names:
+    """torchvision's and timm's names, which are the canonical ones but for the prefix."""
+    modules = ("conv1", "bn1", "layer{s}.{i}.conv{k}", "layer{s}.{i}.bn{k}",
+               "layer{s}.{i}.downsample.0", "layer{s}.{i}.downsample.1")  # fmt: skip
+    return {f"backbone.{module}": f"{prefix}.{module}" for module in modules}
+
+
+def _native_resnet(prefix: str) -> Names:
+    """The names of transformers' own ResNet."""
+    block = f"{prefix}.encoder.stages.{{s0}}.layers.{{i}}"
+    return {
+        "backbone.conv1": f"{prefix}.embedder.embedder.convolution",
+        "backbone.bn1": f"{prefix}.embedder.embedder.normalization",
+        "backbone.layer{s}.{i}.conv{k}": f"{block}.layer.{{k0}}.convolution",
+        "backbone.layer{s}.{i}.bn{k}": f"{block}.layer.{{k0}}.normalization",
+        "backbone.layer{s}.{i}.downsample.0": f"{block}.shortcut.convolution",
+        "backbone.layer{s}.{i}.downsample.1": f"{block}.shortcut.normalization",
+    }
+
+
+BACKBONES = (
+    Naming("original (torchvision)", _timm_resnet("backbone.0.body"), {}),
+    Naming("Hugging Face, timm", _timm_resnet("model.backbone.conv_encoder.model"), {}),
+    Naming("Hugging Face, native", _native_resnet("model.backbone.conv_encoder.model"), {}),
+    Naming("transformers 5, timm", _timm_resnet("model.backbone.model"), {}),
+    Naming("transformers 5, native", _native_resnet("model.backbone.model"), {}),
+)
+
+_ORIGINAL_ENCODER_LAYER = {
+    "self_attn.out_proj": "self_attn.out_proj",
+    "self_attn_layer_norm": "norm1",
+    "fc1": "linear1",
+    "fc2": "linear2",
+    "final_layer_norm": "norm2",
+}
+_ORIGINAL_DECODER_LAYER = {
+    "self_attn.out_proj": "self_attn.out_proj",
+    "self_attn_layer_norm": "norm1",
+    "encoder_attn.out_proj": "multihead_attn.out_proj",
+    "encoder_attn_layer_norm": "norm2",
+    "fc1": "linear1",
+    "fc2": "linear2",
+    "final_layer_norm": "norm3",
+}
+_ORIGINAL_REST = {
+    "encoder.layernorm": "transformer.encoder.norm",
+    "decoder.layernorm": "transformer.decoder.norm",
+    "input_projection": "input_proj",
+    "query_position_embeddings": "query_embed",
+    "class_labels_classifier": "class_embed",
+    "bbox_predictor.layers.{i}": "bbox_embed.layers.{i}",
+}
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+_ENCODER_LAYER = (
+    *(f"self_attn.{p}" for p in (*_PROJECTIONS, "out_proj")), "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm",
+)  # fmt: skip
+_DECODER_LAYER = (
+    *_ENCODER_LAYER, *(f"encoder_attn.{p}" for p in (*_PROJECTIONS, "out_proj")), "encoder_attn_layer_norm",
+)  # fmt: skip
+# transformers 5 in memory, and in files written without its reverse conversion
+_RENAMED_IN_5 = {
+    "self_attn.out_proj": "self_attn.o_proj",
+    "encoder_attn.out_proj": "encoder_attn.o_proj",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+
+
+def _layers(side: str, prefix: str, layer: Names) -> Names:
+    """A table for one layer -> the table for every layer of the encoder or decoder."""
+    return {f"{side}.layers.{{i}}.{ours}": f"{prefix}.layers.{{i}}.{theirs}" for ours, theirs in layer.items()}
+
+
+def _huggingface(renamed: Names) -> Names:
+    """The transformer in Hugging Face's names, which are the canonical ones but for a prefix and `renamed`."""
+    encoder = {module: renamed.get(module, module) for module in _ENCODER_LAYER}
+    decoder = {module: renamed.get(module, module) for module in _DECODER_LAYER}
+    inner = ("encoder.layernorm", "decoder.layernorm", "input_projection", "query_position_embeddings")
+    heads = ("class_labels_classifier", "bbox_predictor.layers.{i}")
+    return {
+        **_layers("encoder", "model.encoder", encoder),
+        **_layers("decoder", "model.decoder", decoder),
+        **{module: f"model.{module}" for module in inner},
+        **{module: module for module in heads},
+    }
+
+
+TRANSFORMERS = (
+    Naming(
+        "original",
+        {
+            **_layers("encoder", "transformer.encoder", _ORIGINAL_ENCODER_LAYER),
+            **_layers("decoder", "transformer.decoder", _ORIGINAL_DECODER_LAYER),
+            **_ORIGINAL_REST,
+        },
+        {
+            **_layers("encoder", "transformer.encoder", {"self_attn": "self_attn"}),
+            **_layers("decoder", "transformer.decoder", {"self_attn": "self_attn", "encoder_attn": "multihead_attn"}),
+        },
+    ),
+    Naming("Hugging Face", _huggingface({}), {}),
+    Naming("transformers 5", _huggingface(_RENAMED_IN_5), {}),
+)
+
+# Put before every name by the panoptic models; their mask head is not part of detection.
+PREFIXES = ("", "detr.")
+MASK_HEAD = ("mask_head.", "bbox_attention.")
+IGNORED_LEAVES = ("num_batches_tracked",)

@@ -1,0 +1,330 @@
+"""The vocabulary, recorded: symbols in, nodes of an ONNX graph written down, symbols out.
+
+Edges are objects (`Symbol`), named after the place that made them. A method whose inputs are all arrays computes its
+answer on the spot with `numpy_ops`: whatever does not depend on the picture (positions of a fixed shape and their
+products, the first decoder layer's self-attention) is a constant before any optimiser looks at the graph.
+
+Feature maps are NCHW, as ONNX has them. Nothing here imports `onnx`: `export.py` turns a `Graph` into a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detr_onnx.network.numpy_ops import LAYER_NORM_EPS, PADDING_BIAS, NumpyOps, nearest
+
+Array = NDArray[Any]
+Attribute = int | float | str | Sequence[int] | Array
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPSET = 17  # the first with LayerNormalization
+FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A value that is known when the graph runs."""
+
+    name: str
+
+
+Value = Array | Symbol
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of the graph."""
+
+    op_type: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, Attribute]
+
+
+@dataclass
+class Graph:
+    """What has been recorded: nodes in an order that runs, constants and stages by name."""
+
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    stages: dict[str, Value] = field(default_factory=dict)
+    _taken: dict[str, int] = field(default_factory=dict)
+
+    def node(
+        self, op_type: str, place: Sequence[str], inputs: Sequence[Value], attributes: Mapping[str, Attribute]
+    ) -> Symbol:
+        """Records a node named after its place; its output. Arrays among the inputs become constants."""
+        name = self._untaken("/".join(("", *place, op_type)))
+        names = tuple(v.name if isinstance(v, Symbol) else self.constant(f"{name}_constant", v).name for v in inputs)
+        self.nodes.append(Node(op_type, name, names, f"{name}_output", attributes))
+        return Symbol(f"{name}_output")
+
+    def constant(self, name: str, array: Array) -> Symbol:
+        """The symbol of a constant. Short arrays are named by what they hold, so that equal ones are one."""
+        array = np.ascontiguousarray(array) if array.ndim else array
+        name = f"{array.dtype}{array.tolist()}".replace(" ", "") if array.size <= 4 else self._untaken(name)
+        self.constants[name] = array
+        return Symbol(name)
+
+    def give(self, value: Value, name: str) -> None:
+        """Makes a value an output called `name`: a symbol is renamed, a constant passes through an Identity."""
+        if not isinstance(value, Symbol):
+            value = self.node("Identity", ("outputs",), [value], {})
+        old = value.name
+        self.nodes = [
+            replace(
+                node,
+                inputs=tuple(name if edge == old else edge for edge in node.inputs),
+                output=name if node.output == old else node.output,
+            )
+            for node in self.nodes
+        ]
+
+    def _untaken(self, name: str) -> str:
+        count = self._taken[name] = self._taken.get(name, -1) + 1
+        return f"{name}_{count}" if count else name
+
+
+def computed_if_constant(
+    method: Callable[Concatenate[OnnxOps, P], R],
+) -> Callable[Concatenate[OnnxOps, P], R]:
+    """A recording method that computes instead when no argument is a symbol."""
+
+    @wraps(method)
+    def either(self: OnnxOps, *args: P.args, **kwargs: P.kwargs) -> R:
+        if any(isinstance(value, Symbol) for value in (*args, *kwargs.values())):
+            return method(self, *args, **kwargs)
+        computing = getattr(NumpyOps(self.parameters, ".".join(self.place)), method.__name__)
+        return cast(R, computing(*args, **kwargs))
+
+    return cast("Callable[Concatenate[OnnxOps, P], R]", either)
+
+
+@dataclass(frozen=True)
+class OnnxOps:
+    """`ops.Ops` over symbols and arrays.
+
+    Attributes:
+        parameters: what `resnet.fold_batch_norm` gives.
+        graph: what is recorded goes here.
+        cells_hw: size of the last feature map, and `mask_hw`, of the mask, where the graph is for one shape alone.
+        place: where in the network this stands.
+    """
+
+    parameters: Mapping[str, Array]
+    graph: Graph
+    cells_hw: tuple[int, int] | None = None
+    mask_hw: tuple[int, int] | None = None
+    place: tuple[str, ...] = ()
+
+    def at(self, step: str) -> OnnxOps:
+        return replace(self, place=(*self.place, step))
+
+    def has(self, name: str) -> bool:
+        return f"{self._path(name)}.weight" in self.parameters
+
+    def parameter(self, name: str) -> Value:
+        return self.parameters[self._path(name)][None]
+
+    def stage(self, name: str, value: Value) -> Value:
+        self.graph.stages[name] = value
+        return value
+
+    def _path(self, name: str) -> str:
+        return ".".join((*self.place, name))
+
+    def _weights(self, name: str) -> tuple[Array, Array]:
+        return self.parameters[f"{self._path(name)}.weight"], self.parameters[f"{self._path(name)}.bias"]
+
+    def _constant(self, name: str, array: Array) -> Symbol:
+        return self.graph.constant(self._path(name), array)
+
+    def _node(self, op_type: str, *inputs: Value, attributes: Mapping[str, Attribute] | None = None) -> Symbol:
+        return self.graph.node(op_type, self.place, inputs, attributes or {})
+
+    def _reshape(self, x: Symbol, shape: Sequence[int]) -> Symbol:
+        """0 keeps a dimension, -1 is what is left: no shape is ever computed."""
+        return self._node("Reshape", x, np.array(shape, np.int64))
+
+    def _transpose(self, x: Symbol, permutation: Sequence[int]) -> Symbol:
+        return self._node("Transpose", x, attributes={"perm": permutation})
+
+    # feature maps, NCHW
+
+    def image(self, pixels: Value) -> Value:
+        return pixels
+
+    def conv(
+        self,
+        name: str,
+        x: Value,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = False,
+        residual: Value | None = None,
+    ) -> Value:
+        kernel, bias = self._weights(name)
+        kh, kw = kernel.shape[:2]
+        attributes: dict[str, Attribute] = {
+            "kernel_shape": (kh, kw),
+            "strides": (stride, stride),
+            "pads": (dilation * (kh - 1) // 2, dilation * (kw - 1) // 2) * 2,
+            "dilations": (dilation, dilation),
+        }
+        here = self.at(name)
+        weight = self._constant(f"{name}.weight", kernel.transpose(3, 2, 0, 1))
+        y = here._node("Conv", x, weight, self._constant(f"{name}.bias", bias), attributes=attributes)
+        if residual is not None:
+            y = here._node("Add", y, residual)
+        return here._node("Relu", y) if relu else y
+
+    def max_pool(self, x: Value) -> Value:
+        attributes = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
+        return self._node("MaxPool", x, attributes=attributes)
+
+    def tokens(self, feature: Value) -> Value:
+        rows = self._reshape(cast(Symbol, feature), (0, 0, -1))  # [B,C,h,w] -> [B,C,N]
+        return self._transpose(rows, (0, 2, 1))
+
+    def valid_cells(self, feature: Value, mask: Value | None) -> Value:
+        if mask is None:
+            return self._ones(feature)
+        rows, columns = self._nearest(feature, mask, 0), self._nearest(feature, mask, 1)
+        picked = self._node("Gather", mask, rows, attributes={"axis": 1})  # [B,H,W] -> [B,h,W]
+        picked = self._node("Gather", picked, columns, attributes={"axis": 2})  # [B,h,W] -> [B,h,w]
+        return self._cast(self._cast(picked, BOOL), FLOAT)
+
+    def _ones(self, feature: Value) -> Value:
+        """[1,h,w] of 1."""
+        if self.cells_hw:
+            return np.ones((1, *self.cells_hw), np.float32)
+        hw = self._node("Shape", feature, attributes={"start": 2})
+        shape = self._node("Concat", np.array([1], np.int64), hw, attributes={"axis": 0})
+        return self._node("ConstantOfShape", shape, attributes={"value": np.ones(1, np.float32)})
+
+    def _nearest(self, feature: Value, mask: Value, axis: int) -> Value:
+        """`numpy_ops.nearest`, rows for axis 0 and columns for axis 1."""
+        if self.cells_hw and self.mask_hw:
+            return nearest(self.mask_hw[axis], self.cells_hw[axis])
+        cells = self._node("Shape", feature, attributes={"start": 2 + axis, "end": 3 + axis})
+        pixels = self._node("Shape", mask, attributes={"start": 1 + axis, "end": 2 + axis})
+        scale = self._node("Div", self._cast(pixels, FLOAT), self._cast(cells, FLOAT))
+        count = self._node("Squeeze", cells)
+        numbers = self._node("Range", np.array(0, np.int64), count, np.array(1, np.int64))
+        floor = self._node("Floor", self._node("Mul", self._cast(numbers, FLOAT), scale))
+        limit = self._node("Sub", pixels, np.array([1], np.int64))
+        return self._node("Min", self._cast(floor, INT64), limit)
+
+    def _cast(self, x: Symbol, to: int) -> Symbol:
+        return self._node("Cast", x, attributes={"to": to})
+
+    # tokens
+
+    @computed_if_constant
+    def linear(
+        self, name: str, x: Value, *, plus: Value | None = None, scale: float = 1.0, relu: bool = False
+    ) -> Value:
+        weight, bias = self._weights(name)
+        weight, bias = weight.T * np.float32(scale), bias * np.float32(scale)
+        if isinstance(plus, np.ndarray):  # W(x + p) + b = Wx + (Wp + b), and the bracket is known
+            bias, plus = np.matmul(plus, weight) + bias, None
+        here = self.at(name)
+        if plus is not None:
+            x = here._node("Add", x, plus)
+        y = here._node("MatMul", x, self._constant(f"{name}.weight", weight))
+        y = here._node("Add", y, self._constant(f"{name}.bias", bias))
+        return here._node("Relu", y) if relu else y
+
+    @computed_if_constant
+    def attention(self, q: Value, k: Value, v: Value, heads: int, key_bias: Value | None) -> Value:
+        scores = self._node("MatMul", self._heads(q, heads, (0, 2, 1, 3)), self._heads(k, heads, (0, 2, 3, 1)))
+        if key_bias is not None:
+            scores = self._node("Add", scores, key_bias)  # [B,M,Nq,Nk]
+        weights = self._node("Softmax", scores, attributes={"axis": -1})
+        answer = self._node("MatMul", weights, self._heads(v, heads, (0, 2, 1, 3)))  # [B,M,Nq,d]
+        return self._reshape(self._transpose(answer, (0, 2, 1, 3)), (0, 0, -1))
+
+    def _heads(self, x: Value, heads: int, order: tuple[int, ...]) -> Value:
+        """[B,N,D] -> [B,N,M,d], its axes then in `order`."""
+        if isinstance(x, np.ndarray):
+            folded: Array = x.reshape(*x.shape[:2], heads, -1).transpose(order)
+            return folded
+        return self._transpose(self._reshape(x, (0, 0, heads, -1)), order)
+
+    @computed_if_constant
+    def key_bias(self, valid: Value) -> Value:
+        negative = self._node("Sub", valid, np.ones(1, np.float32))  # 0 and -1
+        bias = self._node("Mul", negative, np.full(1, -PADDING_BIAS, np.float32))
+        return self._reshape(bias, (0, 1, 1, -1))
+
+    @computed_if_constant
+    def layer_norm(self, name: str, x: Value) -> Value:
+        weight, bias = (self._constant(f"{name}.{leaf}", self.parameters[f"{self._path(name)}.{leaf}"])
+                        for leaf in ("weight", "bias"))  # fmt: skip
+        attributes: dict[str, Attribute] = {"axis": -1, "epsilon": LAYER_NORM_EPS}
+        return self.at(name)._node("LayerNormalization", x, weight, bias, attributes=attributes)
+
+    @computed_if_constant
+    def sigmoid(self, x: Value) -> Value:
+        return self._node("Sigmoid", x)
+
+    # arithmetic
+
+    @computed_if_constant
+    def add(self, x: Value, y: Value | float) -> Value:
+        return self._node("Add", x, _array(y))
+
+    @computed_if_constant
+    def multiply(self, x: Value, y: Value | float) -> Value:
+        return self._node("Mul", x, _array(y))
+
+    @computed_if_constant
+    def divide(self, x: Value, y: Value) -> Value:
+        return self._node("Div", x, y)
+
+    @computed_if_constant
+    def sin(self, x: Value) -> Value:
+        return self._node("Sin", x)
+
+    @computed_if_constant
+    def cos(self, x: Value) -> Value:
+        return self._node("Cos", x)
+
+    def constant(self, values: tuple[float, ...]) -> Value:
+        return np.asarray(values, np.float32)
+
+    @computed_if_constant
+    def cumulative_sum(self, x: Value, axis: int) -> Value:
+        return self._node("CumSum", x, np.array(axis, np.int64))
+
+    @computed_if_constant
+    def last(self, x: Value, axis: int) -> Value:
+        return self._node("Gather", x, np.array([-1], np.int64), attributes={"axis": axis})
+
+    @computed_if_constant
+    def column(self, cells: Value) -> Value:
+        return self._reshape(cast(Symbol, cells), (0, -1, 1))
+
+    @computed_if_constant
+    def interleave(self, even: Value, odd: Value) -> Value:
+        axis = np.array([-1], np.int64)
+        pairs = [self._node("Unsqueeze", x, axis) for x in (even, odd)]
+        return self._reshape(self._node("Concat", *pairs, attributes={"axis": -1}), (0, 0, -1))
+
+    @computed_if_constant
+    def concatenate(self, x: Value, y: Value) -> Value:
+        return self._node("Concat", x, y, attributes={"axis": -1})
+
+
+def _array(value: Value | float) -> Value:
+    """A number as [1] float32, ready to be broadcast."""
+    return np.full(1, value, np.float32) if isinstance(value, float) else value
