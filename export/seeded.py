@@ -1,14 +1,17 @@
 """Weights for a DETR of any config, from a seed: numbers that would show up a wrong model.
 
 With timid random weights attention is uniform, batch norm is the identity, and a model with a norm in the wrong place
-still agrees to five digits. So here batch norm's statistics lie away from 0 and 1, projections are large enough that
-attention has favourites, and every bias and layer-norm weight counts; residual branches are damped just enough that
-a hundred layers stay finite. `numpy.random.RandomState` is used because its streams are frozen for good.
+still agrees to five digits. With careless ones every token of the memory ends up the same, every query finds the same,
+and a model that ignores its queries agrees just as well. So here batch norm's statistics lie away from 0 and 1,
+projections are large enough that attention has favourites, and what follows a ReLU looks at differences alone (its
+weights sum to zero): half of what varies at the end varies from query to query, through six layers and a hundred.
+`numpy.random.RandomState` is used because its streams are frozen for good.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +28,17 @@ from detr_onnx.network.spelling import Spelling
 
 Array = NDArray[np.float32]
 
-ATTENTION_GAIN = 3.0  # q and k projections: logits of attention spread by several units
-RESIDUAL_GAIN = 0.35  # of the last batch norm of a block
+RESIDUAL_GAIN = 0.35  # of the last batch norm of a block, so that a hundred layers stay finite
+GAINS = {  # of a weight's spread over 1/√(fan-in), by the end of its module's name; the first that fits
+    "q_proj": 3.0,  # logits of attention spread by several units
+    "k_proj": 3.0,
+    "self_attn.out_proj": 0.3,  # what all tokens have in common grows in self-attention, what tells them apart does not
+    "encoder_attn.out_proj": 2.5,
+    "fc2": 1.0,
+    "input_projection": 3.0,
+    "class_labels_classifier": 3.0,
+    "": 1.4,
+}
 ORIGINAL, HF_TIMM, HF_NATIVE, V5_TIMM, V5_NATIVE = (
     Spelling("", BACKBONES[b], TRANSFORMERS[t]) for b, t in ((0, 0), (1, 1), (2, 1), (3, 2), (4, 2))
 )
@@ -73,29 +85,28 @@ def seeded_tensors(config: DetrConfig, seed: int) -> dict[str, Array]:
 def _tensor(random: np.random.RandomState, name: str, shape: tuple[int, ...], last_norm: str) -> Array:
     module, _, leaf = name.rpartition(".")
     normal = random.standard_normal(shape)
-    spread = {
-        "running_mean": 0.3 * normal,
-        "running_var": np.exp(0.4 * normal),  # 0.3 … 3
-        "bias": 0.2 * normal,
-    }
-    if leaf in spread:
-        values = spread[leaf]
+    if leaf == "running_mean":
+        values = 0.3 * normal
+    elif leaf == "running_var":
+        values = np.exp(0.4 * normal)  # 0.3 … 3
+    elif leaf == "bias":
+        values = normal * (0.2 if module.startswith("backbone.") else 0.1)
     elif len(shape) == 1:  # weights of norms
         values = (1 + 0.2 * normal) * (RESIDUAL_GAIN if module.endswith(last_norm) else 1)
     elif "query_position" in name:
         values = normal
     else:
-        fan_in = np.prod(shape[1:])
-        values = normal * _gain(module) / np.sqrt(fan_in)
+        values = _weight(module, normal)
     return np.asarray(values, np.float32)
 
 
-def _gain(module: str) -> float:
-    if module.startswith("backbone."):
-        return 1.2
-    if module.endswith(("q_proj", "k_proj")):
-        return ATTENTION_GAIN
-    return {"input_projection": 0.5, "class_labels_classifier": 3.0}.get(module, 1.4)
+def _weight(module: str, normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weight of a convolution or linear layer, [out, ...], from normal numbers of its shape."""
+    inputs = tuple(range(1, normal.ndim))
+    gain = 1.2 if module.startswith("backbone.") else next(g for end, g in GAINS.items() if module.endswith(end))
+    if normal.ndim == 4 or module.endswith("fc2") or module.startswith("bbox_predictor"):  # what follows a ReLU
+        normal = normal - normal.mean(axis=inputs, keepdims=True)
+    return normal * (gain / math.sqrt(math.prod(normal.shape[1:])))
 
 
 def spelled(tensors: Mapping[str, Array], spelling: Spelling) -> dict[str, Array]:

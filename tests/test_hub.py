@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 from standin_hub import StandInHub
 
-from detr_onnx import hub as hub_module
+from detr_onnx import hub
 from detr_onnx.errors import HubError, OutputError
 from detr_onnx.hub import PINNED, PinnedFile, PinnedModel, cached_models, fetch, is_hub_name
 
@@ -180,8 +180,8 @@ def test_without_huggingface_hub_the_error_is_the_line_to_type(standin, store, m
 
 def test_the_start_of_a_cached_model_reads_no_whole_file(standin, store, monkeypatch):
     first = get(store)
-    monkeypatch.setattr(hub_module, "sha256_of", None)
-    monkeypatch.setattr(hub_module, "record_of", None)
+    monkeypatch.setattr(hub.download, "sha256_of", None)
+    monkeypatch.setattr(hub.store, "record_of", None)
     assert get(store) == first
 
 
@@ -401,7 +401,7 @@ def test_offline_with_nothing_cached_makes_no_request_and_says_so(standin, store
 
 
 def test_a_hub_that_accepts_and_says_nothing_is_given_up_on(standin, store, monkeypatch):
-    monkeypatch.setattr(hub_module, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(hub, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert "cannot be reached" in refusal(store)
