@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from detr_onnx.detections import Detection, Detections
+from detr_onnx.pictures import Picture, printable
 
-Found = Iterable[tuple[str, Detections]]
-"""The name of each picture and what is in it."""
+Found = Iterable[tuple[Picture, Detections]]
+"""Each picture and what is in it."""
 
 
 def array(found: Found) -> Iterator[str]:
@@ -23,50 +23,46 @@ def array(found: Found) -> Iterator[str]:
 
 def arrays(found: Found) -> Iterator[str]:
     """Several pictures: one JSON array of `{"file", "detections"}`."""
-    yield from _json_array(_line(name, detections) for name, detections in found)
+    yield from _json_array(_line(picture, detections) for picture, detections in found)
 
 
 def lines(found: Found) -> Iterator[str]:
     """`{"file", "detections"}`, one JSON object a line."""
-    for name, detections in found:
-        yield _line(name, detections) + "\n"
+    for picture, detections in found:
+        yield _line(picture, detections) + "\n"
 
 
 def coco(found: Found) -> Iterator[str]:
-    """Rows of a COCO results file; `image_id` is the number a file is named by, as COCO's are, else its place."""
-    rows = (
-        json.dumps(row)
-        for place, (name, detections) in enumerate(found, start=1)
-        for row in detections.to_coco(image_id(name, place))
+    """Rows of a COCO results file, as one JSON array."""
+    yield from _json_array(
+        json.dumps(row) for picture, detections in found for row in detections.to_coco(picture.image_id)
     )
-    yield from _json_array(rows)
 
 
 def table(found: Found) -> Iterator[str]:
     """For people: a heading with the picture's name, then a line a detection, best first, boxes in whole pixels."""
-    for name, detections in found:
-        rows = [(f"{d.score:.3f}", d.label, *(f"{side:.0f}" for side in _sides(d))) for d in detections.by_score()]
-        width = max((len(label) for _, label, *_ in rows), default=0)
-        yield f"{name}: {len(rows)} found\n"
-        for score, label, *sides in rows:
-            yield f"  {score}  {label:<{width}}  " + " ".join(f"{side:>5}" for side in sides) + "\n"
+    for picture, detections in found:
+        rows = [(f"{d.score:.3f}", printable(d.label), _box(d)) for d in detections.by_score()]
+        width = max((len(label) for _, label, _ in rows), default=0)
+        yield f"{printable(picture.name)}: {len(rows)} found\n"
+        for score, label, box in rows:
+            yield f"  {score}  {label:<{width}}  {box}\n"
 
 
 FORMATS: dict[str, Callable[[Found], Iterator[str]]] = {"json": arrays, "ndjson": lines, "coco": coco, "table": table}
 
 
-def image_id(name: str, place: int) -> int:
-    """139 for `images/000000000139.jpg`, the place for a name without a number."""
-    stem = Path(name).stem
-    return int(stem) if stem.isascii() and stem.isdigit() else place
+def writer(form: str | None, one: bool) -> Callable[[Found], Iterator[str]]:
+    """The function for a `--format`; without one, or for "json", one picture is answered as the API does."""
+    return array if one and form in (None, "json") else FORMATS[form or "ndjson"]
 
 
-def _sides(d: Detection) -> tuple[float, float, float, float]:
-    return d.box.xmin, d.box.ymin, d.box.xmax, d.box.ymax
+def _box(d: Detection) -> str:
+    return " ".join(f"{round(side):>5}" for side in (d.box.xmin, d.box.ymin, d.box.xmax, d.box.ymax))
 
 
-def _line(name: str, detections: Detections) -> str:
-    return json.dumps({"file": name, "detections": detections.to_api()})
+def _line(picture: Picture, detections: Detections) -> str:
+    return json.dumps({"file": picture.name, "detections": detections.to_api()})
 
 
 def _json_array(items: Iterable[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The command line: `detr-onnx detect`, `demo`, `export`, `info`.
+"""The command line: `detr-onnx detect`, `demo`, `export`, `info`; `grammar.py` has its words.
 
 stdout carries results only; notes, progress and errors go to stderr. Exit status 0 is fine, 2 wrong usage, 1 anything
 else, with one line `detr-onnx: error: …`. Nothing heavy is imported before a command needs it.
@@ -6,184 +6,99 @@ else, with one line `detr-onnx: error: …`. Nothing heavy is imported before a 
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx import __version__
+from detr_onnx.console import complain, notes, progress, tell
 from detr_onnx.errors import DetrError, ImageError, OutputError, UsageError
+from detr_onnx.grammar import parser
+from detr_onnx.pictures import Picture, find_pictures, is_one, saving_places
 
 if TYPE_CHECKING:
     from detr_onnx.detections import Detections
     from detr_onnx.detector import Detector
-    from detr_onnx.pictures import Picture
 
-PROGRESS_AFTER_S = 2.0  # a run that is over by then needs no progress
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+logger = logging.getLogger("detr_onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; its exit status."""
+    if sys.stderr is None:  # closed by the caller; `print` would turn to stdout
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open as stderr does
     arguments = parser().parse_args(argv)
-    notes(arguments.verbose)
-    try:
-        status: int = arguments.run(arguments)
-        sys.stdout.flush()
-    except DetrError as error:
-        complain(error)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return status
+    with notes(arguments.verbose):
+        try:
+            return COMMANDS[arguments.command](arguments)
+        except DetrError as error:
+            complain(error)
+            return error.exit_status
+        except BrokenPipeError:  # `| head` has seen enough
+            return 0
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except MemoryError:
+            complain(DetrError("there is not enough memory", remedy="try a smaller --size, or a smaller model"))
+        except Exception as error:  # the last line of defence: a bug, told without its traceback
+            logger.debug("where it happened:", exc_info=True)
+            bug = f"{type(error).__name__}: {error}"
+            complain(DetrError("this should not have happened", found=bug, remedy="report it with what --verbose says"))
+        return 1
 
 
-def complain(error: DetrError) -> None:
-    """One line on stderr."""
-    print("detr-onnx: error:", " ".join(str(error).split()), file=sys.stderr)
+# detect, demo
 
 
-def notes(verbose: bool) -> None:
-    """What the package has to tell goes to stderr, where a person watches or asked for it."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("detr-onnx: %(message)s"))
-    log = logging.getLogger("detr_onnx")
-    log.handlers = [handler]
-    log.setLevel(logging.INFO if verbose or sys.stderr.isatty() else logging.WARNING)
+def detect(arguments: Namespace) -> int:
+    """`detr-onnx detect`."""
+    return look_at(*find_pictures(arguments.images), arguments, one=is_one(arguments.images))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The grammar of the command line."""
-    root = argparse.ArgumentParser(prog="detr-onnx", description="DETR object detection without torch.")
-    root.add_argument("--version", action="version", version=f"detr-onnx {__version__}")
-    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _detect_grammar(commands.add_parser("detect", help="find things in pictures"))
-    _demo_grammar(commands.add_parser("demo", help="the shipped model on a shipped picture; works offline"))
-    _export_grammar(commands.add_parser("export", help="write a model as one .onnx file"))
-    _info_grammar(commands.add_parser("info", help="versions, engines, cached models, processor"))
-    return root
-
-
-def _detect_grammar(command: argparse.ArgumentParser) -> None:
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="files, directories, patterns, or - for stdin")
-    _answer_grammar(command)
-    _model_grammar(command)
-    command.set_defaults(run=detect)
-
-
-def _demo_grammar(command: argparse.ArgumentParser) -> None:
-    _answer_grammar(command)
-    _engine_grammar(command)
-    command.set_defaults(run=demo, model="demo", config=None, offline=True, cache_dir=None)
-
-
-def _answer_grammar(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--threshold", type=float, default=0.5, help="scores have to exceed it (default 0.5)")
-    command.add_argument("--labels", metavar="CAT,DOG", help="only these classes")
-    command.add_argument(
-        "--format", choices=("json", "ndjson", "coco", "table"), help="default: json for one, else ndjson"
-    )
-    command.add_argument("--save", type=Path, metavar="PATH", help="annotated picture, or directory of them")
-
-
-def _model_grammar(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-m", "--model", default="facebook/detr-resnet-50",
-        help='"demo", a name of the hub, a checkpoint directory, a .safetensors or .onnx file (default: %(default)s)',
-    )  # fmt: skip
-    command.add_argument("--config", metavar="DIR", help="config.json for an .onnx file that does not describe itself")
-    _engine_grammar(command)
-    _source_grammar(command)
-
-
-def _engine_grammar(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--engine", default="auto", help="auto, numpy or onnxruntime (default: auto)")
-    command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
-    command.add_argument("--precision", help="fp32")
-    command.add_argument("--threads", type=int, help="threads of one operation")
-    command.add_argument("--size", type=int, help="short side that pictures are scaled to, in pixels")
-    command.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
-
-
-def _source_grammar(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--offline", action="store_true", help="make no request to the hub")
-    command.add_argument("--cache-dir", metavar="DIR", help="where models are kept (default: $DETR_ONNX_CACHE)")
-
-
-def _export_grammar(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help='"demo", a name of the hub, a checkpoint directory or a .safetensors file')
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
-    command.add_argument("--precision", choices=("fp32",), default="fp32")
-    command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
-    command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
-    command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")
-    command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
-    command.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
-    _source_grammar(command)
-    command.set_defaults(run=export)
-
-
-def _info_grammar(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--cache-dir", metavar="DIR", help="where models are kept (default: $DETR_ONNX_CACHE)")
-    command.set_defaults(run=info, verbose=False)
-
-
-# commands
-
-
-def detect(arguments: argparse.Namespace) -> int:
-    """`detr-onnx detect`: 1 when a picture could not be read, after all the others."""
-    from detr_onnx.pictures import find_pictures, is_one
-
-    return look_at(find_pictures(arguments.images), is_one(arguments.images), arguments)
-
-
-def demo(arguments: argparse.Namespace) -> int:
+def demo(arguments: Namespace) -> int:
     """`detr-onnx demo`."""
     from detr_onnx.models import demo_picture
-    from detr_onnx.pictures import Picture
 
     picture = demo_picture()
-    return look_at([Picture(picture.name, picture)], True, arguments)
+    return look_at([Picture(picture.name, picture)], [], arguments, one=True)
 
 
-def look_at(pictures: list[Picture], one: bool, arguments: argparse.Namespace) -> int:
-    """Detects, prints, saves; 1 when a picture could not be read or written."""
-    from detr_onnx import answers
+def look_at(pictures: list[Picture], missing: list[ImageError], arguments: Namespace, *, one: bool) -> int:
+    """Detects, prints, saves; 1 when a picture was missing, or could not be read or saved, after all the others."""
+    from detr_onnx.answers import writer
     from detr_onnx.detector import check_threshold
-    from detr_onnx.pictures import saving_places
 
     check_threshold(arguments.threshold)
-    places = saving_places(pictures, arguments.save, one) if arguments.save else [None] * len(pictures)
+    saved = saving_places(pictures, arguments.save, one) if arguments.save is not None else None
+    for error in missing:
+        complain(error)
+    if not pictures:
+        return 1
     detector = open_detector(arguments)
-    labels = wanted_labels(arguments.labels, detector.labels) if arguments.labels else None
-    failures: list[DetrError] = []
+    labels = wanted_labels(arguments.labels, detector.labels) if arguments.labels is not None else None
+    failures: list[DetrError] = [*missing]
+    places: Sequence[Path | None] = saved or [None] * len(pictures)
     found = each(detector, list(zip(pictures, places, strict=True)), arguments.threshold, labels, failures)
-    write = answers.FORMATS[arguments.format or "ndjson"]
-    if one and arguments.format in (None, "json"):
-        write = answers.array
-    for text in write(found):
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    for text in writer(arguments.format, one)(found):
+        tell(text)
     return 1 if failures else 0
 
 
-def open_detector(arguments: argparse.Namespace) -> Detector:
+def open_detector(arguments: Namespace) -> Detector:
     """The detector that the options describe."""
     from detr_onnx.detector import Detector
 
+    providers = arguments.providers
     return Detector(
         arguments.model,
         engine=arguments.engine,
-        providers=arguments.providers.split(",") if arguments.providers else None,
+        providers=[name.strip() for name in providers.split(",")] if providers is not None else None,
         precision=arguments.precision,
         threads=arguments.threads,
         size=arguments.size,
@@ -199,94 +114,129 @@ def each(
     threshold: float,
     labels: list[str] | None,
     failures: list[DetrError],
-) -> Iterator[tuple[str, Detections]]:
-    """Name and detections of each picture; the ones that fail are complained of and counted, the rest goes on."""
-    started = time.monotonic()
-    for number, (picture, place) in enumerate(pictures, start=1):
-        try:
-            found = look(detector, picture, place, threshold, labels)
-        except (ImageError, OutputError) as error:
-            complain(error)
-            failures.append(error)
-            continue
-        show_progress(number, len(pictures), picture.name, time.monotonic() - started)
-        yield picture.name, found
+) -> Iterator[tuple[Picture, Detections]]:
+    """Each picture with what is in it, one at a time; what fails is complained of and counted, the rest goes on."""
+
+    def note(error: DetrError) -> None:
+        complain(error)
+        failures.append(error)
+
+    with progress(len(pictures)) as show:
+        for number, (picture, place) in enumerate(pictures, start=1):
+            show(number, picture.name)
+            try:
+                found = look(detector, picture, place, threshold, labels, note)
+            except ImageError as error:
+                note(error)
+            except MemoryError:
+                note(ImageError(f"not enough memory for {picture.name}", remedy="try a smaller --size"))
+            else:
+                yield picture, found
 
 
 def look(
-    detector: Detector, picture: Picture, place: Path | None, threshold: float, labels: list[str] | None
+    detector: Detector,
+    picture: Picture,
+    place: Path | None,
+    threshold: float,
+    labels: list[str] | None,
+    note: Callable[[DetrError], None],
 ) -> Detections:
-    """What is in one picture, drawn into `place` if there is one."""
+    """What is in one picture, drawn into `place` if there is one; trouble with that is noted and costs no answer."""
     from detr_onnx.image import read_rgb
 
     image = read_rgb(picture.source())
     found = detector(image, threshold)
-    found = found.only(labels) if labels else found
+    found = found.only(labels) if labels is not None else found
     if place is not None:
         from detr_onnx.draw import annotate, save_image
 
-        save_image(annotate(image, found), place)
+        try:
+            save_image(annotate(image, found), place)
+        except OutputError as error:
+            note(error)
     return found
 
 
-def show_progress(number: int, count: int, name: str, elapsed_s: float) -> None:
-    """One line that is written over, on a terminal, when the run takes long."""
-    if count > 1 and elapsed_s > PROGRESS_AFTER_S and sys.stderr.isatty():
-        left_s = elapsed_s / number * (count - number)
-        end = "\n" if number == count else "\r"
-        print(f"\x1b[K{number}/{count}  {left_s:.0f} s left  {name}", end=end, file=sys.stderr, flush=True)
-
-
-def wanted_labels(text: str, known: Sequence[str]) -> list[str]:
-    """The labels of a comma-separated list.
+def wanted_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The labels that `--labels` names: each text is one of the model's labels, or several with commas between.
 
     Raises:
-        UsageError: for one that the model does not have, naming the nearest that it has.
+        UsageError: for none, or one that the model does not have, naming the nearest that it has.
     """
     import difflib
 
-    wanted = [label.strip() for label in text.split(",") if label.strip()]
+    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
+    wanted = [label for some in parts for label in some if label]
     unknown = [label for label in wanted if label not in known]
-    if unknown:
-        near = [match for label in unknown for match in difflib.get_close_matches(label.lower(), known, 1, cutoff=0.5)]
+    if unknown or not wanted:
+        lowered = {label.lower(): label for label in known}
+        near = [m for label in unknown for m in difflib.get_close_matches(label.lower(), lowered, 1, cutoff=0.5)]
+        shown = [label for label in dict.fromkeys(known) if label != "N/A"]
         raise UsageError(
-            f"the model has no label {', '.join(map(repr, unknown))}",
-            remedy=f"did you mean {', '.join(map(repr, near))}?" if near else "see id2label in the model's config.json",
+            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else "--labels names no label",
+            expected=f"some of {', '.join(shown[:100])}{' …' if len(shown) > 100 else ''}" if not near else None,
+            remedy=f"did you mean {', '.join(repr(lowered[m]) for m in near)}?" if near else None,
         )
     return wanted
 
 
-def export(arguments: argparse.Namespace) -> int:
-    """`detr-onnx export`."""
-    from detr_onnx.export import Form, write_onnx
-    from detr_onnx.models import locate, read_model
+# export, info
 
-    shape_hw = parse_shape(arguments.shape) if arguments.shape else None
+
+def export(arguments: Namespace) -> int:
+    """`detr-onnx export`."""
+    from detr_onnx.description import read_model
+    from detr_onnx.export import Form, write_onnx
+    from detr_onnx.models import locate
+
+    shape_hw = parse_shape(arguments.shape) if arguments.shape is not None else None
+    batch = arguments.batch if arguments.batch is not None else (1 if shape_hw else None)
+    check_export(arguments.output, batch)
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
-        raise UsageError(f"{arguments.model} is a graph already", expected="a checkpoint", remedy="export from that")
-    form = Form(shape_hw, mask=not arguments.no_mask, batch=arguments.batch or (1 if shape_hw else None))
-    write_onnx(arguments.output, *read_model(source.checkpoint), form, external_data=arguments.external_data)
-    logging.getLogger("detr_onnx").info("wrote %s", arguments.output)
+        raise UsageError(
+            f"{arguments.model} is a graph already",
+            expected="a checkpoint: a directory with model.safetensors, a .safetensors file, or a name of the hub",
+        )
+    model = read_model(source.checkpoint, arguments.config)
+    form = Form(shape_hw, mask=not arguments.no_mask, batch=batch)
+    write_onnx(arguments.output, *model, form, external_data=arguments.external_data)
+    logger.info("wrote %s", arguments.output)
     return 0
+
+
+def check_export(output: Path, batch: int | None) -> None:
+    """Raises what can be told of `--batch` and of the file to write before a model is read."""
+    if batch is not None and batch < 1:
+        raise UsageError("the batch is wrong", found=str(batch), expected="a number of pictures from 1 up")
+    if output.suffix != ".onnx":
+        raise UsageError("the output is no .onnx file", found=str(output), remedy="let its name end in .onnx")
+    if not output.parent.is_dir():
+        raise OutputError(f"cannot write {output}", found=f"no directory {output.parent}", remedy="create it first")
+    if output.is_dir() or not os.access(output.parent, os.W_OK | os.X_OK):
+        found = "a directory" if output.is_dir() else f"no permission in {output.parent}"
+        raise OutputError(f"cannot write {output}", found=found, remedy="choose another file")
 
 
 def parse_shape(text: str) -> tuple[int, int]:
     """`800x1066` as height and width."""
-    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if found is None:
         raise UsageError("the shape is wrong", found=repr(text), expected="height x width in pixels, such as 800x1066")
     return int(found[1]), int(found[2])
 
 
-def info(arguments: argparse.Namespace) -> int:
+def info(arguments: Namespace) -> int:
     """`detr-onnx info`."""
     from detr_onnx.machine import description
 
     for line in description(arguments.cache_dir):
-        print(line)
+        tell(line + "\n")
     return 0
 
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {"detect": detect, "demo": demo, "export": export, "info": info}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -38,7 +38,7 @@ class Detection:
     box: Box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equality of arrays is no single answer
 class Detections:
     """What was found in one picture, as parallel arrays; iterating gives `Detection` values.
 
@@ -55,13 +55,19 @@ class Detections:
     labels: Sequence[str]
 
     def __post_init__(self) -> None:
-        n = len(self.scores)
-        shapes = (self.scores.shape, self.class_ids.shape, self.xyxy.shape)
-        if shapes != ((n,), (n,), (n, 4)):
+        shapes = tuple(np.shape(array) for array in (self.scores, self.class_ids, self.xyxy))
+        n = shapes[0][:1]
+        if shapes != (n, n, (*n, 4)) or not n:
             raise UsageError(
                 "arrays of a Detections do not fit together",
                 found=f"scores {shapes[0]}, class_ids {shapes[1]}, xyxy {shapes[2]}",
                 expected="[n], [n] and [n, 4]",
+            )
+        if n != (0,) and not 0 <= np.min(self.class_ids) <= np.max(self.class_ids) < len(self.labels):
+            raise UsageError(
+                "class ids of a Detections have no labels",
+                found=f"ids from {np.min(self.class_ids)} to {np.max(self.class_ids)}",
+                expected=f"0 to {len(self.labels) - 1}",
             )
 
     def __len__(self) -> int:
@@ -81,7 +87,8 @@ class Detections:
 
     def only(self, labels: Sequence[str]) -> Detections:
         """The detections whose label is one of `labels`."""
-        wanted = [i for i, name in enumerate(self.labels) if name in labels]
+        names = [labels] if isinstance(labels, str) else labels
+        wanted = [i for i, name in enumerate(self.labels) if name in names]
         return self.select(np.isin(self.class_ids, wanted))
 
     def by_score(self) -> Detections:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.description import check_labels
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.errors import ModelFileError, UsageError
+from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image import ImageSource, Preprocessing, batch, read_rgb
-from detr_onnx.models import DEFAULT_MODEL, open_model
+from detr_onnx.models import DEFAULT_MODEL, OpenModel, open_model
 
 Floats = NDArray[np.float32]
 
@@ -33,7 +35,8 @@ class Detector:
         threads: of one operation; None leaves it to the engine.
         size: length of the short side that pictures are scaled to, in place of the model's own; the limit of the long
             side grows or shrinks with it.
-        config: a config.json or its directory, for .onnx files of other exporters that have none beside them.
+        config: a config.json or its directory, for a model that has none beside it: a bare .safetensors file, an .onnx
+            file of another exporter. A preprocessor_config.json beside it counts too.
         labels: names of the classes by id, in place of the model's own.
         offline: make no request to the hub.
         cache_dir: where models are kept, in place of DETR_ONNX_CACHE.
@@ -62,7 +65,9 @@ class Detector:
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if size is not None and size < 1:
-            raise UsageError("the size is wrong", found=str(size), expected="a positive number of pixels")
+            raise UsageError("the size is wrong", found=str(size), expected="a number of pixels from 1 up")
+        if isinstance(labels, str):
+            raise UsageError("labels are names by class id", found=f"the text {labels!r}", expected="a list of names")
         opened = open_model(
             model,
             engine=engine,
@@ -76,7 +81,7 @@ class Detector:
         )
         self._engine = opened.engine
         self.labels: tuple[str, ...] = opened.labels
-        self.preprocessing: Preprocessing = opened.preprocessing.of_size(size) if size else opened.preprocessing
+        self.preprocessing: Preprocessing = opened.preprocessing if size is None else _of_size(opened, size)
 
     @property
     def engine(self) -> str:
@@ -106,6 +111,10 @@ class Detector:
                 seen by convolutions at its edge, and costs DETR 0.2 AP [mmdetection #5168].
         """
         check_threshold(threshold)
+        if isinstance(images, str | bytes | os.PathLike | Image.Image):
+            raise UsageError("a batch is a list of pictures", found="one picture", remedy="put it into a list")
+        if batch_size < 1:
+            raise UsageError("the batch size is wrong", found=str(batch_size), expected="a number from 1 up")
         pictures = (read_rgb(image) for image in images)
         groups = self._groups(pictures, self._engine.batch or batch_size)
         return [found for group in groups for found in self._detect(group, threshold)]
@@ -115,7 +124,12 @@ class Detector:
         return batch([read_rgb(image) for image in images], self.preprocessing, canvas_hw=self._engine.canvas_hw)
 
     def network(self, pixels: Floats, mask: NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
-        """The seam: logits [B,Q,C+1], the last class "no object", and boxes [B,Q,4], cxcywh in 0..1 of the picture."""
+        """The seam: logits [B,Q,C+1], the last class "no object", and boxes [B,Q,4], cxcywh in 0..1 of the picture.
+
+        Args:
+            pixels: [B,3,H,W] float32, as `preprocess` gives them.
+            mask: [B,H,W], True for picture; None for no padding.
+        """
         return self._engine.network(pixels, mask)
 
     def _groups(self, pictures: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
@@ -138,14 +152,26 @@ class Detector:
         filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
         pixels, mask, sizes_hw = batch(filled, self.preprocessing, canvas_hw=self._engine.canvas_hw)
         logits, boxes_cxcywh = self.network(pixels, mask)
-        classes = logits.shape[-1] - 1
-        if classes != len(self.labels):
-            raise ModelFileError(
-                "the names of the classes do not fit the model",
-                found=f"{len(self.labels)} names for {classes} classes",
-                remedy="give the config.json that belongs to it",
+        check_labels(self.labels, logits.shape[-1] - 1)
+        if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
+            raise EngineError(
+                f"{self.engine} answered with numbers that are not finite",
+                remedy="try another engine or precision, or check the weights",
             )
         return detections_of(logits, boxes_cxcywh, sizes_hw, self.labels, threshold)[: len(group)]
+
+
+def _of_size(opened: OpenModel, size: int) -> Preprocessing:
+    """The model's preprocessing at another length of the short side.
+
+    Raises:
+        UsageError: for a network that takes one size only and no mask.
+    """
+    canvas_hw = opened.engine.canvas_hw
+    if canvas_hw and not opened.engine.batches_mixed_sizes:
+        height, width = canvas_hw
+        raise UsageError(f"the model takes pictures of {height}x{width} only", found=f"size {size}", expected="no size")
+    return replace(opened.preprocessing.of_size(size), resize=True)
 
 
 def check_threshold(threshold: float) -> None:

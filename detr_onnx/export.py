@@ -67,15 +67,17 @@ def write_onnx(
         OutputError: when the file cannot be written.
     """
     onnx = import_onnx()
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
     graph = record(checkpoint.config, fold_batch_norm(checkpoint.tensors), form)
     data = path.with_name(f"{path.name}.data") if external_data else None
     model = _proto(onnx, graph, checkpoint, preprocessing, form, data)
     try:
         with _replacing(path) as part:
             part.write_bytes(model.SerializeToString(deterministic=True))
-        if data:
-            with _replacing(data) as part:
-                _write_data(part, graph)
+            if data:  # in place before the graph that points into it
+                with _replacing(data) as data_part:
+                    _write_data(data_part, graph)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
@@ -237,7 +239,7 @@ def _inputs(onnx: Any, form: Form) -> list[Any]:
 
 
 def _output_names(form: Form) -> tuple[str, ...]:
-    return ("logits", "pred_boxes", *(name for name in form.stages if name not in ("logits", "boxes")))
+    return ("logits", "pred_boxes", *dict.fromkeys(name for name in form.stages if name not in ("logits", "boxes")))
 
 
 def _outputs(onnx: Any, config: DetrConfig, form: Form) -> list[Any]:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import Entry, cache_directory, list_entries
+from detr_onnx.errors import EngineError
 from detr_onnx.hub import cached_models
 
-PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnx", "huggingface_hub", "openvino")
+PACKAGES = ("numpy", "pillow", "onnxruntime", "onnx", "huggingface_hub", "openvino")
+OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve")
 
 
@@ -22,10 +24,10 @@ def description(cache_dir: str | os.PathLike[str] | None = None) -> Iterator[str
     """Lines for people: `name: value`."""
     yield f"detr-onnx: {__version__}"
     yield f"python: {platform.python_version()} on {platform.system()} {platform.machine()}"
-    for package in PACKAGES:
+    for package in (*PACKAGES, *filter(version_of, OTHER_RUNTIMES)):
         yield f"{package}: {version_of(package) or 'not installed'}"
     yield f"engines: {', '.join(engines())}"
-    yield f"providers of onnxruntime: {', '.join(providers()) or 'none'}"
+    yield f"providers of onnxruntime: {providers()}"
     yield f"processor: {processor()}, {os.cpu_count()} cores, {' '.join(cpu_features()) or 'features not known'}"
     yield f"cache: {cache_directory(cache_dir)}"
     yield from (f"  model {_entry(entry)}" for entry in cached_models(cache_dir))
@@ -41,19 +43,21 @@ def version_of(package: str) -> str | None:
 
 
 def engines() -> list[str]:
-    """The engines that can run here, and what the others lack."""
-    onnxruntime = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "onnxruntime (not installed)"
-    writer = "" if importlib.util.find_spec("onnx") else " (.onnx files only; checkpoints need detr-onnx[export])"
-    return ["numpy", onnxruntime + writer]
-
-
-def providers() -> list[str]:
-    """Execution providers of the installed ONNX Runtime."""
+    """The engines that can run here, and what they cannot run for want of a package."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return []
-    import onnxruntime
+        return ["numpy"]
+    can_write = importlib.util.find_spec("onnx") is not None
+    return ["numpy", "onnxruntime" if can_write else "onnxruntime (only .onnx files; pip install 'detr-onnx[export]')"]
 
-    return list(onnxruntime.get_available_providers())
+
+def providers() -> str:
+    """Execution providers of the installed ONNX Runtime, or why there are none."""
+    from detr_onnx.engines.onnxruntime import import_onnxruntime
+
+    try:
+        return ", ".join(import_onnxruntime().get_available_providers())
+    except EngineError as error:
+        return f"none ({error.found})"
 
 
 def processor() -> str:

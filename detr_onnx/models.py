@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -20,18 +19,18 @@ from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
+from detr_onnx.description import Description, check_labels, describe_graph, read_model
 from detr_onnx.engines import Engine
-from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, UsageError
+from detr_onnx.errors import CheckpointError, EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image import Preprocessing
-from detr_onnx.network.checkpoint import Checkpoint, load_checkpoint, read_config, read_json, weights_file
-from detr_onnx.network.config import DetrConfig
+from detr_onnx.network.checkpoint import weights_file
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"
 ENGINES = ("auto", "numpy", "onnxruntime")
 PRECISIONS = ("fp32",)
 DEMO_PICTURE = "demo-scene.jpg"
-GRAPH, CONFIG, PREPROCESSING = "model.onnx", "config.json", "preprocessor_config.json"
+GRAPH = "model.onnx"
 
 logger = logging.getLogger(__name__)
 
@@ -69,15 +68,22 @@ def open_model(
     _check_choice("engine", engine, ENGINES)
     if precision is not None:
         _check_choice("precision", precision, PRECISIONS)
+    if threads is not None and threads < 1:
+        raise UsageError("the number of threads is wrong", found=str(threads), expected="a number from 1 up")
+    if config is not None and not config.exists():
+        raise UsageError(f"there is no config {config}", expected="a config.json or its directory")
     source = locate(model, offline=offline, cache_dir=cache_dir)
-    chosen = choose(source, engine, providers)
-    if chosen == "numpy":
-        opened = _on_numpy(source, providers, threads)
+    if choose(source, engine, providers) == "numpy":
+        opened = _on_numpy(source, providers, threads, config)
     else:
-        graph = source.graph or _built_graph(source.checkpoint, cache_dir)
-        opened = _on_onnxruntime(graph, providers, threads, config, labels)
+        graph = source.graph or _built_graph(source.checkpoint or Path(), config, cache_dir)
+        opened = _on_onnxruntime(graph, providers, threads, config if source.graph else None, labels)
+        _check_precision(opened.engine, precision)
     logger.info("running on %s", opened.engine.title)
-    return replace(opened, labels=labels) if labels else opened
+    opened = opened if labels is None else replace(opened, labels=labels)
+    if opened.engine.classes is not None:
+        check_labels(opened.labels, opened.engine.classes)
+    return opened
 
 
 def _check_choice(what: str, found: str, choices: Sequence[str]) -> None:
@@ -85,10 +91,22 @@ def _check_choice(what: str, found: str, choices: Sequence[str]) -> None:
         raise UsageError(f"no such {what}", found=repr(found), expected=f"one of {', '.join(choices)}")
 
 
+def _check_precision(engine: Engine, asked: str | None) -> None:
+    """Raises EngineError when an .onnx file says that it has another precision than the one asked for."""
+    told = (engine.metadata or {}).get("detr_onnx.precision", asked)
+    if asked is not None and told != asked:
+        raise EngineError(
+            f"the graph does not have precision {asked}", found=told, remedy="export it in that precision"
+        )
+
+
 def locate(
     model: str | os.PathLike[str], *, offline: bool = False, cache_dir: str | os.PathLike[str] | None = None
 ) -> Source:
     """The files of a model: shipped, on disk, or fetched from the hub.
+
+    Of a directory that has both, the weights count, and the graph is written from them: one that somebody left there
+    may be of other weights, or lack the mask. To run it, name the file.
 
     Raises:
         UsageError: when there is nothing of that name anywhere.
@@ -97,16 +115,18 @@ def locate(
     if model == "demo":
         return Source(demo_directory(), demo_directory() / GRAPH)
     path, name = Path(model), os.fspath(model)
-    if path.suffix == ".onnx" and not path.is_dir():
+    is_directory = bool(name) and os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for overlong names
+    if path.suffix.lower() == ".onnx" and not is_directory:
         return Source(None, path)
-    if path.is_dir() and (path / GRAPH).exists() and not (path / "model.safetensors").exists():
-        return Source(None, path / GRAPH)
-    if not path.exists() and is_hub_name(name):
+    if is_directory and not (path / "model.safetensors").exists():
+        graphs = [graph for graph in (path / GRAPH, path / "onnx" / GRAPH) if graph.exists()]  # transformers.js's place
+        return Source(None, graphs[0]) if graphs else Source(path, None)
+    if is_hub_name(name):
         path = fetch(name, offline=offline, cache_dir=cache_dir, progress=logger.info)
-    elif not path.exists():
+    elif not name or not os.path.exists(path):  # noqa: PTH110 - as above
         near = difflib.get_close_matches(name, ("demo", DEFAULT_MODEL), 1)
         raise UsageError(
-            f"there is no model {name!r}",
+            f"there is no model {name[:200]!r}",
             expected='"demo", a name of the hub such as facebook/detr-resnet-50, or a path',
             remedy=f"did you mean {near[0]}?" if near else "check the spelling",
         )
@@ -131,7 +151,6 @@ def choose(source: Source, engine: str, providers: Sequence[str] | None) -> str:
     Raises:
         EngineError: when what was asked for cannot run here.
     """
-    can_write = importlib.util.find_spec("onnx") is not None
     if engine == "numpy" and source.checkpoint is None:
         raise EngineError(
             "engine numpy runs checkpoints",
@@ -140,57 +159,53 @@ def choose(source: Source, engine: str, providers: Sequence[str] | None) -> str:
         )
     if engine != "auto":
         return engine
-    return "onnxruntime" if source.graph or can_write or providers else "numpy"
+    needed = ["onnxruntime"] if source.graph else ["onnxruntime", "onnx"]
+    lacking = [package for package in needed if importlib.util.find_spec(package) is None]
+    if source.checkpoint is None or providers is not None or not lacking:
+        return "onnxruntime"
+    logger.info("without the package %s the engine is numpy, which is slower", " and ".join(lacking))
+    return "numpy"
 
 
-def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | None) -> OpenModel:
+def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | None, config: Path | None) -> OpenModel:
     from detr_onnx.engines.numpy import numpy_engine
 
-    if providers or threads is not None:
+    if providers is not None or threads is not None:
+        asked = ", ".join(providers) if providers is not None else f"{threads} threads"
         raise UsageError(
             "engine numpy has no providers and no threads of its own",
-            found=f"providers {providers}, threads {threads}",
+            found=asked,
             remedy="set OMP_NUM_THREADS or OPENBLAS_NUM_THREADS before Python starts, or use engine onnxruntime",
         )
-    checkpoint, preprocessing = read_model(source.checkpoint or Path())
+    checkpoint, preprocessing = read_model(source.checkpoint or Path(), config)
     return OpenModel(numpy_engine(checkpoint), checkpoint.config.labels, preprocessing)
 
 
-def read_model(path: Path) -> tuple[Checkpoint, Preprocessing]:
-    """A checkpoint and how it wants its pictures.
-
-    Raises:
-        CheckpointError: when the weights, config.json or preprocessor_config.json cannot be used.
-    """
-    return load_checkpoint(path), read_preprocessing(weights_file(path).parent)
-
-
-def read_preprocessing(directory: Path) -> Preprocessing:
-    """What preprocessor_config.json says, or DETR's own where there is none."""
-    file = directory / PREPROCESSING
-    return Preprocessing.from_json(read_json(file), str(file)) if file.exists() else Preprocessing()
-
-
-def _built_graph(checkpoint: Path | None, cache_dir: str | os.PathLike[str] | None) -> Path:
+def _built_graph(checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None) -> Path:
     """The cached graph of a checkpoint, written now if it was not there."""
     from detr_onnx.export import Form, write_onnx
 
-    path = checkpoint or Path()
-
     def build(directory: Path) -> None:
-        logger.info("writing the ONNX graph of %s, once", path)
-        write_onnx(directory / GRAPH, *read_model(path), Form(), external_data=True)
+        logger.info("writing the ONNX graph of %s, once", checkpoint)
+        write_onnx(directory / GRAPH, *read_model(checkpoint, config), Form(), external_data=True)
 
-    return cached(f"{digest(path)[:24]}-{__version__}-fp32", build, cache_dir=cache_dir) / GRAPH
+    return cached(f"{digest(checkpoint, config)[:24]}-{__version__}-fp32", build, cache_dir=cache_dir) / GRAPH
 
 
-def digest(checkpoint: Path) -> str:
-    """One sha256 of the weights and of the configs beside them."""
+def digest(checkpoint: Path, config: Path | None = None) -> str:
+    """One sha256 of the weights and of the configs that describe them.
+
+    Raises:
+        CheckpointError: when they cannot be read.
+    """
     weights = weights_file(checkpoint)
-    beside = [weights.parent / name for name in (CONFIG, PREPROCESSING)]
-    whole = hashlib.sha256(sha256_of(weights).encode())
-    for file in beside:
-        whole.update(file.read_bytes() if file.exists() else b"-")
+    described = Description.of(config or weights.parent)
+    try:
+        whole = hashlib.sha256(sha256_of(weights).encode())
+        for file in (described.config, described.preprocessing):
+            whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint} cannot be read", found=error.strerror, remedy="check the path") from error
     return whole.hexdigest()
 
 
@@ -204,39 +219,7 @@ def _on_onnxruntime(
     from detr_onnx.engines.onnxruntime import onnxruntime_engine
 
     engine = onnxruntime_engine(graph, providers, threads)
-    names, preprocessing = _description(graph, engine, config, labels)
+    names, preprocessing = describe_graph(graph, engine, config, labels)
     if engine.canvas_hw and not engine.batches_mixed_sizes:  # nothing says what is padding: fill the canvas instead
         preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw)
     return OpenModel(engine, names, preprocessing)
-
-
-def _description(
-    graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], Preprocessing]:
-    """Class names and preprocessing: from the config given, the file's own metadata, or a config.json nearby."""
-    told = engine.metadata or {}
-    directory = config if config is None or config.is_dir() else config.parent
-    if directory is None and "detr_onnx.config" in told:
-        return _own_description(graph, told["detr_onnx.config"], told["detr_onnx.preprocessing"])
-    nearby = [directory] if directory else [graph.parent, graph.parent.parent]  # transformers.js: onnx/model.onnx
-    found = next((place for place in nearby if (place / CONFIG).exists()), None)
-    described = read_config(found) if found else None
-    names = labels or (described.labels if described else None)
-    if names is None:
-        raise ModelFileError(
-            f"{graph} does not say what its classes are called",
-            found=f"no metadata of detr-onnx and no {CONFIG} in {' or '.join(map(str, nearby))}",
-            remedy="give the config.json that belongs to it (config=…, --config …)",
-        )
-    return names, read_preprocessing(found) if found else Preprocessing()
-
-
-def _own_description(graph: Path, config: str, preprocessing: str) -> tuple[tuple[str, ...], Preprocessing]:
-    """What `export.metadata` wrote, read back."""
-    try:
-        labels = DetrConfig.from_fields(json.loads(config)).labels
-        return labels, Preprocessing.from_json(json.loads(preprocessing), f"{graph}, metadata")
-    except (ValueError, KeyError, TypeError, CheckpointError) as error:
-        raise ModelFileError(
-            f"{graph} has metadata that cannot be read", found=str(error), remedy="export the file again"
-        ) from error

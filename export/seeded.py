@@ -30,8 +30,8 @@ Array = NDArray[np.float32]
 
 RESIDUAL_GAIN = 0.35  # of the last batch norm of a block, so that a hundred layers stay finite
 GAINS = {  # of a weight's spread over 1/√(fan-in), by the end of its module's name; the first that fits
-    "q_proj": 3.0,  # logits of attention spread by several units
-    "k_proj": 3.0,
+    "q_proj": 1.8,  # logits of attention spread by several units
+    "k_proj": 1.8,
     "self_attn.out_proj": 0.3,  # what all tokens have in common grows in self-attention, what tells them apart does not
     "encoder_attn.out_proj": 2.5,
     "fc2": 1.0,

@@ -25,6 +25,7 @@ class Engine:
         batches_mixed_sizes: whether it takes a mask, so that pictures of different sizes can share a batch.
         canvas_hw: the one input size it takes, or None.
         batch: the one number of pictures it takes at a time, or None.
+        classes: how many it tells apart, "no object" not counted; None when that shows only in its answers.
         metadata: what an .onnx file says about itself; empty for other models.
     """
 
@@ -33,4 +34,5 @@ class Engine:
     batches_mixed_sizes: bool = True
     canvas_hw: tuple[int, int] | None = None
     batch: int | None = None
+    classes: int | None = None
     metadata: Mapping[str, str] | None = None

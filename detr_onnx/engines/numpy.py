@@ -20,4 +20,4 @@ def numpy_engine(checkpoint: Checkpoint) -> Engine:
         valid = mask.astype(np.float32) if mask is not None and padded else None
         return detr(NumpyOps(parameters), config, pixels, valid)
 
-    return Engine(title=f"numpy {np.__version__}, fp32", network=network)
+    return Engine(title=f"numpy {np.__version__}, fp32", network=network, classes=len(config.labels))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detr_onnx.errors import CheckpointError
 
 HEADER_LIMIT = 100_000_000  # bytes; the reference implementation's own limit
+NAME_LIMIT = 200  # characters; DETR's longest name has 87
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -85,6 +86,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_header(path: Path, header: dict[str, Any], buffer_bytes: int) -> None:
     """Every entry is well formed and inside the buffer, and together they fill it without overlap or gap."""
+    unspeakable = [name for name in header if not name.isprintable() or len(name) > NAME_LIMIT]
+    if unspeakable:
+        raise _broken(path, f"a tensor called {unspeakable[0][:40]!r} …", f"names of at most {NAME_LIMIT} letters")
     problems = [f"{name}: {trouble}" for name, entry in header.items() if (trouble := _trouble(entry, buffer_bytes))]
     if not problems:
         problems = _gaps(header, buffer_bytes)
@@ -111,10 +115,10 @@ def _trouble(entry: Any, buffer_bytes: int) -> str:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         return "no dtype, shape and data_offsets"
-    if dtype not in DTYPES:
-        return f"dtype {dtype!r}, not one of {', '.join(DTYPES)}"
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        return f"dtype {repr(dtype)[:40]}, not one of {', '.join(DTYPES)}"
     if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
-        return f"shape {shape!r} at {begin!r}:{end!r}, not whole numbers from 0 up"
+        return f"shape {repr(shape)[:60]} at {repr(begin)[:30]}:{repr(end)[:30]}, not whole numbers from 0 up"
     if not begin <= end <= buffer_bytes:
         return f"bytes {begin:,} to {end:,} of {buffer_bytes:,}"
     wanted = math.prod(shape) * DTYPES[dtype].itemsize

@@ -1,0 +1,95 @@
+"""The words of the command line: commands, options, defaults. What they do is in `cli.py`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detr_onnx import __version__
+
+DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import would cost `--version` a tenth of a second
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole grammar; what it parses has `command`, the command's name."""
+    root = argparse.ArgumentParser(prog="detr-onnx", description="DETR object detection without torch.")
+    root.add_argument("--version", action="version", version=f"detr-onnx {__version__}")
+    commands = root.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    add = commands.add_parser
+    _detect(add("detect", help="find things in pictures", usage="%(prog)s [options] IMAGE [IMAGE ...]"))
+    _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
+    _export(add("export", help="write a model as one .onnx file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
+    _info(add("info", help="versions, engines, cached models, processor"))
+    return root
+
+
+def _detect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="files, directories, patterns, or - for stdin")
+    _answer(command)
+    command.add_argument(
+        "-m", "--model", default=DEFAULT_MODEL,
+        help='"demo", a name of the hub, a checkpoint directory, a .safetensors or .onnx file (default: %(default)s)',
+    )  # fmt: skip
+    _engine(command)
+    _source(command)
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    _answer(command)
+    _engine(command)
+    command.set_defaults(model="demo", config=None, offline=True, cache_dir=None)
+
+
+def _answer(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--threshold", type=float, default=0.5, help="scores have to exceed it (default: 0.5)")
+    command.add_argument(
+        "--labels", action="append", metavar="CAT,DOG", help="only these classes; for a name with a comma repeat this"
+    )
+    command.add_argument(
+        "--format",
+        choices=("json", "ndjson", "coco", "table"),
+        help="default: json (the API's) for one picture, else ndjson",
+    )
+    command.add_argument("--save", metavar="PATH", help="annotated picture, or directory of them")
+
+
+def _engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--engine", default="auto", help="auto, numpy or onnxruntime (default: auto)")
+    command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
+    command.add_argument("--precision", help="fp32 (default: what the model has)")
+    command.add_argument("--threads", type=int, help="threads of one operation")
+    command.add_argument("--size", type=int, help="short side that pictures are scaled to, in pixels")
+    _verbose(command)
+
+
+def _source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="PATH", help="config.json of a model that has none beside it")
+    command.add_argument("--offline", action="store_true", help="make no request to the hub")
+    _cache(command)
+
+
+def _cache(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--cache-dir", metavar="DIR", help="where models are kept (default: $DETR_ONNX_CACHE)")
+
+
+def _verbose(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "model", metavar="MODEL", help='"demo", a name of the hub, a checkpoint directory or a .safetensors file'
+    )
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
+    command.add_argument("--precision", choices=("fp32",), default="fp32")
+    command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
+    command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
+    command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")
+    command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
+    _verbose(command)
+    _source(command)
+
+
+def _info(command: argparse.ArgumentParser) -> None:
+    _verbose(command)
+    _cache(command)

@@ -1,0 +1,35 @@
+"""What tests share: which of them can run here, and the official weights where they are at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from detr_onnx.errors import DetrError
+from detr_onnx.hub import fetch
+
+ORACLE = ("torch", "transformers")
+OFFICIAL = "facebook/detr-resnet-50"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what compares with torch where torch is not installed."""
+    missing = [name for name in ORACLE if importlib.util.find_spec(name) is None]
+    skip = pytest.mark.skip(reason=f"compares with {' and '.join(ORACLE)}; not installed: {', '.join(missing)}")
+    for item in items:
+        if missing and item.get_closest_marker("oracle"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def official_weights() -> Path:
+    """The directory or file with the official weights: DETR_ONNX_WEIGHTS, else the cache; nothing is downloaded."""
+    if named := os.environ.get("DETR_ONNX_WEIGHTS"):
+        return Path(named)
+    try:
+        return fetch(OFFICIAL, offline=True)
+    except DetrError:
+        pytest.skip(f"{OFFICIAL} is not in the cache, and DETR_ONNX_WEIGHTS does not say where else it is")

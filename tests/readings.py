@@ -1,0 +1,49 @@
+"""The two readings of the one model, stage by stage: computed by numpy, and by ONNX Runtime from our graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from detr_onnx.export import Form, onnx_model
+from detr_onnx.image import Preprocessing
+from detr_onnx.network.checkpoint import Checkpoint
+from detr_onnx.network.config import DetrConfig
+from detr_onnx.network.detr import detr, stage_names
+from detr_onnx.network.numpy_ops import NumpyOps
+from detr_onnx.network.resnet import fold_batch_norm
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Stages = dict[str, Array]
+Reading = Callable[[DetrConfig, Mapping[str, Array], Array, Mask | None], Stages]
+
+
+def numpy_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None) -> Stages:
+    """Every stage as the numpy engine computes it."""
+    ops = NumpyOps(fold_batch_norm(tensors), stages={})
+    detr(ops, config, pixels, mask)
+    return ops.stages or {}
+
+
+def onnx_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None) -> Stages:
+    """Every stage as ONNX Runtime computes it, of the graph for any size."""
+    return run_form(config, tensors, pixels, mask, Form(mask=mask is not None, stages=stage_names(config)))
+
+
+def run_form(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None, form: Form) -> Stages:
+    """The outputs of one form of the graph, `boxes` among them under the name of their stage."""
+    model = onnx_model(Checkpoint(config, tensors), Preprocessing(), form)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {"pixel_values": pixels}
+    if form.mask:
+        feeds["pixel_mask"] = np.asarray(mask, np.int64)
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, feeds), strict=True))
+    return {("boxes" if name == "pred_boxes" else name): value for name, value in outputs.items()}
+
+
+READINGS: dict[str, Reading] = {"numpy": numpy_stages, "onnxruntime": onnx_stages}

@@ -1,0 +1,220 @@
+"""From logits and boxes to detections: what is kept, in which order, in which units, in which form."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from detr_onnx.detections import Box, Detection, Detections, cxcywh_to_xyxy, detections_of, softmax, xyxy_to_xywh
+from detr_onnx.errors import UsageError
+
+LABELS = ("cat", "dog", "bird")
+SCORE_ULPS = 1.2e-7  # one rounding of float32 near 1: torch adds up softmax in another order
+BOX_PX = 1e-4  # two roundings of float32 for a box on a picture of a thousand pixels
+
+
+def detections(scores=(), class_ids=(), xyxy=()) -> Detections:
+    return Detections(
+        np.array(scores, np.float32), np.array(class_ids, np.int64), np.array(xyxy, np.float32).reshape(-1, 4), LABELS
+    )
+
+
+THREE = detections([0.5, 0.9, 0.7], [0, 2, 0], [[0.9, -0.9, 10.99, 20.5], [1, 2, 3, 4], [-5.5, 0, 7, 8]])
+
+
+def random_answer(seed: int, pictures: int = 2, queries: int = 20):
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 3, (pictures, queries, len(LABELS) + 1)).astype(np.float32)
+    boxes = random.uniform(0, 1, (pictures, queries, 4)).astype(np.float32)
+    return logits, boxes, np.array([[480, 640], [333, 1000]][:pictures], np.int64)
+
+
+# A Detections
+
+
+def test_no_detections_are_empty_in_every_form():
+    none = detections()
+    assert len(none) == 0
+    assert list(none) == []
+    assert none.to_api() == []
+    assert none.to_coco(1) == []
+    assert len(none.by_score()) == 0
+    assert len(none.only(["cat"])) == 0
+
+
+def test_iterating_gives_score_label_and_box():
+    first = next(iter(THREE))
+    assert first == THREE[0]
+    assert first == Detection(0.5, "cat", Box(*THREE.xyxy[0].tolist()))
+    assert type(first.score) is float
+    assert type(first.box.xmin) is float
+
+
+def test_an_index_past_the_end_ends_a_loop():
+    with pytest.raises(IndexError):
+        THREE[3]
+
+
+def test_the_best_come_first_and_equals_keep_their_order():
+    equal = detections([0.5, 0.9, 0.5, 0.9], [0, 1, 2, 0], np.zeros((4, 4)))
+    assert equal.by_score().class_ids.tolist() == [1, 0, 0, 2]
+
+
+def test_only_some_labels_can_be_kept():
+    assert [d.label for d in THREE.only(["cat"])] == ["cat", "cat"]
+    assert [d.label for d in THREE.only("cat")] == ["cat", "cat"]
+    assert len(THREE.only(["c", "dog"])) == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "class_ids", "xyxy"),
+    [
+        (np.zeros(2), np.zeros(1, int), np.zeros((2, 4))),
+        (np.zeros(2), np.zeros(2, int), np.zeros((2, 3))),
+        (np.zeros(2), np.zeros(2, int), np.zeros(8)),
+        (np.zeros((2, 1)), np.zeros((2, 1), int), np.zeros((2, 4))),
+        (np.float32(0), np.int64(0), np.zeros(4)),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(scores, class_ids, xyxy):
+    with pytest.raises(UsageError, match=r"do not fit together: found scores .* expected \[n\], \[n\] and \[n, 4\]"):
+        Detections(scores, class_ids, xyxy, LABELS)
+
+
+@pytest.mark.parametrize("class_id", [-1, 3])
+def test_a_class_without_a_label_is_refused(class_id):
+    with pytest.raises(UsageError, match="class ids of a Detections have no labels"):
+        detections([0.5], [class_id], [[0, 0, 1, 1]])
+
+
+# Its forms
+
+
+def test_the_api_form_is_sorted_and_has_its_keys_in_order():
+    rows = THREE.to_api()
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+    assert [list(row) for row in rows] == [["score", "label", "box"]] * 3
+    assert list(rows[0]["box"]) == ["xmin", "ymin", "xmax", "ymax"]
+
+
+def test_the_api_form_truncates_boxes_towards_zero():
+    boxes = {row["score"]: list(row["box"].values()) for row in THREE.to_api()}
+    assert boxes[0.5] == [0, 0, 10, 20]
+    assert boxes[float(np.float32(0.7))] == [-5, 0, 7, 8]
+    assert {type(side) for box in boxes.values() for side in box} == {int}
+
+
+def test_the_api_form_keeps_every_digit_of_a_float32_score():
+    text = json.dumps(THREE.to_api())
+    assert '"score": 0.8999999761581421' in text
+    assert [np.float32(row["score"]) for row in json.loads(text)] == [np.float32(s) for s in (0.9, 0.7, 0.5)]
+
+
+def test_the_coco_form_has_left_top_width_height_and_keeps_the_order():
+    rows = THREE.to_coco(139)
+    assert rows[1] == {"image_id": 139, "category_id": 2, "bbox": [1.0, 2.0, 2.0, 2.0], "score": rows[1]["score"]}
+    assert [row["category_id"] for row in rows] == [0, 2, 0]
+    assert json.loads(json.dumps(rows)) == rows
+
+
+# Boxes and scores
+
+
+@pytest.mark.parametrize(
+    ("cxcywh", "xyxy"),
+    [
+        (np.zeros((0, 4)), np.zeros((0, 4))),
+        ([[0.5, 0.5, 1, 1]], [[0, 0, 1, 1]]),
+        ([[0.25, 0.5, 0.5, 0.25]], [[0, 0.375, 0.5, 0.625]]),
+        ([[[0, 0, 1, 2]]], [[[-0.5, -1, 0.5, 1]]]),
+    ],
+)
+def test_centre_and_size_become_corners(cxcywh, xyxy):
+    found = cxcywh_to_xyxy(np.array(cxcywh, np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.array(xyxy, np.float32))
+
+
+def test_corners_become_left_top_width_height():
+    np.testing.assert_array_equal(xyxy_to_xywh(np.array([[1, 2, 4, 8]], np.float32)), [[1, 2, 3, 6]])
+
+
+def test_probabilities_of_extreme_logits_are_finite_and_sum_to_one():
+    probabilities = softmax(np.array([[1e4, -1e4, 0], [-1e30, -1e30, -1e30]], np.float32))
+    np.testing.assert_array_equal(probabilities[0], [1, 0, 0])
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=SCORE_ULPS)
+
+
+# From logits
+
+
+def test_no_queries_give_no_detections():
+    found = detections_of(
+        np.zeros((1, 0, 4), np.float32), np.zeros((1, 0, 4), np.float32), np.array([[9, 9]]), LABELS, 0.0
+    )
+    assert [len(one) for one in found] == [0]
+
+
+def test_no_object_is_never_a_detection_however_sure():
+    logits = np.array([[[0, 0, 0, 50]]], np.float32)
+    found = detections_of(logits, np.full((1, 1, 4), 0.5, np.float32), np.array([[10, 10]]), LABELS, 0.5)
+    assert len(found[0]) == 0
+
+
+def test_a_score_has_to_exceed_the_threshold():
+    logits = np.log(np.array([[[1, 2, 1, 4], [5, 1, 1, 1]]], np.float32))  # scores 0.25 and 0.625
+    boxes = np.full((1, 2, 4), 0.5, np.float32)
+    at = float(softmax(logits)[0, 0, :-1].max())
+    below = float(np.nextafter(np.float32(at), np.float32(0)))
+    sizes = np.array([[10, 10]])
+    assert [len(detections_of(logits, boxes, sizes, LABELS, t)[0]) for t in (at, below, 0.0, 1.0)] == [1, 2, 2, 0]
+
+
+def test_the_order_is_that_of_the_queries():
+    logits, boxes, sizes_hw = random_answer(1)
+    for found, row in zip(detections_of(logits, boxes, sizes_hw, LABELS, 0.0), logits, strict=True):
+        assert found.class_ids.tolist() == row[:, :-1].argmax(-1).tolist()
+
+
+def test_boxes_are_in_pixels_of_each_picture_as_it_came():
+    logits = np.zeros((2, 1, 4), np.float32)
+    boxes = np.array([[[0.5, 0.25, 0.5, 0.5]]] * 2, np.float32)
+    found = detections_of(logits, boxes, np.array([[480, 640], [100, 10]]), LABELS, 0.0)
+    assert [one.xyxy[0].tolist() for one in found] == [[160, 0, 480, 240], [2.5, 0, 7.5, 50]]
+
+
+def test_the_answer_is_that_of_the_definition():
+    logits, boxes, sizes_hw = random_answer(2)
+    for found, rows, quads, (height, width) in zip(
+        detections_of(logits, boxes, sizes_hw, LABELS, 0.4), logits, boxes, sizes_hw.tolist(), strict=True
+    ):
+        expected = []
+        for row, (cx, cy, w, h) in zip(rows.astype(float), quads.astype(float), strict=True):
+            powers = np.exp(row)
+            score, best = max((p, -i) for i, p in enumerate((powers / powers.sum())[:-1]))
+            if score > 0.4:
+                corners = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
+                expected.append((score, -best, *corners))
+        assert 0 < len(found) < len(rows)
+        np.testing.assert_allclose(found.scores, [e[0] for e in expected], atol=2 * SCORE_ULPS)
+        assert found.class_ids.tolist() == [e[1] for e in expected]
+        np.testing.assert_allclose(found.xyxy, [e[2:] for e in expected], atol=2 * BOX_PX)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_the_answer_is_that_of_transformers(threshold):
+    torch = pytest.importorskip("torch")
+    module = pytest.importorskip("transformers.models.detr.image_processing_pil_detr")
+    logits, boxes, sizes_hw = random_answer(3)
+    outputs = SimpleNamespace(logits=torch.tensor(logits), pred_boxes=torch.tensor(boxes))
+    theirs = module.DetrImageProcessorPil().post_process_object_detection(
+        outputs, threshold=threshold, target_sizes=torch.tensor(sizes_hw)
+    )
+    for found, expected in zip(detections_of(logits, boxes, sizes_hw, LABELS, threshold), theirs, strict=True):
+        assert found.class_ids.tolist() == expected["labels"].tolist()
+        np.testing.assert_allclose(found.scores, expected["scores"].numpy(), atol=SCORE_ULPS)
+        np.testing.assert_allclose(found.xyxy, expected["boxes"].numpy(), atol=BOX_PX)

@@ -1,0 +1,475 @@
+"""Pictures in, detections out, whatever holds the picture and whatever runs the model."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_model import (
+    CONFIG,
+    LABELS,
+    LONGEST_PX,
+    SHORTEST_PX,
+    picture,
+    write_config,
+    write_foreign_onnx,
+    write_small_checkpoint,
+)
+from standin_hub import StandInHub
+
+from detr_onnx import Detector
+from detr_onnx.description import read_model
+from detr_onnx.detections import Detections
+from detr_onnx.engines import Engine
+from detr_onnx.errors import DetrError, EngineError, HubError, ImageError, ModelFileError, UsageError
+from detr_onnx.export import Form, write_onnx
+from detr_onnx.models import OpenModel
+from export.seeded import huggingface_config, write_checkpoint
+
+pytest.importorskip("onnxruntime")
+
+SCORE_TOLERANCE = 1e-4  # logits agree to 1e-3 of their deviation; softmax flattens that
+BOX_TOLERANCE_PX = 2e-3  # 1e-5 of pictures that are at most 131 pixels wide, and float32
+THEIR_SCORES = 1e-3  # ours against torch's, through preprocessing, network and softmax
+THEIR_BOXES_PX = 1e-2
+SIZES_WH = [(64, 48), (131, 60), (40, 90)]
+DETECT = """
+import sys
+from detr_onnx.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return write_small_checkpoint(tmp_path_factory.mktemp("detector") / "small")
+
+
+@pytest.fixture(scope="module")
+def graph(small) -> Path:
+    write_onnx(small.parent / "small.onnx", *read_model(small), Form())
+    return small.parent / "small.onnx"
+
+
+@pytest.fixture(scope="module")
+def detector(graph) -> Detector:
+    return Detector(graph)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def pictures():
+    return [picture(width, height, seed) for seed, (width, height) in enumerate(SIZES_WH)]
+
+
+def png(image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def assert_same(found: Detections, expected: Detections) -> None:
+    assert found.class_ids.tolist() == expected.class_ids.tolist()
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.xyxy, expected.xyxy)
+
+
+def assert_close(found: Detections, expected: Detections, score=SCORE_TOLERANCE, box_px=BOX_TOLERANCE_PX) -> None:
+    """All queries of both, so that no threshold is between them; a tie of two classes may fall either way."""
+    assert len(found) == len(expected) == CONFIG.queries
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=score)
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=0, atol=box_px)
+
+
+def lambda_detector(monkeypatch, network, **facts) -> Detector:
+    """A Detector over a function: the seam."""
+    from detr_onnx.image import Preprocessing
+
+    opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX))
+    monkeypatch.setattr("detr_onnx.detector.open_model", lambda *arguments, **options: opened)
+    return Detector("any")
+
+
+# Pictures
+
+
+def test_no_pictures_give_no_detections(detector):
+    assert detector.batch([]) == []
+    assert detector.batch(iter(())) == []
+
+
+def test_whatever_holds_the_picture_gives_the_same(detector, pictures, tmp_path):
+    image = pictures[0]
+    expected = detector(image, 0.0)
+    (tmp_path / "picture.png").write_bytes(png(image))
+    assert len(expected) == CONFIG.queries
+    with (tmp_path / "picture.png").open("rb") as file:
+        for source in (tmp_path / "picture.png", str(tmp_path / "picture.png"), png(image), file, np.asarray(image)):
+            assert_same(detector(source, 0.0), expected)
+
+
+def test_detections_are_in_pixels_of_the_picture_as_it_came(detector, pictures):
+    once = detector(pictures[0], 0.0)
+    twice = detector(pictures[0].resize((128, 96), 0), 0.0)
+    assert once.xyxy.max() < 2 * 64
+    assert once.labels == LABELS
+    assert twice.xyxy.max() > once.xyxy.max()
+
+
+def test_a_batch_one_by_one_is_what_each_is_alone(detector, pictures):
+    for found, image in zip(detector.batch(pictures, 0.0), pictures, strict=True):
+        assert_same(found, detector(image, 0.0))
+
+
+def test_equal_sizes_together_are_what_each_is_alone(detector):
+    images = [picture(64, 48, seed) for seed in range(3)]
+    for found, image in zip(detector.batch(images, 0.0, batch_size=3), images, strict=True):
+        assert_close(found, detector(image, 0.0))
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 100])
+def test_mixed_sizes_together_go_through_the_mask(detector, pictures, batch_size):
+    found = detector.batch(pictures, 0.0, batch_size=batch_size)
+    pixels, mask, sizes_hw = detector.preprocess(pictures[:batch_size])
+    logits, boxes = detector.network(pixels, mask)
+    assert not mask.all()
+    assert sizes_hw.tolist() == [[height, width] for width, height in SIZES_WH[:batch_size]]
+    centres = (found[0].xyxy[:, :2] + found[0].xyxy[:, 2:]) / 2 / SIZES_WH[0]
+    np.testing.assert_allclose(centres, boxes[0, :, :2], atol=1e-6)  # a few roundings of float32
+    assert found[0].class_ids.tolist() == logits[0, :, :-1].argmax(-1).tolist()
+
+
+def test_pictures_are_read_as_they_are_needed(detector, pictures):
+    read = []
+
+    def images() -> Iterator:
+        for number, image in enumerate(pictures):
+            read.append(number)
+            yield image
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detector.batch(images())
+    assert read == [0, 1, 2]
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_threshold_out_of_range_is_refused_before_any_picture_is_read(detector, threshold):
+    with pytest.raises(UsageError, match="the threshold is out of range"):
+        detector("gone.jpg", threshold)
+
+
+def test_the_threshold_is_half_unless_given(detector, pictures):
+    assert_same(detector(pictures[0]), detector(pictures[0], 0.5))
+    assert len(detector(pictures[0], 1.0)) == 0
+
+
+@pytest.mark.parametrize("one", ["a.jpg", b"bytes", Path("a.jpg"), picture(2, 2)])
+def test_one_picture_is_no_batch(detector, one):
+    with pytest.raises(UsageError, match="a batch is a list of pictures"):
+        detector.batch(one)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_size_below_one_is_refused(detector, batch_size):
+    with pytest.raises(UsageError, match="the batch size is wrong"):
+        detector.batch([], batch_size=batch_size)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 300), (300, 1), (5000, 1)])
+@pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
+def test_the_thinnest_pictures_go_through(small, engine, width, height):
+    found = Detector(small, engine=engine)(picture(width, height), 0.0)
+    assert len(found) == CONFIG.queries
+    assert np.isfinite(found.xyxy).all()
+
+
+def test_what_is_no_picture_is_an_error_of_the_picture(detector, tmp_path):
+    with pytest.raises(ImageError, match=r"cannot read 'gone\.jpg'"):
+        detector("gone.jpg")
+    with pytest.raises(ImageError, match="is not an image"):
+        detector(b"not an image")
+
+
+# Preprocessing
+
+
+def test_preprocess_gives_pixels_mask_and_sizes(detector, pictures):
+    pixels, mask, sizes_hw = detector.preprocess(pictures)
+    assert pixels.dtype == np.float32
+    assert pixels.shape == (3, 3, *mask.shape[1:])
+    assert sizes_hw.tolist() == [[48, 64], [60, 131], [90, 40]]
+    assert not pixels[~np.broadcast_to(mask[:, None], pixels.shape)].any()
+
+
+@pytest.mark.parametrize("size", [16, 100])
+def test_the_size_asked_for_is_the_short_side(graph, pictures, size):
+    pixels, _, _ = Detector(graph, size=size).preprocess(pictures[:1])
+    assert min(pixels.shape[2:]) == size
+
+
+def test_a_size_scales_also_where_the_model_does_not(small, tmp_path):
+    still = shutil.copytree(small, tmp_path / "still")
+    (still / "preprocessor_config.json").write_text('{"do_resize": false}')
+    assert Detector(still, engine="numpy").preprocess([picture(50, 40)])[0].shape == (1, 3, 40, 50)
+    assert Detector(still, engine="numpy", size=20).preprocess([picture(50, 40)])[0].shape == (1, 3, 20, 25)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_below_one_is_refused(graph, size):
+    with pytest.raises(UsageError, match="the size is wrong"):
+        Detector(graph, size=size)
+
+
+# Engines
+
+
+@pytest.mark.parametrize("size", SIZES_WH)
+def test_the_engines_agree(small, size):
+    image = picture(*size)
+    by_numpy, by_onnxruntime = (Detector(small, engine=engine) for engine in ("numpy", "onnxruntime"))
+    assert by_numpy.engine.startswith("numpy ")
+    assert by_onnxruntime.engine.startswith("onnxruntime ")
+    assert_close(by_onnxruntime(image, 0.0), by_numpy(image, 0.0))
+
+
+def test_the_engines_agree_on_a_padded_batch(small, pictures):
+    by_numpy, by_onnxruntime = (
+        Detector(small, engine=engine).batch(pictures, 0.0, batch_size=3) for engine in ("numpy", "onnxruntime")
+    )
+    for found, expected in zip(by_onnxruntime, by_numpy, strict=True):
+        assert_close(found, expected)
+
+
+def test_an_engine_is_any_function(monkeypatch):
+    def network(pixels, mask):
+        logits = np.zeros((len(pixels), 2, len(LABELS) + 1), np.float32)
+        logits[:, 0, 1] = 9
+        return logits, np.full((len(pixels), 2, 4), 0.5, np.float32)
+
+    (dog,) = lambda_detector(monkeypatch, network)(picture(40, 20))
+    assert (dog.label, dog.box.xmin, dog.box.ymin, dog.box.xmax, dog.box.ymax) == ("dog", 10, 5, 30, 15)
+
+
+@pytest.mark.parametrize("place", ["logits", "boxes"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_an_error_not_an_empty_answer(monkeypatch, place, value):
+    def network(pixels, mask):
+        logits = np.full((1, 2, len(LABELS) + 1), value if place == "logits" else 0, np.float32)
+        return logits, np.full((1, 2, 4), value if place == "boxes" else 0, np.float32)
+
+    with pytest.raises(EngineError, match="a test answered with numbers that are not finite"):
+        lambda_detector(monkeypatch, network)(picture(40, 20))
+
+
+def test_classes_that_only_show_in_the_answer_are_checked_there(monkeypatch):
+    def network(pixels, mask):
+        return np.zeros((1, 2, 4), np.float32), np.zeros((1, 2, 4), np.float32)
+
+    with pytest.raises(ModelFileError, match="found 7 names for 3 classes"):
+        lambda_detector(monkeypatch, network)(picture(40, 20))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"engine": "tensorflow"}, "no such engine"),
+        ({"providers": ["Quantum"]}, "no provider 'Quantum'"),
+        ({"precision": "fp7"}, "no such precision"),
+        ({"labels": "cat"}, "labels are names by class id"),
+        ({"labels": ["cat"]}, "1 names for 7 classes"),
+    ],
+)
+def test_what_is_not_there_is_never_replaced(graph, options, error):
+    with pytest.raises(DetrError, match=error):
+        Detector(graph, **options)
+
+
+def test_labels_can_be_renamed(graph):
+    assert Detector(graph, labels=list("abcdefg")).labels == tuple("abcdefg")
+    assert {d.label for d in Detector(graph, labels=list("abcdefg"))(picture(64, 48), 0.0)} <= set("abcdefg")
+
+
+def test_threads_can_be_asked_for(graph, detector):
+    assert_close(Detector(graph, threads=1)(picture(64, 48), 0.0), detector(picture(64, 48), 0.0))
+
+
+# Graphs of one shape, and of other exporters
+
+
+def export(small: Path, tmp_path: Path, form: Form) -> Detector:
+    write_onnx(tmp_path / "form.onnx", *read_model(small), form)
+    return Detector(tmp_path / "form.onnx")
+
+
+def test_a_fixed_shape_with_a_mask_pads(small, tmp_path, detector, pictures):
+    fixed = export(small, tmp_path, Form((64, 107), batch=1))
+    pixels, mask, _ = fixed.preprocess(pictures[:1])
+    assert pixels.shape == (1, 3, 64, 107)
+    assert mask.sum() == 64 * 85  # 48x64 scaled to a short side of 64
+    logits, _ = detector.network(pixels, mask)
+    found = fixed(pictures[0], 0.0)
+    assert found.class_ids.tolist() == logits[0, :, :-1].argmax(-1).tolist()
+    assert len(fixed.batch(pictures, 0.0, batch_size=5)) == 3
+
+
+def test_a_fixed_shape_of_the_pictures_own_size_is_the_dynamic_graph(small, tmp_path, detector):
+    image = picture(107, 64)
+    assert_close(export(small, tmp_path, Form((64, 107), batch=1))(image, 0.0), detector(image, 0.0))
+
+
+def test_a_picture_that_does_not_fit_is_scaled_until_it_does(small, tmp_path):
+    pixels, mask, _ = export(small, tmp_path, Form((32, 32), batch=1)).preprocess([picture(100, 50)])
+    assert pixels.shape == (1, 3, 32, 32)
+    assert mask.sum() == 16 * 32
+
+
+def test_a_fixed_shape_without_a_mask_stretches(small, tmp_path, pictures):
+    fixed = export(small, tmp_path, Form((48, 96), mask=False, batch=1))
+    pixels, mask, _ = fixed.preprocess(pictures[:1])
+    assert pixels.shape == (1, 3, 48, 96)
+    assert mask.all()
+    assert pixels[0, :, :, -1].any()
+    assert len(fixed.batch(pictures, 0.0)) == 3
+
+
+def test_a_fixed_shape_without_a_mask_takes_no_other_size(small, tmp_path):
+    write_onnx(tmp_path / "form.onnx", *read_model(small), Form((48, 96), mask=False, batch=1))
+    with pytest.raises(UsageError, match="the model takes pictures of 48x96 only: found size 32"):
+        Detector(tmp_path / "form.onnx", size=32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_fixed_batch_is_filled_up(small, tmp_path, detector, count):
+    images = [picture(64, 48, seed) for seed in range(count)]
+    found = export(small, tmp_path, Form(batch=2)).batch(images, 0.0)
+    assert len(found) == count
+    for one, image in zip(found, images, strict=True):
+        assert_close(one, detector(image, 0.0))
+
+
+FOREIGN = {
+    "optimum": (Form(mask=False), {}),
+    "one picture at a time": (Form(mask=False), {"pixel_values": [1, 3]}),
+    "transformers.js": (Form(), {"pixel_mask": ["batch", 64, 64]}),
+}
+
+
+@pytest.mark.parametrize("exporter", FOREIGN)
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_files_of_other_exporters_give_each_picture_what_it_gets_alone(
+    small, tmp_path, detector, pictures, exporter, batch_size
+):
+    form, axes = FOREIGN[exporter]
+    foreign = Detector(
+        write_foreign_onnx(tmp_path / "foreign.onnx", small, form, **axes), config=write_config(tmp_path / "config")
+    )
+    assert foreign.labels == LABELS
+    assert foreign.engine.endswith("as exported")
+    images = [pictures[0], pictures[0], *pictures]
+    for found, image in zip(foreign.batch(images, 0.0, batch_size=batch_size), images, strict=True):
+        assert_close(found, detector(image, 0.0))
+
+
+# Names of the hub
+
+
+@pytest.fixture
+def standin(tmp_path, monkeypatch) -> Iterator[StandInHub]:
+    """The hub, empty, as the environment's endpoint, and no trace of anybody's own settings."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    for variable in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    with StandInHub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+def test_a_name_of_the_hub_is_fetched_once_and_works_offline_from_then_on(standin, small, detector):
+    standin.add("owner/name", {file.name: file for file in small.iterdir()})
+    expected = detector(picture(64, 48), 0.0)
+    assert_close(Detector("owner/name")(picture(64, 48), 0.0), expected)
+    asked = len(standin.bodies())
+    assert_close(Detector("owner/name", offline=True)(picture(64, 48), 0.0), expected)
+    assert asked == len(standin.bodies()) >= 2
+
+
+def test_a_name_that_is_not_cached_and_cannot_be_fetched_is_one_error(standin):
+    standin.status = 503
+    with pytest.raises(HubError, match="could not serve owner/name"):
+        Detector("owner/name")
+    with pytest.raises(HubError, match="owner/name is not cached and no request is to be made"):
+        Detector("owner/name", offline=True)
+
+
+@pytest.mark.slow
+def test_a_full_size_model_goes_from_the_hub_to_an_answer_on_the_command_line(standin, tmp_path):
+    from export.seeded import CONFIGS
+
+    full = write_checkpoint(tmp_path / "full", CONFIGS["detr-resnet-50"], 1)
+    standin.add("owner/full", {file.name: file for file in full.iterdir()})
+    picture(640, 480).save(tmp_path / "street.png")
+    command = [sys.executable, "-c", DETECT, "detect", str(tmp_path / "street.png"), "-m", "owner/full"]
+    command += ["--threshold", "0", "--size", "256", "--save", str(tmp_path / "out.png")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    rows = json.loads(done.stdout)
+    assert len(rows) == 100
+    assert (tmp_path / "out.png").exists()
+    shutil.rmtree(os.environ["DETR_ONNX_CACHE"])  # half a gigabyte that nobody needs any more
+    shutil.rmtree(full)
+
+
+# Against transformers
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_pictures_of_mixed_sizes_come_out_as_from_transformers(small, pictures, batch_size):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    processors = pytest.importorskip("transformers.models.detr.image_processing_pil_detr")
+    model = transformers.DetrForObjectDetection.from_pretrained(small).eval()
+    processor = processors.DetrImageProcessorPil(size={"shortest_edge": SHORTEST_PX, "longest_edge": LONGEST_PX})
+    for engine in ("numpy", "onnxruntime"):
+        found = Detector(small, engine=engine).batch(pictures, 0.0, batch_size=batch_size)
+        expected = []
+        for start in range(0, len(pictures), batch_size):
+            group = pictures[start : start + batch_size]
+            with torch.no_grad():
+                outputs = model(**processor(group, return_tensors="pt"))
+            sizes = torch.tensor([(image.height, image.width) for image in group])
+            expected += processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=sizes)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours.scores, theirs["scores"].numpy(), rtol=0, atol=THEIR_SCORES)
+            np.testing.assert_allclose(ours.xyxy, theirs["boxes"].numpy(), rtol=0, atol=THEIR_BOXES_PX)
+
+
+def test_the_small_model_hides_nothing(detector, pictures):
+    """Its queries differ, its scores spread and its pictures matter; else the tests above would show little."""
+    found = detector.batch(pictures, 0.0)
+    assert np.ptp(found[0].scores) > 0.05
+    assert len({hashlib.sha256(one.scores.tobytes()).digest() for one in found}) == 3
+    assert huggingface_config(CONFIG)["num_queries"] == CONFIG.queries

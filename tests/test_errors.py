@@ -1,0 +1,48 @@
+"""Every refusal is one sentence, of one tree."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from detr_onnx import errors
+from detr_onnx.errors import DetrError, UsageError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DetrError)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({}, "what"),
+        ({"found": "a"}, "what: found a"),
+        ({"expected": "b"}, "what: expected b"),
+        ({"found": "a", "expected": "b"}, "what: found a, expected b"),
+        ({"remedy": "do"}, "what; do"),
+        ({"found": "a", "expected": "b", "remedy": "do"}, "what: found a, expected b; do"),
+    ],
+)
+def test_the_sentence_says_what_is_known(parts, sentence):
+    assert str(DetrError("what", **parts)) == sentence
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_except_catches_them_all(kind):
+    with pytest.raises(DetrError, match="what: found a; do"):
+        raise kind("what", found="a", remedy="do")
+
+
+def test_a_wrong_argument_is_a_value_error_too_and_ends_with_status_2():
+    assert issubclass(UsageError, ValueError)
+    assert {kind.__name__: kind.exit_status for kind in KINDS if kind.exit_status != 1} == {"UsageError": 2}
+
+
+def test_the_tree_in_the_docstring_has_every_error():
+    assert all(kind.__name__ in (errors.__doc__ or "") for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_comes_whole_through_another_process(kind):
+    error = pickle.loads(pickle.dumps(kind("what", found="a", expected="b", remedy="do")))
+    assert (type(error), str(error), error.found, error.remedy) == (kind, "what: found a, expected b; do", "a", "do")

@@ -1,0 +1,212 @@
+"""Every word of the vocabulary computes what its definition says, written here as the plainest loop there is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from detr_onnx.network import numpy_ops
+from detr_onnx.network.numpy_ops import NumpyOps, nearest
+
+# A sum of up to a thousand products in float32 against the same in float64, both of numbers around 1.
+SUM_TOLERANCE = 2e-5
+ROUNDING = 1e-6
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+
+
+def convolution(x, kernel, bias, stride, dilation):
+    """[B,h,w,in] by [kh,kw,in,out]: every output number by itself, in float64."""
+    kh, kw, _, channels = kernel.shape
+    border = dilation * (kh - 1) // 2
+    padded = np.pad(x.astype(np.float64), ((0, 0), (border, border), (border, border), (0, 0)))
+    h = (padded.shape[1] - dilation * (kh - 1) - 1) // stride + 1
+    w = (padded.shape[2] - dilation * (kw - 1) - 1) // stride + 1
+    out = np.zeros((len(x), h, w, channels))
+    for i, j in np.ndindex(h, w):
+        top, left = i * stride, j * stride
+        window = padded[:, top : top + dilation * kh : dilation, left : left + dilation * kw : dilation][:, :kh, :kw]
+        out[:, i, j] = np.tensordot(window, kernel, 3) + bias
+    return out
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (2, 5), (7, 6), (9, 13)])
+@pytest.mark.parametrize(("kernel", "stride", "dilation"),
+                         [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (7, 2, 1)])  # fmt: skip
+def test_a_convolution_is_its_definition(kernel, stride, dilation, hw):
+    weights = {"c.weight": normal(1, kernel, kernel, 5, 4), "c.bias": normal(2, 4)}
+    x = normal(3, 2, *hw, 5)
+    truth = convolution(x, weights["c.weight"], weights["c.bias"], stride, dilation)
+    found = NumpyOps(weights).conv("c", x, stride=stride, dilation=dilation)
+    assert found.shape == truth.shape
+    np.testing.assert_allclose(found, truth, atol=SUM_TOLERANCE)
+    residual = normal(4, *truth.shape)
+    found = NumpyOps(weights).conv("c", x, stride=stride, dilation=dilation, relu=True, residual=residual)
+    np.testing.assert_allclose(found, np.maximum(truth + residual, 0), atol=SUM_TOLERANCE)
+
+
+def test_a_convolution_in_small_blocks_is_the_same_to_rounding(monkeypatch):
+    weights = {"c.weight": normal(1, 3, 3, 5, 4), "c.bias": normal(2, 4)}
+    x, residual = normal(3, 2, 19, 23, 5), normal(4, 2, 19, 23, 4)
+    whole = NumpyOps(weights).conv("c", x, relu=True, residual=residual)
+    monkeypatch.setattr(numpy_ops, "BLOCK_FLOATS", 3000)  # a few rows at a time
+    np.testing.assert_allclose(NumpyOps(weights).conv("c", x, relu=True, residual=residual), whole, atol=ROUNDING)
+
+
+def test_an_argument_is_never_changed():
+    bias = normal(2, 4)
+    weights = {"l.weight": normal(1, 4, 4), "n.weight": bias, "c.weight": normal(1, 1, 1, 4, 4)}
+    weights |= {"l.bias": bias, "n.bias": bias, "c.bias": bias}
+    ops, x, q = NumpyOps(weights), normal(3, 1, 3, 5, 4), normal(4, 1, 6, 4)
+    before = x.copy(), q.copy()
+    ops.conv("c", x, relu=True, residual=x)
+    ops.max_pool(x)
+    ops.linear("l", q, plus=q, relu=True)
+    ops.attention(q, q, q, 2, None)
+    ops.layer_norm("n", q)
+    ops.sigmoid(q)
+    assert np.array_equal(before[0], x)
+    assert np.array_equal(before[1], q)
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (1, 4), (2, 3), (5, 8), (7, 7)])
+def test_max_pool_takes_the_largest_of_each_window(hw):
+    x = normal(1, 2, *hw, 3)
+    h, w = -(-hw[0] // 2), -(-hw[1] // 2)
+    found = NumpyOps({}).max_pool(x)
+    assert found.shape == (2, h, w, 3)
+    for i, j in np.ndindex(h, w):
+        window = x[:, max(0, 2 * i - 1) : 2 * i + 2, max(0, 2 * j - 1) : 2 * j + 2]
+        assert np.array_equal(found[:, i, j], window.max(axis=(1, 2)))
+
+
+def test_max_pool_of_negative_numbers_never_takes_the_padding():
+    assert np.array_equal(NumpyOps({}).max_pool(np.full((1, 3, 3, 1), -5, np.float32)), np.full((1, 2, 2, 1), -5))
+
+
+def test_tokens_are_cells_row_by_row():
+    assert NumpyOps({}).tokens(np.arange(6, dtype="f4").reshape(1, 2, 3, 1))[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_nearest_takes_the_pixel_of_the_fraction_not_every_32nd():
+    assert nearest(100, 4).tolist() == [0, 25, 50, 75]
+    assert nearest(1, 1).tolist() == [0]
+    assert nearest(33, 2).tolist() == [0, 16]
+    assert nearest(64, 34).tolist() == [math.floor(i * 64 / 34) for i in range(34)]  # a mask of another size
+
+
+@pytest.mark.parametrize("cells", [1, 2, 25, 34, 42])
+def test_nearest_stays_within_the_picture(cells):
+    for pixels in range(1, 1400):
+        places = nearest(pixels, cells)
+        assert places[0] >= 0
+        assert places[-1] < pixels
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int64, np.float32])
+def test_valid_cells_follow_the_mask_whatever_its_type(dtype):
+    mask = np.zeros((2, 64, 96), dtype)
+    mask[0, :40, :64] = mask[1] = 1
+    valid = NumpyOps({}).valid_cells(np.zeros((2, 2, 3, 1), np.float32), mask)
+    assert valid.tolist() == [[[1, 1, 0], [1, 1, 0]], [[1, 1, 1], [1, 1, 1]]]
+    assert valid.dtype == np.float32
+
+
+def test_without_a_mask_every_cell_is_valid():
+    assert NumpyOps({}).valid_cells(np.zeros((5, 2, 3, 1), np.float32), None).tolist() == [[[1, 1, 1], [1, 1, 1]]]
+
+
+def test_linear_adds_scales_and_rectifies():
+    weights = {"l.weight": normal(1, 4, 6), "l.bias": normal(2, 4)}
+    x, plus = normal(3, 2, 5, 6), normal(4, 1, 5, 6)
+    truth = ((x + plus).astype(np.float64) @ weights["l.weight"].T + weights["l.bias"]) * 0.25
+    ops = NumpyOps(weights)
+    np.testing.assert_allclose(ops.linear("l", x, plus=plus, scale=0.25), truth, atol=SUM_TOLERANCE)
+    np.testing.assert_allclose(
+        ops.linear("l", x, plus=plus, scale=0.25, relu=True), np.maximum(truth, 0), atol=SUM_TOLERANCE
+    )
+
+
+def attention_by_definition(q, k, v, heads, bias):
+    out = np.zeros(q.shape)
+    d = q.shape[-1] // heads
+    for b, m, i in np.ndindex(len(q), heads, q.shape[1]):
+        part = np.s_[m * d : (m + 1) * d]
+        scores = k[b, :, part].astype(np.float64) @ q[b, i, part] + (0 if bias is None else bias[b, 0, 0])
+        shares = np.exp(scores - scores.max())
+        out[b, i, part] = shares / shares.sum() @ v[b, :, part]
+    return out
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_its_definition_in_each_head(masked):
+    q, k, v = normal(1, 2, 3, 8), normal(2, 2, 5, 8), normal(3, 2, 5, 8)
+    ops = NumpyOps({})
+    bias = ops.key_bias(np.float32([[[1, 1, 1, 0, 0]], [[1, 1, 1, 1, 1]]])) if masked else None
+    np.testing.assert_allclose(
+        ops.attention(q, k, v, 2, bias), attention_by_definition(q, k, v, 2, bias), atol=ROUNDING
+    )
+
+
+def test_padding_gets_exactly_nothing():
+    q, k, v = normal(1, 1, 3, 8), normal(2, 1, 5, 8), normal(3, 1, 5, 8)
+    ops = NumpyOps({})
+    bias = ops.key_bias(np.float32([[[1, 1, 0, 0, 0]]]))
+    spoiled = v.copy()
+    spoiled[:, 2:] = 1e30
+    assert np.array_equal(ops.attention(q, k, v, 2, bias), ops.attention(q, k, spoiled, 2, bias))
+
+
+def test_attention_of_nothing_but_padding_is_finite():
+    q = normal(1, 1, 3, 8)
+    ops = NumpyOps({})
+    assert np.isfinite(ops.attention(q, q, q, 2, ops.key_bias(np.zeros((1, 1, 3), np.float32)))).all()
+
+
+def test_attention_with_large_scores_does_not_overflow():
+    q = np.full((1, 2, 4), 1e4, np.float32)
+    assert np.isfinite(NumpyOps({}).attention(q, q, q, 1, None)).all()
+
+
+def test_layer_norm_is_its_definition():
+    weights = {"n.weight": normal(1, 16), "n.bias": normal(2, 16)}
+    x = normal(3, 2, 5, 16) + 7
+    wide = x.astype(np.float64)
+    truth = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5)
+    truth = truth * weights["n.weight"] + weights["n.bias"]
+    np.testing.assert_allclose(NumpyOps(weights).layer_norm("n", x), truth, atol=SUM_TOLERANCE)
+
+
+def test_layer_norm_of_a_constant_is_its_bias():
+    weights = {"n.weight": np.ones(4, "f4"), "n.bias": np.float32([1, 2, 3, 4])}
+    assert NumpyOps(weights).layer_norm("n", np.full((1, 1, 4), 3, np.float32)).tolist() == [[[1, 2, 3, 4]]]
+
+
+def test_sigmoid_saturates_without_a_warning():
+    found = NumpyOps({}).sigmoid(np.float32([-1000, -1, 0, 1, 1000]))
+    np.testing.assert_allclose(found, [0, 1 / (1 + math.e), 0.5, 1 / (1 + 1 / math.e), 1], atol=ROUNDING)
+
+
+def test_interleave_alternates():
+    assert NumpyOps({}).interleave(np.float32([[1, 3]]), np.float32([[2, 4]])).tolist() == [[1, 2, 3, 4]]
+
+
+def test_a_place_names_its_parameters():
+    ops = NumpyOps({"a.b.weight": np.ones(2, "f4"), "a.b.bias": np.ones(2, "f4")})
+    assert ops.at("a").has("b")
+    assert not ops.has("b")
+    assert ops.at("a").parameter("b.weight").shape == (1, 2)
+
+
+def test_stages_are_kept_only_for_who_asks_and_are_never_overwritten():
+    kept: dict[str, np.ndarray] = {}
+    feature = np.arange(6, dtype="f4").reshape(1, 1, 2, 3)
+    ops = NumpyOps({}, stages=kept).at("anywhere")
+    assert ops.stage("map", feature) is feature
+    feature[:] = 0
+    assert kept["map"].tolist() == [[[[0, 3]], [[1, 4]], [[2, 5]]]]
+    assert NumpyOps({}).stage("map", feature) is feature

@@ -1,0 +1,133 @@
+"""The README's tables are those that the results give."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+
+ROOT = Path(__file__).parents[1]
+
+
+def figures(median: float) -> dict[str, float]:
+    return {"median": median, "p10": 0.9 * median, "p90": 1.2 * median}
+
+
+LATENCY: dict[str, Any] = {
+    "date": "2026-01-02",
+    "machine": {"processor": "A Processor", "features": ["avx512f"], "cores": 2},
+    "model": "seeded",
+    "threads": 2,
+    "runs": 9,
+    "rows": [
+        {"key": "ours", "title": "ours, numpy", "versions": {"numpy": "2.0"}, "ms": {"network": figures(1000)}},
+        {"key": "theirs", "title": "torch", "versions": {"torch": "9.9"}, "ms": {"network": figures(2000)}},
+        {"key": "pixels", "title": "ours", "versions": {}, "ms": {"decode": figures(3), "total": figures(10)}},
+    ],
+    "ratios": [{"part": "network", "ours": "ours", "theirs": "theirs", "at_most": 0.4, "ratio": figures(0.512)}],
+    "left_out": [{"title": "optimum", "why": "not there"}],
+}
+MEMORY: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine", "model", "threads", "runs", "left_out")},
+    "rows": [
+        {"key": "ours", "title": "ours, numpy", "peak_mb": figures(300), "wall_s": figures(1.2), "at_most_mb": 500},
+    ],
+}
+RIGHT, WRONG = {"logits_of_std": 4e-6, "boxes": 1e-6}, {"logits_of_std": 2.5, "boxes": 0.3}
+GRAPH: dict[str, Any] = {
+    "model": "seeded",
+    "versions": {"onnx": "1.0"},
+    "reference": "transformers, PyTorch",
+    "right_below": 1e-3,
+    "mixed_sizes": ["800x1066", "608x800"],
+    "rows": [
+        {"title": "ours", "nodes": 600, "mb": 166.4, "free_axes": ["batch", "height"], "mask": True,
+         "differences": {"single": RIGHT, "mixed": RIGHT}},
+        {"title": "optimum, dynamic", "nodes": 2400, "mb": 166.8, "free_axes": ["batch"], "mask": False,
+         "differences": {"single": RIGHT, "mixed": WRONG}},
+        {"title": "optimum, static", "nodes": 2400, "mb": 166.8, "free_axes": [], "mask": False,
+         "differences": {"single": RIGHT, "mixed": None}},
+    ],
+}  # fmt: skip
+RESULTS = {"latency": LATENCY, "memory": MEMORY, "graph": GRAPH}
+PAGE = "".join(f"{name}:\n<!-- table: {name} -->\n<!-- end -->\n" for name in RESULTS)
+
+
+def test_a_page_without_results_stays_as_it_is() -> None:
+    assert report.filled(PAGE, {}) == PAGE
+
+
+def test_the_readme_is_what_the_results_give() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.filled(text, report.read_results(ROOT / "benchmarks" / "results")) == text
+
+
+def test_a_changed_number_in_the_page_is_noticed() -> None:
+    page = report.filled(PAGE, RESULTS)
+    assert "| ours, numpy | 1000 | 900–1200 | 0.51× torch |" in page
+    tampered = page.replace("0.51×", "0.41×")
+    assert report.filled(tampered, RESULTS) == page != tampered
+
+
+def test_a_changed_number_in_the_results_is_noticed() -> None:
+    page, changed = report.filled(PAGE, RESULTS), copy.deepcopy(RESULTS)
+    changed["memory"]["rows"][0]["peak_mb"]["median"] = 301
+    assert report.filled(page, changed) != page
+
+
+def test_filling_twice_changes_nothing() -> None:
+    page = report.filled(PAGE, RESULTS)
+    assert report.filled(page, RESULTS) == page
+
+
+def test_only_what_is_between_the_marks_changes() -> None:
+    page = report.filled(f"before\n{PAGE}<!-- commands: main -->\nkept\n<!-- end -->\nafter\n", RESULTS)
+    assert page.startswith("before\n")
+    assert page.endswith("<!-- commands: main -->\nkept\n<!-- end -->\nafter\n")
+
+
+def test_a_page_without_a_place_for_a_table_says_which() -> None:
+    with pytest.raises(ValueError, match="latency"):
+        report.filled("nothing here", RESULTS)
+
+
+def test_parts_of_the_preprocessing_stand_beside_its_sum() -> None:
+    assert "| ours (decode 3.00) | 10.0 | 9.00–12.0 | |" in report.latency_table(LATENCY)
+
+
+def test_who_was_left_out_is_said() -> None:
+    assert report.latency_table(LATENCY).endswith("Left out: optimum.")
+
+
+def test_wrong_answers_are_called_wrong() -> None:
+    ours, dynamic, static = report.graph_table(GRAPH).splitlines()[2:5]
+    assert ours.endswith("| right (4e-06) | right (4e-06) |")
+    assert dynamic.endswith("| right (4e-06) | **wrong** (2e+00) |")
+    assert static.endswith("| right (4e-06) | one size only |")
+
+
+def test_bars_say_whether_they_are_reached() -> None:
+    assert report.bars({}) == []
+    assert report.bars(RESULTS) == [
+        "missed   ours / theirs, network: 0.512, at most 0.4",
+        "reached  ours, peak MB: 300, at most 500",
+    ]
+
+
+@pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
+def test_check_exits_with_1_when_page_and_results_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool, status: int
+) -> None:
+    page, results = tmp_path / "README.md", tmp_path / "results"
+    results.mkdir()
+    for name, found in RESULTS.items():
+        (results / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+    page.write_text(report.filled(PAGE, RESULTS) if same else PAGE, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["report", "--check", "--readme", str(page), "--results", str(results)])
+    assert report.main() == status
