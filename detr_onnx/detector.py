@@ -29,9 +29,10 @@ class Detector:
     Args:
         model: "demo", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a directory in Hugging
             Face's layout, a .safetensors or an .onnx file.
-        engine: "auto", "numpy" or "onnxruntime". "auto" takes ONNX Runtime where it can have a graph, else numpy.
+        engine: "auto", "numpy", "onnxruntime" or "openvino". "auto" takes the fastest that can run the model here:
+            OpenVINO, else ONNX Runtime, else numpy; the first two need a graph, so `onnx` to write a checkpoint's.
         providers: ONNX Runtime's execution providers in order of preference, such as ["CUDA"]; None is the CPU.
-        precision: "fp32", or None for what the model has.
+        precision: "fp32" or, with OpenVINO on processors that have it, "bf16"; None is the engine's best.
         threads: of one operation; None leaves it to the engine.
         size: length of the short side that pictures are scaled to, in place of the model's own; the limit of the long
             side grows or shrinks with it.

@@ -54,9 +54,9 @@ def _answer(command: argparse.ArgumentParser) -> None:
 
 
 def _engine(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--engine", default="auto", help="auto, numpy or onnxruntime (default: auto)")
+    command.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
     command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
-    command.add_argument("--precision", help="fp32 (default: what the model has)")
+    command.add_argument("--precision", help="fp32, or bf16 with openvino (default: the engine's best)")
     command.add_argument("--threads", type=int, help="threads of one operation")
     command.add_argument("--size", type=int, help="short side that pictures are scaled to, in pixels")
     _verbose(command)

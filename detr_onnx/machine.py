@@ -44,10 +44,9 @@ def version_of(package: str) -> str | None:
 
 def engines() -> list[str]:
     """The engines that can run here, and what they cannot run for want of a package."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return ["numpy"]
-    can_write = importlib.util.find_spec("onnx") is not None
-    return ["numpy", "onnxruntime" if can_write else "onnxruntime (only .onnx files; pip install 'detr-onnx[export]')"]
+    installed = {name for name in ("onnxruntime", "openvino", "onnx") if importlib.util.find_spec(name) is not None}
+    limit = "" if "onnx" in installed else " (only .onnx files; pip install 'detr-onnx[export]')"
+    return ["numpy", *(name + limit for name in ("onnxruntime", "openvino") if name in installed)]
 
 
 def providers() -> str:

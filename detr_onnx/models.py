@@ -2,8 +2,8 @@
 
     name ── locate ──► a checkpoint, an .onnx file, or both ── choose ──► engine, labels, preprocessing
 
-A checkpoint becomes a graph for ONNX Runtime once; the graph is kept in the cache under the digest of all it was made
-of. Nothing asked for by name is ever replaced by something else: only "auto" chooses.
+A checkpoint becomes a graph for ONNX Runtime and OpenVINO once; the graph is kept in the cache under the digest of all
+it was made of. Nothing asked for by name is ever replaced by something else: only "auto" chooses.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from detr_onnx.image import Preprocessing
 from detr_onnx.network.checkpoint import weights_file
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"
-ENGINES = ("auto", "numpy", "onnxruntime")
-PRECISIONS = ("fp32",)
+PRECISIONS = {"numpy": ("fp32",), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+ENGINES = ("auto", *PRECISIONS)
 DEMO_PICTURE = "demo-scene.jpg"
 GRAPH = "model.onnx"
 
@@ -65,20 +65,21 @@ def open_model(
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> OpenModel:
     """The model on the engine that was asked for; see `Detector` for the arguments and errors."""
-    _check_choice("engine", engine, ENGINES)
-    if precision is not None:
-        _check_choice("precision", precision, PRECISIONS)
+    if engine not in ENGINES:
+        raise UsageError("no such engine", found=repr(engine), expected=f"one of {', '.join(ENGINES)}")
     if threads is not None and threads < 1:
         raise UsageError("the number of threads is wrong", found=str(threads), expected="a number from 1 up")
     if config is not None and not config.exists():
         raise UsageError(f"there is no config {config}", expected="a config.json or its directory")
     source = locate(model, offline=offline, cache_dir=cache_dir)
-    if choose(source, engine, providers) == "numpy":
+    chosen = choose(source, engine, providers)
+    _check_precision(chosen, precision)
+    if chosen == "numpy":
         opened = _on_numpy(source, providers, threads, config)
     else:
         graph = source.graph or _built_graph(source.checkpoint or Path(), config, cache_dir)
-        opened = _on_onnxruntime(graph, providers, threads, config if source.graph else None, labels)
-        _check_precision(opened.engine, precision)
+        running = _graph_engine(chosen, graph, providers, precision, threads)
+        opened = _described(graph, running, config if source.graph else None, labels)
     logger.info("running on %s", opened.engine.title)
     opened = opened if labels is None else replace(opened, labels=labels)
     if opened.engine.classes is not None:
@@ -86,17 +87,17 @@ def open_model(
     return opened
 
 
-def _check_choice(what: str, found: str, choices: Sequence[str]) -> None:
-    if found not in choices:
-        raise UsageError(f"no such {what}", found=repr(found), expected=f"one of {', '.join(choices)}")
-
-
-def _check_precision(engine: Engine, asked: str | None) -> None:
-    """Raises EngineError when an .onnx file says that it has another precision than the one asked for."""
-    told = (engine.metadata or {}).get("detr_onnx.precision", asked)
-    if asked is not None and told != asked:
+def _check_precision(engine: str, asked: str | None) -> None:
+    """Raises EngineError for a precision that the engine does not have, UsageError for one that none has."""
+    known = list(dict.fromkeys(precision for some in PRECISIONS.values() for precision in some))
+    if asked is not None and asked not in known:
+        raise UsageError("no such precision", found=repr(asked), expected=f"one of {', '.join(known)}")
+    if asked is not None and asked not in PRECISIONS[engine]:
+        able = [name for name, some in PRECISIONS.items() if asked in some]
         raise EngineError(
-            f"the graph does not have precision {asked}", found=told, remedy="export it in that precision"
+            f"engine {engine} has no precision {asked}",
+            found=", ".join(PRECISIONS[engine]),
+            remedy=f"use engine {' or '.join(able)}",
         )
 
 
@@ -155,16 +156,22 @@ def choose(source: Source, engine: str, providers: Sequence[str] | None) -> str:
         raise EngineError(
             "engine numpy runs checkpoints",
             found=f"the graph {source.graph}",
-            remedy="give the checkpoint's directory, or use engine onnxruntime",
+            remedy="give the checkpoint's directory, or use another engine",
         )
     if engine != "auto":
         return engine
-    needed = ["onnxruntime"] if source.graph else ["onnxruntime", "onnx"]
-    lacking = [package for package in needed if importlib.util.find_spec(package) is None]
-    if source.checkpoint is None or providers is not None or not lacking:
+    lacking = [package for package in ("onnxruntime", "onnx") if not _installed(package)]
+    can_have_graph = source.graph is not None or "onnx" not in lacking
+    if providers is None and can_have_graph and _installed("openvino"):
+        return "openvino"
+    if source.checkpoint is None or providers is not None or (can_have_graph and "onnxruntime" not in lacking):
         return "onnxruntime"
     logger.info("without the package %s the engine is numpy, which is slower", " and ".join(lacking))
     return "numpy"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | None, config: Path | None) -> OpenModel:
@@ -209,16 +216,29 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
     return whole.hexdigest()
 
 
-def _on_onnxruntime(
-    graph: Path,
-    providers: Sequence[str] | None,
-    threads: int | None,
-    config: Path | None,
-    labels: tuple[str, ...] | None,
-) -> OpenModel:
-    from detr_onnx.engines.onnxruntime import onnxruntime_engine
+def _graph_engine(
+    name: str, graph: Path, providers: Sequence[str] | None, precision: str | None, threads: int | None
+) -> Engine:
+    """The graph on ONNX Runtime or OpenVINO."""
+    if name == "onnxruntime":
+        from detr_onnx.engines.onnxruntime import onnxruntime_engine
 
-    engine = onnxruntime_engine(graph, providers, threads)
+        engine = onnxruntime_engine(graph, providers, threads)
+        told = (engine.metadata or {}).get("detr_onnx.precision", precision)
+        if precision is not None and told != precision:
+            remedy = "export it in that precision"
+            raise EngineError(f"the graph does not have precision {precision}", found=told, remedy=remedy)
+        return engine
+    from detr_onnx.engines.openvino import openvino_engine
+
+    if providers is not None:
+        remedy = "use engine onnxruntime"
+        raise UsageError("engine openvino has no providers", found=", ".join(providers), remedy=remedy)
+    return openvino_engine(graph, precision, threads)
+
+
+def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> OpenModel:
+    """The engine with what its graph says of classes and pictures."""
     names, preprocessing = describe_graph(graph, engine, config, labels)
     if engine.canvas_hw and not engine.batches_mixed_sizes:  # nothing says what is padding: fill the canvas instead
         preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw)

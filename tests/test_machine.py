@@ -44,9 +44,9 @@ def test_a_package_that_is_not_there_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("absent", "engines"),
     [
-        ([], ["numpy", "onnxruntime"]),
-        (["onnxruntime"], ["numpy"]),
-        (["onnx"], ["numpy", "onnxruntime (only .onnx files; pip install 'detr-onnx[export]')"]),
+        (["openvino"], ["numpy", "onnxruntime"]),
+        (["openvino", "onnxruntime"], ["numpy"]),
+        (["openvino", "onnx"], ["numpy", "onnxruntime (only .onnx files; pip install 'detr-onnx[export]')"]),
     ],
 )
 def test_engines_are_those_that_can_run(monkeypatch, absent, engines):

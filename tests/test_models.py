@@ -123,7 +123,7 @@ def test_a_directory_without_a_model_says_what_it_holds(tmp_path):
     ("arguments", "message"),
     [
         ({"engine": "torch"}, "no such engine: found 'torch', expected one of auto, numpy, onnxruntime"),
-        ({"precision": "int3"}, "no such precision: found 'int3', expected one of fp32"),
+        ({"precision": "int3"}, "no such precision: found 'int3', expected one of fp32, bf16"),
         ({"threads": 0}, "the number of threads is wrong: found 0"),
         ({"threads": -1}, "the number of threads is wrong: found -1"),
         ({"config": Path("gone")}, "there is no config gone"),
@@ -144,16 +144,16 @@ def test_numpy_does_not_run_a_graph(graph):
 @pytest.mark.parametrize(
     ("missing", "source", "providers", "engine"),
     [
-        ([], Source(Path("c"), None), None, "onnxruntime"),
-        (["onnx"], Source(Path("c"), None), None, "numpy"),
-        (["onnxruntime"], Source(Path("c"), None), None, "numpy"),
-        (["onnx"], Source(Path("c"), Path("g")), None, "onnxruntime"),
-        (["onnxruntime"], Source(Path("c"), Path("g")), None, "numpy"),
-        (["onnxruntime", "onnx"], Source(None, Path("g")), None, "onnxruntime"),
-        (["onnxruntime", "onnx"], Source(Path("c"), None), ["CPU"], "onnxruntime"),
+        (["openvino"], Source(Path("c"), None), None, "onnxruntime"),
+        (["openvino", "onnx"], Source(Path("c"), None), None, "numpy"),
+        (["openvino", "onnxruntime"], Source(Path("c"), None), None, "numpy"),
+        (["openvino", "onnx"], Source(Path("c"), Path("g")), None, "onnxruntime"),
+        (["openvino", "onnxruntime"], Source(Path("c"), Path("g")), None, "numpy"),
+        (["openvino", "onnxruntime", "onnx"], Source(None, Path("g")), None, "onnxruntime"),
+        (["openvino", "onnxruntime", "onnx"], Source(Path("c"), None), ["CPU"], "onnxruntime"),
     ],
 )
-def test_auto_takes_onnx_runtime_where_it_can(monkeypatch, missing, source, providers, engine):
+def test_auto_takes_the_fastest_engine_that_can_run_the_model(monkeypatch, missing, source, providers, engine):
     pytest.importorskip("onnxruntime")
     absent(monkeypatch, *missing)
     assert choose(source, "auto", providers) == engine
@@ -181,9 +181,14 @@ def test_without_onnx_runtime_asking_for_it_says_what_to_install(graph, monkeypa
 
 def test_a_graph_of_another_precision_than_the_one_asked_for_is_an_error(graph, monkeypatch):
     assert open_model(graph, precision="fp32").labels == LABELS
-    monkeypatch.setattr("detr_onnx.models.PRECISIONS", ("fp32", "int8"))
+    monkeypatch.setattr("detr_onnx.models.PRECISIONS", {"onnxruntime": ("fp32", "int8")})
     with pytest.raises(EngineError, match="the graph does not have precision int8: found fp32"):
-        open_model(graph, precision="int8")
+        open_model(graph, engine="onnxruntime", precision="int8")
+
+
+def test_a_precision_that_only_another_engine_has_is_an_error_that_names_it(small):
+    with pytest.raises(EngineError, match="engine numpy has no precision bf16: found fp32; use engine openvino"):
+        open_model(small, engine="numpy", precision="bf16")
 
 
 # The cache of graphs

@@ -1,0 +1,184 @@
+"""The README's tables, from the results: `python -m benchmarks.report`, or `--check` whether they are still equal.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is that of a file in `results/`. Everything
+but `main` is a function from results to text; nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Results = Mapping[str, Any]
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+SECTIONS = {"network": "network alone", "total": "a 640x480 JPEG to pixels", "detect": "a file to its detections"}
+PARTS = ("decode", "resize", "normalise", "processor")
+
+
+def latency_table(results: Results) -> str:
+    """Rows of milliseconds, section by section, with what each is of its peers' time."""
+    against = _by_ours(results["ratios"])
+    titles = {row["key"]: row["title"] for row in results["rows"]}
+    lines: list[tuple[str, ...]] = []
+    for part, heading in SECTIONS.items():
+        rows = [row for row in results["rows"] if part in row["ms"]]
+        lines += [(f"**{heading}**", "", "", "")] if rows else []
+        lines += [_latency_row(row, part, against.get((part, row["key"]), []), titles) for row in rows]
+    table = _table(("", "ms", "p10–p90", "of the time of"), lines)
+    return f"{table}\n\n{_circumstances(results)}{_left_out(results)}"
+
+
+def _latency_row(row: Results, part: str, ratios: Iterable[Results], titles: Mapping[str, str]) -> tuple[str, ...]:
+    figures, ms = row["ms"][part], row["ms"]
+    pieces = ", ".join(f"{name} {_number(ms[name]['median'])}" for name in PARTS if name in ms)
+    title = f"{row['title']} ({pieces})" if pieces else row["title"]
+    shares = "; ".join(f"{ratio['ratio']['median']:.2f}× {titles[ratio['theirs']]}" for ratio in ratios)
+    return title, _number(figures["median"]), f"{_number(figures['p10'])}–{_number(figures['p90'])}", shares
+
+
+def memory_table(results: Results) -> str:
+    """Rows of peak memory and of wall time, whole processes."""
+    head = ("one photograph, a whole process", "peak memory", "wall time")
+    lines = [
+        (row["title"], f"{row['peak_mb']['median']:.0f} MB", f"{row['wall_s']['median']:.1f} s")
+        for row in results["rows"]
+    ]
+    return f"{_table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
+
+
+def graph_table(results: Results) -> str:
+    """A row a file: its size, what it takes, and whether it answers rightly."""
+    head = ("", "nodes", "size", "free axes", "mask", "difference, one picture", "batch of two sizes")
+    lines = [
+        (
+            row["title"],
+            str(row["nodes"]),
+            f"{row['mb']:.0f} MB",
+            ", ".join(row["free_axes"]) or "none",
+            "yes" if row["mask"] else "no",
+            _difference(row["differences"]["single"], results["right_below"]),
+            _difference(row["differences"]["mixed"], results["right_below"]),
+        )
+        for row in results["rows"]
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    note = (
+        f"Difference: the largest of the logits from {results['reference']}, in standard deviations of the logits; the "
+        f"batch holds pictures of {' and '.join(results['mixed_sizes'])}. {results['model']}; {versions}."
+    )
+    return f"{_table(head, lines)}\n\n{note}"
+
+
+TABLES: dict[str, Callable[[Results], str]] = {"latency": latency_table, "memory": memory_table, "graph": graph_table}
+
+
+def filled(text: str, results: Mapping[str, Results]) -> str:
+    """The text with the table of each of the results in its place; tables without results stay as they are.
+
+    Raises:
+        ValueError: when there is no place for a table.
+    """
+    for name, found in results.items():
+        place = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not place.search(text):
+            raise ValueError(f"there is no place for the table {name}: no <!-- table: {name} --> with an <!-- end -->")
+        table = TABLES[name](found).replace("\\", r"\\")  # a replacement's backslashes are its own language
+        text = place.sub(rf"\1\n{table}\n\n\2", text)
+    return text
+
+
+def bars(results: Mapping[str, Results]) -> list[str]:
+    """A line for each bar there is: what was measured, what it may be at most, and whether it is."""
+    ratios = [ratio for ratio in results.get("latency", {}).get("ratios", ()) if ratio["at_most"]]
+    peaks = [row for row in results.get("memory", {}).get("rows", ()) if row["at_most_mb"]]
+    return [
+        *(_bar(f"{r['ours']} / {r['theirs']}, {r['part']}", r["ratio"]["median"], r["at_most"]) for r in ratios),
+        *(_bar(f"{row['key']}, peak MB", row["peak_mb"]["median"], row["at_most_mb"]) for row in peaks),
+    ]
+
+
+def read_results(directory: Path) -> dict[str, Results]:
+    """The results there are, by the name of their table."""
+    files = {name: directory / f"{name}.json" for name in TABLES}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+
+
+def _bar(what: str, found: float, at_most: float) -> str:
+    return f"{'reached' if found <= at_most else 'missed '}  {what}: {found:g}, at most {at_most:g}"
+
+
+def _by_ours(ratios: Iterable[Results]) -> dict[tuple[str, str], list[Results]]:
+    found: dict[tuple[str, str], list[Results]] = {}
+    for ratio in ratios:
+        found.setdefault((ratio["part"], ratio["ours"]), []).append(ratio)
+    return found
+
+
+def _circumstances(results: Results) -> str:
+    """One sentence: model, machine, threads, runs, versions, date."""
+    machine = results["machine"]
+    features = ", ".join(feature for feature in ("avx512f", "amx_tile", "asimd") if feature in machine["features"])
+    versions = {name: v for row in results["rows"] for name, v in row.get("versions", {}).items()}
+    parts = (
+        f"{results['model']}",
+        f"{machine['processor']}, {machine['cores']} cores{f' ({features})' if features else ''}",
+        f"{results['threads']} threads",
+        f"medians of {results['runs']} runs in turns",
+        *(f"{name} {version}" for name, version in versions.items()),
+        results["date"],
+    )
+    return "; ".join(parts) + "."
+
+
+def _left_out(results: Results) -> str:
+    return "".join(f" Left out: {absent['title']}." for absent in results["left_out"])
+
+
+def _difference(found: Results | None, right_below: float) -> str:
+    if found is None:
+        return "one size only"
+    return f"{'right' if found['logits_of_std'] < right_below else '**wrong**'} ({found['logits_of_std']:.0e})"
+
+
+def _number(value: float) -> str:
+    """Milliseconds to three digits or so: 640, 23.1, 2.35."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows)
+
+
+def main() -> int:
+    """Writes the tables; with --check, 1 when they differ from the results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="The README's tables.")
+    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR")
+    parser.add_argument("--readme", type=Path, default=README, metavar="FILE")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when README and results differ")
+    parser.add_argument("--bars", action="store_true", help="print which bars are reached, and write nothing")
+    arguments = parser.parse_args()
+    results = read_results(arguments.results)
+    if arguments.bars:
+        print("\n".join(bars(results)))
+        return 0
+    text = arguments.readme.read_text(encoding="utf-8")
+    wanted = filled(text, results)
+    if not arguments.check:
+        arguments.readme.write_text(wanted, encoding="utf-8")
+    elif wanted != text:
+        print(f"{arguments.readme.name} differs from the results: run python -m benchmarks.report", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
