@@ -36,7 +36,7 @@ SEED = 5
 OTHER_HW = (480, 640)
 MIXED_HW = [(800, 1066), (608, 800)]
 RIGHT = 1e-3  # of the logits' deviation: the project's own bar for parity
-TITLES = {"mask": "any size, with mask", "no-mask": "any size, no mask", "fixed": "one size"}
+TITLES = {"mask": "any size, with mask", "fixed": "one size"}
 
 Arrays = dict[str, NDArray[Any]]
 

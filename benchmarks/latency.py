@@ -26,7 +26,6 @@ WARM_UP, RUNS = 3, 15
 
 RATIOS: tuple[tuple[str, str, str, float | None], ...] = (
     ("network", "ours-onnxruntime-mask", "optimum-dynamic", 0.90),
-    ("network", "ours-onnxruntime-no-mask", "optimum-dynamic", 0.90),
     ("network", "ours-onnxruntime-fixed", "optimum-static", 0.90),
     ("network", "ours-onnxruntime-mask", "torch", None),
     ("network", "ours-numpy", "torch", 1.30),
@@ -64,7 +63,7 @@ def entries(measured: Subject, optimum: Path | None, python_peers: str | None) -
 
 
 def _described(form: str) -> str:
-    return {"mask": "any size, with mask", "no-mask": "any size, no mask", "fixed": "one size"}[form]
+    return {"mask": "any size, with mask", "fixed": "one size"}[form]
 
 
 def optimum_files(place: Path | None) -> dict[str, Path]:

@@ -28,9 +28,8 @@ SEED = 1
 PHOTOGRAPH_WH = (640, 480)
 SHAPE_HW = (800, 1066)  # what such a photograph is scaled to
 FORMS = {
-    "mask": Form(),
-    "no-mask": Form(mask=False),
-    "fixed": Form(shape_hw=SHAPE_HW, mask=False, batch=1),
+    "mask": Form(fused_attention=True),  # what the cache holds for ONNX Runtime
+    "fixed": Form(shape_hw=SHAPE_HW, mask=False, batch=1, fused_attention=True),
 }
 
 

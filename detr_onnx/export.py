@@ -23,7 +23,7 @@ from detr_onnx.image import Preprocessing
 from detr_onnx.network.checkpoint import Checkpoint
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
-from detr_onnx.network.onnx_ops import OPSET, Graph, Node, OnnxOps, Symbol
+from detr_onnx.network.onnx_ops import MICROSOFT, OPSET, Graph, Node, OnnxOps, Symbol
 from detr_onnx.network.resnet import fold_batch_norm
 
 Array = NDArray[Any]
@@ -41,12 +41,14 @@ class Form:
         shape_hw: the one size of pictures the file is for, or None for any. With a size, positions are constants.
         mask: whether the graph takes a `pixel_mask`, and so batches of pictures of different sizes.
         batch: the one number of pictures at a time, or None for any.
+        fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, which ONNX Runtime alone has.
         stages: names of stages to give out beside logits and boxes.
     """
 
     shape_hw: tuple[int, int] | None = None
     mask: bool = True
     batch: int | None = None
+    fused_attention: bool = False
     stages: tuple[str, ...] = ()
 
 
@@ -146,18 +148,24 @@ def _proto(
         for name, array in graph.constants.items()
     ]
     nodes = [
-        onnx.helper.make_node(n.op_type, n.inputs, [n.output], n.name, **_attributes(onnx, n)) for n in graph.nodes
+        onnx.helper.make_node(n.op_type, n.inputs, [n.output], n.name, domain=n.domain, **_attributes(onnx, n))
+        for n in graph.nodes
     ]
     inputs, outputs = _inputs(onnx, form), _outputs(onnx, checkpoint.config, form)
     model = onnx.helper.make_model(
         onnx.helper.make_graph(nodes, "detr", inputs, outputs, tensors),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        opset_imports=[onnx.helper.make_opsetid(*domain) for domain in _domains(form)],
         ir_version=IR_VERSION,
         producer_name="detr-onnx",
         producer_version=__version__,
     )
     onnx.helper.set_model_props(model, metadata(checkpoint, preprocessing))
     return model
+
+
+def _domains(form: Form) -> list[tuple[str, int]]:
+    """The sets of operators that the graph uses, with their versions."""
+    return [("", OPSET), (MICROSOFT, 1)] if form.fused_attention else [("", OPSET)]
 
 
 def _pointer(onnx: Any, name: str, array: Array, location: str, offset: int) -> Any:
@@ -181,7 +189,7 @@ def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> G
     if unknown:
         raise UsageError("no such stage", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
     graph = Graph()
-    ops = OnnxOps(parameters, graph, _cells_hw(config, form.shape_hw), form.shape_hw)
+    ops = OnnxOps(parameters, graph, _cells_hw(config, form.shape_hw), form.shape_hw, form.fused_attention)
     detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask") if form.mask else None)
     for name in _output_names(form):
         graph.give(graph.stages["boxes" if name == "pred_boxes" else name], name)

@@ -85,6 +85,9 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
     command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
     command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")
+    command.add_argument(
+        "--fused-attention", action="store_true", help="attention as one node: faster, for ONNX Runtime alone"
+    )
     command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
     _verbose(command)
     _source(command)

@@ -77,7 +77,7 @@ def open_model(
     if chosen == "numpy":
         opened = _on_numpy(source, providers, threads, config)
     else:
-        graph = source.graph or _built_graph(source.checkpoint or Path(), config, cache_dir)
+        graph = source.graph or _built_graph(chosen, source.checkpoint or Path(), config, cache_dir)
         running = _graph_engine(chosen, graph, providers, precision, threads)
         opened = _described(graph, running, config if source.graph else None, labels)
     logger.info("running on %s", opened.engine.title)
@@ -188,15 +188,19 @@ def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | No
     return OpenModel(numpy_engine(checkpoint), checkpoint.config.labels, preprocessing)
 
 
-def _built_graph(checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None) -> Path:
-    """The cached graph of a checkpoint, written now if it was not there."""
+def _built_graph(
+    engine: str, checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None
+) -> Path:
+    """The cached graph of a checkpoint, in the form that suits the engine, written now if it was not there."""
     from detr_onnx.export import Form, write_onnx
 
     def build(directory: Path) -> None:
         logger.info("writing the ONNX graph of %s, once", checkpoint)
-        write_onnx(directory / GRAPH, *read_model(checkpoint, config), Form(), external_data=True)
+        form = Form(fused_attention=engine == "onnxruntime")
+        write_onnx(directory / GRAPH, *read_model(checkpoint, config), form, external_data=True)
 
-    return cached(f"{digest(checkpoint, config)[:24]}-{__version__}-fp32", build, cache_dir=cache_dir) / GRAPH
+    name = f"{digest(checkpoint, config)[:24]}-{__version__}-{engine}-fp32"
+    return cached(name, build, cache_dir=cache_dir) / GRAPH
 
 
 def digest(checkpoint: Path, config: Path | None = None) -> str:

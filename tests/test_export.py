@@ -82,6 +82,31 @@ def test_every_form_answers_as_numpy_does(name, form, checkpoint_of):
     np.testing.assert_allclose(found["boxes"], truth["boxes"], atol=BOXES_TOLERANCE)
 
 
+FUSED = {
+    "any size, mask": Form(fused_attention=True),
+    "any size, no mask": Form(mask=False, fused_attention=True),
+    "one size, mask": Form(shape_hw=HW, batch=3, fused_attention=True),
+    "one size, no mask": Form(shape_hw=HW, mask=False, batch=3, fused_attention=True),
+}
+
+
+@pytest.mark.parametrize("form", FUSED.values(), ids=FUSED)
+@pytest.mark.parametrize("name", KINDS)
+def test_attention_as_one_node_answers_as_numpy_does(name, form, checkpoint_of):
+    config, tensors = CONFIGS[name], checkpoint_of(name).tensors
+    pixels, mask = padded_batch(seeded_pixels(3, 3, 3, *HW), [(97, 60), (50, 131), (97, 131)])
+    found = run_form(config, tensors, pixels, mask, form)
+    truth = numpy_stages(config, tensors, pixels, mask if form.mask else None)
+    np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
+    np.testing.assert_allclose(found["boxes"], truth["boxes"], atol=BOXES_TOLERANCE)
+
+
+def test_only_the_form_for_onnx_runtime_has_operators_of_its_own(checkpoint_of):
+    plain, fused = (model_of(checkpoint_of("small"), Form(fused_attention=fused)) for fused in (False, True))
+    assert {node.domain for node in plain.graph.node} == {""}
+    assert operations(fused).count("MultiHeadAttention") == 4  # the first decoder layer's queries are constants
+
+
 @pytest.mark.parametrize("size_hw", [(1, 1), (32, 32), (33, 47), (200, 31)])
 def test_one_graph_for_any_size_runs_them_all(size_hw, checkpoint_of):
     pixels = seeded_pixels(3, 1, 3, *size_hw)

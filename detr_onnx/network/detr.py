@@ -28,7 +28,7 @@ def detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> tuple[V,
     feature = resnet(ops.at("backbone"), config.backbone, pixels)
     valid = ops.at("position").valid_cells(feature, mask)  # [B,h,w]
     position = ops.stage("position", sine_position(ops.at("position"), valid, config.d_model))  # [B,N,D]
-    key_bias = None if mask is None else ops.at("position").key_bias(valid)  # [B,1,1,N]
+    key_bias = None if mask is None else ops.at("position").key_bias(valid)
 
     cells = ops.tokens(ops.stage("projection", ops.conv("input_projection", feature)))  # [B,N,D]
     memory = encoder(ops.at("encoder"), config, cells, position, key_bias)  # [B,N,D]

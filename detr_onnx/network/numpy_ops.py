@@ -137,7 +137,8 @@ class NumpyOps:
         return merged
 
     def key_bias(self, valid: Array) -> Array:
-        return np.where(valid.reshape(len(valid), 1, 1, -1) != 0, np.float32(0), np.float32(PADDING_BIAS))
+        padding = valid.reshape(len(valid), 1, 1, -1) == 0  # [B,h,w] -> [B,1,1,N]
+        return np.where(padding, np.float32(PADDING_BIAS), np.float32(0))
 
     def layer_norm(self, name: str, x: Array) -> Array:
         weight, bias = self._weights(name)

@@ -25,6 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OPSET = 17  # the first with LayerNormalization
+MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
 
 
@@ -47,6 +48,7 @@ class Node:
     inputs: tuple[str, ...]
     output: str
     attributes: Mapping[str, Attribute]
+    domain: str = ""
 
 
 @dataclass
@@ -59,12 +61,17 @@ class Graph:
     _taken: dict[str, int] = field(default_factory=dict)
 
     def node(
-        self, op_type: str, place: Sequence[str], inputs: Sequence[Value], attributes: Mapping[str, Attribute]
+        self,
+        op_type: str,
+        place: Sequence[str],
+        inputs: Sequence[Value],
+        attributes: Mapping[str, Attribute],
+        domain: str = "",
     ) -> Symbol:
         """Records a node named after its place; its output. Arrays among the inputs become constants."""
         name = self._untaken("/".join(("", *place, op_type)))
         names = tuple(v.name if isinstance(v, Symbol) else self.constant(f"{name}_constant", v).name for v in inputs)
-        self.nodes.append(Node(op_type, name, names, f"{name}_output", attributes))
+        self.nodes.append(Node(op_type, name, names, f"{name}_output", attributes, domain))
         return Symbol(f"{name}_output")
 
     def constant(self, name: str, array: Array) -> Symbol:
@@ -116,6 +123,7 @@ class OnnxOps:
         parameters: what `resnet.fold_batch_norm` gives.
         graph: what is recorded goes here.
         cells_hw: size of the last feature map, and `mask_hw`, of the mask, where the graph is for one shape alone.
+        fused_attention: write attention as the one node that ONNX Runtime has for it, and nobody else.
         place: where in the network this stands.
     """
 
@@ -123,6 +131,7 @@ class OnnxOps:
     graph: Graph
     cells_hw: tuple[int, int] | None = None
     mask_hw: tuple[int, int] | None = None
+    fused_attention: bool = False
     place: tuple[str, ...] = ()
 
     def at(self, step: str) -> OnnxOps:
@@ -246,25 +255,41 @@ class OnnxOps:
 
     @computed_if_constant
     def attention(self, q: Value, k: Value, v: Value, heads: int, key_bias: Value | None) -> Value:
-        scores = self._node("MatMul", self._heads(q, heads, (0, 2, 1, 3)), self._heads(k, heads, (0, 2, 3, 1)))
-        if key_bias is not None:
-            scores = self._node("Add", scores, key_bias)  # [B,M,Nq,Nk]
-        weights = self._node("Softmax", scores, attributes={"axis": -1})
-        answer = self._node("MatMul", weights, self._heads(v, heads, (0, 2, 1, 3)))  # [B,M,Nq,d]
-        return self._reshape(self._transpose(answer, (0, 2, 1, 3)), (0, 0, -1))
+        q, k, v = (self._split(x, heads) for x in (q, k, v))  # [B,N,D] -> [B,N,M,d]
+        if key_bias is not None:  # (q, 1) · (k, bias) = q · k + bias: the product adds it, no pass over [B,M,Nq,Nk]
+            bias = self._node("Mul", key_bias, np.ones((1, 1, heads, 1), np.float32))  # [B,Nk,1,1] -> [B,Nk,M,1]
+            q, k = self._with_one(q), self._node("Concat", k, bias, attributes={"axis": -1})  # [B,N,M,d+1]
+        if self.fused_attention and isinstance(q, Symbol):  # the fused node does not spread a constant q over a batch
+            joined = [self._join(x) for x in (q, k, v)]
+            attributes: dict[str, Attribute] = {"num_heads": heads, "scale": 1.0}
+            return self.graph.node("MultiHeadAttention", self.place, joined, attributes, MICROSOFT)
+        scores = self._node("MatMul", self._permuted(q, (0, 2, 1, 3)), self._permuted(k, (0, 2, 3, 1)))
+        weights = self._node("Softmax", scores, attributes={"axis": -1})  # [B,M,Nq,Nk]
+        answer = self._node("MatMul", weights, self._permuted(v, (0, 2, 1, 3)))  # [B,M,Nq,d]
+        return self._join(self._transpose(answer, (0, 2, 1, 3)))
 
-    def _heads(self, x: Value, heads: int, order: tuple[int, ...]) -> Value:
-        """[B,N,D] -> [B,N,M,d], its axes then in `order`."""
-        if isinstance(x, np.ndarray):
-            folded: Array = x.reshape(*x.shape[:2], heads, -1).transpose(order)
-            return folded
-        return self._transpose(self._reshape(x, (0, 0, heads, -1)), order)
+    def _split(self, x: Value, heads: int) -> Value:
+        """[B,N,D] -> [B,N,M,d]."""
+        return self._reshape(x, (0, 0, heads, -1)) if isinstance(x, Symbol) else x.reshape(*x.shape[:2], heads, -1)
+
+    def _join(self, x: Value) -> Value:
+        """[B,N,M,d] -> [B,N,D]."""
+        return self._reshape(x, (0, 0, -1)) if isinstance(x, Symbol) else x.reshape(*x.shape[:2], -1)
+
+    def _permuted(self, x: Value, order: tuple[int, ...]) -> Value:
+        return self._transpose(x, order) if isinstance(x, Symbol) else x.transpose(order)
+
+    def _with_one(self, q: Value) -> Value:
+        """[B,N,M,d] -> [B,N,M,d+1], the last a 1."""
+        if isinstance(q, Symbol):
+            return self._node("Pad", q, np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64), np.array(1, np.float32))
+        return np.pad(q, [(0, 0)] * 3 + [(0, 1)], constant_values=1)
 
     @computed_if_constant
     def key_bias(self, valid: Value) -> Value:
         negative = self._node("Sub", valid, np.ones(1, np.float32))  # 0 and -1
         bias = self._node("Mul", negative, np.full(1, -PADDING_BIAS, np.float32))
-        return self._reshape(bias, (0, 1, 1, -1))
+        return self._reshape(bias, (0, -1, 1, 1))  # [B,h,w] -> [B,N,1,1]
 
     @computed_if_constant
     def layer_norm(self, name: str, x: Value) -> Value:

@@ -60,7 +60,7 @@ class Ops(Protocol[V]):
         """softmax(q kᵀ + key_bias) v in each head: [B,Nq,D], [B,Nk,D], [B,Nk,D] -> [B,Nq,D]; q comes scaled by 1/√d."""
 
     def key_bias(self, valid: V) -> V:
-        """[B,h,w] valid cells -> [B,1,1,N]: 0 for a valid cell; for padding, what softmax turns into exactly 0."""
+        """[B,h,w] valid cells -> what `attention` adds: 0 for a valid cell; for padding, what softmax turns into 0."""
 
     def layer_norm(self, name: str, x: V) -> V:
         """Layer norm over the last axis, eps 1e-5."""
