@@ -114,7 +114,8 @@ def locate(
         HubError: when the hub has it but it cannot be had.
     """
     if model == "demo":
-        return Source(demo_directory(), demo_directory() / GRAPH)
+        graph = demo_directory() / GRAPH
+        return Source(demo_directory(), graph if graph.exists() else None)
     path, name = Path(model), os.fspath(model)
     is_directory = bool(name) and os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for overlong names
     if path.suffix.lower() == ".onnx" and not is_directory:
@@ -188,9 +189,7 @@ def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | No
     return OpenModel(numpy_engine(checkpoint), checkpoint.config.labels, preprocessing)
 
 
-def _built_graph(
-    engine: str, checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None
-) -> Path:
+def _built_graph(engine: str, checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None) -> Path:
     """The cached graph of a checkpoint, in the form that suits the engine, written now if it was not there."""
     from detr_onnx.export import Form, write_onnx
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from detr_onnx.engines import Engine, Floats, Mask
@@ -13,11 +15,13 @@ from detr_onnx.network.resnet import fold_batch_norm
 
 def numpy_engine(checkpoint: Checkpoint) -> Engine:
     """The checkpoint, run by numpy in float32."""
-    parameters, config = fold_batch_norm(checkpoint.tensors), checkpoint.config
+    ops, config = NumpyOps(fold_batch_norm(checkpoint.tensors)), checkpoint.config
+    turn = threading.Lock()  # the workspace is not for two threads at once, and one keeps all cores busy
 
     def network(pixels: Floats, mask: Mask | None) -> tuple[Floats, Floats]:
         padded = mask is not None and not mask.all()  # without padding: the same answer, with less to add
         valid = mask.astype(np.float32) if mask is not None and padded else None
-        return detr(NumpyOps(parameters), config, pixels, valid)
+        with turn:
+            return detr(ops, config, pixels, valid)
 
     return Engine(title=f"numpy {np.__version__}, fp32", network=network, classes=len(config.labels))

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from detr_onnx.network.workspace import Workspace
+
 Array = NDArray[np.float32]
 
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
@@ -29,11 +31,13 @@ class NumpyOps:
         parameters: what `resnet.fold_batch_norm` gives.
         place: where in the network this stands.
         stages: filled by `stage`; None when nobody wants to look. Feature maps are noted as [B,C,h,w].
+        workspace: where large arrays are taken from; one network at a time may use it.
     """
 
     parameters: Mapping[str, Array]
     place: str = ""
     stages: dict[str, Array] | None = field(default=None, compare=False)
+    workspace: Workspace = field(default_factory=Workspace, compare=False)
 
     def at(self, step: str) -> NumpyOps:
         return replace(self, place=self._path(step))
@@ -74,21 +78,31 @@ class NumpyOps:
     ) -> Array:
         kernel, bias = self._weights(name)
         kh, kw, _, channels = kernel.shape
-        windows = _windows(_padded(x, dilation * (kh - 1) // 2), kh, kw, stride, dilation)
+        windows = _windows(self._padded(x, dilation * (kh - 1) // 2), kh, kw, stride, dilation)
         B, h, w = windows.shape[:3]
         matrix = kernel.reshape(-1, channels)
-        out = np.empty((B, h, w, channels), np.float32)
+        out = self.workspace.empty(B, h, w, channels)
         rows = max(1, BLOCK_FLOATS // (w * max(matrix.shape)))
-        for b in range(B):
-            for top in range(0, h, rows):
-                block = np.s_[b, top : top + rows]
-                product = out[block].reshape(-1, channels)
-                np.matmul(windows[block].reshape(-1, len(matrix)), matrix, out=product)
-                product += bias
-                if residual is not None:
-                    product += residual[block].reshape(-1, channels)
-                if relu:
-                    np.maximum(product, 0, out=product)
+        buffer = self.workspace.empty(rows * w, len(matrix))
+        for b, top in np.ndindex(B, -(-h // rows)):
+            block = np.s_[b, top * rows : (top + 1) * rows]
+            product = out[block].reshape(-1, channels)
+            np.matmul(_as_rows(windows[block], buffer), matrix, out=product)
+            product += bias
+            if residual is not None:
+                product += residual[block].reshape(-1, channels)
+            if relu:
+                np.maximum(product, 0, out=product)
+        return out
+
+    def _padded(self, x: Array, border: int) -> Array:
+        """Zeros around the picture, [B,h,w,C] -> [B,h+2·border,w+2·border,C]."""
+        if border == 0:
+            return x
+        B, h, w, C = x.shape
+        out = self.workspace.empty(B, h + 2 * border, w + 2 * border, C)
+        out[:, :border] = out[:, -border:] = out[:, :, :border] = out[:, :, -border:] = 0
+        out[:, border:-border, border:-border] = x
         return out
 
     def max_pool(self, x: Array) -> Array:
@@ -118,14 +132,17 @@ class NumpyOps:
         self, name: str, x: Array, *, plus: Array | None = None, scale: float = 1.0, relu: bool = False
     ) -> Array:
         weight, bias = self._weights(name)
-        out: Array = np.matmul(x if plus is None else x + plus, weight.T)
+        x = x if plus is None else x + plus
+        out = np.matmul(x, weight.T, out=self.workspace.empty(*x.shape[:-1], len(weight)))
         out += bias
         if scale != 1.0:
             out *= np.float32(scale)
         return np.maximum(out, 0, out=out) if relu else out
 
     def attention(self, q: Array, k: Array, v: Array, heads: int, key_bias: Array | None) -> Array:
-        scores = np.matmul(_heads(q, heads), _heads(k, heads).swapaxes(-1, -2))  # [B,M,Nq,Nk]
+        B = max(len(q), len(k))
+        scores = self.workspace.empty(B, heads, q.shape[1], k.shape[1])
+        np.matmul(_heads(q, heads), _heads(k, heads).swapaxes(-1, -2), out=scores)  # [B,M,Nq,Nk]
         if key_bias is not None:
             scores += key_bias
         scores -= scores.max(axis=-1, keepdims=True)
@@ -196,16 +213,6 @@ def nearest(pixels: int, cells: int) -> NDArray[np.int64]:
     return floors.clip(max=pixels - 1)
 
 
-def _padded(x: Array, border: int) -> Array:
-    """Zeros around the picture, [B,h,w,C] -> [B,h+2·border,w+2·border,C]."""
-    if border == 0:
-        return x
-    B, h, w, C = x.shape
-    out = np.zeros((B, h + 2 * border, w + 2 * border, C), np.float32)
-    out[:, border:-border, border:-border] = x
-    return out
-
-
 def _windows(padded: Array, kh: int, kw: int, stride: int, dilation: int) -> Array:
     """[B,h,w,C] -> [B,h',w',kh,kw,C], a view: the window under the kernel at each place it stops."""
     B, H, W, C = padded.shape
@@ -214,6 +221,15 @@ def _windows(padded: Array, kh: int, kw: int, stride: int, dilation: int) -> Arr
     b, y, x, c = padded.strides
     strides = (b, y * stride, x * stride, y * dilation, x * dilation, c)
     return as_strided(padded, (B, h, w, kh, kw, C), strides, writeable=False)
+
+
+def _as_rows(windows: Array, buffer: Array) -> Array:
+    """[rows,w,kh,kw,C] -> [rows·w, kh·kw·C]: a view where the windows lie so, else a copy in the buffer."""
+    count = windows.shape[0] * windows.shape[1]
+    if windows.flags.c_contiguous:
+        return windows.reshape(count, -1)
+    np.copyto(buffer[:count].reshape(windows.shape), windows)
+    return buffer[:count]
 
 
 def _heads(x: Array, heads: int) -> Array:

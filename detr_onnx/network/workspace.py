@@ -1,0 +1,51 @@
+"""Memory that is used again: fresh pages cost more than most passes over them."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+SMALL = 1 << 14  # floats; what is smaller comes from the allocator's own lists, without fresh pages
+WASTE = 2  # a buffer is not used for less than this part of it, so that two small ones find place in two
+
+
+class Workspace:
+    """Arrays without content, taken from buffers that live as long as the workspace.
+
+    A buffer is free again when the last view of it is gone, which its reference count tells; so an array may be kept
+    for as long as it is needed, and nothing has to be given back. Not for two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: list[Array] = []
+
+    def empty(self, *shape: int) -> Array:
+        """An uninitialised float32 array."""
+        size = math.prod(shape)
+        if size < SMALL:
+            return np.empty(shape, np.float32)
+        return self._buffer(size)[:size].reshape(shape)
+
+    def _buffer(self, size: int) -> Array:
+        """The smallest free buffer that is large enough, or a new one in place of the largest free one that is not."""
+        counts = _reference_counts(self._buffers)
+        free = [buffer for buffer, count in zip(self._buffers, counts, strict=True) if count == UNUSED]
+        fitting = [buffer for buffer in free if size <= buffer.size <= WASTE * size]
+        if fitting:
+            return min(fitting, key=len)
+        outgrown = max((buffer for buffer in free if buffer.size < size), key=len, default=None)
+        self._buffers = [buffer for buffer in self._buffers if buffer is not outgrown]
+        self._buffers.append(np.empty(size, np.float32))
+        return self._buffers[-1]
+
+
+def _reference_counts(buffers: list[Array]) -> list[int]:
+    return [sys.getrefcount(buffer) for buffer in buffers]
+
+
+UNUSED = _reference_counts([np.empty(1, np.float32)])[0]  # of a buffer that only its list knows

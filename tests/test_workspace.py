@@ -1,0 +1,56 @@
+"""Memory is used again as soon as nobody looks at it, and never before."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detr_onnx.network.workspace import SMALL, Workspace
+
+LARGE = 4 * SMALL
+
+
+def address(array) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def test_an_empty_array_has_its_shape_and_no_buffer():
+    assert Workspace().empty(0, 7).shape == (0, 7)
+
+
+def test_arrays_have_the_shape_asked_for_and_are_float32():
+    for shape in ((3, 5), (2, SMALL, 3)):
+        array = Workspace().empty(*shape)
+        assert array.shape == shape
+        assert array.dtype == np.float32
+        assert array.flags.c_contiguous
+
+
+def test_memory_that_nobody_looks_at_is_used_again():
+    workspace = Workspace()
+    first = address(workspace.empty(LARGE))
+    assert address(workspace.empty(2, LARGE // 2)) == first
+
+
+def test_memory_that_somebody_looks_at_is_left_alone():
+    workspace = Workspace()
+    first = workspace.empty(LARGE)
+    view = first[10:20].reshape(2, 5)
+    del first
+    view[:] = 1
+    workspace.empty(LARGE)[:] = 2
+    assert (view == 1).all()
+
+
+def test_a_small_array_does_not_take_a_large_buffer():
+    workspace = Workspace()
+    large = address(workspace.empty(4 * LARGE))
+    small = workspace.empty(LARGE)
+    assert address(small) != large
+    assert address(workspace.empty(4 * LARGE)) == large
+
+
+def test_a_buffer_that_became_too_small_is_replaced_not_kept():
+    workspace = Workspace()
+    for size in range(LARGE, 20 * LARGE, LARGE):
+        workspace.empty(size)
+    assert len(workspace._buffers) == 1
