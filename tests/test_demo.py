@@ -1,0 +1,81 @@
+"""The shipped model on the shipped picture: works offline, the same on every engine, batch size and image mode."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_onnx import Detector, cli
+from detr_onnx.models import demo_directory, demo_picture
+
+SCORE_TOLERANCE = 1e-3  # float32 sums in another order, seen through a softmax
+BOX_TOLERANCE_PX = 0.1  # the same, of a picture of 640 pixels
+ENGINES = ("numpy", "onnxruntime")
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def detector(request, tmp_path_factory) -> Detector:
+    return Detector("demo", engine=request.param, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return Detector("demo", engine="numpy")(demo_picture())
+
+
+def assert_same(found, expected) -> None:
+    assert [d.label for d in found] == [d.label for d in expected]
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=SCORE_TOLERANCE)
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=0, atol=BOX_TOLERANCE_PX)
+
+
+def test_the_demo_finds_things_with_high_scores(expected):
+    assert len(expected) >= 3
+    assert expected.scores.max() > 0.8
+
+
+def test_an_empty_picture_has_nothing_in_it(detector):
+    assert len(detector(np.full((240, 320, 3), 124, np.uint8), threshold=0.9)) == 0
+
+
+def test_every_engine_finds_the_same(detector, expected):
+    assert_same(detector(demo_picture()), expected)
+
+
+def test_the_threshold_cuts_what_a_lower_one_found(detector):
+    everything = detector(demo_picture(), threshold=0.1)
+    for threshold in (0.3, 0.5, 0.7):
+        assert_same(detector(demo_picture(), threshold), everything.select(everything.scores > threshold))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_picture_in_a_batch_of_its_own_size_comes_out_as_alone(detector, expected, batch_size):
+    for found in detector.batch([demo_picture()] * 3, batch_size=batch_size):
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGB"])
+def test_the_mode_of_the_picture_does_not_matter(detector, expected, mode):
+    with Image.open(demo_picture()) as picture:
+        assert_same(detector(picture.convert(mode)), expected)
+
+
+def test_the_answer_in_api_form_is_sorted(expected):
+    scores = [row["score"] for row in expected.to_api()]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_command_answers_in_api_form_and_draws(capsys, tmp_path, expected):
+    assert cli.main(["demo", "--engine", "numpy", "--save", str(tmp_path / "demo.jpg")]) == 0
+    assert json.loads(capsys.readouterr().out) == expected.to_api()
+    with Image.open(tmp_path / "demo.jpg") as drawn, Image.open(demo_picture()) as picture:
+        assert drawn.size == picture.size
+
+
+def test_the_checkpoint_is_small_and_has_the_official_labels(expected):
+    assert sum(file.stat().st_size for file in demo_directory().iterdir()) < 20e6
+    assert expected.labels[17] == "cat"
+    assert len(expected.labels) == 91
