@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from small_model import write_small_checkpoint
 
+from detr_onnx.description import read_model
 from detr_onnx.errors import DetrError
+from detr_onnx.export import Form, write_onnx
 from detr_onnx.hub import fetch
 
 ORACLE = ("torch", "transformers")
@@ -33,3 +36,18 @@ def official_weights() -> Path:
         return fetch(OFFICIAL, offline=True)
     except DetrError:
         pytest.skip(f"{OFFICIAL} is not in the cache, and DETR_ONNX_WEIGHTS does not say where else it is")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small seeded checkpoint."""
+    return write_small_checkpoint(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="module")
+def graph(small: Path) -> Path:
+    """The graph of `small`, in a directory of its own."""
+    path = small.parent / "graphs" / "small.onnx"
+    path.parent.mkdir()
+    write_onnx(path, *read_model(small), Form())
+    return path

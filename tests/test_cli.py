@@ -15,29 +15,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_model import CONFIG, LABELS, picture, write_foreign_onnx, write_small_checkpoint
+from small_model import CONFIG, LABELS, picture, write_foreign_onnx
 
 from detr_onnx import Detector, __version__, cli, console, draw, image, pictures
 from detr_onnx.cache import list_entries
-from detr_onnx.description import read_model
-from detr_onnx.export import Form, write_onnx
+from detr_onnx.export import Form
 
 pytest.importorskip("onnxruntime")
 
 SCORE_TOLERANCE = 1e-4  # the cached graph has attention as one node, the exported one in its parts
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    return write_small_checkpoint(tmp_path_factory.mktemp("cli") / "small")
-
-
-@pytest.fixture(scope="module")
-def graph(small) -> Path:
-    write_onnx(small.parent / "small.onnx", *read_model(small), Form())
-    return small.parent / "small.onnx"
 
 
 @pytest.fixture
@@ -578,7 +566,7 @@ def test_info_tells_versions_and_cache(run):
 
 def test_verbose_tells_what_runs_and_quiet_does_not(run):
     assert run("detect", "a.png")[2] == ""
-    assert run("detect", "a.png", "-v")[2].startswith("detr-onnx: running on onnxruntime ")
+    assert run("detect", "a.png", "-v", "--engine", "onnxruntime")[2].startswith("detr-onnx: running on onnxruntime ")
     assert run("detect", "a.png")[2] == ""
 
 

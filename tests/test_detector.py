@@ -22,7 +22,6 @@ from small_model import (
     picture,
     write_config,
     write_foreign_onnx,
-    write_small_checkpoint,
 )
 from standin_hub import StandInHub
 
@@ -47,17 +46,6 @@ import sys
 from detr_onnx.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    return write_small_checkpoint(tmp_path_factory.mktemp("detector") / "small")
-
-
-@pytest.fixture(scope="module")
-def graph(small) -> Path:
-    write_onnx(small.parent / "small.onnx", *read_model(small), Form())
-    return small.parent / "small.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -375,9 +363,8 @@ def test_files_of_other_exporters_give_each_picture_what_it_gets_alone(
     small, tmp_path, detector, pictures, exporter, batch_size
 ):
     form, axes = FOREIGN[exporter]
-    foreign = Detector(
-        write_foreign_onnx(tmp_path / "foreign.onnx", small, form, **axes), config=write_config(tmp_path / "config")
-    )
+    path, config = write_foreign_onnx(tmp_path / "foreign.onnx", small, form, **axes), write_config(tmp_path / "config")
+    foreign = Detector(path, engine="onnxruntime", config=config)
     assert foreign.labels == LABELS
     assert foreign.engine.endswith("as exported")
     images = [pictures[0], pictures[0], *pictures]

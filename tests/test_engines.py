@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from small_model import CONFIG, LABELS, write_foreign_onnx, write_small_checkpoint
+from small_model import CONFIG, LABELS, write_foreign_onnx
 
 from detr_onnx.description import read_model
 from detr_onnx.engines.numpy import numpy_engine
@@ -26,19 +26,8 @@ FROZEN = [1, 64, 64]  # the mask that transformers.js feeds
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    return write_small_checkpoint(tmp_path_factory.mktemp("engines") / "small")
-
-
-@pytest.fixture(scope="module")
-def graph(checkpoint) -> Path:
-    write_onnx(checkpoint.parent / "small.onnx", *read_model(checkpoint), Form())
-    return checkpoint.parent / "small.onnx"
-
-
-@pytest.fixture(scope="module")
-def numpy_network(checkpoint):
-    return numpy_engine(read_model(checkpoint)[0]).network
+def numpy_network(small):
+    return numpy_engine(read_model(small)[0]).network
 
 
 def assert_agree(found, expected) -> None:
@@ -96,8 +85,8 @@ def test_no_mask_and_a_mask_without_padding_are_the_same(graph, numpy_network):
             np.testing.assert_array_equal(one, other)
 
 
-def test_an_engine_says_what_it_is(graph, checkpoint):
-    assert numpy_engine(read_model(checkpoint)[0]).title == f"numpy {np.__version__}, fp32"
+def test_an_engine_says_what_it_is(graph, small):
+    assert numpy_engine(read_model(small)[0]).title == f"numpy {np.__version__}, fp32"
     engine = onnxruntime_engine(graph)
     assert engine.title == f"onnxruntime {onnxruntime.__version__}, CPUExecutionProvider, fp32"
     assert (engine.batches_mixed_sizes, engine.canvas_hw, engine.batch, engine.classes) == (
@@ -111,15 +100,15 @@ def test_an_engine_says_what_it_is(graph, checkpoint):
 # Other exporters' files
 
 
-def test_a_graph_without_a_mask_runs_pictures_of_one_size(tmp_path, checkpoint, numpy_network):
-    engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", checkpoint, Form(mask=False)))
+def test_a_graph_without_a_mask_runs_pictures_of_one_size(tmp_path, small, numpy_network):
+    engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", small, Form(mask=False)))
     assert not engine.batches_mixed_sizes
     pixels = pictures(count=2)
     assert_agree(engine.network(pixels, np.ones((2, 64, 80), bool)), numpy_network(pixels, None))
 
 
-def test_a_frozen_mask_is_filled_with_ones(tmp_path, checkpoint, numpy_network):
-    path = write_foreign_onnx(tmp_path / "m.onnx", checkpoint, Form(), pixel_mask=FROZEN)
+def test_a_frozen_mask_is_filled_with_ones(tmp_path, small, numpy_network):
+    path = write_foreign_onnx(tmp_path / "m.onnx", small, Form(), pixel_mask=FROZEN)
     engine = onnxruntime_engine(path)
     assert not engine.batches_mixed_sizes
     for shape in ((64, 80), (64, 64), (33, 47)):
@@ -127,26 +116,26 @@ def test_a_frozen_mask_is_filled_with_ones(tmp_path, checkpoint, numpy_network):
 
 
 @pytest.mark.parametrize("form", ["no mask", "frozen mask"])
-def test_padding_that_a_graph_cannot_mask_is_refused(tmp_path, checkpoint, form):
+def test_padding_that_a_graph_cannot_mask_is_refused(tmp_path, small, form):
     made = Form(mask=form != "no mask")
-    engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", checkpoint, made, pixel_mask=FROZEN))
+    engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", small, made, pixel_mask=FROZEN))
     pixels, mask = padded_batch(pictures(), [(64, 40)])
     with pytest.raises(UsageError, match="cannot tell padding from picture"):
         engine.network(pixels, mask)
 
 
 @pytest.mark.parametrize("mask", [True, False])
-def test_a_fixed_shape_is_known(tmp_path, checkpoint, numpy_network, mask):
+def test_a_fixed_shape_is_known(tmp_path, small, numpy_network, mask):
     path = tmp_path / "fixed.onnx"
-    write_onnx(path, *read_model(checkpoint), Form((64, 80), mask=mask, batch=2))
+    write_onnx(path, *read_model(small), Form((64, 80), mask=mask, batch=2))
     engine = onnxruntime_engine(path)
     assert (engine.canvas_hw, engine.batch, engine.batches_mixed_sizes) == ((64, 80), 2, mask)
     assert_agree(engine.network(pictures(count=2), None), numpy_network(pictures(count=2), None))
 
 
-def test_pixels_of_a_shape_that_the_graph_does_not_take_are_one_error(tmp_path, checkpoint):
+def test_pixels_of_a_shape_that_the_graph_does_not_take_are_one_error(tmp_path, small):
     path = tmp_path / "fixed.onnx"
-    write_onnx(path, *read_model(checkpoint), Form((64, 80), batch=1))
+    write_onnx(path, *read_model(small), Form((64, 80), batch=1))
     with pytest.raises(EngineError, match=r"pixel_values of shape \[1, 3, 64, 81\] "):
         onnxruntime_engine(path).network(pictures(64, 81), None)
 
@@ -199,8 +188,8 @@ def test_a_truncated_model_is_told(tmp_path, graph, share, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_whose_data_file_is_gone_is_told(tmp_path, checkpoint):
-    write_onnx(tmp_path / "m.onnx", *read_model(checkpoint), Form(), external_data=True)
+def test_a_model_whose_data_file_is_gone_is_told(tmp_path, small):
+    write_onnx(tmp_path / "m.onnx", *read_model(small), Form(), external_data=True)
     onnxruntime_engine(tmp_path / "m.onnx")
     (tmp_path / "m.onnx.data").unlink()
     assert "cannot load" in refusal(tmp_path / "m.onnx")

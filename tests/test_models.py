@@ -14,9 +14,9 @@ from small_model import CONFIG, LABELS, PREPROCESSING, write_config, write_forei
 
 from detr_onnx import export as export_module
 from detr_onnx.cache import list_entries
-from detr_onnx.description import Description, read_model
+from detr_onnx.description import Description
 from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, UsageError
-from detr_onnx.export import Form, write_onnx
+from detr_onnx.export import Form
 from detr_onnx.image import Preprocessing
 from detr_onnx.models import Source, choose, digest, locate, open_model
 
@@ -27,19 +27,6 @@ from detr_onnx.models import open_model
 logging.basicConfig(level=logging.INFO)
 print(open_model(sys.argv[1], engine="onnxruntime", cache_dir=sys.argv[2]).labels[0])
 """
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    return write_small_checkpoint(tmp_path_factory.mktemp("models") / "small")
-
-
-@pytest.fixture(scope="module")
-def graph(small) -> Path:
-    path = small.parent / "graphs" / "small.onnx"
-    path.parent.mkdir()
-    write_onnx(path, *read_model(small), Form())
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
-from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, check_is_file, graph_engine
+from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, check_is_file, graph_engine
 from detr_onnx.errors import EngineError, ModelFileError
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+HINTS = {"fp32": "f32", "bf16": "bf16"}
 PRECISION_OF = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 ELEMENT_TYPES = {"i64": "int64", "i32": "int32", "boolean": "bool", "f32": "float32", "f16": "float16"}
 
@@ -83,7 +83,7 @@ def _check_precision(capabilities: list[str], precision: str) -> None:
         )
 
 
-def _runner(path: Path, compiled: Any) -> Any:
+def _runner(path: Path, compiled: Any) -> Run:
     """One pass through the graph; a request is not for two threads at once."""
     request, turn = compiled.create_infer_request(), threading.Lock()
 
