@@ -10,6 +10,11 @@ from detr_onnx import __version__
 DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import would cost `--version` a tenth of a second
 
 
+EVALUATE_USAGE = """%(prog)s [options] --images DIR --annotations FILE
+       %(prog)s [options] --results FILE --annotations FILE
+       %(prog)s [options] --images DIR --against MODEL"""
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole grammar; what it parses has `command`, the command's name."""
     root = argparse.ArgumentParser(prog="detr-onnx", description="DETR object detection without torch.")
@@ -18,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser
     _detect(add("detect", help="find things in pictures", usage="%(prog)s [options] IMAGE [IMAGE ...]"))
     _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
+    _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
     _export(add("export", help="write a model as one .onnx file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
     _info(add("info", help="versions, engines, cached models, processor"))
     return root
@@ -26,10 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def _detect(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="+", metavar="IMAGE", help="files, directories, patterns, or - for stdin")
     _answer(command)
-    command.add_argument(
-        "-m", "--model", default=DEFAULT_MODEL,
-        help='"demo", a name of the hub, a checkpoint directory, a .safetensors or .onnx file (default: %(default)s)',
-    )  # fmt: skip
+    _model(command)
     _engine(command)
     _source(command)
 
@@ -53,6 +56,13 @@ def _answer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--save", metavar="PATH", help="annotated picture, or directory of them")
 
 
+def _model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-m", "--model", default=DEFAULT_MODEL,
+        help='"demo", a name of the hub, a checkpoint directory, a .safetensors or .onnx file (default: %(default)s)',
+    )  # fmt: skip
+
+
 def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
     command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
@@ -74,6 +84,26 @@ def _cache(command: argparse.ArgumentParser) -> None:
 
 def _verbose(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", metavar="DIR", help="the pictures")
+    what.add_argument("--results", type=Path, metavar="FILE", help="a COCO results file, in place of running a model")
+    measure = command.add_mutually_exclusive_group(required=True)
+    measure.add_argument("--annotations", type=Path, metavar="FILE", help="what the pictures show, in COCO's form")
+    measure.add_argument("--against", metavar="MODEL", help="the model whose detections are the reference")
+    command.add_argument("--against-engine", metavar="ENGINE", help="the reference's engine (default: --engine)")
+    command.add_argument("--against-precision", metavar="P", help="the reference's precision (default: its best)")
+    command.add_argument(
+        "--threshold", type=float, default=0.5, help="of scores, with --against; AP takes all (default: 0.5)"
+    )
+    command.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
+    command.add_argument("--save-results", type=Path, metavar="FILE", help="what was found, in COCO's results form")
+    command.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    _model(command)
+    _engine(command)
+    _source(command)
 
 
 def _export(command: argparse.ArgumentParser) -> None:

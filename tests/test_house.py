@@ -26,6 +26,8 @@ ONLY_IN_FUNCTIONS_OF = {
     "onnxruntime": {"engines/onnxruntime"},
     "huggingface_hub": {"hub/download"},
     "openvino": {"engines/openvino"},
+    "pycocotools": {"evaluate"},
+    "tqdm": {"console"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
