@@ -190,7 +190,13 @@ def export(arguments: Namespace) -> int:
             expected="a checkpoint: a directory with model.safetensors, a .safetensors file, or a name of the hub",
         )
     model = read_model(source.checkpoint, arguments.config)
-    form = Form(shape_hw, mask=not arguments.no_mask, batch=batch, fused_attention=arguments.fused_attention)
+    form = Form(
+        shape_hw,
+        mask=not arguments.no_mask,
+        batch=batch,
+        precision=arguments.precision,
+        fused_attention=arguments.fused_attention,
+    )
     write_onnx(arguments.output, *model, form, external_data=arguments.external_data)
     logger.info("wrote %s", arguments.output)
     return 0

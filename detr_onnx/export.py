@@ -23,7 +23,7 @@ from detr_onnx.image import Preprocessing
 from detr_onnx.network.checkpoint import Checkpoint
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
-from detr_onnx.network.onnx_ops import MICROSOFT, OPSET, Graph, Node, OnnxOps, Symbol
+from detr_onnx.network.onnx_ops import INT64, MICROSOFT, OPSET, PRECISIONS, Graph, Node, OnnxOps, Symbol
 from detr_onnx.network.resnet import fold_batch_norm
 
 Array = NDArray[Any]
@@ -41,6 +41,7 @@ class Form:
         shape_hw: the one size of pictures the file is for, or None for any. With a size, positions are constants.
         mask: whether the graph takes a `pixel_mask`, and so batches of pictures of different sizes.
         batch: the one number of pictures at a time, or None for any.
+        precision: one of `onnx_ops.PRECISIONS`; whatever it is, inputs and outputs are float32.
         fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, which ONNX Runtime alone has.
         stages: names of stages to give out beside logits and boxes.
     """
@@ -48,6 +49,7 @@ class Form:
     shape_hw: tuple[int, int] | None = None
     mask: bool = True
     batch: int | None = None
+    precision: str = "fp32"
     fused_attention: bool = False
     stages: tuple[str, ...] = ()
 
@@ -159,7 +161,7 @@ def _proto(
         producer_name="detr-onnx",
         producer_version=__version__,
     )
-    onnx.helper.set_model_props(model, metadata(checkpoint, preprocessing))
+    onnx.helper.set_model_props(model, metadata(checkpoint, preprocessing, form.precision))
     return model
 
 
@@ -182,15 +184,18 @@ def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> G
     """The recorded graph of a form, its outputs under their names.
 
     Raises:
-        UsageError: when a stage is asked for that the model does not have.
+        UsageError: when a stage is asked for that the model does not have, or a precision that there is not.
     """
+    if form.precision not in PRECISIONS:
+        raise UsageError("no such precision", found=repr(form.precision), expected=f"one of {', '.join(PRECISIONS)}")
     known = stage_names(config)
     unknown = [name for name in form.stages if name not in known]
     if unknown:
         raise UsageError("no such stage", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
     graph = Graph()
-    ops = OnnxOps(parameters, graph, _cells_hw(config, form.shape_hw), form.shape_hw, form.fused_attention)
-    detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask") if form.mask else None)
+    cells_hw = _cells_hw(config, form.shape_hw)
+    ops = OnnxOps(parameters, graph, cells_hw, form.shape_hw, form.fused_attention, form.precision)
+    detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask", INT64) if form.mask else None)
     for name in _output_names(form):
         graph.give(graph.stages["boxes" if name == "pred_boxes" else name], name)
     return graph
@@ -203,11 +208,11 @@ def _cells_hw(config: DetrConfig, shape_hw: tuple[int, int] | None) -> tuple[int
     return -(-shape_hw[0] // config.backbone.stride), -(-shape_hw[1] // config.backbone.stride)
 
 
-def metadata(checkpoint: Checkpoint, preprocessing: Preprocessing) -> dict[str, str]:
+def metadata(checkpoint: Checkpoint, preprocessing: Preprocessing, precision: str) -> dict[str, str]:
     """What makes a file self-describing; `Detector` reads it back."""
     return {
         "detr_onnx.config": json.dumps(checkpoint.config.to_fields(), sort_keys=True),
-        "detr_onnx.precision": "fp32",
+        "detr_onnx.precision": precision,
         "detr_onnx.preprocessing": json.dumps(preprocessing.to_json(), sort_keys=True),
         "detr_onnx.source_sha256": tensors_sha256(checkpoint.tensors),
         "detr_onnx.version": __version__,

@@ -10,6 +10,7 @@ from detr_onnx import __version__
 DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import would cost `--version` a tenth of a second
 
 
+PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights")  # as `network.onnx_ops` has them, for the same reason
 EVALUATE_USAGE = """%(prog)s [options] --images DIR --annotations FILE
        %(prog)s [options] --results FILE --annotations FILE
        %(prog)s [options] --images DIR --against MODEL"""
@@ -66,7 +67,9 @@ def _model(command: argparse.ArgumentParser) -> None:
 def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
     command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
-    command.add_argument("--precision", help="fp32, or bf16 with openvino (default: the engine's best)")
+    command.add_argument(
+        "--precision", help="fp32, bf16 with openvino, one of `export`'s with onnxruntime (default: the engine's best)"
+    )
     command.add_argument("--threads", type=int, help="threads of one operation")
     command.add_argument("--size", type=int, help="short side that pictures are scaled to, in pixels")
     _verbose(command)
@@ -111,7 +114,10 @@ def _export(command: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help='"demo", a name of the hub, a checkpoint directory or a .safetensors file'
     )
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
-    command.add_argument("--precision", choices=("fp32",), default="fp32")
+    command.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32",
+        help="what is computed in and kept; with -weights only kept so, a smaller file (default: fp32)",
+    )  # fmt: skip
     command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
     command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
     command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")
