@@ -183,6 +183,10 @@ def export(arguments: Namespace) -> int:
     shape_hw = parse_shape(arguments.shape) if arguments.shape is not None else None
     batch = arguments.batch if arguments.batch is not None else (1 if shape_hw else None)
     check_export(arguments.output, batch)
+    if arguments.end_to_end and batch is not None:
+        raise UsageError(
+            "--end-to-end takes one picture of any size", found="--shape or --batch", remedy="leave it out"
+        )
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
         raise UsageError(
@@ -196,6 +200,7 @@ def export(arguments: Namespace) -> int:
         batch=batch,
         precision=arguments.precision,
         fused_attention=arguments.fused_attention,
+        end_to_end=arguments.end_to_end,
     )
     write_onnx(arguments.output, *model, form, external_data=arguments.external_data)
     logger.info("wrote %s", arguments.output)

@@ -124,6 +124,9 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fused-attention", action="store_true", help="attention as one node: faster, for ONNX Runtime alone"
     )
+    command.add_argument(
+        "--end-to-end", action="store_true", help="from a picture's bytes to scores, labels and boxes in pixels"
+    )
     command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
     _verbose(command)
     _source(command)

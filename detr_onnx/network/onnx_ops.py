@@ -27,8 +27,9 @@ R = TypeVar("R")
 OPSET = 17  # the first with LayerNormalization
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 SINGLE, HALF = np.dtype(np.float32), np.dtype(np.float16)
-INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
-DATA_TYPES = {SINGLE: 1, INT64: 7, BOOL: 9, HALF: 10}  # TensorProto.DataType
+DOUBLE, INT64, BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
+UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
+DATA_TYPES = {SINGLE: 1, UINT8: 2, INT32: 6, INT64: 7, BOOL: 9, HALF: 10, DOUBLE: 11}  # TensorProto.DataType
 
 PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights")
 """What the graph computes in and what its weights are kept as; `-weights` is computed in float32 all the same."""
@@ -50,7 +51,7 @@ Value = Array | Symbol
 
 @dataclass(frozen=True)
 class Node:
-    """One operation of the graph."""
+    """One operation of the graph; of its outputs only the last is ever read."""
 
     op_type: str
     name: str
@@ -58,6 +59,11 @@ class Node:
     output: str
     attributes: Mapping[str, Attribute]
     domain: str = ""
+    unread: int = 0
+
+    def outputs(self) -> list[str]:
+        """The names of all outputs."""
+        return [*(f"{self.name}_unread{i}" for i in range(self.unread)), self.output]
 
 
 @dataclass
@@ -78,14 +84,15 @@ class Graph:
         attributes: Mapping[str, Attribute],
         domain: str = "",
         dtype: np.dtype[Any] | None = None,
+        unread: int = 0,
     ) -> Symbol:
         """Records a node named after its place; its output, of the first input's type unless `dtype` says otherwise.
 
-        Arrays among the inputs become constants.
+        Arrays among the inputs become constants. `unread` outputs come before the one that is wanted.
         """
         name = self._untaken("/".join(("", *place, op_type)))
         names = tuple(v.name if isinstance(v, Symbol) else self.constant(f"{name}_constant", v).name for v in inputs)
-        self.nodes.append(Node(op_type, name, names, f"{name}_output", attributes, domain))
+        self.nodes.append(Node(op_type, name, names, f"{name}_output", attributes, domain, unread))
         return Symbol(f"{name}_output", dtype or inputs[0].dtype)
 
     def constant(self, name: str, array: Array) -> Symbol:
@@ -102,7 +109,10 @@ class Graph:
         return self.casts[x.name, dtype]
 
     def give(self, value: Value, name: str) -> None:
-        """Makes a value a float32 output called `name`: a symbol is renamed, a constant passes through an Identity."""
+        """Makes a value an output called `name`: a symbol is renamed, a constant is passed on by an Identity.
+
+        What is float16 comes out as float32.
+        """
         if not isinstance(value, Symbol):
             value = self.node("Identity", ("outputs",), [value], {})
         elif value.dtype == HALF:
