@@ -1,4 +1,4 @@
-"""The command line: `detr-onnx detect`, `demo`, `export`, `info`; `grammar.py` has its words.
+"""The command line: `detr-onnx detect`, `demo`, `evaluate`, `export`, `info`; `grammar.py` has its words.
 
 stdout carries results only; notes, progress and errors go to stderr. Exit status 0 is fine, 2 wrong usage, 1 anything
 else, with one line `detr-onnx: error: …`. Nothing heavy is imported before a command needs it.
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.commands import open_detector
 from detr_onnx.console import complain, notes, progress, tell
 from detr_onnx.errors import DetrError, ImageError, OutputError, UsageError
 from detr_onnx.grammar import parser
@@ -90,24 +91,6 @@ def look_at(pictures: list[Picture], missing: list[ImageError], arguments: Names
     return 1 if failures else 0
 
 
-def open_detector(arguments: Namespace) -> Detector:
-    """The detector that the options describe."""
-    from detr_onnx.detector import Detector
-
-    providers = arguments.providers
-    return Detector(
-        arguments.model,
-        engine=arguments.engine,
-        providers=[name.strip() for name in providers.split(",")] if providers is not None else None,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        size=arguments.size,
-        config=arguments.config,
-        offline=arguments.offline,
-        cache_dir=arguments.cache_dir,
-    )
-
-
 def each(
     detector: Detector,
     pictures: Sequence[tuple[Picture, Path | None]],
@@ -181,7 +164,14 @@ def wanted_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
     return wanted
 
 
-# export, info
+# evaluate, export, info
+
+
+def evaluate(arguments: Namespace) -> int:
+    """`detr-onnx evaluate`."""
+    from detr_onnx.commands.evaluate import compare, measure
+
+    return measure(arguments) if arguments.annotations is not None else compare(arguments)
 
 
 def export(arguments: Namespace) -> int:
@@ -193,6 +183,10 @@ def export(arguments: Namespace) -> int:
     shape_hw = parse_shape(arguments.shape) if arguments.shape is not None else None
     batch = arguments.batch if arguments.batch is not None else (1 if shape_hw else None)
     check_export(arguments.output, batch)
+    if arguments.end_to_end and batch is not None:
+        raise UsageError(
+            "--end-to-end takes one picture of any size", found="--shape or --batch", remedy="leave it out"
+        )
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
         raise UsageError(
@@ -200,7 +194,14 @@ def export(arguments: Namespace) -> int:
             expected="a checkpoint: a directory with model.safetensors, a .safetensors file, or a name of the hub",
         )
     model = read_model(source.checkpoint, arguments.config)
-    form = Form(shape_hw, mask=not arguments.no_mask, batch=batch, fused_attention=arguments.fused_attention)
+    form = Form(
+        shape_hw,
+        mask=not arguments.no_mask,
+        batch=batch,
+        precision=arguments.precision,
+        fused_attention=arguments.fused_attention,
+        end_to_end=arguments.end_to_end,
+    )
     write_onnx(arguments.output, *model, form, external_data=arguments.external_data)
     logger.info("wrote %s", arguments.output)
     return 0
@@ -236,7 +237,13 @@ def info(arguments: Namespace) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Namespace], int]] = {"detect": detect, "demo": demo, "export": export, "info": info}
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "detect": detect,
+    "demo": demo,
+    "evaluate": evaluate,
+    "export": export,
+    "info": info,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

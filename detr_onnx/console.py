@@ -8,13 +8,16 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-from detr_onnx.errors import DetrError, OutputError
+from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.pictures import printable
 
 PROGRESS_AFTER_S = 2.0  # a run that is over by then needs no progress
 CLEAR_LINE = "\r\x1b[K"
+
+T = TypeVar("T")
 
 logger = logging.getLogger("detr_onnx")
 
@@ -84,3 +87,18 @@ def progress(count: int) -> Iterator[Callable[[int, str], None]]:
         if shown:
             sys.stderr.write(CLEAR_LINE)
             sys.stderr.flush()
+
+
+def bar(items: Sequence[T]) -> Iterable[T]:
+    """Passes the items on, with a bar on stderr, where that is a terminal, of how many there have been.
+
+    Raises:
+        EngineError: when tqdm is not installed.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        remedy = "run pip install 'detr-onnx[eval]'"
+        raise EngineError("the progress bar needs the package tqdm", found=str(error), remedy=remedy) from error
+    watched: Iterable[T] = tqdm(items, file=sys.stderr, unit=" pictures", leave=False, disable=None)
+    return watched

@@ -122,6 +122,17 @@ def xyxy_to_xywh(boxes_xyxy: Floats) -> Floats:
     return np.concatenate([boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]], axis=-1)
 
 
+def iou(boxes_xyxy: Floats, others_xyxy: Floats) -> Floats:
+    """[n, 4], [m, 4] in one unit -> [n, m] in 0..1: the area two boxes share, over the area they cover."""
+    low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[:, :2])  # [n,m,2]
+    high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[:, 2:])
+    shared = (high - low).clip(min=0).prod(axis=-1)  # [n,m]
+    area, other_area = ((xyxy[:, 2:] - xyxy[:, :2]).prod(axis=-1) for xyxy in (boxes_xyxy, others_xyxy))
+    covered = area[:, None] + other_area - shared
+    overlap: Floats = np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
+    return overlap
+
+
 def softmax(logits: Floats) -> Floats:
     """[..., C] -> [..., C], positive, summing to 1 over the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))

@@ -6,6 +6,7 @@
     ├── CheckpointError       weights, or the config beside them, are not a DETR's
     ├── ModelFileError        an .onnx file cannot be read, or is no DETR
     ├── EngineError           an engine, provider or precision is not to be had here
+    ├── DatasetError          annotations, results or pictures to measure with cannot be used
     ├── HubError              a model cannot be fetched, or what came is not what was pinned
     └── OutputError           a result cannot be written
 
@@ -56,6 +57,10 @@ class ModelFileError(DetrError):
 
 class EngineError(DetrError):
     """An engine, execution provider or precision that is not installed or does not work here."""
+
+
+class DatasetError(DetrError):
+    """Annotations, results or pictures to measure a model with that cannot be read, or do not belong together."""
 
 
 class HubError(DetrError):

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx import __version__
+from detr_onnx.end_to_end import IMAGE, OUTPUTS, THRESHOLD, record_end_to_end
 from detr_onnx.errors import EngineError, OutputError, UsageError
 from detr_onnx.image import Preprocessing
 from detr_onnx.network.checkpoint import Checkpoint
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
-from detr_onnx.network.onnx_ops import MICROSOFT, OPSET, Graph, Node, OnnxOps, Symbol
+from detr_onnx.network.onnx_ops import INT64, MICROSOFT, OPSET, PRECISIONS, Graph, Node, OnnxOps, Symbol
 from detr_onnx.network.resnet import fold_batch_norm
 
 Array = NDArray[Any]
@@ -41,15 +42,19 @@ class Form:
         shape_hw: the one size of pictures the file is for, or None for any. With a size, positions are constants.
         mask: whether the graph takes a `pixel_mask`, and so batches of pictures of different sizes.
         batch: the one number of pictures at a time, or None for any.
+        precision: one of `onnx_ops.PRECISIONS`; whatever it is, inputs and outputs are float32.
         fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, which ONNX Runtime alone has.
         stages: names of stages to give out beside logits and boxes.
+        end_to_end: from a picture's bytes to detections (`end_to_end.py`); for one picture of any size.
     """
 
     shape_hw: tuple[int, int] | None = None
     mask: bool = True
     batch: int | None = None
+    precision: str = "fp32"
     fused_attention: bool = False
     stages: tuple[str, ...] = ()
+    end_to_end: bool = False
 
 
 def write_onnx(
@@ -71,7 +76,7 @@ def write_onnx(
     onnx = import_onnx()
     if path.is_dir():
         raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
-    graph = record(checkpoint.config, fold_batch_norm(checkpoint.tensors), form)
+    graph = _recorded(checkpoint, preprocessing, form)
     data = path.with_name(f"{path.name}.data") if external_data else None
     model = _proto(onnx, graph, checkpoint, preprocessing, form, data)
     try:
@@ -132,7 +137,7 @@ def import_onnx() -> Any:
 
 def onnx_model(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form) -> Any:
     """The `onnx.ModelProto`, weights and all."""
-    graph = record(checkpoint.config, fold_batch_norm(checkpoint.tensors), form)
+    graph = _recorded(checkpoint, preprocessing, form)
     return _proto(import_onnx(), graph, checkpoint, preprocessing, form, None)
 
 
@@ -148,7 +153,7 @@ def _proto(
         for name, array in graph.constants.items()
     ]
     nodes = [
-        onnx.helper.make_node(n.op_type, n.inputs, [n.output], n.name, domain=n.domain, **_attributes(onnx, n))
+        onnx.helper.make_node(n.op_type, n.inputs, n.outputs(), n.name, domain=n.domain, **_attributes(onnx, n))
         for n in graph.nodes
     ]
     inputs, outputs = _inputs(onnx, form), _outputs(onnx, checkpoint.config, form)
@@ -159,7 +164,7 @@ def _proto(
         producer_name="detr-onnx",
         producer_version=__version__,
     )
-    onnx.helper.set_model_props(model, metadata(checkpoint, preprocessing))
+    onnx.helper.set_model_props(model, metadata(checkpoint, preprocessing, form.precision))
     return model
 
 
@@ -178,6 +183,20 @@ def _pointer(onnx: Any, name: str, array: Array, location: str, offset: int) -> 
     return tensor
 
 
+def _recorded(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form) -> Graph:
+    """The graph of a checkpoint in that form."""
+    _check_precision(form.precision)
+    parameters = fold_batch_norm(checkpoint.tensors)
+    if form.end_to_end:
+        return record_end_to_end(checkpoint.config, parameters, preprocessing, form.precision, form.fused_attention)
+    return record(checkpoint.config, parameters, form)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise UsageError("no such precision", found=repr(precision), expected=f"one of {', '.join(PRECISIONS)}")
+
+
 def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> Graph:
     """The recorded graph of a form, its outputs under their names.
 
@@ -189,8 +208,9 @@ def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> G
     if unknown:
         raise UsageError("no such stage", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
     graph = Graph()
-    ops = OnnxOps(parameters, graph, _cells_hw(config, form.shape_hw), form.shape_hw, form.fused_attention)
-    detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask") if form.mask else None)
+    cells_hw = _cells_hw(config, form.shape_hw)
+    ops = OnnxOps(parameters, graph, cells_hw, form.shape_hw, form.fused_attention, form.precision)
+    detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask", INT64) if form.mask else None)
     for name in _output_names(form):
         graph.give(graph.stages["boxes" if name == "pred_boxes" else name], name)
     return graph
@@ -203,11 +223,12 @@ def _cells_hw(config: DetrConfig, shape_hw: tuple[int, int] | None) -> tuple[int
     return -(-shape_hw[0] // config.backbone.stride), -(-shape_hw[1] // config.backbone.stride)
 
 
-def metadata(checkpoint: Checkpoint, preprocessing: Preprocessing) -> dict[str, str]:
+def metadata(checkpoint: Checkpoint, preprocessing: Preprocessing, precision: str) -> dict[str, str]:
     """What makes a file self-describing; `Detector` reads it back."""
     return {
         "detr_onnx.config": json.dumps(checkpoint.config.to_fields(), sort_keys=True),
-        "detr_onnx.precision": "fp32",
+        "detr_onnx.labels": json.dumps(checkpoint.config.labels),  # for those who would not dig in the config
+        "detr_onnx.precision": precision,
         "detr_onnx.preprocessing": json.dumps(preprocessing.to_json(), sort_keys=True),
         "detr_onnx.source_sha256": tensors_sha256(checkpoint.tensors),
         "detr_onnx.version": __version__,
@@ -238,10 +259,13 @@ def _inputs(onnx: Any, form: Form) -> list[Any]:
     The mask's size has names of its own: it is scaled to the feature map, so any size does, as the 64x64 of
     transformers.js.
     """
+    info = onnx.helper.make_tensor_value_info
+    if form.end_to_end:
+        image = info(IMAGE, onnx.TensorProto.UINT8, ["height", "width", 3])
+        return [image, info(THRESHOLD, onnx.TensorProto.FLOAT, [1])]
     batch = form.batch or "batch"
     height, width = form.shape_hw or ("height", "width")
     mask_hw = form.shape_hw or ("mask_height", "mask_width")
-    info = onnx.helper.make_tensor_value_info
     pixels = info("pixel_values", onnx.TensorProto.FLOAT, [batch, 3, height, width])
     return [pixels, info("pixel_mask", onnx.TensorProto.INT64, [batch, *mask_hw])] if form.mask else [pixels]
 
@@ -251,7 +275,12 @@ def _output_names(form: Form) -> tuple[str, ...]:
 
 
 def _outputs(onnx: Any, config: DetrConfig, form: Form) -> list[Any]:
-    """`logits`, `pred_boxes`, and whatever stages were asked for."""
+    """`logits`, `pred_boxes`, and whatever stages were asked for; or what was detected."""
+    info = onnx.helper.make_tensor_value_info
+    if form.end_to_end:
+        float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+        kinds = zip(OUTPUTS, (float32, int64, float32), ([], [], [4]), strict=True)
+        return [info(name, kind, ["detections", *axes]) for name, kind, axes in kinds]
     batch = form.batch or "batch"
     shapes: dict[str, list[int | str | None]] = {
         "logits": [batch, config.queries, len(config.labels) + 1],
@@ -259,8 +288,6 @@ def _outputs(onnx: Any, config: DetrConfig, form: Form) -> list[Any]:
     }
     maps = ("stem", "stage", "projection")
     return [
-        onnx.helper.make_tensor_value_info(
-            name, onnx.TensorProto.FLOAT, shapes.get(name, [None] * (4 if name.startswith(maps) else 3))
-        )
+        info(name, onnx.TensorProto.FLOAT, shapes.get(name, [None] * (4 if name.startswith(maps) else 3)))
         for name in _output_names(form)
     ]

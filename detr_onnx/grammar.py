@@ -10,6 +10,12 @@ from detr_onnx import __version__
 DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import would cost `--version` a tenth of a second
 
 
+PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights")  # as `network.onnx_ops` has them, for the same reason
+EVALUATE_USAGE = """%(prog)s [options] --images DIR --annotations FILE
+       %(prog)s [options] --results FILE --annotations FILE
+       %(prog)s [options] --images DIR --against MODEL"""
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole grammar; what it parses has `command`, the command's name."""
     root = argparse.ArgumentParser(prog="detr-onnx", description="DETR object detection without torch.")
@@ -18,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser
     _detect(add("detect", help="find things in pictures", usage="%(prog)s [options] IMAGE [IMAGE ...]"))
     _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
+    _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
     _export(add("export", help="write a model as one .onnx file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
     _info(add("info", help="versions, engines, cached models, processor"))
     return root
@@ -26,10 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def _detect(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="+", metavar="IMAGE", help="files, directories, patterns, or - for stdin")
     _answer(command)
-    command.add_argument(
-        "-m", "--model", default=DEFAULT_MODEL,
-        help='"demo", a name of the hub, a checkpoint directory, a .safetensors or .onnx file (default: %(default)s)',
-    )  # fmt: skip
+    _model(command)
     _engine(command)
     _source(command)
 
@@ -53,10 +57,19 @@ def _answer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--save", metavar="PATH", help="annotated picture, or directory of them")
 
 
+def _model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-m", "--model", default=DEFAULT_MODEL,
+        help='"demo", a name of the hub, a checkpoint directory, a .safetensors or .onnx file (default: %(default)s)',
+    )  # fmt: skip
+
+
 def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
     command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
-    command.add_argument("--precision", help="fp32, or bf16 with openvino (default: the engine's best)")
+    command.add_argument(
+        "--precision", help="fp32, bf16 with openvino, one of `export`'s with onnxruntime (default: the engine's best)"
+    )
     command.add_argument("--threads", type=int, help="threads of one operation")
     command.add_argument("--size", type=int, help="short side that pictures are scaled to, in pixels")
     _verbose(command)
@@ -76,17 +89,43 @@ def _verbose(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
 
 
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", metavar="DIR", help="the pictures")
+    what.add_argument("--results", type=Path, metavar="FILE", help="a COCO results file, in place of running a model")
+    measure = command.add_mutually_exclusive_group(required=True)
+    measure.add_argument("--annotations", type=Path, metavar="FILE", help="what the pictures show, in COCO's form")
+    measure.add_argument("--against", metavar="MODEL", help="the model whose detections are the reference")
+    command.add_argument("--against-engine", metavar="ENGINE", help="the reference's engine (default: --engine)")
+    command.add_argument("--against-precision", metavar="P", help="the reference's precision (default: its best)")
+    command.add_argument(
+        "--threshold", type=float, default=0.5, help="of scores, with --against; AP takes all (default: 0.5)"
+    )
+    command.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
+    command.add_argument("--save-results", type=Path, metavar="FILE", help="what was found, in COCO's results form")
+    command.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    _model(command)
+    _engine(command)
+    _source(command)
+
+
 def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "model", metavar="MODEL", help='"demo", a name of the hub, a checkpoint directory or a .safetensors file'
     )
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
-    command.add_argument("--precision", choices=("fp32",), default="fp32")
+    command.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32",
+        help="what is computed in and kept; with -weights only kept so, a smaller file (default: fp32)",
+    )  # fmt: skip
     command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
     command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
     command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")
     command.add_argument(
         "--fused-attention", action="store_true", help="attention as one node: faster, for ONNX Runtime alone"
+    )
+    command.add_argument(
+        "--end-to-end", action="store_true", help="from a picture's bytes to scores, labels and boxes in pixels"
     )
     command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
     _verbose(command)

@@ -25,9 +25,10 @@ from detr_onnx.errors import CheckpointError, EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image import Preprocessing
 from detr_onnx.network.checkpoint import weights_file
+from detr_onnx.network.onnx_ops import PRECISIONS as GRAPH_PRECISIONS
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"
-PRECISIONS = {"numpy": ("fp32",), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+PRECISIONS = {"numpy": ("fp32",), "onnxruntime": GRAPH_PRECISIONS, "openvino": ("fp32", "bf16")}
 ENGINES = ("auto", *PRECISIONS)
 DEMO_PICTURE = "demo-scene.jpg"
 GRAPH = "model.onnx"
@@ -77,7 +78,8 @@ def open_model(
     if chosen == "numpy":
         opened = _on_numpy(source, providers, threads, config)
     else:
-        graph = source.graph or _built_graph(chosen, source.checkpoint or Path(), config, cache_dir)
+        kept = precision if chosen == "onnxruntime" and precision else "fp32"  # OpenVINO converts as it loads
+        graph = source.graph or _built_graph(chosen, source.checkpoint or Path(), config, cache_dir, kept)
         running = _graph_engine(chosen, graph, providers, precision, threads)
         opened = _described(graph, running, config if source.graph else None, labels)
     logger.info("running on %s", opened.engine.title)
@@ -189,16 +191,18 @@ def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | No
     return OpenModel(numpy_engine(checkpoint), checkpoint.config.labels, preprocessing)
 
 
-def _built_graph(engine: str, checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None) -> Path:
+def _built_graph(
+    engine: str, checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None, precision: str
+) -> Path:
     """The cached graph of a checkpoint, in the form that suits the engine, written now if it was not there."""
     from detr_onnx.export import Form, write_onnx
 
     def build(directory: Path) -> None:
         logger.info("writing the ONNX graph of %s, once", checkpoint)
-        form = Form(fused_attention=engine == "onnxruntime")
+        form = Form(precision=precision, fused_attention=engine == "onnxruntime")
         write_onnx(directory / GRAPH, *read_model(checkpoint, config), form, external_data=True)
 
-    name = f"{digest(checkpoint, config)[:24]}-{__version__}-{engine}-fp32"
+    name = f"{digest(checkpoint, config)[:24]}-{__version__}-{engine}-{precision}"
     return cached(name, build, cache_dir=cache_dir) / GRAPH
 
 

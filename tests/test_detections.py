@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detr_onnx.detections import Box, Detection, Detections, cxcywh_to_xyxy, detections_of, softmax, xyxy_to_xywh
+from detr_onnx.detections import Box, Detection, Detections, cxcywh_to_xyxy, detections_of, iou, softmax, xyxy_to_xywh
 from detr_onnx.errors import UsageError
 
 LABELS = ("cat", "dog", "bird")
@@ -218,3 +218,12 @@ def test_the_answer_is_that_of_transformers(threshold):
         assert found.class_ids.tolist() == expected["labels"].tolist()
         np.testing.assert_allclose(found.scores, expected["scores"].numpy(), atol=SCORE_ULPS)
         np.testing.assert_allclose(found.xyxy, expected["boxes"].numpy(), atol=BOX_PX)
+
+
+def test_boxes_overlap_by_what_they_share_of_what_they_cover():
+    box = np.array([[0, 0, 2, 2]], np.float32)
+    others = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [2, 0, 4, 2], [5, 5, 6, 6], [1, 1, 1, 1]], np.float32)
+    np.testing.assert_allclose(iou(box, others), [[1, 1 / 3, 0, 0, 0]])
+    assert iou(others, box).shape == (5, 1)
+    assert iou(np.empty((0, 4), np.float32), box).shape == (0, 1)
+    np.testing.assert_array_equal(iou(others[4:], others[4:]), [[0]])  # a box without area covers nothing

@@ -14,6 +14,7 @@ import pytest
 
 import detr_onnx
 from detr_onnx import grammar, models
+from detr_onnx.network import onnx_ops
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
@@ -26,6 +27,8 @@ ONLY_IN_FUNCTIONS_OF = {
     "onnxruntime": {"engines/onnxruntime"},
     "huggingface_hub": {"hub/download"},
     "openvino": {"engines/openvino"},
+    "pycocotools": {"evaluate"},
+    "tqdm": {"console"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
@@ -158,6 +161,10 @@ def test_a_name_that_the_package_does_not_have_says_which_it_has():
 
 def test_the_default_model_is_the_same_in_python_and_on_the_command_line():
     assert grammar.DEFAULT_MODEL == models.DEFAULT_MODEL
+
+
+def test_the_precisions_to_export_are_those_of_the_graph():
+    assert grammar.PRECISIONS == onnx_ops.PRECISIONS == models.PRECISIONS["onnxruntime"]
 
 
 def test_the_version_stands_in_one_place_and_the_changelog_has_it():

@@ -110,6 +110,9 @@ def _check_unpadded(path: Path, mask: Mask | None) -> None:
 
 def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[str, Port]) -> None:
     """The file takes pixels (and a mask) and gives logits and boxes, each with its axes and of a type that fits."""
+    if {"image", "threshold"} <= inputs.keys():
+        remedy = "run it with ONNX Runtime alone, as in docs/files.md, or export it without --end-to-end"
+        raise ModelFileError(f"{path} needs no program around it: it detects end to end", remedy=remedy)
     ports = [*inputs.values(), *(outputs[name] for name in (LOGITS, BOXES) if name in outputs)]
     fits = all(
         port.name in TYPES and port.dtype in TYPES[port.name] and len(port.shape) in (0, AXES[port.name])

@@ -26,14 +26,24 @@ R = TypeVar("R")
 
 OPSET = 17  # the first with LayerNormalization
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
-FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
+SINGLE, HALF = np.dtype(np.float32), np.dtype(np.float16)
+DOUBLE, INT64, BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
+UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
+DATA_TYPES = {SINGLE: 1, UINT8: 2, INT32: 6, INT64: 7, BOOL: 9, HALF: 10, DOUBLE: 11}  # TensorProto.DataType
+
+PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights")
+"""What the graph computes in and what its weights are kept as; `-weights` is computed in float32 all the same."""
+
+PACKED_FROM_BYTES = 1 << 14  # smaller constants are not worth the nodes that unpack them
+INT8_LEVELS = 127  # on either side of 0; -128 is left out, so that 0 stays in the middle
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A value that is known when the graph runs."""
+    """A value that is known when the graph runs; `dtype` is that of its elements."""
 
     name: str
+    dtype: np.dtype[Any] = SINGLE
 
 
 Value = Array | Symbol
@@ -41,7 +51,7 @@ Value = Array | Symbol
 
 @dataclass(frozen=True)
 class Node:
-    """One operation of the graph."""
+    """One operation of the graph; of its outputs only the last is ever read."""
 
     op_type: str
     name: str
@@ -49,6 +59,11 @@ class Node:
     output: str
     attributes: Mapping[str, Attribute]
     domain: str = ""
+    unread: int = 0
+
+    def outputs(self) -> list[str]:
+        """The names of all outputs."""
+        return [*(f"{self.name}_unread{i}" for i in range(self.unread)), self.output]
 
 
 @dataclass
@@ -58,6 +73,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     stages: dict[str, Value] = field(default_factory=dict)
+    casts: dict[tuple[str, np.dtype[Any]], Symbol] = field(default_factory=dict)
     _taken: dict[str, int] = field(default_factory=dict)
 
     def node(
@@ -67,24 +83,40 @@ class Graph:
         inputs: Sequence[Value],
         attributes: Mapping[str, Attribute],
         domain: str = "",
+        dtype: np.dtype[Any] | None = None,
+        unread: int = 0,
     ) -> Symbol:
-        """Records a node named after its place; its output. Arrays among the inputs become constants."""
+        """Records a node named after its place; its output, of the first input's type unless `dtype` says otherwise.
+
+        Arrays among the inputs become constants. `unread` outputs come before the one that is wanted.
+        """
         name = self._untaken("/".join(("", *place, op_type)))
         names = tuple(v.name if isinstance(v, Symbol) else self.constant(f"{name}_constant", v).name for v in inputs)
-        self.nodes.append(Node(op_type, name, names, f"{name}_output", attributes, domain))
-        return Symbol(f"{name}_output")
+        self.nodes.append(Node(op_type, name, names, f"{name}_output", attributes, domain, unread))
+        return Symbol(f"{name}_output", dtype or inputs[0].dtype)
 
     def constant(self, name: str, array: Array) -> Symbol:
         """The symbol of a constant. Short arrays are named by what they hold, so that equal ones are one."""
         array = np.ascontiguousarray(array) if array.ndim else array
         name = f"{array.dtype}{array.tolist()}".replace(" ", "") if array.size <= 4 else self._untaken(name)
         self.constants[name] = array
-        return Symbol(name)
+        return Symbol(name, array.dtype)
+
+    def cast(self, x: Symbol, place: Sequence[str], dtype: np.dtype[Any]) -> Symbol:
+        """The value in another type, recorded where it is first wanted and once for all."""
+        if (x.name, dtype) not in self.casts:
+            self.casts[x.name, dtype] = self.node("Cast", place, [x], {"to": DATA_TYPES[dtype]}, dtype=dtype)
+        return self.casts[x.name, dtype]
 
     def give(self, value: Value, name: str) -> None:
-        """Makes a value an output called `name`: a symbol is renamed, a constant passes through an Identity."""
+        """Makes a value an output called `name`: a symbol is renamed, a constant is passed on by an Identity.
+
+        What is float16 comes out as float32.
+        """
         if not isinstance(value, Symbol):
             value = self.node("Identity", ("outputs",), [value], {})
+        elif value.dtype == HALF:
+            value = self.cast(value, ("outputs",), SINGLE)
         old = value.name
         self.nodes = [
             replace(
@@ -124,6 +156,7 @@ class OnnxOps:
         graph: what is recorded goes here.
         cells_hw: size of the last feature map, and `mask_hw`, of the mask, where the graph is for one shape alone.
         fused_attention: write attention as the one node that ONNX Runtime has for it, and nobody else.
+        precision: one of `PRECISIONS`. In fp16, positions and the mask are reckoned in float32 and rounded then.
         place: where in the network this stands.
     """
 
@@ -132,6 +165,7 @@ class OnnxOps:
     cells_hw: tuple[int, int] | None = None
     mask_hw: tuple[int, int] | None = None
     fused_attention: bool = False
+    precision: str = "fp32"
     place: tuple[str, ...] = ()
 
     def at(self, step: str) -> OnnxOps:
@@ -153,11 +187,40 @@ class OnnxOps:
     def _weights(self, name: str) -> tuple[Array, Array]:
         return self.parameters[f"{self._path(name)}.weight"], self.parameters[f"{self._path(name)}.bias"]
 
-    def _constant(self, name: str, array: Array) -> Symbol:
-        return self.graph.constant(self._path(name), array)
+    def _constant(self, name: str, array: Array, channel_axis: int | None = None) -> Symbol:
+        """A parameter, kept as the precision says; int8 needs the axis along which each slice gets its own scale."""
+        path, here = self._path(name), self.at(name)
+        if self.precision == "fp16":
+            return self.graph.constant(path, array.astype(HALF))
+        if self.precision == "fp32" or array.nbytes < PACKED_FROM_BYTES:
+            return self.graph.constant(path, array)
+        if self.precision == "fp16-weights" or channel_axis is None:
+            return here._cast(self.graph.constant(path, array.astype(HALF)), SINGLE)
+        levels, scale = quantized(array, channel_axis)
+        return here._node("Mul", here._cast(self.graph.constant(path, levels), SINGLE), scale)
 
-    def _node(self, op_type: str, *inputs: Value, attributes: Mapping[str, Attribute] | None = None) -> Symbol:
-        return self.graph.node(op_type, self.place, inputs, attributes or {})
+    def _node(
+        self,
+        op_type: str,
+        *inputs: Value,
+        attributes: Mapping[str, Attribute] | None = None,
+        dtype: np.dtype[Any] | None = None,
+    ) -> Symbol:
+        """Records a node at this place; where one of its values is float16, those in float32 are rounded to that."""
+        if any(isinstance(value, Symbol) and value.dtype == HALF for value in inputs):
+            inputs = tuple(self._half(value) if value.dtype == SINGLE else value for value in inputs)
+        return self.graph.node(op_type, self.place, inputs, attributes or {}, dtype=dtype)
+
+    def _half(self, x: Value) -> Value:
+        return self._cast(x, HALF) if isinstance(x, Symbol) else x.astype(HALF)
+
+    def _cast(self, x: Symbol, dtype: np.dtype[Any]) -> Symbol:
+        return self.graph.cast(x, self.place, dtype)
+
+    def _shape(self, x: Value, start: int, end: int | None = None) -> Symbol:
+        """[end - start] int64: the lengths of some axes."""
+        bounds = {"start": start} if end is None else {"start": start, "end": end}
+        return self._node("Shape", x, attributes=bounds, dtype=INT64)
 
     def _reshape(self, x: Symbol, shape: Sequence[int]) -> Symbol:
         """0 keeps a dimension, -1 is what is left: no shape is ever computed."""
@@ -169,7 +232,7 @@ class OnnxOps:
     # feature maps, NCHW
 
     def image(self, pixels: Value) -> Value:
-        return pixels
+        return self._half(pixels) if self.precision == "fp16" else pixels
 
     def conv(
         self,
@@ -190,7 +253,7 @@ class OnnxOps:
             "dilations": (dilation, dilation),
         }
         here = self.at(name)
-        weight = self._constant(f"{name}.weight", kernel.transpose(3, 2, 0, 1))
+        weight = self._constant(f"{name}.weight", kernel.transpose(3, 2, 0, 1), channel_axis=0)
         y = here._node("Conv", x, weight, self._constant(f"{name}.bias", bias), attributes=attributes)
         if residual is not None:
             y = here._node("Add", y, residual)
@@ -210,31 +273,26 @@ class OnnxOps:
         rows, columns = self._nearest(feature, mask, 0), self._nearest(feature, mask, 1)
         picked = self._node("Gather", mask, rows, attributes={"axis": 1})  # [B,H,W] -> [B,h,W]
         picked = self._node("Gather", picked, columns, attributes={"axis": 2})  # [B,h,W] -> [B,h,w]
-        return self._cast(self._cast(picked, BOOL), FLOAT)
+        return self._cast(self._cast(picked, BOOL), SINGLE)
 
     def _ones(self, feature: Value) -> Value:
         """[1,h,w] of 1."""
         if self.cells_hw:
             return np.ones((1, *self.cells_hw), np.float32)
-        hw = self._node("Shape", feature, attributes={"start": 2})
-        shape = self._node("Concat", np.array([1], np.int64), hw, attributes={"axis": 0})
-        return self._node("ConstantOfShape", shape, attributes={"value": np.ones(1, np.float32)})
+        shape = self._node("Concat", np.array([1], np.int64), self._shape(feature, 2), attributes={"axis": 0})
+        return self._node("ConstantOfShape", shape, attributes={"value": np.ones(1, np.float32)}, dtype=SINGLE)
 
     def _nearest(self, feature: Value, mask: Value, axis: int) -> Value:
         """`numpy_ops.nearest`, rows for axis 0 and columns for axis 1."""
         if self.cells_hw and self.mask_hw:
             return nearest(self.mask_hw[axis], self.cells_hw[axis])
-        cells = self._node("Shape", feature, attributes={"start": 2 + axis, "end": 3 + axis})
-        pixels = self._node("Shape", mask, attributes={"start": 1 + axis, "end": 2 + axis})
-        scale = self._node("Div", self._cast(pixels, FLOAT), self._cast(cells, FLOAT))
+        cells, pixels = self._shape(feature, 2 + axis, 3 + axis), self._shape(mask, 1 + axis, 2 + axis)
+        scale = self._node("Div", self._cast(pixels, SINGLE), self._cast(cells, SINGLE))
         count = self._node("Squeeze", cells)
         numbers = self._node("Range", np.array(0, np.int64), count, np.array(1, np.int64))
-        floor = self._node("Floor", self._node("Mul", self._cast(numbers, FLOAT), scale))
+        floor = self._node("Floor", self._node("Mul", self._cast(numbers, SINGLE), scale))
         limit = self._node("Sub", pixels, np.array([1], np.int64))
         return self._node("Min", self._cast(floor, INT64), limit)
-
-    def _cast(self, x: Symbol, to: int) -> Symbol:
-        return self._node("Cast", x, attributes={"to": to})
 
     # tokens
 
@@ -249,7 +307,7 @@ class OnnxOps:
         here = self.at(name)
         if plus is not None:
             x = here._node("Add", x, plus)
-        y = here._node("MatMul", x, self._constant(f"{name}.weight", weight))
+        y = here._node("MatMul", x, self._constant(f"{name}.weight", weight, channel_axis=1))
         y = here._node("Add", y, self._constant(f"{name}.bias", bias))
         return here._node("Relu", y) if relu else y
 
@@ -300,7 +358,8 @@ class OnnxOps:
 
     @computed_if_constant
     def sigmoid(self, x: Value) -> Value:
-        return self._node("Sigmoid", x)
+        x = cast(Symbol, x)  # in float32 always: float16 has steps of half a pixel near the right edge
+        return self._node("Sigmoid", self._cast(x, SINGLE) if x.dtype == HALF else x)
 
     # arithmetic
 
@@ -353,3 +412,11 @@ class OnnxOps:
 def _array(value: Value | float) -> Value:
     """A number as [1] float32, ready to be broadcast."""
     return np.full(1, value, np.float32) if isinstance(value, float) else value
+
+
+def quantized(array: Array, axis: int) -> tuple[Array, Array]:
+    """int8 levels and a float32 scale for each slice along `axis`, shaped to be broadcast: levels · scale ≈ array."""
+    others = tuple(i for i in range(array.ndim) if i != axis)
+    largest = np.abs(array).max(axis=others, keepdims=True)
+    scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(INT8_LEVELS)
+    return np.rint(array / scale).astype(np.int8), scale
