@@ -1,4 +1,4 @@
-"""The command line: `detr-onnx detect`, `demo`, `export`, `info`; `grammar.py` has its words.
+"""The command line: `detr-onnx detect`, `demo`, `export`, `serve`, `info`; `grammar.py` has its words.
 
 stdout carries results only; notes, progress and errors go to stderr. Exit status 0 is fine, 2 wrong usage, 1 anything
 else, with one line `detr-onnx: error: …`. Nothing heavy is imported before a command needs it.
@@ -181,7 +181,7 @@ def wanted_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
     return wanted
 
 
-# export, info
+# export, serve, info
 
 
 def export(arguments: Namespace) -> int:
@@ -227,6 +227,35 @@ def parse_shape(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def serve(arguments: Namespace) -> int:
+    """`detr-onnx serve`."""
+    from detr_onnx.server import check_installed
+
+    check_installed()
+    from functools import partial
+
+    from detr_onnx.server.run import serve as run
+    from detr_onnx.server.settings import MB, Settings
+
+    return run(
+        Settings(
+            open_detector=partial(open_detector, arguments),
+            model=arguments.model,
+            host=arguments.host,
+            port=arguments.port,
+            token=arguments.token if arguments.token is not None else os.environ.get("DETR_ONNX_TOKEN"),
+            threshold=arguments.threshold,
+            workers=arguments.workers,
+            max_body=arguments.max_body * MB,
+            max_pixels=round(arguments.max_pixels * 1e6),
+            queue=arguments.queue,
+            timeout_s=arguments.timeout,
+            max_batch=arguments.max_batch,
+            access_log=not arguments.no_access_log,
+        )
+    )
+
+
 def info(arguments: Namespace) -> int:
     """`detr-onnx info`."""
     from detr_onnx.machine import description
@@ -236,7 +265,13 @@ def info(arguments: Namespace) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Namespace], int]] = {"detect": detect, "demo": demo, "export": export, "info": info}
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "detect": detect,
+    "demo": demo,
+    "export": export,
+    "serve": serve,
+    "info": info,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
