@@ -50,16 +50,12 @@ class LiveServer:
 
     def __init__(self, detector: Detector, **settings: Any) -> None:
         self.settings = Settings(lambda: detector, "demo", **{"access_log": False, **settings})
-        self._detector = detector
+        self.app, self.service = application(self.settings, detector)
+        self.server = uvicorn_server(self.settings, self.app)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-
-    async def _run(self) -> None:
-        self.app, self.service = application(self.settings, self._detector)
-        self.server = uvicorn_server(self.settings, self.app)
-        await self.server.serve(sockets=[self._listener])
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[self._listener])))
 
     def __enter__(self) -> LiveServer:
         self._thread.start()

@@ -16,6 +16,7 @@ ERROR = {
 REFUSED = {
     "400": "refused",
     "401": "wrong token",
+    "404": "there is no such thing",
     "408": "timeout",
     "413": "too large",
     "429": "busy",
