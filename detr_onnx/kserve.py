@@ -92,7 +92,7 @@ def _tensor(entry: Any, rest: bytes) -> tuple[str, Array, bytes]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
         raise wrong("an input has no name")
     name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
-    if datatype != "BYTES" and datatype not in DTYPES:
+    if not isinstance(datatype, str) or datatype not in ("BYTES", *DTYPES):
         raise wrong(f"input {name}: no datatype {datatype!r}")
     if not isinstance(shape, list | bytes) or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape):
         raise wrong(f"input {name}: the shape is no list of sizes")

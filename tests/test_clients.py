@@ -157,6 +157,8 @@ def test_the_page_in_a_real_browser(server, expected, tmp_path):
     assert all(item["label"] in seen["label"] for item in found)
     assert (seen["withBoxes"]["width"], seen["withBoxes"]["height"]) == (640, 480)
     assert seen["withBoxes"]["sum"] != seen["withoutBoxes"]["sum"]
+    assert ("@drop.jpg" in seen["dropped"][0], "@paste.jpg" in seen["pasted"][0]) == (True, True)
+    assert [seen["dropped"][1], seen["pasted"][1]] == [len(found)] * 2
     assert seen["atEnd"] == 0
     assert seen["atHome"][: len(expected)] == expected
     assert set(seen["filtered"]) == {found[0]["label"]}

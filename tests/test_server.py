@@ -279,6 +279,7 @@ def test_kserve_takes_the_networks_own_tensors_in_binary_and_gives_them_back_so(
         b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": ["aaaa"]}]}',
         b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1], "data": [5]}]}',
         b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [99999999999], "data": [5]}]}',
+        b'{"inputs": [{"name": "image", "datatype": {}, "shape": [1], "data": [5]}]}',
         b'{"inputs": [{"name": "other", "datatype": "UINT8", "shape": [1], "data": [5]}]}',
         b'{"inputs": [{"name": "pixel_values", "datatype": "FP32", "shape": [1], "data": ["x"]}]}',
         b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 9}}]}',
@@ -401,6 +402,25 @@ def test_who_finds_the_queue_full_is_told_when_to_try_again_and_the_others_are_s
             thread.join()
     assert [answer.json["result"] for answer in answers] == [expected] * 3
     assert gate.sizes == [1, 1, 1]
+
+
+def test_who_goes_away_leaves_the_queue_to_others(expected):
+    gate = Gate()
+    with LiveServer(gate.detector, queue=2) as server:
+        threads, answers = at_once(server, 1)
+        until(lambda: gate.sizes == [1])
+        for _ in range(2):
+            with server.raw() as connection:
+                connection.sendall(
+                    f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(PICTURE)}\r\n\r\n".encode() + PICTURE
+                )
+                until(lambda: server.service.inference.pending == 2)
+            until(lambda: server.service.inference.pending == 1)
+        gate.open.set()
+        threads[0].join()
+        assert server.service.intake.held == 0
+    assert answers[0].json["result"] == expected
+    assert gate.sizes == [1]
 
 
 def test_who_waits_too_long_is_told_so_and_the_server_goes_on(expected):

@@ -19,7 +19,7 @@ from detr_onnx.detections import Detections
 from detr_onnx.kserve import Array, Asked, read_request, write_answer, wrong
 from detr_onnx.server.huggingface import refused
 from detr_onnx.server.inference import Floats, Mask
-from detr_onnx.server.service import Service, answer_json, note_of, route
+from detr_onnx.server.service import Service, answer_json, note_of, route, while_connected
 from detr_onnx.workers_ai import MISSING_BODY, NO_OBJECT, ApiError, threshold_of
 
 NAME = "detr-resnet-50"
@@ -110,7 +110,8 @@ async def answer(service: Service, request: Request) -> Response:
     async with service.intake.body(request) as body:
         if not body:
             raise ApiError(MISSING_BODY)
-        asked, outputs = await inferred(service, request, body, int(length) if length is not None else None)
+        work = inferred(service, request, body, int(length) if length is not None else None)
+        asked, outputs = await while_connected(request, work)
     text, header_length = write_answer(asked, request.path_params["model"], outputs)
     if header_length is None:
         return Response(text, media_type="application/json")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -20,6 +21,7 @@ from detr_onnx.server.observe import Metrics, Note
 from detr_onnx.server.settings import Settings
 from detr_onnx.workers_ai import ApiError, as_api_error
 
+T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 Refuse = Callable[[ApiError, str], Any]
 """A refusal and the request's id -> the JSON that says so in a dialect."""
@@ -45,7 +47,32 @@ class Service:
         """What is in the picture that `read`, called in a thread, finds in the request's body."""
         self.inference.check_room()
         async with self.intake.body(request) as body:
-            return await self.inference.detect(lambda: read(body), threshold, note_of(request).timing)
+            work = self.inference.detect(lambda: read(body), threshold, note_of(request).timing)
+            return await while_connected(request, work)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; it is dropped when the client goes away, and leaves its place in the queue to others.
+
+    Raises:
+        ClientDisconnect: that happened.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait({working, leaving})
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed its connection; its body has been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def note_of(request: Request) -> Note:

@@ -11,6 +11,21 @@ async function look(page) {
   await page.waitForFunction(() => /found in/.test(document.getElementById("status").textContent), null, { timeout: 120000 });
 }
 
+// The same picture given by an event, as a drop or a paste gives it.
+async function given(page, kind) {
+  const encoded = require("fs").readFileSync(picture).toString("base64");
+  await page.evaluate(([kind, encoded]) => {
+    document.getElementById("status").textContent = "";
+    const transfer = new DataTransfer();
+    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+    transfer.items.add(new File([bytes], `${kind}.jpg`, { type: "image/jpeg" }));
+    const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: transfer }) : new ClipboardEvent("paste", { clipboardData: transfer });
+    document.dispatchEvent(event);
+  }, [kind, encoded]);
+  await page.waitForFunction(() => /found in/.test(document.getElementById("status").textContent), null, { timeout: 120000 });
+  return [await page.textContent("#curl"), JSON.parse(await page.textContent("#json")).length];
+}
+
 async function pixels(page) {
   return page.evaluate(() => {
     const canvas = document.getElementById("canvas");
@@ -37,6 +52,9 @@ async function pixels(page) {
   seen.curl = await page.textContent("#curl");
   seen.withBoxes = await pixels(page);
   await page.screenshot({ path: `${folder}/desktop.png` });
+
+  seen.dropped = await given(page, "drop");
+  seen.pasted = await given(page, "paste");
 
   await page.focus("#threshold"); // from here on with the keyboard alone
   await page.keyboard.press("End");
