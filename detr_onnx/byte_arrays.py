@@ -20,9 +20,10 @@ MOST_VALUES = 20_000
 
 MOST_LOOKED_AT = 64
 
-COMMA = ord(",")
-LOW_NIBBLE_OF_COMMA = COMMA & 15
+COMMA, SPACE = ord(","), ord(".")  # a space is written as a dot: its own low half is that of 0
+SPACE_AS_DOT = bytes.maketrans(b" ", bytes([SPACE]))
 NOT_A_BYTE = 0xFFFF
+WRONG = b"?"
 LOOKBACK = 4  # characters before a comma that tell the number there: three digits, and one more to see that it is over
 BLANKS = b" \t\n\r"
 PLACE = b"NaN"  # no JSON, yet `json` passes it to a function of ours
@@ -131,14 +132,25 @@ def _slowly(items: bytes) -> bytes:
 
 
 def _tidied(items: bytes) -> bytes:
-    """The same with no space around the numbers and no `.0` after them; what is wrong stays wrong."""
-    if b" " in items:
-        items = items.replace(b", ", b",").lstrip(BLANKS)  # Python's own way to write arrays
-    if any(blank in items for blank in (b" ", b"\t", b"\n", b"\r")):
-        if re.search(rb"[\d.][ \t\n\r]+[\d.]", items):
-            return b"?"
-        items = items.translate(None, BLANKS)
-    return items.replace(b".0,", b",") if b"." in items else items
+    """The same as numbers, commas, and at most a space, as SPACE, after a comma; what is wrong stays wrong."""
+    if b"." in items:
+        if any(bytes([blank]) + b".0" in items for blank in BLANKS):
+            return WRONG
+        items = items.replace(b".0,", b",")
+        if b"." in items:
+            return WRONG
+    if b" " not in items and b"\n" not in items and b"\t" not in items:
+        return items
+    spaced = items.translate(SPACE_AS_DOT)  # Python's own way to write arrays
+    if _spaces_follow_commas(spaced):
+        return spaced
+    return WRONG if re.search(rb"\d[ \t\n\r]+\d", items) else items.translate(None, BLANKS)
+
+
+def _spaces_follow_commas(items: bytes) -> bool:
+    characters = np.frombuffer(items, np.uint8)
+    after_comma = characters[:-1] == COMMA
+    return bool(((characters[1:] == SPACE) <= after_comma).all())
 
 
 def _chunk(items: bytes) -> bytes | None:
@@ -146,8 +158,8 @@ def _chunk(items: bytes) -> bytes | None:
     padded = np.frombuffer(b",,,," + items, np.uint8)
     characters = padded[LOOKBACK:]
     (ends,) = np.nonzero(characters == COMMA)
-    digits = np.count_nonzero(characters - np.uint8(ord("0")) < 10)
-    if digits + len(ends) != len(characters):
+    others = np.count_nonzero(characters - np.uint8(ord("0")) < 10) + np.count_nonzero(characters == SPACE)
+    if others + len(ends) != len(characters):
         return None
     before = np.ndarray((len(characters),), "<u4", padded, strides=(1,))[ends]  # the four before each comma
     before &= np.uint32(0x0F0F0F0F)
@@ -163,15 +175,10 @@ def _chunk(items: bytes) -> bytes | None:
 def _values_by_nibbles() -> NDArray[np.uint16]:
     """[65536]: what the low halves of four characters spell, the last in the highest place; else NOT_A_BYTE."""
     table = np.full((16, 16, 16, 16), NOT_A_BYTE, np.uint16)  # last, second, first, the one before
-    comma, anything = LOW_NIBBLE_OF_COMMA, slice(None)
     for value in range(256):
-        match [int(digit) for digit in str(value)]:
-            case [one]:
-                table[one, comma, anything, anything] = value
-            case [ten, one]:
-                table[one, ten, comma, anything] = value
-            case [hundred, ten, one]:
-                table[one, ten, hundred, comma] = value
+        for start in (COMMA & 15, SPACE & 15):
+            digits = tuple(int(digit) for digit in reversed(str(value)))
+            table[(*digits, start)] = value  # and anything before that
     return table.reshape(-1)
 
 
