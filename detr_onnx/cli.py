@@ -1,4 +1,4 @@
-"""The command line: `detr-onnx detect`, `demo`, `evaluate`, `export`, `info`; `grammar.py` has its words.
+"""The command line: `detr-onnx detect`, `demo`, `evaluate`, `export`, `serve`, `info`; `grammar.py` has its words.
 
 stdout carries results only; notes, progress and errors go to stderr. Exit status 0 is fine, 2 wrong usage, 1 anything
 else, with one line `detr-onnx: error: …`. Nothing heavy is imported before a command needs it.
@@ -164,7 +164,7 @@ def wanted_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
     return wanted
 
 
-# evaluate, export, info
+# evaluate, export, serve, info
 
 
 def evaluate(arguments: Namespace) -> int:
@@ -228,6 +228,35 @@ def parse_shape(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def serve(arguments: Namespace) -> int:
+    """`detr-onnx serve`."""
+    from detr_onnx.server import check_installed
+
+    check_installed()
+    from functools import partial
+
+    from detr_onnx.server.run import serve as run
+    from detr_onnx.server.settings import MB, Settings
+
+    return run(
+        Settings(
+            open_detector=partial(open_detector, arguments),
+            model=arguments.model,
+            host=arguments.host,
+            port=arguments.port,
+            token=arguments.token if arguments.token is not None else os.environ.get("DETR_ONNX_TOKEN"),
+            threshold=arguments.threshold,
+            workers=arguments.workers,
+            max_body=arguments.max_body * MB,
+            max_pixels=round(arguments.max_pixels * 1e6),
+            queue=arguments.queue,
+            timeout_s=arguments.timeout,
+            max_batch=arguments.max_batch,
+            access_log=not arguments.no_access_log,
+        )
+    )
+
+
 def info(arguments: Namespace) -> int:
     """`detr-onnx info`."""
     from detr_onnx.machine import description
@@ -242,6 +271,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "demo": demo,
     "evaluate": evaluate,
     "export": export,
+    "serve": serve,
     "info": info,
 }
 

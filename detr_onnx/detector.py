@@ -88,6 +88,11 @@ class Detector:
     def engine(self) -> str:
         return self._engine.title
 
+    @property
+    def batch_size(self) -> int | None:
+        """The one number of pictures that the network takes at a time; None when it takes any."""
+        return self._engine.batch
+
     def __call__(self, image: ImageSource, threshold: float = 0.5) -> Detections:
         """What is in one picture: detections with a score above the threshold, in the order of the queries.
 
@@ -148,18 +153,27 @@ class Detector:
         resized = self.preprocessing.resized_hw
         return self._engine.batches_mixed_sizes or resized(*one.size[::-1]) == resized(*other.size[::-1])
 
-    def _detect(self, group: list[Image.Image], threshold: float) -> list[Detections]:
-        """One Detections a picture of the group, which is filled up where the engine takes a fixed number."""
-        filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
-        pixels, mask, sizes_hw = batch(filled, self.preprocessing, canvas_hw=self._engine.canvas_hw)
-        logits, boxes_cxcywh = self.network(pixels, mask)
+    def postprocess(
+        self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: NDArray[np.int64], threshold: float = 0.5
+    ) -> list[Detections]:
+        """One Detections a picture, from what `network` gave and the original sizes of `preprocess`.
+
+        Raises:
+            EngineError: the network's numbers are not finite, or its classes not those of the labels.
+        """
         check_labels(self.labels, logits.shape[-1] - 1)
         if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
             raise EngineError(
                 f"{self.engine} answered with numbers that are not finite",
                 remedy="try another engine or precision, or check the weights",
             )
-        return detections_of(logits, boxes_cxcywh, sizes_hw, self.labels, threshold)[: len(group)]
+        return detections_of(logits, boxes_cxcywh, sizes_hw, self.labels, threshold)
+
+    def _detect(self, group: list[Image.Image], threshold: float) -> list[Detections]:
+        """One Detections a picture of the group, which is filled up where the engine takes a fixed number."""
+        filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
+        pixels, mask, sizes_hw = batch(filled, self.preprocessing, canvas_hw=self._engine.canvas_hw)
+        return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[: len(group)]
 
 
 def _of_size(opened: OpenModel, size: int) -> Preprocessing:

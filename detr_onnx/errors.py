@@ -3,6 +3,7 @@
     DetrError                 catch this one; the command line turns it into one line and exit status 1
     ├── UsageError            an argument is wrong (a ValueError too); exit status 2
     ├── ImageError            a picture cannot be read
+    │   └── ImageTooLargeError    it has too many pixels
     ├── CheckpointError       weights, or the config beside them, are not a DETR's
     ├── ModelFileError        an .onnx file cannot be read, or is no DETR
     ├── EngineError           an engine, provider or precision is not to be had here
@@ -45,6 +46,10 @@ class UsageError(DetrError, ValueError):
 
 class ImageError(DetrError):
     """A picture that is missing, no picture, damaged, or too large to be meant."""
+
+
+class ImageTooLargeError(ImageError):
+    """A picture with more pixels than are let in."""
 
 
 class CheckpointError(DetrError):

@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
     _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
     _export(add("export", help="write a model as one .onnx file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
+    _serve(add("serve", help="a stand-in for the hosted API; needs the extra serve", usage="%(prog)s [options]"))
     _info(add("info", help="versions, engines, cached models, processor"))
     return root
 
@@ -129,6 +130,24 @@ def _export(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
     _verbose(command)
+    _source(command)
+
+
+def _serve(command: argparse.ArgumentParser) -> None:
+    _model(command)
+    add = command.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
+    add("--port", type=int, default=8787, help="0 for any that is free (default: %(default)s)")
+    add("--token", metavar="TEXT", help="what requests have to present (default: $DETR_ONNX_TOKEN; none: open to all)")
+    add("--threshold", type=float, default=0.1, help="of the hosted API's form (default: 0.1)")
+    add("--workers", type=int, default=1, metavar="N", help="processes, each with its own model (default: 1)")
+    add("--queue", type=int, default=64, metavar="N", help="requests that may wait in a process (default: 64)")
+    add("--timeout", type=float, default=60.0, metavar="S", help="seconds a request may take (default: 60)")
+    add("--max-body", type=int, default=32, metavar="MB", help="of a request (default: 32)")
+    add("--max-pixels", type=float, default=50.0, metavar="MP", help="of a picture, in millions (default: 50)")
+    add("--max-batch", type=int, default=1, metavar="N", help="pictures of one size at a time (default: 1)")
+    add("--no-access-log", action="store_true", help="no line of JSON on stderr for each request")
+    _engine(command)
     _source(command)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.errors import ImageError, UsageError
+from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 
@@ -52,7 +52,7 @@ SIGNATURES = {b"%PDF": "a PDF document", b"PK\x03\x04": "a ZIP archive", b"\x1f\
 BRANDS = {b"heic": "a HEIC picture", b"heix": "a HEIC picture", b"mif1": "a HEIF picture", b"avif": "an AVIF picture"}
 
 
-def read_rgb(source: ImageSource) -> Image.Image:
+def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture in mode RGB, upright: turned as its EXIF orientation says, the first frame of an animation.
 
     Transparency is dropped and the colours beneath it stay, as with `Image.convert("RGB")` and in transformers'
@@ -62,6 +62,7 @@ def read_rgb(source: ImageSource) -> Image.Image:
         source: a path ("~" is not expanded), an encoded picture as bytes or as a binary file object (read from its
             start, left open), a Pillow image, or a uint8 array [height, width, 3] in the order red, green, blue; also
             [height, width] for grey and [height, width, 4] with an alpha.
+        max_pixels: an encoded picture with more is refused from its header, before anything is decoded.
 
     An upright RGB Pillow image comes back as the same object. ImageError says what is no picture, UsageError what is
     no source at all.
@@ -71,11 +72,11 @@ def read_rgb(source: ImageSource) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _of_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decoded(io.BytesIO(source), "the data")
+        return _decoded(io.BytesIO(source), "the data", max_pixels)
     if isinstance(source, str | os.PathLike):
-        return _of_path(os.fsdecode(source))
+        return _of_path(os.fsdecode(source), max_pixels)
     if hasattr(source, "read"):
-        return _of_file(source)
+        return _of_file(source, max_pixels)
     raise UsageError(
         "no picture can be read from this",
         found=type(source).__name__,
@@ -83,7 +84,7 @@ def read_rgb(source: ImageSource) -> Image.Image:
     )
 
 
-def _of_path(path: str) -> Image.Image:
+def _of_path(path: str, max_pixels: int) -> Image.Image:
     name = path if len(path) <= 200 else f"{path[:100]}…"
     try:
         stream = Path(path).open("rb")  # noqa: SIM115 (closed below; the decoder's errors are not the opener's)
@@ -92,10 +93,10 @@ def _of_path(path: str) -> Image.Image:
         found, remedy = OPENING_ERRORS.get(type(error), (reason, "check the path"))
         raise ImageError(f"cannot read {name!r}", found=found, remedy=remedy) from error
     with stream:
-        return _decoded(stream, name)
+        return _decoded(stream, name, max_pixels)
 
 
-def _of_file(file: BinaryIO) -> Image.Image:
+def _of_file(file: BinaryIO, max_pixels: int) -> Image.Image:
     try:
         gives_bytes = not getattr(file, "closed", False) and isinstance(file.read(0), bytes)
     except OSError:  # open for writing
@@ -104,7 +105,7 @@ def _of_file(file: BinaryIO) -> Image.Image:
         raise UsageError(
             "the file object cannot be read as bytes", found=type(file).__name__, remedy='open it with mode "rb"'
         )
-    return _decoded(file, "the file object")
+    return _decoded(file, "the file object", max_pixels)
 
 
 def _rewound(file: BinaryIO) -> BinaryIO:
@@ -138,21 +139,21 @@ def _array_remedy(array: NDArray[Any]) -> str | None:
     return "put the channels last with array.transpose(1, 2, 0)" if array.shape[:1] in ((1,), (3,), (4,)) else None
 
 
-def _decoded(file: BinaryIO, name: str) -> Image.Image:
+def _decoded(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     try:
         stream = _rewound(file)
         picture = _identified(stream)
     except Image.DecompressionBombError as error:  # some plug-ins look themselves
-        raise ImageError(f"{name} is too large", found=str(error), remedy="scale it down first") from error
+        raise ImageTooLargeError(f"{name} is too large", found=str(error), remedy="scale it down first") from error
     except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
     if picture is None:
         raise ImageError(f"{name} is not an image", found=_looks_like(stream), expected="JPEG, PNG, WebP or the like")
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ImageError(
+    if picture.width * picture.height > max_pixels:
+        raise ImageTooLargeError(
             f"{name} is too large",
             found=f"{picture.width} x {picture.height} pixels",
-            expected=f"at most {MAX_PIXELS / 1e6:.0f} million",
+            expected=f"at most {max_pixels / 1e6:.0f} million",
             remedy="scale it down first",
         )
     return _upright_rgb(picture, name)

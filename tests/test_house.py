@@ -30,6 +30,12 @@ ONLY_IN_FUNCTIONS_OF = {
     "pycocotools": {"evaluate"},
     "tqdm": {"console"},
 }
+ONLY_IN_THE_SERVER = {
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+    "anyio",
+}  # imported at the top there, as in any server
 LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
     "network/onnx_ops": "a method an op of the vocabulary, and the graph they write into",
@@ -113,6 +119,9 @@ def test_heavy_packages_are_imported_only_where_they_are_needed(module):
     for name, node in imports(tree):
         top = name.split(".")[0]
         assert top not in ANYWHERE_BANNED
+        assert top not in ONLY_IN_THE_SERVER or module.startswith("server/"), f"{module} imports {top}"
+        if name.startswith("detr_onnx.server") and not module.startswith("server"):
+            assert id(node) in lazy, f"{module} imports the server when it is imported itself"
         if top in ONLY_IN_FUNCTIONS_OF and id(node) not in for_types:
             assert module in ONLY_IN_FUNCTIONS_OF[top], f"{module} imports {top}"
             assert id(node) in lazy, f"{module} imports {top} when it is imported itself"

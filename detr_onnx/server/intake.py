@@ -1,0 +1,57 @@
+"""Bodies of requests, within limits: of one, of all that a process holds, and of the time they take to come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+
+from detr_onnx.workers_ai import BUSY, TIMEOUT, TOO_LARGE, ApiError
+
+RETRY_AFTER_S = 1
+
+
+class Intake:
+    """Counts the bytes of all bodies that are held.
+
+    Attributes:
+        held: in bytes.
+    """
+
+    def __init__(self, *, max_body: int, max_held: int, timeout_s: float) -> None:
+        self.held = 0
+        self._max_body, self._max_held, self._timeout_s = max_body, max_held, timeout_s
+
+    @contextlib.asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body, counted for as long as the context lasts.
+
+        Raises:
+            ApiError: it is larger than one may be, came too slowly, or there is no room for it.
+        """
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_body:
+            raise self._too_large()
+        body = bytearray()
+        try:
+            try:
+                await asyncio.wait_for(self._read(request, body), self._timeout_s)
+            except asyncio.TimeoutError as error:
+                raise ApiError(TIMEOUT, "the body came too slowly") from error
+            yield bytes(body)
+        finally:
+            self.held -= len(body)
+
+    async def _read(self, request: Request, body: bytearray) -> None:
+        async for chunk in request.stream():
+            body += chunk
+            self.held += len(chunk)
+            if len(body) > self._max_body:
+                raise self._too_large()
+            if self.held > self._max_held:
+                raise ApiError(BUSY, retry_after_s=RETRY_AFTER_S)
+
+    def _too_large(self) -> ApiError:
+        return ApiError(TOO_LARGE, f"a body may have {self._max_body} bytes")

@@ -1,0 +1,38 @@
+"""What the one who runs the server looks at: health, metrics, the OpenAPI document."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from detr_onnx import __version__
+from detr_onnx.server.openapi import document
+from detr_onnx.server.service import Service, answer_json, route
+from detr_onnx.workers_ai import failure
+
+PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def operation_routes(service: Service) -> list[Route]:
+    """Routes that need no token."""
+
+    async def health(request: Request) -> Response:
+        return answer_json({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        if not service.ready:
+            return answer_json({"status": "stopping"}, 503)
+        return answer_json(
+            {"status": "ready", "model": service.settings.model, "engine": service.inference.detector.engine}
+        )
+
+    async def metrics(request: Request) -> Response:
+        service.metrics.pending.set(service.inference.pending)
+        return Response(service.metrics.text(), headers={"content-type": PROMETHEUS_TEXT})
+
+    async def openapi(request: Request) -> Response:
+        return answer_json(document(__version__, secured=service.settings.token is not None))
+
+    endpoints = {"/healthz": health, "/readyz": ready, "/metrics": metrics, "/openapi.json": openapi}
+    return [route(path, endpoint, failure) for path, endpoint in endpoints.items()]
