@@ -26,6 +26,7 @@ from benchmarks.load import BOMB, JSON, PICTURE, RUN, health_ms, jpeg, kinds, lo
 from benchmarks.setting import setting
 from benchmarks.siege import siege
 from detr_onnx import Detector
+from detr_onnx.server.run import raise_file_limit
 
 HERE = Path(__file__).parent
 BARS = {"memory": 1.05, "raw_ms": 5.0, "json_ms": 25.0, "health_ms": 100.0}
@@ -97,6 +98,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=HERE / "results" / "serving.json", metavar="FILE")
     arguments = parser.parse_args()
     result = setting("benchmarks.serving", sys.argv[1:])
+    raise_file_limit()
     detector = Detector("demo")
     with serving() as (pid, address):
         result["overhead"] = overhead(address, detector, arguments.rounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from urllib.parse import urlsplit
 
 import pytest
@@ -112,6 +114,26 @@ def test_a_body_that_never_ends_is_refused_and_cut(live):
                 sent += len(chunk)
     assert sent < 200 << 20
     until_idle(live)
+
+
+def frames_with(name: str, value: bytes) -> set[str]:
+    """Names of the functions that hold `value`, even those that have ended, as in the traceback of an error."""
+    frames = [o for o in gc.get_objects() if isinstance(o, FrameType)]
+    return {frame.f_code.co_name for frame in frames if len(frame.f_locals.get(name) or b"") == len(value)}
+
+
+@pytest.mark.parametrize("body", [bytes(800_000), b"[" * 800_000], ids=["no picture", "no json"])
+def test_what_is_refused_is_forgotten_at_once(live, body):
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert (
+                live.post(RUN, body, content_type="application/json" if body[:1] == b"[" else "image/png").status == 400
+            )
+        until(lambda: not frames_with("body", body) - {"test_what_is_refused_is_forgotten_at_once"})
+    finally:
+        gc.enable()
 
 
 def test_half_a_body_and_a_client_that_is_gone_leave_nothing_behind(live):

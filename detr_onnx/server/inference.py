@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import anyio
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,7 +25,7 @@ from PIL import Image
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.image import ImageSource, read_rgb
-from detr_onnx.workers_ai import BUSY, LEAST_SIDE_PX, TIMEOUT, TOO_SMALL, ApiError
+from detr_onnx.workers_ai import BUSY, LEAST_SIDE_PX, TOO_SMALL, ApiError
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -98,8 +99,9 @@ class Inference:
         """What is in the picture that `image` gives, which is called in a thread.
 
         Raises:
-            ApiError: the queue is full, time is up, or the picture is too large or too small.
-            ImageError: it cannot be decoded.
+            ApiError: the queue is full, or the picture too small.
+            TimeoutError: time is up.
+            ImageError: the picture is too large, or cannot be decoded.
         """
 
         def prepared() -> tuple[Floats, Mask | None, NDArray[np.int64]]:
@@ -136,10 +138,8 @@ class Inference:
                 return ready, answer
 
         with self._place():
-            try:
-                return await asyncio.wait_for(work(), self._timeout_s)
-            except asyncio.TimeoutError as error:  # another class than TimeoutError before Python 3.11
-                raise ApiError(TIMEOUT) from error
+            with anyio.fail_after(self._timeout_s):
+                return await work()
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:

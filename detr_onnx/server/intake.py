@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import anyio
 from starlette.requests import Request
 
 from detr_onnx.workers_ai import BUSY, TIMEOUT, TOO_LARGE, ApiError
@@ -37,12 +37,14 @@ class Intake:
         body = bytearray()
         try:
             try:
-                await asyncio.wait_for(self._read(request, body), self._timeout_s)
-            except asyncio.TimeoutError as error:
+                with anyio.fail_after(self._timeout_s):
+                    await self._read(request, body)
+            except TimeoutError as error:
                 raise ApiError(TIMEOUT, "the body came too slowly") from error
             yield bytes(body)
         finally:
             self.held -= len(body)
+            body.clear()
 
     async def _read(self, request: Request, body: bytearray) -> None:
         async for chunk in request.stream():

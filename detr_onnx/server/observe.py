@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ID_FROM_CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # nginx's status for a client that did not wait
-LINGER_S, LINGER_BYTES = 5.0, 1 << 26  # of reading what nobody wants, so that the refusal is not lost by a reset
+LINGER_S, LINGER_BYTES = 30.0, 1 << 26  # of reading what nobody wants, so that the refusal is not lost by a reset
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 

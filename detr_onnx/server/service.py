@@ -67,6 +67,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         working.cancel()
         leaving.cancel()
         await asyncio.wait({working, leaving})
+        del working, leaving  # or an error would keep this frame, this frame the error, and both the request's body
 
 
 async def _gone(request: Request) -> None:
