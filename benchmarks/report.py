@@ -1,7 +1,8 @@
-"""The README's tables, from the results: `python -m benchmarks.report`, or `--check` whether they are still equal.
+"""The pages' tables, from the results: `python -m benchmarks.report`, or `--check` whether they are still equal.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is that of a file in `results/`. Everything
-but `main` is a function from results to text; nothing is measured here.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is that of a results file: in `results/` for
+the README, in `weights/` for the page there. Everything but `main` is a function from results to text; nothing is
+measured here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ Results = Mapping[str, Any]
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+WEIGHTS = HERE.parent / "weights"
 SECTIONS = {"network": "network alone", "total": "a 640x480 JPEG to pixels", "detect": "a file to its detections"}
 PARTS = ("decode", "resize", "normalise", "processor")
 
@@ -76,7 +78,37 @@ def graph_table(results: Results) -> str:
     return f"{_table(head, lines)}\n\n{note}"
 
 
-TABLES: dict[str, Callable[[Results], str]] = {"latency": latency_table, "memory": memory_table, "graph": graph_table}
+def demo_table(results: Results) -> str:
+    """How good the demo model is: what `detr-onnx evaluate --format json` said."""
+    figures = {name: value for name, value in results["figures"].items() if name.startswith("AP")}
+    head = (*(name.replace("_", " ") for name in figures), "recall at score 0.5, IoU 0.5", "false detections an object")
+    values = (*figures.values(), results["recall_at_half"], results["false_at_half"])
+    note = f"{results['pictures']} scenes, {results['objects']} objects; {results['engine']}, one picture at a time."
+    return f"{_table(head, [[f'{value:.3f}' for value in values]])}\n\n{note}"
+
+
+def engines_table(results: Results) -> str:
+    """How far the engines differ on the same scenes: what `agree.py` said."""
+    head = ("scenes", "detections above 0.5", "scenes with other labels", "scores differ by", "boxes differ by")
+    row = (
+        str(results["pictures"]),
+        str(results["detections"]),
+        str(results["pictures_with_other_labels"]),
+        f"{results['score_difference']:.0e}",
+        f"{results['box_difference_px']:.0e} px",
+    )
+    return f"{_table(head, [row])}\n\nAt most, numpy against {results['engine']}."
+
+
+TABLES: dict[str, Callable[[Results], str]] = {
+    "latency": latency_table,
+    "memory": memory_table,
+    "graph": graph_table,
+    "demo-results": demo_table,
+    "demo-engines": engines_table,
+}
+PAGES = {README: HERE / "results", WEIGHTS / "README.md": WEIGHTS}
+"""Each page, and where the results of its tables lie."""
 
 
 def filled(text: str, results: Mapping[str, Results]) -> str:
@@ -161,23 +193,22 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def main() -> int:
     """Writes the tables; with --check, 1 when they differ from the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="The README's tables.")
-    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR")
-    parser.add_argument("--readme", type=Path, default=README, metavar="FILE")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when README and results differ")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page and its results differ")
     parser.add_argument("--bars", action="store_true", help="print which bars are reached, and write nothing")
     arguments = parser.parse_args()
-    results = read_results(arguments.results)
     if arguments.bars:
-        print("\n".join(bars(results)))
+        print("\n".join(bars(read_results(PAGES[README]))))
         return 0
-    text = arguments.readme.read_text(encoding="utf-8")
-    wanted = filled(text, results)
-    if not arguments.check:
-        arguments.readme.write_text(wanted, encoding="utf-8")
-    elif wanted != text:
-        print(f"{arguments.readme.name} differs from the results: run python -m benchmarks.report", file=sys.stderr)
-        return 1
-    return 0
+    different = 0
+    for page, directory in PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        wanted = filled(text, read_results(directory))
+        if not arguments.check:
+            page.write_text(wanted, encoding="utf-8")
+        elif wanted != text:
+            print(f"{page.name} differs from the results: run python -m benchmarks.report", file=sys.stderr)
+            different = 1
+    return different
 
 
 if __name__ == "__main__":

@@ -55,7 +55,23 @@ GRAPH: dict[str, Any] = {
          "differences": {"single": RIGHT, "mixed": None}},
     ],
 }  # fmt: skip
-RESULTS = {"latency": LATENCY, "memory": MEMORY, "graph": GRAPH}
+DEMO: dict[str, Any] = {
+    "pictures": 500,
+    "objects": 2249,
+    "engine": "numpy 2, fp32",
+    "figures": {"AP": 0.75, "AP50": 0.95, "AP_small": 0.5, "AR_1": 0.4},
+    "recall_at_half": 0.97,
+    "false_at_half": 0.1,
+}
+ENGINES: dict[str, Any] = {
+    "engine": "onnxruntime",
+    "pictures": 500,
+    "detections": 2300,
+    "pictures_with_other_labels": 0,
+    "score_difference": 3e-6,
+    "box_difference_px": 4e-4,
+}
+RESULTS = {"latency": LATENCY, "memory": MEMORY, "graph": GRAPH, "demo-results": DEMO, "demo-engines": ENGINES}
 PAGE = "".join(f"{name}:\n<!-- table: {name} -->\n<!-- end -->\n" for name in RESULTS)
 
 
@@ -63,9 +79,11 @@ def test_a_page_without_results_stays_as_it_is() -> None:
     assert report.filled(PAGE, {}) == PAGE
 
 
-def test_the_readme_is_what_the_results_give() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert report.filled(text, report.read_results(ROOT / "benchmarks" / "results")) == text
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_is_what_the_results_give(page: Path) -> None:
+    text, results = page.read_text(encoding="utf-8"), report.read_results(report.PAGES[page])
+    assert len(results) >= 2
+    assert report.filled(text, results) == text
 
 
 def test_a_changed_number_in_the_page_is_noticed() -> None:
@@ -112,6 +130,14 @@ def test_wrong_answers_are_called_wrong() -> None:
     assert static.endswith("| right (4e-06) | one size only |")
 
 
+def test_the_demo_models_figures_stand_with_what_was_measured() -> None:
+    head, _, row, _, note = report.demo_table(DEMO).splitlines()
+    assert head == "| AP | AP50 | AP small | recall at score 0.5, IoU 0.5 | false detections an object |"
+    assert row == "| 0.750 | 0.950 | 0.500 | 0.970 | 0.100 |"
+    assert note == "500 scenes, 2249 objects; numpy 2, fp32, one picture at a time."
+    assert "| 500 | 2300 | 0 | 3e-06 | 4e-04 px |" in report.engines_table(ENGINES)
+
+
 def test_bars_say_whether_they_are_reached() -> None:
     assert report.bars({}) == []
     assert report.bars(RESULTS) == [
@@ -129,5 +155,6 @@ def test_check_exits_with_1_when_page_and_results_differ(
     for name, found in RESULTS.items():
         (results / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
     page.write_text(report.filled(PAGE, RESULTS) if same else PAGE, encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["report", "--check", "--readme", str(page), "--results", str(results)])
+    monkeypatch.setattr(report, "PAGES", {page: results})
+    monkeypatch.setattr(sys, "argv", ["report", "--check"])
     assert report.main() == status

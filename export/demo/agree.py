@@ -45,7 +45,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="what scenes.py wrote")
     arguments = parser.parse_args()
     detectors = [Detector(arguments.model, engine=engine) for engine in ("numpy", arguments.engine)]
-    print(json.dumps(compare(*detectors, sorted((arguments.data / "images").glob("*.jpg")))))
+    print(
+        json.dumps(
+            {"engine": detectors[1].engine} | compare(*detectors, sorted((arguments.data / "images").glob("*.jpg")))
+        )
+    )
 
 
 if __name__ == "__main__":
