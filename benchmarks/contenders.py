@@ -63,6 +63,17 @@ def ours_onnxruntime(graph: Path, pixels: Path, threads: int) -> Turn:
     return timed(NETWORK, lambda: network(x, mask))
 
 
+def ours_openvino(graph: Path, pixels: Path, threads: int) -> Turn:
+    """Our OpenVINO engine in the precision it takes by itself, on a graph of ours, with a mask."""
+    import numpy as np
+
+    from detr_onnx.engines.openvino import openvino_engine
+
+    network, x = openvino_engine(graph, threads=threads).network, np.load(pixels)
+    mask = np.ones((len(x), *x.shape[2:]), np.bool_)
+    return timed(NETWORK, lambda: network(x, mask))
+
+
 def ours_numpy(model: Path, pixels: Path, threads: int) -> Turn:
     """Our numpy engine; its threads are those of numpy's BLAS, told by the environment."""
     import numpy as np
@@ -106,6 +117,14 @@ def ours_detect_onnxruntime(model: Path, photograph: Path, threads: int) -> Turn
     return timed(DETECT, lambda: detector(photograph))
 
 
+def ours_detect_openvino(model: Path, photograph: Path, threads: int) -> Turn:
+    """A warm `Detector` on OpenVINO, from a file to detections."""
+    from detr_onnx import Detector
+
+    detector = Detector(model, engine="openvino", threads=threads)
+    return timed(DETECT, lambda: detector(photograph))
+
+
 def ours_detect_numpy(model: Path, photograph: Path, threads: int) -> Turn:
     """A warm `Detector` on numpy, from a file to detections."""
     from detr_onnx import Detector
@@ -136,14 +155,39 @@ def stock_onnxruntime(graph: Path, pixels: Path, threads: int) -> Turn:
     return timed(NETWORK, lambda: session.run(["logits", "pred_boxes"], feeds))
 
 
+def stock_openvino(graph: Path, pixels: Path, threads: int) -> Turn:
+    """Another exporter's graph in OpenVINO, in the precision it takes by itself."""
+    import numpy as np
+    import openvino
+
+    x = np.load(pixels)
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(graph), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    )
+    request = compiled.create_infer_request()
+    return timed(NETWORK, lambda: request.infer({"pixel_values": x}, share_inputs=True))
+
+
+def transformers_compiled(model: Path, pixels: Path, threads: int) -> Turn:
+    """The torch model of transformers through torch.compile, float32."""
+    import torch
+
+    return _transformers(model, pixels, threads, torch.compile)
+
+
 def transformers_network(model: Path, pixels: Path, threads: int) -> Turn:
     """The torch model of transformers, eager, float32."""
+    return _transformers(model, pixels, threads, lambda network: network)
+
+
+def _transformers(model: Path, pixels: Path, threads: int, made_fast: Callable[[Any], Any]) -> Turn:
     import numpy as np
     import torch
     from transformers import DetrForObjectDetection
 
     torch.set_num_threads(threads)
-    network, x = DetrForObjectDetection.from_pretrained(model).eval(), torch.from_numpy(np.load(pixels))
+    network, x = made_fast(DetrForObjectDetection.from_pretrained(model).eval()), torch.from_numpy(np.load(pixels))
     mask = torch.ones((len(x), *x.shape[2:]), dtype=torch.int64)
 
     def run() -> None:
@@ -187,18 +231,22 @@ def transformers_detect(model: Path, photograph: Path, threads: int) -> Turn:
 
 KINDS: dict[str, Callable[[Path, Path, int], Turn]] = {
     "ours-onnxruntime": ours_onnxruntime,
+    "ours-openvino": ours_openvino,
     "ours-numpy": ours_numpy,
     "ours-preprocessing": ours_preprocessing,
     "ours-detect-onnxruntime": ours_detect_onnxruntime,
+    "ours-detect-openvino": ours_detect_openvino,
     "ours-detect-numpy": ours_detect_numpy,
     "stock-onnxruntime": stock_onnxruntime,
+    "stock-openvino": stock_openvino,
+    "transformers-compiled": transformers_compiled,
     "transformers-network": transformers_network,
     "transformers-preprocessing": transformers_preprocessing,
     "transformers-detect": transformers_detect,
 }
 PACKAGES = {
-    "ours": ("numpy", "pillow", "onnxruntime"),
-    "stock": ("onnxruntime",),
+    "ours": ("numpy", "pillow", "onnxruntime", "openvino"),
+    "stock": ("onnxruntime", "openvino"),
     "transformers": ("transformers", "torch"),
 }
 

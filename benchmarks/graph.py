@@ -150,7 +150,7 @@ def main() -> None:
             numpy_engine(load_checkpoint(measured.model)).network, given, ("single", "other", "mixed", "alone")
         )
     )
-    files = [(f"ours-{name}", f"ours, {TITLES[name]}", file) for name, file in measured.graphs.items()]
+    files = [(f"ours-{name}", f"ours, {title}", measured.graphs[name]) for name, title in TITLES.items()]
     files += [(f"optimum-{name}", f"optimum, {name}", file) for name, file in optimum_files(arguments.optimum).items()]
     results = {
         **setting("benchmarks.graph", sys.argv[1:]),

@@ -25,12 +25,15 @@ RESULTS = Path(__file__).parent / "results" / "latency.json"
 WARM_UP, RUNS = 3, 15
 
 RATIOS: tuple[tuple[str, str, str, float | None], ...] = (
-    ("network", "ours-onnxruntime-mask", "optimum-dynamic", 0.90),
-    ("network", "ours-onnxruntime-fixed", "optimum-static", 0.90),
+    ("network", "ours-onnxruntime-mask", "optimum-dynamic", 0.80),
     ("network", "ours-onnxruntime-mask", "torch", None),
-    ("network", "ours-numpy", "torch", 1.30),
-    ("network", "ours-numpy", "optimum-dynamic", None),
+    ("network", "ours-onnxruntime-fixed", "optimum-static", 0.80),
+    ("network", "ours-openvino", "openvino-dynamic", 0.85),
+    ("network", "ours-openvino", "torch", None),
+    ("network", "ours-numpy", "torch", 0.90),
+    ("network", "ours-numpy", "optimum-dynamic", 1.30),
     ("total", "ours-preprocessing", "transformers-preprocessing", None),
+    ("detect", "ours-detect-openvino", "transformers-detect", 0.14),
     ("detect", "ours-detect-onnxruntime", "transformers-detect", None),
     ("detect", "ours-detect-numpy", "transformers-detect", None),
 )
@@ -39,31 +42,35 @@ RATIOS: tuple[tuple[str, str, str, float | None], ...] = (
 
 def entries(measured: Subject, optimum: Path | None, python_peers: str | None) -> list[Entry]:
     """Who takes part, in the order of the turns."""
-    pixels, photograph, model = measured.pixels, measured.photograph, measured.model
+    pixels, photograph, model, graphs = measured.pixels, measured.photograph, measured.model, measured.graphs
     ours = [
-        Entry(f"ours-onnxruntime-{name}", f"ours, onnxruntime, {_described(name)}", "ours-onnxruntime", graph, pixels)
-        for name, graph in measured.graphs.items()
+        Entry(f"ours-onnxruntime-{name}", f"ours, onnxruntime, {form}", "ours-onnxruntime", graphs[name], pixels)
+        for name, form in (("mask", "any size, with mask"), ("fixed", "one size"))
     ]
+    ours.append(Entry("ours-openvino", "ours, OpenVINO", "ours-openvino", graphs["plain"], pixels))
     ours.append(Entry("ours-numpy", "ours, numpy", "ours-numpy", model, pixels))
     theirs = [
         Entry(f"optimum-{name}", f"optimum's export, onnxruntime, {name}", "stock-onnxruntime", graph, pixels)
         for name, graph in optimum_files(optimum).items()
     ]
+    theirs += [
+        Entry(f"openvino-{name}", f"optimum's export, OpenVINO, {name}", "stock-openvino", graph, pixels)
+        for name, graph in optimum_files(optimum).items()
+    ]
     whole = [
         Entry("ours-preprocessing", "ours", "ours-preprocessing", model, photograph),
         Entry("ours-detect-onnxruntime", "ours, onnxruntime", "ours-detect-onnxruntime", model, photograph),
+        Entry("ours-detect-openvino", "ours, OpenVINO", "ours-detect-openvino", model, photograph),
         Entry("ours-detect-numpy", "ours, numpy", "ours-detect-numpy", model, photograph),
     ]
     if python_peers:
         eager, processor, detect = "transformers, PyTorch eager", "transformers-preprocessing", "transformers-detect"
         theirs.append(Entry("torch", eager, "transformers-network", model, pixels, python_peers))
+        compiled = "transformers, torch.compile"
+        theirs.append(Entry("torch-compiled", compiled, "transformers-compiled", model, pixels, python_peers))
         whole.append(Entry(processor, "transformers' image processor", processor, model, photograph, python_peers))
         whole.append(Entry(detect, f"{eager}, pipeline", detect, model, photograph, python_peers))
     return [*ours, *theirs, *whole]
-
-
-def _described(form: str) -> str:
-    return {"mask": "any size, with mask", "fixed": "one size"}[form]
 
 
 def optimum_files(place: Path | None) -> dict[str, Path]:

@@ -34,7 +34,7 @@ RATIOS: tuple[tuple[str, str], ...] = (
     ("ours-onnxruntime", "transformers"),
     ("ours-numpy", "transformers"),
 )
-BARS_MB = {"ours-onnxruntime": 500}
+BARS_MB = {"ours-onnxruntime": 380, "ours-openvino": 450, "ours-numpy": 380}
 
 
 @dataclass
@@ -75,7 +75,9 @@ def programs(arguments: argparse.Namespace, place: dict[str, str]) -> list[Progr
     detect = [sys.executable, "-m", "detr_onnx", "detect", place["photograph"], "-m", place["model"]]
     wanted = [
         Program("ours-onnxruntime", "ours, onnxruntime", [*detect, "--engine", "onnxruntime", "--threads", threads]),
+        Program("ours-openvino", "ours, OpenVINO", [*detect, "--engine", "openvino", "--threads", threads]),
         Program("ours-numpy", "ours, numpy", [*detect, "--engine", "numpy"]),
+        Program("demo", "`detr-onnx demo`: the small shipped model", [sys.executable, "-m", "detr_onnx", "demo"]),
     ]
     if arguments.optimum:
         graph = arguments.optimum / "dynamic" / "model.onnx" if arguments.optimum.is_dir() else arguments.optimum

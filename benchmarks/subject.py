@@ -29,6 +29,7 @@ PHOTOGRAPH_WH = (640, 480)
 SHAPE_HW = (800, 1066)  # what such a photograph is scaled to
 FORMS = {
     "mask": Form(fused_attention=True),  # what the cache holds for ONNX Runtime
+    "plain": Form(),  # what the cache holds for OpenVINO, and what `detr-onnx export` writes
     "fixed": Form(shape_hw=SHAPE_HW, mask=False, batch=1, fused_attention=True),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detr_onnx.network.workspace import SMALL, Workspace
+from detr_onnx.network.workspace import SCRATCH, SMALL, Workspace
 
 LARGE = 4 * SMALL
 
@@ -43,10 +43,16 @@ def test_memory_that_somebody_looks_at_is_left_alone():
 
 def test_a_small_array_does_not_take_a_large_buffer():
     workspace = Workspace()
-    large = address(workspace.empty(4 * LARGE))
-    small = workspace.empty(LARGE)
+    large = address(workspace.empty(4 * SCRATCH))
+    small = workspace.empty(SCRATCH)
     assert address(small) != large
-    assert address(workspace.empty(4 * LARGE)) == large
+    assert address(workspace.empty(4 * SCRATCH)) == large
+
+
+def test_scratch_of_any_size_shares_a_buffer():
+    workspace = Workspace()
+    scratch = address(workspace.empty(SCRATCH))
+    assert address(workspace.empty(SMALL)) == scratch
 
 
 def test_a_buffer_that_became_too_small_is_replaced_not_kept():
@@ -54,3 +60,13 @@ def test_a_buffer_that_became_too_small_is_replaced_not_kept():
     for size in range(LARGE, 20 * LARGE, LARGE):
         workspace.empty(size)
     assert len(workspace._buffers) == 1
+
+
+def test_shrinking_keeps_what_somebody_looks_at_and_lets_the_rest_go():
+    workspace = Workspace()
+    kept, gone = workspace.empty(2 * SCRATCH), workspace.empty(3 * SCRATCH)
+    kept[:] = 1
+    del gone
+    workspace.shrink()
+    assert [buffer.size for buffer in workspace._buffers] == [2 * SCRATCH]
+    assert (kept == 1).all()

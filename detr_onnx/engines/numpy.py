@@ -11,11 +11,13 @@ from detr_onnx.network.checkpoint import Checkpoint
 from detr_onnx.network.detr import detr
 from detr_onnx.network.numpy_ops import NumpyOps
 from detr_onnx.network.resnet import fold_batch_norm
+from detr_onnx.network.safetensors import forget_pages
 
 
 def numpy_engine(checkpoint: Checkpoint) -> Engine:
     """The checkpoint, run by numpy in float32."""
     ops, config = NumpyOps(fold_batch_norm(checkpoint.tensors)), checkpoint.config
+    forget_pages(checkpoint.tensors)  # the convolutions are copies now; the file's would lie beside them
     turn = threading.Lock()  # the workspace is not for two threads at once, and one keeps all cores busy
 
     def network(pixels: Floats, mask: Mask | None) -> tuple[Floats, Floats]:

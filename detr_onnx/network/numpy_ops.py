@@ -21,6 +21,8 @@ Array = NDArray[np.float32]
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
 PADDING_BIAS = -3e4  # e^-30000 is 0 in float32, and the number still fits float16 (65504)
 BLOCK_FLOATS = 1 << 20  # of gathered windows at a time: 4 MB, a share of the last-level cache
+SCORES_FLOATS = 1 << 17  # of attention's scores at a time: 512 KB
+PIECE_FLOATS = 1 << 16  # of what is added and cut at a time: 256 KB, within a core's own cache
 
 
 @dataclass(frozen=True)
@@ -77,45 +79,52 @@ class NumpyOps:
         residual: Array | None = None,
     ) -> Array:
         kernel, bias = self._weights(name)
-        kh, kw, _, channels = kernel.shape
-        windows = _windows(self._padded(x, dilation * (kh - 1) // 2), kh, kw, stride, dilation)
-        B, h, w = windows.shape[:3]
-        matrix = kernel.reshape(-1, channels)
-        out = self.workspace.empty(B, h, w, channels)
+        B, h, w = len(x), -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+        out = self.workspace.empty(B, h, w, kernel.shape[-1])
+        matrix = kernel.reshape(-1, kernel.shape[-1])
         rows = max(1, BLOCK_FLOATS // (w * max(matrix.shape)))
-        buffer = self.workspace.empty(rows * w, len(matrix))
         for b, top in np.ndindex(B, -(-h // rows)):
             block = np.s_[b, top * rows : (top + 1) * rows]
-            product = out[block].reshape(-1, channels)
-            np.matmul(_as_rows(windows[block], buffer), matrix, out=product)
-            product += bias
-            if residual is not None:
-                product += residual[block].reshape(-1, channels)
-            if relu:
-                np.maximum(product, 0, out=product)
+            windows = self._windows(x[b], top * rows, out[block].shape[:2], len(kernel), stride, dilation)
+            np.matmul(windows, matrix, out=out[block].reshape(-1, len(bias)))
+            _finish(out[block], bias, None if residual is None else residual[block], relu)
         return out
 
-    def _padded(self, x: Array, border: int) -> Array:
-        """Zeros around the picture, [B,h,w,C] -> [B,h+2·border,w+2·border,C]."""
+    def _windows(self, x: Array, top: int, answer_hw: tuple[int, ...], size: int, stride: int, dilation: int) -> Array:
+        """What the kernel sees of x [H,W,C] at some rows of the answer, from `top` on: [rows·w, size·size·C]."""
+        (rows, w), C, border = answer_hw, x.shape[-1], dilation * (size - 1) // 2
+        part = self._padded(x, top * stride - border, (top + rows - 1) * stride + border + 1, border)
+        down, right, channel = part.strides
+        strides = (down * stride, right * stride, down * dilation, right * dilation, channel)
+        windows = as_strided(part, (rows, w, size, size, C), strides, writeable=False)
+        if windows.flags.c_contiguous:
+            return windows.reshape(rows * w, -1)
+        gathered = self.workspace.empty(*windows.shape)
+        np.copyto(gathered, windows)
+        return gathered.reshape(rows * w, -1)
+
+    def _padded(self, x: Array, top: int, bottom: int, border: int) -> Array:
+        """Rows `top` to `bottom` of x [H,W,C], which may lie outside, with a border at both sides: 0 where x is not."""
         if border == 0:
-            return x
-        B, h, w, C = x.shape
-        out = self.workspace.empty(B, h + 2 * border, w + 2 * border, C)
-        out[:, :border] = out[:, -border:] = out[:, :, :border] = out[:, :, -border:] = 0
-        out[:, border:-border, border:-border] = x
+            return x[top:bottom]
+        H, W, C = x.shape
+        first, last = max(top, 0), min(bottom, H)
+        out = self.workspace.empty(bottom - top, W + 2 * border, C)
+        out[: first - top] = out[last - top :] = out[:, :border] = out[:, -border:] = 0
+        out[first - top : last - top, border:-border] = x[first:last]
         return out
 
     def max_pool(self, x: Array) -> Array:
-        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-        h, w = -(-x.shape[1] // 2), -(-x.shape[2] // 2)
-        rows = np.maximum(padded[:, 0 : 2 * h : 2], padded[:, 1 : 2 * h : 2])
-        np.maximum(rows, padded[:, 2 : 2 * h + 1 : 2], out=rows)
-        out = np.maximum(rows[:, :, 0 : 2 * w : 2], rows[:, :, 1 : 2 * w : 2])
-        np.maximum(out, rows[:, :, 2 : 2 * w + 1 : 2], out=out)
+        B, H, W, C = x.shape
+        rows = self.workspace.empty(B, -(-H // 2), W, C)
+        _pooled(x, 1, rows)
+        out = self.workspace.empty(B, rows.shape[1], -(-W // 2), C)
+        _pooled(rows, 2, out)
         return out
 
     def tokens(self, feature: Array) -> Array:
         B, h, w, C = feature.shape
+        self.workspace.shrink()  # tokens take a tenth of the room that feature maps took
         return feature.reshape(B, h * w, C)
 
     def valid_cells(self, feature: Array, mask: Array | None) -> Array:
@@ -140,18 +149,20 @@ class NumpyOps:
         return np.maximum(out, 0, out=out) if relu else out
 
     def attention(self, q: Array, k: Array, v: Array, heads: int, key_bias: Array | None) -> Array:
-        B = max(len(q), len(k))
-        scores = self.workspace.empty(B, heads, q.shape[1], k.shape[1])
-        np.matmul(_heads(q, heads), _heads(k, heads).swapaxes(-1, -2), out=scores)  # [B,M,Nq,Nk]
-        if key_bias is not None:
-            scores += key_bias
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        answer: Array = np.matmul(scores, _heads(v, heads))  # [B,M,Nq,d]
-        answer /= scores.sum(axis=-1, keepdims=True)
-        B, M, N, d = answer.shape
-        merged: Array = answer.transpose(0, 2, 1, 3).reshape(B, N, M * d)
-        return merged
+        B, Nq, Nk, D = max(len(q), len(k)), q.shape[1], k.shape[1], q.shape[2]
+        out = self.workspace.empty(B, Nq, D)
+        q, k, v = (_heads(np.broadcast_to(x, (B, *x.shape[1:])), heads) for x in (q, k, v))
+        answers = _heads(out, heads)
+        rows = max(1, SCORES_FLOATS // Nk)
+        for b, m, block in np.ndindex(B, heads, -(-Nq // rows)):
+            some = np.s_[b, m, block * rows : (block + 1) * rows]
+            scores = np.matmul(q[some], k[b, m].T)  # [rows,Nk]
+            if key_bias is not None:
+                scores += key_bias[b, 0]
+            scores -= scores.max(axis=-1, keepdims=True)
+            np.exp(scores, out=scores)
+            answers[some] = np.matmul(scores, v[b, m]) / scores.sum(axis=-1, keepdims=True)
+        return out
 
     def key_bias(self, valid: Array) -> Array:
         padding = valid.reshape(len(valid), 1, 1, -1) == 0  # [B,h,w] -> [B,1,1,N]
@@ -213,23 +224,27 @@ def nearest(pixels: int, cells: int) -> NDArray[np.int64]:
     return floors.clip(max=pixels - 1)
 
 
-def _windows(padded: Array, kh: int, kw: int, stride: int, dilation: int) -> Array:
-    """[B,h,w,C] -> [B,h',w',kh,kw,C], a view: the window under the kernel at each place it stops."""
-    B, H, W, C = padded.shape
-    h = (H - dilation * (kh - 1) - 1) // stride + 1
-    w = (W - dilation * (kw - 1) - 1) // stride + 1
-    b, y, x, c = padded.strides
-    strides = (b, y * stride, x * stride, y * dilation, x * dilation, c)
-    return as_strided(padded, (B, h, w, kh, kw, C), strides, writeable=False)
+def _finish(out: Array, bias: Array, residual: Array | None, relu: bool) -> None:
+    """Adds the bias and the residual and cuts below 0, in place, a piece at a time that stays in the nearest cache."""
+    flat = out.reshape(-1, len(bias))
+    more = None if residual is None else residual.reshape(flat.shape)
+    step = max(1, PIECE_FLOATS // len(bias))
+    for start in range(0, len(flat), step):
+        piece = flat[start : start + step]
+        piece += bias
+        if more is not None:
+            piece += more[start : start + step]
+        if relu:
+            np.maximum(piece, 0, out=piece)
 
 
-def _as_rows(windows: Array, buffer: Array) -> Array:
-    """[rows,w,kh,kw,C] -> [rows·w, kh·kw·C]: a view where the windows lie so, else a copy in the buffer."""
-    count = windows.shape[0] * windows.shape[1]
-    if windows.flags.c_contiguous:
-        return windows.reshape(count, -1)
-    np.copyto(buffer[:count].reshape(windows.shape), windows)
-    return buffer[:count]
+def _pooled(x: Array, axis: int, out: Array) -> None:
+    """The largest of each three along an axis, every second time; what lies outside does not count."""
+    x, out = np.moveaxis(x, axis, 0), np.moveaxis(out, axis, 0)
+    odd = x[1::2]
+    np.maximum(x[0::2][: len(odd)], odd, out=out[: len(odd)])
+    out[len(odd) :] = x[0::2][len(odd) :]
+    np.maximum(out[1:], odd[: len(out) - 1], out=out[1:])
 
 
 def _heads(x: Array, heads: int) -> Array:

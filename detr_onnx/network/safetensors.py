@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ def read_safetensors(path: Path) -> Tensors:
     buffer = np.frombuffer(mapped, np.uint8, offset=8 + header_bytes)
     _check_header(path, header, len(buffer))
     return {name: _tensor(buffer, entry) for name, entry in header.items()}
+
+
+def forget_pages(tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Gives back the memory of a mapped file's pages that have been looked at; who looks again reads them again."""
+    files = {id(file): file for tensor in tensors.values() if isinstance(file := _owner(tensor), mmap.mmap)}
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        for file in files.values():
+            file.madvise(mmap.MADV_DONTNEED)
+
+
+def _owner(tensor: Any) -> Any:
+    """What holds the memory that an array is a view of."""
+    while isinstance(tensor, np.ndarray | memoryview):
+        tensor = tensor.base if isinstance(tensor, np.ndarray) else tensor.obj
+    return tensor
 
 
 def _broken(path: Path, found: str, expected: str) -> CheckpointError:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 SMALL = 1 << 14  # floats; what is smaller comes from the allocator's own lists, without fresh pages
-WASTE = 2  # a buffer is not used for less than this part of it, so that two small ones find place in two
+WASTE = 2  # a large buffer is not used for less than this part of it, so that two small ones find place in two
+SCRATCH = 1 << 21  # floats; up to this size a buffer is used for anything that fits
 
 
 class Workspace:
@@ -31,11 +32,17 @@ class Workspace:
             return np.empty(shape, np.float32)
         return self._buffer(size)[:size].reshape(shape)
 
+    def shrink(self) -> None:
+        """Gives the large buffers that nobody looks at back to the system."""
+        counts = _reference_counts(self._buffers)
+        pairs = zip(self._buffers, counts, strict=True)
+        self._buffers = [buffer for buffer, count in pairs if count != UNUSED or buffer.size <= SCRATCH]
+
     def _buffer(self, size: int) -> Array:
         """The smallest free buffer that is large enough, or a new one in place of the largest free one that is not."""
         counts = _reference_counts(self._buffers)
         free = [buffer for buffer, count in zip(self._buffers, counts, strict=True) if count == UNUSED]
-        fitting = [buffer for buffer in free if size <= buffer.size <= WASTE * size]
+        fitting = [buffer for buffer in free if size <= buffer.size <= max(WASTE * size, SCRATCH)]
         if fitting:
             return min(fitting, key=len)
         outgrown = max((buffer for buffer in free if buffer.size < size), key=len, default=None)
