@@ -1,0 +1,85 @@
+// What is in a picture, by an end-to-end file of detr-onnx and ONNX Runtime: the same JSON as `detr-onnx detect`.
+//
+//     detect end.onnx [THRESHOLD] < picture.ppm
+
+#include <onnxruntime_cxx_api.h>
+
+#include <cstdint>
+#include <iostream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+struct Picture {
+    std::int64_t height, width;
+    std::vector<std::uint8_t> rgb;
+};
+
+// A binary PPM (P6, 8 bits): what djpeg and `convert picture.jpg ppm:-` write.
+Picture read_ppm(std::istream& in) {
+    std::string magic;
+    Picture picture{};
+    int most = 0;
+    in >> magic >> picture.width >> picture.height >> most;
+    in.get();
+    if (!in || magic != "P6" || most != 255) throw std::runtime_error("stdin holds no binary PPM of 8 bits");
+    picture.rgb.resize(3 * picture.width * picture.height);
+    in.read(reinterpret_cast<char*>(picture.rgb.data()), static_cast<std::streamsize>(picture.rgb.size()));
+    if (!in) throw std::runtime_error("the picture ends too early");
+    return picture;
+}
+
+// The strings of a JSON list, as they stand there: quotes and escapes included, ready to be printed again.
+std::vector<std::string> strings_of(const std::string& list) {
+    std::vector<std::string> found;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+        if (list[i] != '"') continue;
+        const std::size_t start = i++;
+        while (list.at(i) != '"') i += list[i] == '\\' ? 2 : 1;
+        found.push_back(list.substr(start, i - start + 1));
+    }
+    return found;
+}
+
+int main(int count, char** arguments) try {
+    if (count < 2) throw std::runtime_error("usage: detect end.onnx [THRESHOLD] < picture.ppm");
+    Picture picture = read_ppm(std::cin);
+    float threshold = count > 2 ? std::stof(arguments[2]) : 0.5f;
+
+    Ort::Env env(ORT_LOGGING_LEVEL_ERROR);
+    Ort::Session session(env, arguments[1], Ort::SessionOptions{});
+    Ort::AllocatorWithDefaultOptions allocator;
+    const auto names = session.GetModelMetadata().LookupCustomMetadataMapAllocated("detr_onnx.labels", allocator);
+    if (!names) throw std::runtime_error("the file has no labels: was it written by detr-onnx export --end-to-end?");
+    const std::vector<std::string> labels = strings_of(names.get());
+
+    const std::int64_t image_shape[] = {picture.height, picture.width, 3}, one[] = {1};
+    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    const Ort::Value inputs[] = {
+        Ort::Value::CreateTensor(memory, picture.rgb.data(), picture.rgb.size(), image_shape, 3),
+        Ort::Value::CreateTensor(memory, &threshold, 1, one, 1),
+    };
+    const char* taken[] = {"image", "threshold"};
+    const char* given[] = {"scores", "labels", "boxes"};
+    const auto found = session.Run(Ort::RunOptions{}, taken, inputs, 2, given, 3);
+
+    const float* scores = found[0].GetTensorData<float>();
+    const std::int64_t* ids = found[1].GetTensorData<std::int64_t>();
+    const float* boxes = found[2].GetTensorData<float>();
+    const std::size_t detections = found[0].GetTensorTypeAndShapeInfo().GetElementCount();
+    const char* sides[] = {"xmin", "ymin", "xmax", "ymax"};
+    std::cout.precision(17);  // a float32 as the double that Python prints
+    std::cout << "[";
+    for (std::size_t i = 0; i < detections; ++i) {
+        std::cout << (i ? ", " : "") << "{\"score\": " << static_cast<double>(scores[i])
+                  << ", \"label\": " << labels.at(ids[i]) << ", \"box\": {";
+        for (int side = 0; side < 4; ++side)
+            std::cout << (side ? ", " : "") << '"' << sides[side] << "\": " << static_cast<int>(boxes[4 * i + side]);
+        std::cout << "}}";
+    }
+    std::cout << "]\n";
+} catch (const std::exception& error) {
+    std::cerr << "detect: " << error.what() << "\n";
+    return 1;
+}
