@@ -1,8 +1,7 @@
 """The pages' tables, from the results: `python -m benchmarks.report`, or `--check` whether they are still equal.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is that of a results file: in `results/` for
-the README, in `weights/` for the page there. Everything but `main` is a function from results to text; nothing is
-measured here.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is that of a results file. Everything but
+`main` is a function from results to text; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Results = Mapping[str, Any]
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
-WEIGHTS = HERE.parent / "weights"
+ROOT = HERE.parent
 SECTIONS = {"network": "network alone", "total": "a 640x480 JPEG to pixels", "detect": "a file to its detections"}
 PARTS = ("decode", "resize", "normalise", "processor")
 
@@ -78,6 +77,14 @@ def graph_table(results: Results) -> str:
     return f"{_table(head, lines)}\n\n{note}"
 
 
+def install_sentence(results: Results) -> str:
+    """What installing takes, in one line."""
+    rows = {row["key"]: row for row in results["rows"]}
+    sizes = "; ".join(f"{row['title']} {row['mb']:.0f} MB" for row in rows.values())
+    share = f" (ours {rows['core']['mb'] / rows['transformers']['mb']:.2f}×)" if "transformers" in rows else ""
+    return f"On disk, freshly installed with all they need: {sizes}{share}."
+
+
 def demo_table(results: Results) -> str:
     """How good the demo model is: what `detr-onnx evaluate --format json` said."""
     figures = {name: value for name, value in results["figures"].items() if name.startswith("AP")}
@@ -104,11 +111,30 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "latency": latency_table,
     "memory": memory_table,
     "graph": graph_table,
+    "install": install_sentence,
     "demo-results": demo_table,
     "demo-engines": engines_table,
 }
-PAGES = {README: HERE / "results", WEIGHTS / "README.md": WEIGHTS}
-"""Each page, and where the results of its tables lie."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, the directory of its results, and which tables it has."""
+
+    file: Path
+    results: Path
+    tables: tuple[str, ...]
+
+    def read_results(self) -> dict[str, Results]:
+        """The results there are, by the name of their table."""
+        files = {name: self.results / f"{name}.json" for name in self.tables}
+        return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+
+
+README = Page(ROOT / "README.md", HERE / "results", ("latency", "memory", "install"))
+FILES = Page(ROOT / "docs" / "files.md", HERE / "results", ("graph",))
+WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
+PAGES = (README, FILES, WEIGHTS)
 
 
 def filled(text: str, results: Mapping[str, Results]) -> str:
@@ -130,16 +156,13 @@ def bars(results: Mapping[str, Results]) -> list[str]:
     """A line for each bar there is: what was measured, what it may be at most, and whether it is."""
     ratios = [ratio for ratio in results.get("latency", {}).get("ratios", ()) if ratio["at_most"]]
     peaks = [row for row in results.get("memory", {}).get("rows", ()) if row["at_most_mb"]]
+    installed = {row["key"]: row["mb"] for row in results.get("install", {}).get("rows", ())}
+    theirs = installed.get("transformers")
     return [
         *(_bar(f"{r['ours']} / {r['theirs']}, {r['part']}", r["ratio"]["median"], r["at_most"]) for r in ratios),
         *(_bar(f"{row['key']}, peak MB", row["peak_mb"]["median"], row["at_most_mb"]) for row in peaks),
+        *([_bar("installed, of torch's", installed["core"] / theirs, results["install"]["at_most"])] if theirs else []),
     ]
-
-
-def read_results(directory: Path) -> dict[str, Results]:
-    """The results there are, by the name of their table."""
-    files = {name: directory / f"{name}.json" for name in TABLES}
-    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
 
 
 def _bar(what: str, found: float, at_most: float) -> str:
@@ -197,16 +220,16 @@ def main() -> int:
     parser.add_argument("--bars", action="store_true", help="print which bars are reached, and write nothing")
     arguments = parser.parse_args()
     if arguments.bars:
-        print("\n".join(bars(read_results(PAGES[README]))))
+        print("\n".join(bars(README.read_results())))
         return 0
     different = 0
-    for page, directory in PAGES.items():
-        text = page.read_text(encoding="utf-8")
-        wanted = filled(text, read_results(directory))
+    for page in PAGES:
+        text = page.file.read_text(encoding="utf-8")
+        wanted = filled(text, page.read_results())
         if not arguments.check:
-            page.write_text(wanted, encoding="utf-8")
+            page.file.write_text(wanted, encoding="utf-8")
         elif wanted != text:
-            print(f"{page.name} differs from the results: run python -m benchmarks.report", file=sys.stderr)
+            print(f"{page.file.name} differs from the results: run python -m benchmarks.report", file=sys.stderr)
             different = 1
     return different
 

@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from detr_onnx import Detector, cli
+from detr_onnx.description import read_model
+from detr_onnx.engines.onnxruntime import onnxruntime_engine
+from detr_onnx.export import tensors_sha256
 from detr_onnx.models import demo_directory, demo_picture
 
 SCORE_TOLERANCE = 1e-3  # float32 sums in another order, seen through a softmax
@@ -32,9 +35,15 @@ def assert_same(found, expected) -> None:
     np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=0, atol=BOX_TOLERANCE_PX)
 
 
-def test_the_demo_finds_things_with_high_scores(expected):
-    assert len(expected) >= 3
-    assert expected.scores.max() > 0.8
+def test_the_demo_finds_what_is_in_the_scene_and_nothing_else(expected):
+    assert sorted(d.label for d in expected) == ["car", "carrot", "giraffe", "hot dog", "mouse", "pizza", "train"]
+    assert expected.scores.min() > 0.9
+
+
+def test_the_shipped_graph_has_the_shipped_weights():
+    checkpoint, _ = read_model(demo_directory())
+    shipped = onnxruntime_engine(demo_directory() / "model.onnx")
+    assert shipped.metadata["detr_onnx.source_sha256"] == tensors_sha256(checkpoint.tensors)
 
 
 def test_an_empty_picture_has_nothing_in_it(detector):

@@ -55,6 +55,13 @@ GRAPH: dict[str, Any] = {
          "differences": {"single": RIGHT, "mixed": None}},
     ],
 }  # fmt: skip
+INSTALL: dict[str, Any] = {
+    "at_most": 0.16,
+    "rows": [
+        {"key": "core", "title": "detr-onnx", "mb": 170.2},
+        {"key": "transformers", "title": "transformers and torch", "mb": 1702},
+    ],
+}
 DEMO: dict[str, Any] = {
     "pictures": 500,
     "objects": 2249,
@@ -71,7 +78,14 @@ ENGINES: dict[str, Any] = {
     "score_difference": 3e-6,
     "box_difference_px": 4e-4,
 }
-RESULTS = {"latency": LATENCY, "memory": MEMORY, "graph": GRAPH, "demo-results": DEMO, "demo-engines": ENGINES}
+RESULTS = {
+    "latency": LATENCY,
+    "memory": MEMORY,
+    "graph": GRAPH,
+    "install": INSTALL,
+    "demo-results": DEMO,
+    "demo-engines": ENGINES,
+}
 PAGE = "".join(f"{name}:\n<!-- table: {name} -->\n<!-- end -->\n" for name in RESULTS)
 
 
@@ -79,10 +93,10 @@ def test_a_page_without_results_stays_as_it_is() -> None:
     assert report.filled(PAGE, {}) == PAGE
 
 
-@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_a_page_is_what_the_results_give(page: Path) -> None:
-    text, results = page.read_text(encoding="utf-8"), report.read_results(report.PAGES[page])
-    assert len(results) >= 2
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.file.relative_to(ROOT).as_posix())
+def test_a_page_is_what_the_results_give(page: report.Page) -> None:
+    text, results = page.file.read_text(encoding="utf-8"), page.read_results()
+    assert tuple(results) == page.tables
     assert report.filled(text, results) == text
 
 
@@ -138,11 +152,18 @@ def test_the_demo_models_figures_stand_with_what_was_measured() -> None:
     assert "| 500 | 2300 | 0 | 3e-06 | 4e-04 px |" in report.engines_table(ENGINES)
 
 
+def test_what_installing_takes_is_one_sentence() -> None:
+    assert report.install_sentence(INSTALL) == (
+        "On disk, freshly installed with all they need: detr-onnx 170 MB; transformers and torch 1702 MB (ours 0.10×)."
+    )
+
+
 def test_bars_say_whether_they_are_reached() -> None:
     assert report.bars({}) == []
     assert report.bars(RESULTS) == [
         "missed   ours / theirs, network: 0.512, at most 0.4",
         "reached  ours, peak MB: 300, at most 500",
+        "reached  installed, of torch's: 0.1, at most 0.16",
     ]
 
 
@@ -155,6 +176,6 @@ def test_check_exits_with_1_when_page_and_results_differ(
     for name, found in RESULTS.items():
         (results / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
     page.write_text(report.filled(PAGE, RESULTS) if same else PAGE, encoding="utf-8")
-    monkeypatch.setattr(report, "PAGES", {page: results})
+    monkeypatch.setattr(report, "PAGES", (report.Page(page, results, tuple(RESULTS)),))
     monkeypatch.setattr(sys, "argv", ["report", "--check"])
     assert report.main() == status

@@ -42,7 +42,7 @@ from export.demo.shards import (
 SEED = 1
 VALIDATION_SEED, VALIDATION_SCENES = 3, 80
 WINDOW = 4  # shards a round draws from, so how often a scene is seen
-RATE, WEIGHT_DECAY, CLIP = 5e-4, 1e-4, 0.1
+RATE, WEIGHT_DECAY, CLIP = 4e-4, 1e-4, 0.1
 WARM_UP_STEPS = 200
 AVERAGE = 0.998
 MIXED = 0.1  # share of batches of any shapes
@@ -54,10 +54,12 @@ PHASES = (
     Phase("single", 100, SceneRules((64, 64), 1.0, (1, 1), (0.28, 0.95)), 64, 64, 6, 96, 4032),
     Phase("small", 101, SceneRules((112, 160), 1.6, (1, 5), (0.15, 2 / 3)), 112, 176, 27, 16, 360),
     Phase("full", 102, SceneRules((128, 384)), 128, 208, 22, 16, 360),
-    Phase("sharp", 103, SceneRules((128, 384)), 160, 256, 16, 16, 360),
+    Phase("sharp", 103, SceneRules((128, 384), objects=(2, 8)), 160, 256, 61, 16, 360),
+    Phase("fine", 104, SceneRules(objects=(2, 8)), 208, 336, 20, 16, 360),
 )
-FROZEN_STEM_PHASES = ("full", "sharp")  # the stem and the first stage stay as they are, as in DETR's own training
-FALL_FROM = 0.51  # of the detector's rounds, where the cosine begins
+STATES = ("model", "average", "naming", "adamw", "muon")  # of the trainer, in its checkpoint
+FROZEN_STEM_PHASES = ("full", "sharp", "fine")  # stem and first stage stay as they are, as in DETR's own training
+FALL_FROM = 0.66  # of the detector's rounds, where the cosine begins
 
 
 @dataclass
@@ -81,9 +83,15 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval()
         self.naming = nn.Linear(self.config.widths[-1], self.config.classes)  # reads the first phase's pooled features
         self.progress = Progress()
-        self.optimiser = torch.optim.AdamW(
-            [*self.model.parameters(), *self.naming.parameters()], weight_decay=WEIGHT_DECAY, fused=True
-        )
+        matrices = [
+            parameter
+            for name, parameter in self.model.named_parameters()
+            if parameter.dim() == 2 and name.startswith(("encoder.", "decoder."))
+        ]
+        of_muon = set(map(id, matrices))
+        rest = [p for p in (*self.model.parameters(), *self.naming.parameters()) if id(p) not in of_muon]
+        self.adamw = torch.optim.AdamW(rest, weight_decay=WEIGHT_DECAY, fused=True)
+        self.muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
         self.validation: list[Scene] = []
         self.started = self.saved = time.monotonic()
 
@@ -125,11 +133,14 @@ class Trainer:
         self.model.train()
         if phase.name in FROZEN_STEM_PHASES:
             self.model.backbone.freeze_stem()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.adamw.zero_grad(set_to_none=True)
+        self.muon.zero_grad(set_to_none=True)
         parts = self.name_one(*data) if phase.name == "single" else self.detect(*data)
         parts[0].backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP if phase.name != "single" else 1.0)
-        self.optimiser.step()
+        self.adamw.step()
+        if phase.name != "single":
+            self.muon.step()
         self.progress.step += 1
         self.update_average()
         return np.array([float(parts[0].detach()), *parts[1:]])
@@ -156,7 +167,7 @@ class Trainer:
         factor = 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, fall))) / 2
         steps_in = position.step if position.phase == 0 else (position.round + share) * 60 + (position.phase > 1) * 1e9
         factor *= min(1.0, (steps_in + 1) / WARM_UP_STEPS)
-        for group in self.optimiser.param_groups:
+        for group in (*self.adamw.param_groups, *self.muon.param_groups):
             group["lr"] = RATE * factor * (4 if position.phase == 0 else 1)
 
     @torch.no_grad()
@@ -188,7 +199,7 @@ class Trainer:
     def log_losses(self, phase: Phase, mean: NDArray[np.float64]) -> None:
         """One line of mean losses."""
         names = ("loss", "accuracy") if phase.name == "single" else ("loss", "class", "box", "cell")
-        rate = self.optimiser.param_groups[0]["lr"]
+        rate = self.adamw.param_groups[0]["lr"]
         self.log({"rate": float(f"{rate:.3g}")} | {n: round(float(v), 4) for n, v in zip(names, mean, strict=False)})
 
     def validate(self) -> None:
@@ -212,7 +223,7 @@ class Trainer:
         now = time.monotonic()
         self.progress.seconds += now - self.started
         self.started = self.saved = now
-        state = {name: getattr(self, name).state_dict() for name in ("model", "average", "naming", "optimiser")}
+        state = {name: getattr(self, name).state_dict() for name in STATES}
         torch.save(state | {"progress": vars(self.progress)}, self.work / "checkpoint.part")
         (self.work / "checkpoint.part").rename(self.work / "checkpoint.pt")
 
@@ -222,7 +233,7 @@ class Trainer:
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True)
-        for name in ("model", "average", "naming", "optimiser"):
+        for name in STATES:
             getattr(self, name).load_state_dict(state[name])
         self.progress = Progress(**state["progress"])
         self.started = time.monotonic()
