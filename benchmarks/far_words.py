@@ -1,4 +1,4 @@
-"""What a far side's answer means, by the hosted API's table of errors; Hugging Face's dialect has the statuses alone."""
+"""What a far side's answer means, by the hosted API's table of errors; Hugging Face's dialect has statuses alone."""
 
 from __future__ import annotations
 

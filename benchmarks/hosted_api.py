@@ -3,8 +3,8 @@
     folder ── photographs_in ──► photographs ──┬─ ask_all ── journal ──► replies ──┬─ views ──► results, table, HTML
                                                └─ look_at_all, Detector ────────────┘
 
-The far side goes first and alone, so that neither disturbs the other's times. What it said is in the journal at once; the
-same command goes on where an earlier one stopped, and pays for no picture twice.
+The far side goes first and alone, so that neither disturbs the other's times. What it said is in the journal at once;
+the same command goes on where an earlier one stopped, and pays for no picture twice.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     """The words of the command line."""
     words = argparse.ArgumentParser(
         prog="python -m benchmarks.hosted_api",
-        description="The hosted API, or another server of either dialect, beside Detector here, over a folder of pictures.",
+        description="The hosted API, or another server of its dialect or Hugging Face's, beside Detector here.",
         epilog="The account and the token come from CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN.",
     )
     words.add_argument("folder", type=Path, help="pictures, searched to the bottom")

@@ -89,10 +89,10 @@ def _picture(number: int, view: View, found: Comparison) -> str:
     name = f"p{number}"
     once = f'<image id="{name}" width="{image.width}" height="{image.height}" href="{_data_url(image)}"/>'
     again = f'<use href="#{name}"/>'
-    said = f"{len(found.pairs)} matched, {len(found.missing)} missing, {len(found.extra)} extra; {found.distance:.3g} apart"
+    counts = f"{len(found.pairs)} matched, {len(found.missing)} missing, {len(found.extra)} extra"
     return "\n".join(
         [
-            f'<section class="picture">\n<h3>{_text(view.photograph.name)}: {said}</h3>\n<div class="sides">',
+            f'<section class="picture">\n<h3>{_text(view.photograph.name)}: {counts}; {found.distance:.3g} apart</h3>\n<div class="sides">',
             _side("Local", image.size, once, view.local or [], taken[0]),
             _side("Hosted", image.size, again, view.hosted or [], taken[1]),
             "</div>\n</section>",

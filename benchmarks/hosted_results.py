@@ -175,21 +175,19 @@ def _subject(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _differences(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def two(name: str, second: str, form: str) -> str:
+        mean, other = found[f"{name}_mean"], found[f"{name}_{second}"]
+        return "-" if mean is None else f"{mean:{form}} and {other:{form}}"
+
     return [
         ("identical answers", f"{found['identical']} of {found['pictures']}"),
         ("boxes, local and hosted", f"{found['boxes_local']} and {found['boxes_hosted']}"),
         ("matched, one label and IoU 0.5", str(found["boxes_matched"])),
         ("missing in the hosted answer", _with_best(found["missing"], found["missing_best_score"])),
         ("extra in the hosted answer", _with_best(found["extra"], found["extra_best_score"])),
-        ("IoU of matched, mean and least", _two(found["iou_mean"], found["iou_least"], ".4f")),
-        (
-            "scores differ by, mean and most",
-            _two(found["score_difference_mean"], found["score_difference_most"], ".2g"),
-        ),
-        (
-            "boxes differ by, mean and most, px",
-            _two(found["box_difference_px_mean"], found["box_difference_px_most"], ".3g"),
-        ),
+        ("IoU of matched, mean and least", two("iou", "least", ".4f")),
+        ("scores differ by, mean and most", two("score_difference", "most", ".2g")),
+        ("boxes differ by, mean and most, px", two("box_difference_px", "most", ".3g")),
         ("answers in another order", str(found["other_order"])),
         ("hosted answers not by falling score", str(found["unsorted"])),
     ]
@@ -219,7 +217,7 @@ def _troubles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _cost(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     hours = found["million_local_hours"]
     return [
-        ("answers in the journal", f"{found['answered']}, ${found['paid_dollars']:.4f}"),
+        ("answers in the journal", f"{found['answered']}, ${found['paid_dollars']:.6f}"),
         ("a million pictures, hosted", f"${found['million_dollars']:,.2f}"),
         ("a million pictures, local", f"{hours:g} hours of this machine, one at a time" if hours is not None else "-"),
     ]
@@ -227,10 +225,6 @@ def _cost(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _with_best(count: int, best: float | None) -> str:
     return str(count) if best is None else f"{count}, best score {best:.3f}"
-
-
-def _two(mean: float | None, most: float | None, form: str) -> str:
-    return "-" if mean is None or most is None else f"{mean:{form}} and {most:{form}}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

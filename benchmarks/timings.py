@@ -31,7 +31,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Figures:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The value below which this share of the ordered values lies; linear between the two nearest, as numpy's default."""
+    """What this share of the ordered values lies below; linear between the two nearest, as numpy's default."""
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
