@@ -61,23 +61,21 @@ class Asking:
             threads: requests at a time.
             noted: the same for the journal; None for times that do not count.
         """
-        left = iter(photographs)
-        clients = [
-            threading.Thread(target=self._client, args=(left, noted), daemon=True)
-            for _ in range(min(threads, len(photographs)))
-        ]
+        left, ends = iter(photographs), []
         try:
-            for client in clients:
-                client.start()
-            _join(clients)
+            for _ in range(min(threads, len(photographs))):
+                end = threading.Event()
+                threading.Thread(target=self._client, args=(left, noted, end), daemon=True).start()
+                ends.append(end)
+            _await(ends)
         except KeyboardInterrupt:
             self.stop.set()
-            _join(clients)
+            _await(ends)
             raise
         if self.trouble is not None:
             raise self.trouble
 
-    def _client(self, left: Iterator[Photograph], noted: int | None) -> None:
+    def _client(self, left: Iterator[Photograph], noted: int | None, end: threading.Event) -> None:
         """One thread: a picture after the other, until there are no more or all stop."""
         caller = Caller(self.far, self.patience, self.stop)
         try:
@@ -89,6 +87,7 @@ class Asking:
             self.stop.set()
         finally:
             caller.close()
+            end.set()
 
     def _next(self, left: Iterator[Photograph]) -> Photograph | None:
         with self._lock:
@@ -99,7 +98,7 @@ class Asking:
             return photograph
 
 
-def _join(clients: Sequence[threading.Thread]) -> None:
-    for client in clients:
-        if client.ident is not None:
-            client.join()
+def _await(ends: Sequence[threading.Event]) -> None:
+    """Returns when every thread has come to its end. `Thread.join` would not do: one that Ctrl-C interrupts takes its thread for ended."""
+    for end in ends:
+        end.wait()

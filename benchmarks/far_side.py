@@ -29,6 +29,7 @@ BASE_URLS = {
     "huggingface": "https://router.huggingface.co/hf-inference",
 }
 MODELS = {"cloudflare": "@cf/facebook/detr-resnet-50", "huggingface": "facebook/detr-resnet-50"}
+LONGEST_TROUBLE = 300  # letters of what the far side says
 LARGEST_ANSWER = 16 << 20  # bytes; a hundred detections are 20 kB
 
 
@@ -153,8 +154,9 @@ class Caller:
 
     def _reply(self, said: Said, ms: float, retried: tuple[str, ...]) -> Reply:
         trouble = f"{said.name} {said.message}".strip()
-        if self.far.token:
+        if self.far.token:  # some repeat it
             trouble = trouble.replace(self.far.token, "…")
+        trouble = trouble[:LONGEST_TROUBLE]
         host = urlsplit(self.far.base_url).hostname
         if said.outcome == "never":
             raise FarSideError(f"{host} refuses", found=trouble, remedy=said.remedy)

@@ -25,7 +25,6 @@ REMEDIES = {
     7003: "check CLOUDFLARE_ACCOUNT_ID and --base-url",
 }
 """Codes that concern no picture but all, and what to do."""
-LONGEST_MESSAGE = 300
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -82,7 +81,7 @@ def _answer(dialect: str, fields: Any) -> Said:
     try:
         return Said("answered", "200", detections=detections_in(fields["result"] if enveloped else fields))
     except (KeyError, TypeError, ValueError) as error:
-        return Said("failed", "200", f"no list of detections in the answer: {error}"[:LONGEST_MESSAGE])
+        return Said("failed", "200", f"no list of detections in the answer: {error}")
 
 
 def detections_in(value: Any) -> Items:
@@ -111,8 +110,7 @@ def complaint(fields: Any) -> tuple[int | None, str]:
     first = errors[0] if isinstance(errors, list) and errors else fields.get("error")
     code = first.get("code") if isinstance(first, Mapping) else None
     message = first.get("message") if isinstance(first, Mapping) else first
-    text = " ".join(str(message or "").split())[:LONGEST_MESSAGE]
-    return code if type(code) is int else None, text
+    return code if type(code) is int else None, " ".join(str(message or "").split())
 
 
 def _number(value: Any) -> float:

@@ -34,7 +34,7 @@ h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.1rem; margin: 2rem
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 0 3rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .2rem .75rem .2rem 0; border-bottom: 1px solid var(--line); }
-th { font-weight: normal; color: var(--quiet); width: 55%; } td, h2, h3 { overflow-wrap: anywhere; }
+th { font-weight: normal; color: var(--quiet); width: 50%; } td, h2, h3 { overflow-wrap: anywhere; }
 .picture { border-top: 1px solid var(--line); margin-top: 1.5rem; } .picture h3 { font-size: 1rem; margin: .75rem 0; }
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption, .note { color: var(--quiet); }
@@ -90,9 +90,10 @@ def _picture(number: int, view: View, found: Comparison) -> str:
     once = f'<image id="{name}" width="{image.width}" height="{image.height}" href="{_data_url(image)}"/>'
     again = f'<use href="#{name}"/>'
     counts = f"{len(found.pairs)} matched, {len(found.missing)} missing, {len(found.extra)} extra"
+    heading = f"{_text(view.photograph.name)}: {counts}; {found.distance:.3g} apart"
     return "\n".join(
         [
-            f'<section class="picture">\n<h3>{_text(view.photograph.name)}: {counts}; {found.distance:.3g} apart</h3>\n<div class="sides">',
+            f'<section class="picture">\n<h3>{heading}</h3>\n<div class="sides">',
             _side("Local", image.size, once, view.local or [], taken[0]),
             _side("Hosted", image.size, again, view.hosted or [], taken[1]),
             "</div>\n</section>",
@@ -103,13 +104,13 @@ def _picture(number: int, view: View, found: Comparison) -> str:
 def _side(title: str, size: tuple[int, int], picture: str, items: Items, matched: set[int]) -> str:
     """One answer, drawn; what scores best is on top."""
     width, height = size
-    names = ", ".join(f"{item['label']} {item['score']:.2f}" for item in items) or "nothing"
     drawn = [_box(item, size, place in matched) for place, item in enumerate(items)]
-    caption = f"{title}: {len(items)} found"
+    alone = [item for place, item in enumerate(items) if place not in matched]
+    caption = _text(f"{title}: {len(items)} found; only here: {_names(alone)}")
     return "\n".join(
         [
             f'<figure>\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-            f'aria-label="{_text(f"{title}: {names}")}">',
+            f'aria-label="{_text(f"{title}: {_names(items)}")}">',
             picture,
             *reversed(drawn),
             f"</svg>\n<figcaption>{caption}</figcaption>\n</figure>",
@@ -119,7 +120,7 @@ def _side(title: str, size: tuple[int, int], picture: str, items: Items, matched
 
 def _box(item: Mapping[str, Any], size: tuple[int, int], matched: bool) -> str:
     """A box with its label on a plate, which stays in the picture."""
-    box, text = item["box"], f"{item['label']} {item['score']:.2f}"
+    box, text = item["box"], _names([item])
     type_px = max(size) * TYPE_SHARE
     wide, high = len(text) * type_px * LETTER_SHARE + type_px * 0.4, type_px * 1.25
     x = max(0, min(box["xmin"], size[0] - wide))
@@ -131,6 +132,10 @@ def _box(item: Mapping[str, Any], size: tuple[int, int], matched: bool) -> str:
         f'<rect class="plate" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}"/>'
         f'<text x="{x + type_px * 0.2:.1f}" y="{y + type_px:.1f}" font-size="{type_px:.1f}">{_text(text)}</text></g>'
     )
+
+
+def _names(items: Items) -> str:
+    return ", ".join(f"{item['label']} {item['score']:.2f}" for item in items) or "nothing"
 
 
 def _data_url(image: Image.Image) -> str:
