@@ -80,7 +80,7 @@ class Asking:
         caller = Caller(self.far, self.patience, self.stop)
         try:
             while (photograph := self._next(left)) is not None:
-                reply = caller.ask(photograph.path.read_bytes())
+                reply = caller.ask(photograph.read())
                 self.journal.note(photograph.sha256, self.far, reply, noted)
         except Exception as error:  # noqa: BLE001 - it is raised again, by the thread that waits
             self.trouble = self.trouble or error
@@ -99,6 +99,6 @@ class Asking:
 
 
 def _await(ends: Sequence[threading.Event]) -> None:
-    """Returns when every thread has come to its end. `Thread.join` would not do: one that Ctrl-C interrupts takes its thread for ended."""
+    """Returns when every thread has ended; a `Thread.join` that Ctrl-C interrupts takes its thread for ended."""
     for end in ends:
         end.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +24,7 @@ REMEDIES = {
     7003: "check CLOUDFLARE_ACCOUNT_ID and --base-url",
 }
 """Codes that concern no picture but all, and what to do."""
+BEYOND = 1e6  # pixels, or scores; there are no such pictures
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -53,7 +53,7 @@ def understood(dialect: str, status: int, body: bytes, retry_after_s: float | No
     """An answer's meaning."""
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if status == 200:
         return _answer(dialect, fields)
@@ -74,6 +74,8 @@ def is_allowance(name: str) -> bool:
 
 
 def _answer(dialect: str, fields: Any) -> Said:
+    if fields is None:
+        return Said("failed", "200", "the answer is no JSON")
     enveloped = isinstance(fields, Mapping) and dialect == "cloudflare"
     if enveloped and not fields.get("success"):
         code, message = complaint(fields)
@@ -117,8 +119,8 @@ def _number(value: Any) -> float:
     """The number as it is, an integer one kept.
 
     Raises:
-        ValueError: it is none, or not finite.
+        ValueError: it is none, or none of a picture.
     """
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
+    if type(value) not in (int, float) or not abs(value) < BEYOND:
+        raise ValueError(f"{value!r} is no score and no pixel")
     return value  # type: ignore[no-any-return]

@@ -19,6 +19,14 @@ class Photograph:
     path: Path
     sha256: str
 
+    def read(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            ImageError: they cannot be read.
+        """
+        return _read(self.path)
+
 
 def photographs_in(folder: Path, limit: int | None = None) -> list[Photograph]:
     """The first `limit` pictures of a folder, searched to the bottom, sorted.
@@ -39,8 +47,12 @@ def photographs_in(folder: Path, limit: int | None = None) -> list[Photograph]:
 
 
 def _photograph(path: Path, folder: Path) -> Photograph:
+    name = printable(path.relative_to(folder).as_posix())
+    return Photograph(name, path, hashlib.sha256(_read(path)).hexdigest())
+
+
+def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read {path}", found=error.strerror, remedy="take it out of the folder") from error
-    return Photograph(printable(path.relative_to(folder).as_posix()), path, hashlib.sha256(content).hexdigest())

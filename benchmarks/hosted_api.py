@@ -32,6 +32,11 @@ from detr_onnx.models import DEFAULT_MODEL, ENGINES
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PRICE = 0.0000075  # dollars a request; the model's page
+CREDENTIALS = {
+    "cloudflare": ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID"),
+    "huggingface": ("HF_TOKEN",),
+}
+"""The variables of the environment that say who asks, the token first; neither is sent in the other dialect."""
 JOURNAL = Path("build/benchmarks/hosted_api.ndjson")
 
 
@@ -70,7 +75,7 @@ def bench(arguments: argparse.Namespace, words: Sequence[str], environment: Mapp
     }
     with opened(arguments.journal) as journal:
         asked = unsettled(photographs, far, journal)
-        tell_plan(len(photographs), len(asked), arguments.price)
+        tell_plan(len(photographs), len(asked), arguments.price, far)
         with progress(len(asked)) as show:
             ask_all(asked, far, Patience(arguments.retries, arguments.backoff), journal, arguments.concurrency, show)
         lines = [journal.find(one.sha256, far) for one in photographs]
@@ -88,8 +93,11 @@ def bench(arguments: argparse.Namespace, words: Sequence[str], environment: Mapp
     return 0
 
 
-def tell_plan(pictures: int, asked: int, price: float) -> None:
+def tell_plan(pictures: int, asked: int, price: float, far: FarSide) -> None:
     """What is about to be paid for, on stderr."""
+    parts = urlsplit(far.base_url)
+    if far.token and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        sys.stderr.write(f"note: the token goes to {parts.hostname} unencrypted\n")
     sys.stderr.write(f"{pictures} pictures, {asked} to ask the far side about: ${asked * price:.4f}\n")
 
 
@@ -106,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="python -m benchmarks.hosted_api",
         description="The hosted API, or another server of its dialect or Hugging Face's, beside Detector here.",
-        epilog="The account and the token come from CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN.",
+        epilog="CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or HF_TOKEN, say who asks.",
     )
     words.add_argument("folder", type=Path, help="pictures, searched to the bottom")
     local = words.add_argument_group("here")
@@ -155,20 +163,19 @@ def far_side_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -
     Raises:
         UsageError: account or token are missing, or no header can hold them, or the base URL is none.
     """
-    account, token = (environment.get(f"CLOUDFLARE_{name}", "").strip() for name in ("ACCOUNT_ID", "API_TOKEN"))
-    wanted = {"CLOUDFLARE_API_TOKEN": token}
-    if arguments.dialect == "cloudflare":
-        wanted["CLOUDFLARE_ACCOUNT_ID"] = account
-    missing = sorted(name for name, value in wanted.items() if not value)
+    given = {name: environment.get(name, "").strip() for name in CREDENTIALS[arguments.dialect]}
+    missing = [name for name, value in given.items() if not value]
     if missing and arguments.base_url is None:
         remedy = f"set {' and '.join(missing)}, or name a server of your own with --base-url"
-        raise UsageError(f"the hosted API wants {' and '.join(wanted)}", found=f"no {missing[0]}", remedy=remedy)
-    if not all(text.isascii() and text.isprintable() and " " not in text for text in (account, token)):
-        raise UsageError("the account or the token holds characters that none has", remedy="copy it again")
+        raise UsageError("the hosted API wants to know who asks", found=f"no {' and no '.join(missing)}", remedy=remedy)
+    for name, value in given.items():
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise UsageError(f"{name} holds characters that none has", remedy="copy it again")
     url = (arguments.base_url or BASE_URLS[arguments.dialect]).rstrip("/")
     check_url(url)
     model = arguments.far_model or MODELS[arguments.dialect]
-    return FarSide(arguments.dialect, url, model, account or "any", token or None, arguments.timeout)
+    token, account = given[CREDENTIALS[arguments.dialect][0]], given.get("CLOUDFLARE_ACCOUNT_ID") or "any"
+    return FarSide(arguments.dialect, url, model, account, token or None, arguments.timeout)
 
 
 def check_url(url: str) -> None:
@@ -178,7 +185,15 @@ def check_url(url: str) -> None:
         right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         right = False
-    if not right or "@" in parts.netloc or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
+    if (
+        not right
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+        or not url.isascii()
+        or not url.isprintable()
+        or " " in url
+    ):
         expected = "http://… or https://… without password, query or fragment"
         raise UsageError("--base-url is no address of a server", expected=expected)
 

@@ -21,6 +21,7 @@ from detr_onnx.pictures import printable
 
 LONGEST_SIDE_PX = 900  # of a picture on the page
 JPEG_QUALITY = 82
+MOST_UNANSWERED = 100  # pictures that are named
 TYPE_SHARE = 0.032  # height of the type for the longer side of a picture
 LETTER_SHARE = 0.62  # width of a letter of the sans type for its height, generously
 
@@ -72,6 +73,7 @@ def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
         f"<h2>The pictures that differ most ({len(worst)} of {len(different)})</h2>",
         LEGEND if worst else '<p class="note">Every picture that both answered has the same answer.</p>',
         *(_picture(number, view, view.comparison) for number, view in enumerate(worst)),
+        _unanswered([view for view in views if view.comparison is None]),
         "</main>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -80,6 +82,20 @@ def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
 def _section(heading: str, rows: Iterable[tuple[str, str]]) -> str:
     lines = (f'<tr><th scope="row">{_text(name)}</th><td>{_text(figure)}</td></tr>' for name, figure in rows)
     return f"<section>\n<h2>{_text(heading)}</h2>\n<table>\n" + "\n".join(lines) + "\n</table>\n</section>"
+
+
+def _unanswered(views: Sequence[View]) -> str:
+    """The pictures that one side or both refused, and why; the first hundred."""
+    if not views:
+        return ""
+    rows = [
+        (
+            view.photograph.name,
+            "; ".join(filter(None, (view.line["trouble"], "" if view.local is not None else "refused here"))),
+        )
+        for view in views[:MOST_UNANSWERED]
+    ]
+    return _section(f"Pictures without an answer ({len(views)})", rows)
 
 
 def _picture(number: int, view: View, found: Comparison) -> str:

@@ -61,7 +61,7 @@ def look_at_all(
 
 
 def _look(detector: Detector, photograph: Photograph, threshold: float) -> tuple[Items | None, float]:
-    content = photograph.path.read_bytes()
+    content = photograph.read()
     started = time.perf_counter()
     try:
         found = detector(content, threshold).to_api()
@@ -217,7 +217,7 @@ def _troubles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _cost(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     hours = found["million_local_hours"]
     return [
-        ("answers in the journal", f"{found['answered']}, ${found['paid_dollars']:.6f}"),
+        ("answers, paid for", f"{found['answered']}, ${found['paid_dollars']:.6f}"),
         ("a million pictures, hosted", f"${found['million_dollars']:,.2f}"),
         ("a million pictures, local", f"{hours:g} hours of this machine, one at a time" if hours is not None else "-"),
     ]
