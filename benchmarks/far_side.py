@@ -15,8 +15,8 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -97,7 +97,7 @@ class Patience:
             return None
         if retry_after_s is not None:
             return retry_after_s
-        return min(self.longest_s, self.first_s * 2**retried) * random.uniform(0.75, 1.25)
+        return min(self.longest_s, self.first_s * 2.0**retried) * random.uniform(0.75, 1.25)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Caller:
             said = understood(self.far.dialect, status, body, _retry_after_s(headers))
         return said, (time.perf_counter() - started) * 1e3
 
-    def _exchange(self, body: bytes, headers: dict[str, str]) -> tuple[int, Mapping[str, str], bytes, float]:
+    def _exchange(self, body: bytes, headers: dict[str, str]) -> tuple[int, Message, bytes, float]:
         """Status, headers and body of an answer, and when its request began.
 
         A connection that the far side closed while it lay idle is opened again.
@@ -215,7 +215,7 @@ class Caller:
         return connection, False
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+def _retry_after_s(headers: Message) -> float | None:
     """Seconds to wait, from the header's seconds or date; None without one."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():

@@ -78,7 +78,7 @@ def bench(arguments: argparse.Namespace, words: Sequence[str], environment: Mapp
         tell_plan(len(photographs), len(asked), arguments.price, far)
         with progress(len(asked)) as show:
             ask_all(asked, far, Patience(arguments.retries, arguments.backoff), journal, arguments.concurrency, show)
-        lines = [journal.find(one.sha256, far) for one in photographs]
+        lines = [journal.reply(one.sha256, far) for one in photographs]
     if all(line["outcome"] != "answered" for line in lines):
         found, remedy = lines[0]["trouble"], f"{arguments.journal} has what was said of each"
         raise FarSideError("not one picture was answered", found=found, remedy=remedy)

@@ -63,8 +63,9 @@ LEGEND = (
 def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
     """The page, with at most so many pictures, the worst first; equal answers are not among them."""
     title = "The hosted API and this machine" if result["far_side"]["dialect"] == "cloudflare" else "There and here"
-    different = [view for view in views if view.comparison is not None and view.comparison.distance > 0]
-    worst = sorted(different, key=lambda view: -view.comparison.distance)[:most]
+    compared = [(view, view.comparison) for view in views if view.comparison is not None]
+    different = sorted((both for both in compared if both[1].distance > 0), key=lambda both: -both[1].distance)
+    worst = different[:most]
     parts = [
         f"{HEAD}<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>",
         '<div class="figures">',
@@ -72,7 +73,7 @@ def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
         "</div>",
         f"<h2>The pictures that differ most ({len(worst)} of {len(different)})</h2>",
         LEGEND if worst else '<p class="note">Every picture that both answered has the same answer.</p>',
-        *(_picture(number, view, view.comparison) for number, view in enumerate(worst)),
+        *(_picture(number, view, found) for number, (view, found) in enumerate(worst)),
         _unanswered([view for view in views if view.comparison is None]),
         "</main>\n</body>\n</html>\n",
     ]
@@ -134,7 +135,7 @@ def _side(title: str, size: tuple[int, int], picture: str, items: Items, matched
     )
 
 
-def _box(item: Mapping[str, Any], size: tuple[int, int], matched: bool) -> str:
+def _box(item: dict[str, Any], size: tuple[int, int], matched: bool) -> str:
     """A box with its label on a plate, which stays in the picture."""
     box, text = item["box"], _names([item])
     type_px = max(size) * TYPE_SHARE

@@ -48,7 +48,7 @@ def look_at_all(
     show: Callable[[int, str], None],
 ) -> list[View]:
     """What the detector finds in each picture, one at a time, beside the far side's reply."""
-    _look(detector, photographs[0], threshold)  # the first run of an engine takes longer
+    any(_look(detector, one, threshold)[0] is not None for one in photographs)  # the first run of an engine is slow
     views = []
     for number, (photograph, line) in enumerate(zip(photographs, lines, strict=True), start=1):
         show(number, photograph.name)

@@ -37,13 +37,17 @@ class Journal:
         if content and not content.endswith(b"\n"):
             self._write(b"\n")
 
-    def find(self, sha256: str, far: FarSide) -> dict[str, Any] | None:
-        """The reply to a picture, with what was noted beside it."""
-        return self.lines.get((sha256, far.dialect, far.base_url, far.model))
+    def reply(self, sha256: str, far: FarSide) -> dict[str, Any]:
+        """The last line about a picture.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.lines[sha256, far.dialect, far.base_url, far.model]
 
     def settled(self, sha256: str, far: FarSide) -> bool:
         """Whether nothing is left to ask about a picture."""
-        line = self.find(sha256, far)
+        line = self.lines.get((sha256, far.dialect, far.base_url, far.model))
         return line is not None and line["outcome"] != "failed"
 
     def note(self, sha256: str, far: FarSide, reply: Reply, concurrency: int | None) -> None:
