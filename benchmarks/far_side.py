@@ -97,7 +97,7 @@ class Patience:
             return None
         if retry_after_s is not None:
             return retry_after_s
-        return min(self.longest_s, self.first_s * 2.0**retried) * random.uniform(0.75, 1.25)
+        return min(self.longest_s, self.first_s * 2.0**retried * random.uniform(0.75, 1.25))
 
 
 @dataclass(frozen=True)
@@ -207,10 +207,8 @@ class Caller:
         try:
             connection.connect()
         except OSError as error:
-            where, found = urlsplit(self.far.base_url).netloc, error.strerror or str(error)
-            raise FarSideError(
-                f"cannot reach {where}", found=found, remedy="check --base-url and the network"
-            ) from error
+            what, found = f"cannot reach {urlsplit(self.far.base_url).netloc}", error.strerror or str(error)
+            raise FarSideError(what, found=found, remedy="check --base-url and the network") from error
         self._connection = connection
         return connection, False
 

@@ -37,6 +37,17 @@ CREDENTIALS = {
     "huggingface": ("HF_TOKEN",),
 }
 """The variables of the environment that say who asks, the token first; neither is sent in the other dialect."""
+RANGES = {
+    "concurrency": (1, 256),
+    "retries": (0, 100),
+    "backoff": (0, 60),
+    "timeout": (0.001, 86400),
+    "price": (0, 1000),
+    "threshold": (FLOOR, 1),  # the hosted API says nothing of lower scores
+    "limit": (1, 1e9),
+    "worst": (0, 1000),
+}
+"""Least and most of the options that are numbers."""
 JOURNAL = Path("build/benchmarks/hosted_api.ndjson")
 
 
@@ -142,17 +153,15 @@ def parser() -> argparse.ArgumentParser:
 
 def check_usage(arguments: argparse.Namespace) -> None:
     """Raises what is wrong with the options before anything is read or paid for."""
-    for name, least in (("concurrency", 1), ("retries", 0), ("worst", 0), ("backoff", 0), ("price", 0), ("limit", 1)):
+    for name, (least, most) in RANGES.items():
         value = getattr(arguments, name)
-        if value is not None and not least <= value < 1e9:
-            raise UsageError(f"--{name} is wrong", found=str(value), expected=f"a number from {least} up")
-    if not 0 < arguments.timeout < 1e6:
-        raise UsageError("--timeout is wrong", found=str(arguments.timeout), expected="a number of seconds")
-    if not FLOOR <= arguments.threshold <= 1:
-        expected = f"a number from {FLOOR} to 1: the hosted API says nothing of lower scores"
-        raise UsageError("--threshold is wrong", found=str(arguments.threshold), expected=expected)
-    for place in (arguments.json, arguments.html):
-        if place is not None and (place.is_dir() or not place.parent.is_dir()):
+        if value is not None and not least <= value <= most:
+            raise UsageError(f"--{name} is wrong", found=str(value), expected=f"a number from {least:g} to {most:g}")
+    places = [place for place in (arguments.json, arguments.html) if place is not None]
+    if len({place.resolve() for place in (*places, arguments.journal)}) <= len(places):
+        raise UsageError("--json, --html and --journal name one file", remedy="give each a file of its own")
+    for place in places:
+        if place.is_dir() or not place.parent.is_dir():
             found = "a directory" if place.is_dir() else f"no directory {place.parent}"
             raise OutputError(f"cannot write {place}", found=found, remedy="choose another file")
 
@@ -169,7 +178,7 @@ def far_side_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -
         remedy = f"set {' and '.join(missing)}, or name a server of your own with --base-url"
         raise UsageError("the hosted API wants to know who asks", found=f"no {' and no '.join(missing)}", remedy=remedy)
     for name, value in given.items():
-        if not value.isascii() or not value.isprintable() or " " in value:
+        if not _plain(value):
             raise UsageError(f"{name} holds characters that none has", remedy="copy it again")
     url = (arguments.base_url or BASE_URLS[arguments.dialect]).rstrip("/")
     check_url(url)
@@ -185,17 +194,14 @@ def check_url(url: str) -> None:
         right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         right = False
-    if (
-        not right
-        or "@" in parts.netloc
-        or parts.query
-        or parts.fragment
-        or not url.isascii()
-        or not url.isprintable()
-        or " " in url
-    ):
+    if not right or "@" in parts.netloc or parts.query or parts.fragment or not _plain(url):
         expected = "http://… or https://… without password, query or fragment"
         raise UsageError("--base-url is no address of a server", expected=expected)
+
+
+def _plain(text: str) -> bool:
+    """Whether a header or a request's first line can hold the text."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 if __name__ == "__main__":

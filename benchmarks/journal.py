@@ -33,9 +33,8 @@ class Journal:
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor, self._path, self._lock = descriptor, path, threading.Lock()
         content = path.read_bytes()
+        self._cut = content != b"" and not content.endswith(b"\n")  # a line has no end yet
         self.lines: dict[Key, dict[str, Any]] = {_key(line): line for line in _lines(content, path)}
-        if content and not content.endswith(b"\n"):
-            self._write(b"\n")
 
     def reply(self, sha256: str, far: FarSide) -> dict[str, Any]:
         """The last line about a picture.
@@ -74,9 +73,12 @@ class Journal:
             self._write(json.dumps(line).encode() + b"\n")
 
     def _write(self, data: bytes) -> None:
+        data = b"\n" + data if self._cut else data
+        self._cut = True
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
+            self._cut = False
         except OSError as error:
             raise OutputError(f"cannot write {self._path}", found=error.strerror, remedy="make room for it") from error
 
@@ -93,10 +95,11 @@ def opened(path: Path) -> Iterator[Journal]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     except OSError as error:
-        raise OutputError(
-            f"cannot open the journal {path}", found=error.strerror, remedy="choose another file"
-        ) from error
+        what = f"cannot open the journal {path}"
+        raise OutputError(what, found=error.strerror, remedy="choose another file") from error
     try:
+        if not path.is_file():
+            raise OutputError(f"the journal {path} is no file", remedy="choose another")
         _take(descriptor, path)
         yield Journal(descriptor, path)
     finally:

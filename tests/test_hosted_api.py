@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from PIL import Image
 from standin_far_side import CAT, HANG_UP, Scripted, StandInFarSide, found, refusal
 
 from benchmarks import hosted_api
+from benchmarks.far_side import FarSide
 from benchmarks.journal import opened
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError, OutputError
@@ -196,6 +199,36 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
     assert path.read_bytes() == content
 
 
+def test_a_full_disk_stops_the_run_and_costs_one_line(monkeypatch, quick, pictures, run, tmp_path):
+    whole, room = os.write, [1, 0.5, 0, 1, 1, 1]
+
+    def write(descriptor: int, data: bytes) -> int:
+        share = room.pop(0)
+        if not share:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(descriptor, data[: round(len(data) * share)])
+
+    with StandInFarSide() as far:
+        with monkeypatch.context() as patch:
+            patch.setattr("benchmarks.journal.os.write", write)
+            status, line = complaint_of(run, pictures, "--base-url", far.url, "--concurrency", 1)
+        assert (status, "No space left" in line, len(far.requests)) == (1, True, 2)
+        assert run(pictures, "--base-url", far.url)[0] == 0
+    assert len(far.requests) == 2 + 3
+    assert [text.endswith("}") for text in (tmp_path / "journal").read_text().splitlines()] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_a_journal_that_is_no_file_is_refused():
+    with pytest.raises(OutputError, match="is no file"), opened(Path(os.devnull)):
+        pass
+
+
 def test_two_runs_do_not_share_a_journal(tmp_path):
     with opened(tmp_path / "journal"), pytest.raises(OutputError, match="another run"), opened(tmp_path / "journal"):
         pass
@@ -274,6 +307,8 @@ def test_not_one_answer_is_an_error(quick, pictures, run):
         ("--threshold", "0.05"),
         ("--timeout", "0"),
         ("--price", "nan"),
+        ("--worst", "-1"),
+        ("--json", "same", "--journal", "./same"),
         ("--base-url", "ftp://host"),
         ("--base-url", "http://me:secret@host"),
         ("--base-url", "http://host:99999"),
@@ -283,6 +318,14 @@ def test_not_one_answer_is_an_error(quick, pictures, run):
 def test_wrong_options_are_wrong_usage(quick, pictures, run, options):
     status, line = complaint_of(run, pictures, *options)
     assert (status, "secret" in line) == (2, False)
+
+
+def test_a_token_that_goes_out_in_the_clear_is_noted(capsys):
+    for url, noted in [("http://far.example", True), ("https://far.example", False), ("http://localhost:1", False)]:
+        hosted_api.tell_plan(2, 1, 0.5, FarSide("cloudflare", url, "@cf/model", "0123", TOKEN))
+        text = capsys.readouterr().err
+        assert (text.startswith("note: the token goes to far.example unencrypted\n"), TOKEN in text) == (noted, False)
+        assert text.endswith("2 pictures, 1 to ask the far side about: $0.5000\n")
 
 
 # Against our own server
