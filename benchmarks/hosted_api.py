@@ -109,7 +109,7 @@ def tell_plan(pictures: int, asked: int, price: float, far: FarSide) -> None:
     parts = urlsplit(far.base_url)
     if far.token and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         sys.stderr.write(f"note: the token goes to {parts.hostname} unencrypted\n")
-    sys.stderr.write(f"{pictures} pictures, {asked} to ask the far side about: ${asked * price:.4f}\n")
+    sys.stderr.write(f"{pictures} pictures, {asked} to ask the far side about: ${asked * price:.6f}\n")
 
 
 def write(path: Path, text: str) -> None:

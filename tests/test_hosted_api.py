@@ -325,7 +325,7 @@ def test_a_token_that_goes_out_in_the_clear_is_noted(capsys):
         hosted_api.tell_plan(2, 1, 0.5, FarSide("cloudflare", url, "@cf/model", "0123", TOKEN))
         text = capsys.readouterr().err
         assert (text.startswith("note: the token goes to far.example unencrypted\n"), TOKEN in text) == (noted, False)
-        assert text.endswith("2 pictures, 1 to ask the far side about: $0.5000\n")
+        assert text.endswith("2 pictures, 1 to ask the far side about: $0.500000\n")
 
 
 # Against our own server
