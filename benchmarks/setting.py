@@ -38,7 +38,7 @@ def setting(program: str, arguments: Sequence[str]) -> dict[str, Any]:
         print(f"note: something else is running here (load {load:.1f}); the figures will be noisy", file=sys.stderr)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "command": " ".join(["python -m", program, *(_without_place(word) for word in arguments)]),
+        "command": " ".join(["python -m", program, *(without_place(word) for word in arguments)]),
         "machine": machine(),
         "load_before": round(load, 2),
     }
@@ -65,6 +65,6 @@ def _installed(packages: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _without_place(word: str) -> str:
+def without_place(word: str) -> str:
     """An absolute path by its last two parts: where things lie on this machine concerns nobody."""
     return "/".join(Path(word).parts[-2:]) if Path(word).is_absolute() else word

@@ -21,7 +21,7 @@ def figures(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> Fig
     if not values:
         raise ValueError("no values to take a median of")
     scaled = sorted(value * scale for value in values)
-    named = {"median": statistics.median(scaled), "p10": _quantile(scaled, 0.1), "p90": _quantile(scaled, 0.9)}
+    named = {"median": statistics.median(scaled), "p10": quantile(scaled, 0.1), "p90": quantile(scaled, 0.9)}
     return {name: round(value, digits) for name, value in named.items()}
 
 
@@ -30,8 +30,8 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Figures:
     return figures([a / b for a, b in zip(ours, theirs, strict=True)], digits=3)
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Linear between the two nearest, as numpy's default."""
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """What this share of the ordered values lies below; linear between the two nearest, as numpy's default."""
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)

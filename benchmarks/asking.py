@@ -1,0 +1,104 @@
+"""A far side is asked about many pictures, several at a time, and each reply is in the journal at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.far_side import Caller, FarSide, Patience
+from benchmarks.folder import Photograph
+from benchmarks.journal import Journal
+
+Show = Callable[[int, str], None]
+"""Called with the number and the name of the next picture."""
+
+
+def unsettled(photographs: Sequence[Photograph], far: FarSide, journal: Journal) -> list[Photograph]:
+    """The pictures that have to be asked about still, equal ones once."""
+    return list({one.sha256: one for one in photographs if not journal.settled(one.sha256, far)}.values())
+
+
+def ask_all(
+    photographs: Sequence[Photograph],
+    far: FarSide,
+    patience: Patience,
+    journal: Journal,
+    concurrency: int,
+    show: Show,
+) -> None:
+    """Asks about every picture; the first goes alone, so that a token that is refused is refused once.
+
+    Raises:
+        FarSideError: the far side will not answer any more; what it had answered is in the journal.
+        OutputError: the journal cannot be written.
+        KeyboardInterrupt: after the replies that were under way; a second one does not wait for them.
+    """
+    asking = Asking(far, patience, journal, show)
+    asking.run(photographs[:1], 1, 1 if concurrency == 1 else None)
+    asking.run(photographs[1:], concurrency, concurrency)
+
+
+class Asking:
+    """What the threads of a run share.
+
+    Attributes:
+        stop: set when nothing more is to be asked.
+        trouble: why, if it was not the user who wished so.
+    """
+
+    def __init__(self, far: FarSide, patience: Patience, journal: Journal, show: Show) -> None:
+        self.far, self.patience, self.journal, self.show = far, patience, journal, show
+        self.stop = threading.Event()
+        self.trouble: Exception | None = None
+        self._lock = threading.Lock()
+        self._asked = 0
+
+    def run(self, photographs: Sequence[Photograph], threads: int, noted: int | None) -> None:
+        """Asks about the pictures.
+
+        Args:
+            photographs: equal ones once.
+            threads: requests at a time.
+            noted: the same for the journal; None for times that do not count.
+        """
+        left, ends = iter(photographs), []
+        try:
+            for _ in range(min(threads, len(photographs))):
+                end = threading.Event()
+                threading.Thread(target=self._client, args=(left, noted, end), daemon=True).start()
+                ends.append(end)
+            _await(ends)
+        except KeyboardInterrupt:
+            self.stop.set()
+            _await(ends)
+            raise
+        if self.trouble is not None:
+            raise self.trouble
+
+    def _client(self, left: Iterator[Photograph], noted: int | None, end: threading.Event) -> None:
+        """One thread: a picture after the other, until there are no more or all stop."""
+        caller = Caller(self.far, self.patience, self.stop)
+        try:
+            while (photograph := self._next(left)) is not None:
+                reply = caller.ask(photograph.read())
+                self.journal.note(photograph.sha256, self.far, reply, noted)
+        except Exception as error:  # noqa: BLE001 - it is raised again, by the thread that waits
+            self.trouble = self.trouble or error
+            self.stop.set()
+        finally:
+            caller.close()
+            end.set()
+
+    def _next(self, left: Iterator[Photograph]) -> Photograph | None:
+        with self._lock:
+            photograph = None if self.stop.is_set() else next(left, None)
+            if photograph is not None:
+                self._asked += 1
+                self.show(self._asked, photograph.name)
+            return photograph
+
+
+def _await(ends: Sequence[threading.Event]) -> None:
+    """Returns when every thread has ended; a `Thread.join` that Ctrl-C interrupts takes its thread for ended."""
+    for end in ends:
+        end.wait()
