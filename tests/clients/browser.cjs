@@ -67,6 +67,7 @@ async function pixels(page) {
 
   await page.click("#camera");
   await page.waitForFunction(() => document.getElementById("video").videoWidth > 0);
+  await page.evaluate(() => { document.getElementById("status").textContent = ""; }); // else what it said before counts
   await page.click("#shoot");
   await page.waitForFunction(() => /found in/.test(document.getElementById("status").textContent), null, { timeout: 120000 });
   seen.camera = await page.textContent("#status");
