@@ -62,11 +62,11 @@ def test_a_buffer_that_became_too_small_is_replaced_not_kept():
     assert len(workspace._buffers) == 1
 
 
-def test_shrinking_keeps_what_somebody_looks_at_and_lets_the_rest_go():
+def test_shrinking_lets_the_largest_go_that_nobody_looks_at():
     workspace = Workspace()
-    kept, gone = workspace.empty(2 * SCRATCH), workspace.empty(3 * SCRATCH)
+    kept, gone, smaller = (workspace.empty(n * SCRATCH) for n in (4, 3, 2))
     kept[:] = 1
-    del gone
+    del gone, smaller
     workspace.shrink()
-    assert [buffer.size for buffer in workspace._buffers] == [2 * SCRATCH]
+    assert [buffer.size for buffer in workspace._buffers] == [4 * SCRATCH, 2 * SCRATCH]
     assert (kept == 1).all()

@@ -33,10 +33,11 @@ class Workspace:
         return self._buffer(size)[:size].reshape(shape)
 
     def shrink(self) -> None:
-        """Gives the large buffers that nobody looks at back to the system."""
+        """Gives the largest buffer that nobody looks at back to the system; one, since to take all anew costs time."""
         counts = _reference_counts(self._buffers)
-        pairs = zip(self._buffers, counts, strict=True)
-        self._buffers = [buffer for buffer, count in pairs if count != UNUSED or buffer.size <= SCRATCH]
+        free = [buffer for buffer, count in zip(self._buffers, counts, strict=True) if count == UNUSED]
+        largest = max((buffer for buffer in free if buffer.size > SCRATCH), key=len, default=None)
+        self._buffers = [buffer for buffer in self._buffers if buffer is not largest]
 
     def _buffer(self, size: int) -> Array:
         """The smallest free buffer that is large enough, or a new one in place of the largest free one that is not."""
