@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +54,24 @@ def repeated(turn: Turn) -> Turn:
 
 
 def ours_onnxruntime(graph: Path, pixels: Path, threads: int) -> Turn:
-    """Our engine on a graph of ours, with the mask that `Detector` gives it."""
-    import numpy as np
-
+    """Our engine on a graph of ours."""
     from detr_onnx.engines.onnxruntime import onnxruntime_engine
 
-    network, x = onnxruntime_engine(graph, threads=threads).network, np.load(pixels)
-    mask = np.ones((len(x), *x.shape[2:]), np.bool_)
-    return timed(NETWORK, lambda: network(x, mask))
+    return _with_mask(onnxruntime_engine(graph, threads=threads).network, pixels)
 
 
 def ours_openvino(graph: Path, pixels: Path, threads: int) -> Turn:
-    """Our OpenVINO engine in the precision it takes by itself, on a graph of ours, with a mask."""
-    import numpy as np
-
+    """Our OpenVINO engine, in the precision it takes by itself, on a graph of ours."""
     from detr_onnx.engines.openvino import openvino_engine
 
-    network, x = openvino_engine(graph, threads=threads).network, np.load(pixels)
+    return _with_mask(openvino_engine(graph, threads=threads).network, pixels)
+
+
+def _with_mask(network: Callable[[Any, Any], Any], pixels: Path) -> Turn:
+    """The network with the mask that `Detector` gives it."""
+    import numpy as np
+
+    x = np.load(pixels)
     mask = np.ones((len(x), *x.shape[2:]), np.bool_)
     return timed(NETWORK, lambda: network(x, mask))
 
@@ -109,27 +111,11 @@ def ours_preprocessing(model: Path, photograph: Path, threads: int) -> Turn:
     return repeated(turn)
 
 
-def ours_detect_onnxruntime(model: Path, photograph: Path, threads: int) -> Turn:
-    """A warm `Detector` on ONNX Runtime, from a file to detections."""
+def ours_detect(engine: str, model: Path, photograph: Path, threads: int) -> Turn:
+    """A warm `Detector`, from a file to detections; numpy's threads are told by the environment."""
     from detr_onnx import Detector
 
-    detector = Detector(model, engine="onnxruntime", threads=threads)
-    return timed(DETECT, lambda: detector(photograph))
-
-
-def ours_detect_openvino(model: Path, photograph: Path, threads: int) -> Turn:
-    """A warm `Detector` on OpenVINO, from a file to detections."""
-    from detr_onnx import Detector
-
-    detector = Detector(model, engine="openvino", threads=threads)
-    return timed(DETECT, lambda: detector(photograph))
-
-
-def ours_detect_numpy(model: Path, photograph: Path, threads: int) -> Turn:
-    """A warm `Detector` on numpy, from a file to detections."""
-    from detr_onnx import Detector
-
-    detector = Detector(model, engine="numpy")
+    detector = Detector(model, engine=engine, threads=None if engine == "numpy" else threads)
     return timed(DETECT, lambda: detector(photograph))
 
 
@@ -234,9 +220,9 @@ KINDS: dict[str, Callable[[Path, Path, int], Turn]] = {
     "ours-openvino": ours_openvino,
     "ours-numpy": ours_numpy,
     "ours-preprocessing": ours_preprocessing,
-    "ours-detect-onnxruntime": ours_detect_onnxruntime,
-    "ours-detect-openvino": ours_detect_openvino,
-    "ours-detect-numpy": ours_detect_numpy,
+    "ours-detect-onnxruntime": partial(ours_detect, "onnxruntime"),
+    "ours-detect-openvino": partial(ours_detect, "openvino"),
+    "ours-detect-numpy": partial(ours_detect, "numpy"),
     "stock-onnxruntime": stock_onnxruntime,
     "stock-openvino": stock_openvino,
     "transformers-compiled": transformers_compiled,

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import subject_place
 from benchmarks.setting import environment, setting
 
 RESULTS = Path(__file__).parent / "results" / "sizes.json"
@@ -62,15 +63,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=SIZE, help=f"short side in the network (default: {SIZE})")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
-    parser.add_argument("--child", metavar="ENGINE", help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, metavar=("ENGINE", "MODEL"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    model = str(arguments.work / "seeded")
     if arguments.child:
-        print(json.dumps(watch(arguments.child, model, arguments.threads, arguments.pictures, arguments.size)))
+        engine, model = arguments.child
+        print(json.dumps(watch(engine, model, arguments.threads, arguments.pictures, arguments.size)))
         return
+    place = subject_place(arguments.work, None)
     rows = []
     for engine in arguments.engines.split(","):
-        command = [sys.executable, "-m", "benchmarks.sizes", *sys.argv[1:], "--child", engine]
+        command = [sys.executable, "-m", "benchmarks.sizes", *sys.argv[1:], "--child", engine, place["model"]]
         surroundings = environment(arguments.work, arguments.threads)
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=surroundings)
         found = json.loads(done.stdout)
@@ -79,7 +81,7 @@ def main() -> None:
         print(rows[-1], file=sys.stderr)
     results = {
         **setting("benchmarks.sizes", sys.argv[1:]),
-        "model": "seeded DETR-R50 (seed 1)",
+        "model": place["title"],
         "threads": arguments.threads,
         "pictures": arguments.pictures,
         "size": arguments.size,

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from small_model import write_small_checkpoint
 
+from detr_onnx import Detector
 from detr_onnx.description import read_model
 from detr_onnx.errors import DetrError
 from detr_onnx.export import Form, write_onnx
 from detr_onnx.hub import fetch
+
+if TYPE_CHECKING:
+    from live_server import LiveServer
 
 ORACLE = ("torch", "transformers")
 OFFICIAL = "facebook/detr-resnet-50"
@@ -51,3 +57,18 @@ def graph(small: Path) -> Path:
     path.parent.mkdir()
     write_onnx(path, *read_model(small), Form())
     return path
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """The demo model."""
+    return Detector("demo")
+
+
+@pytest.fixture(scope="module")
+def server(detector: Detector) -> Iterator[LiveServer]:
+    """A server of that model."""
+    from live_server import LiveServer  # needs what the extra `serve` brings
+
+    with LiveServer(detector) as server:
+        yield server

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from command_line import complaint, outcome
 from small_model import CONFIG, LABELS, picture, write_foreign_onnx
 
 from detr_onnx import Detector, __version__, cli, console, draw, image, pictures
@@ -44,16 +45,8 @@ def run(album, graph, capsys):
     """Runs a command line on the small graph; its exit status, stdout and stderr."""
 
     def run(*arguments: str, model: object = graph) -> tuple[int, str, str]:
-        argv = list(map(str, arguments))
-        if argv[0] == "detect" and model is not None:
-            argv += ["-m", str(model)]
-        try:
-            status = cli.main(argv)
-        except SystemExit as ended:  # argparse's
-            status = ended.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
+        chosen = ["-m", model] if arguments[0] == "detect" and model is not None else []
+        return outcome([*arguments, *chosen], capsys)
 
     return run
 
@@ -63,11 +56,7 @@ def refused(run):
     """The one line that a command line ends with."""
 
     def refused(*arguments: object, status: int = 1, **options: object) -> str:
-        found, out, err = run(*arguments, **options)
-        assert (found, out) == (status, ""), err
-        assert err.startswith("detr-onnx: error: ")
-        assert err.count("\n") == 1
-        return err.removeprefix("detr-onnx: error: ").rstrip("\n")
+        return complaint(run(*arguments, **options), status)
 
     return refused
 

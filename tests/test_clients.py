@@ -19,9 +19,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
-from live_server import RUN, LiveServer
-
-from detr_onnx import Detector
+from live_server import RUN
 
 pytestmark = pytest.mark.clients
 
@@ -30,17 +28,6 @@ SCRIPTS = Path(__file__).parent / "clients"
 PICTURE = ROOT / "examples" / "demo-scene.jpg"
 CLIENTS = Path(os.environ.get("DETR_ONNX_CLIENTS", "/nonexistent"))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return Detector("demo")
-
-
-@pytest.fixture(scope="module")
-def server(detector):
-    with LiveServer(detector) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

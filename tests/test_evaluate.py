@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import complaint, outcome
 from small_model import CONFIG, LABELS, picture
 
-from detr_onnx import Detector, cli
+from detr_onnx import Detector
 from detr_onnx.annotations import annotations_of, read_annotations
 from detr_onnx.evaluate import FIGURES, detect_rows, evaluate
 
@@ -120,13 +121,7 @@ def run(album, graph, capsys):
     """Runs `evaluate` on the small graph; its exit status, stdout and stderr."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        try:
-            status = cli.main(["evaluate", "-m", str(graph), "--engine", "onnxruntime", *map(str, arguments)])
-        except SystemExit as ended:  # argparse's
-            status = int(ended.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
+        return outcome(["evaluate", "-m", graph, "--engine", "onnxruntime", *arguments], capsys)
 
     return run
 
@@ -136,11 +131,7 @@ def refused(run):
     """The one line that a command line ends with."""
 
     def refused(*arguments: object, status: int = 1) -> str:
-        found, out, err = run(*arguments)
-        assert (found, out) == (status, ""), err
-        assert err.startswith("detr-onnx: error: ")
-        assert err.count("\n") == 1
-        return err.removeprefix("detr-onnx: error: ").rstrip("\n")
+        return complaint(run(*arguments), status)
 
     return refused
 

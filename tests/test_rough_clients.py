@@ -25,17 +25,12 @@ pytest.importorskip("onnxruntime")
 
 from live_server import PATIENCE_S, RUN, LiveServer
 
-from detr_onnx import Detector, cli, server
+from detr_onnx import cli, server
 from detr_onnx.server import run as server_run
 
 ROOT = Path(__file__).parent.parent
 PICTURE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
 HEAD = f"POST {RUN} HTTP/1.1\r\nHost: x\r\n"
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return Detector("demo")
 
 
 @pytest.fixture(scope="module")

@@ -38,17 +38,6 @@ PATHS = [
 
 
 @pytest.fixture(scope="module")
-def detector():
-    return Detector("demo")
-
-
-@pytest.fixture(scope="module")
-def server(detector):
-    with LiveServer(detector) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def expected(detector):
     return detector(PICTURE, 0.1).to_api()
 

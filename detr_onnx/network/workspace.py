@@ -34,15 +34,12 @@ class Workspace:
 
     def shrink(self) -> None:
         """Gives the largest buffer that nobody looks at back to the system; one, since to take all anew costs time."""
-        counts = _reference_counts(self._buffers)
-        free = [buffer for buffer, count in zip(self._buffers, counts, strict=True) if count == UNUSED]
-        largest = max((buffer for buffer in free if buffer.size > SCRATCH), key=len, default=None)
+        largest = max((buffer for buffer in self._free() if buffer.size > SCRATCH), key=len, default=None)
         self._buffers = [buffer for buffer in self._buffers if buffer is not largest]
 
     def _buffer(self, size: int) -> Array:
         """The smallest free buffer that is large enough, or a new one in place of the largest free one that is not."""
-        counts = _reference_counts(self._buffers)
-        free = [buffer for buffer, count in zip(self._buffers, counts, strict=True) if count == UNUSED]
+        free = self._free()
         fitting = [buffer for buffer in free if size <= buffer.size <= max(WASTE * size, SCRATCH)]
         if fitting:
             return min(fitting, key=len)
@@ -50,6 +47,11 @@ class Workspace:
         self._buffers = [buffer for buffer in self._buffers if buffer is not outgrown]
         self._buffers.append(np.empty(size, np.float32))
         return self._buffers[-1]
+
+    def _free(self) -> list[Array]:
+        """The buffers that nobody looks at."""
+        counts = _reference_counts(self._buffers)
+        return [buffer for buffer, count in zip(self._buffers, counts, strict=True) if count == UNUSED]
 
 
 def _reference_counts(buffers: list[Array]) -> list[int]:

@@ -105,7 +105,7 @@ async def search(request: Request) -> Response:
     """Models as the catalogue lists them; `search` and `task` select."""
     asked = request.query_params.get("search", "").lower()
     task = request.query_params.get("task", TASK["name"]).lower()
-    found = [card() for _ in (0,) if asked in MODELS[0].lower() and task == TASK["name"].lower()]
+    found = [card()] if asked in MODELS[0].lower() and task == TASK["name"].lower() else []
     counts = {"count": len(found), "page": 1, "per_page": 20, "total_count": len(found)}
     if request.query_params.get("page", "1") not in ("", "1"):
         found, counts = [], {**counts, "count": 0}

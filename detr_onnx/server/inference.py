@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
@@ -51,7 +51,6 @@ class Run:
     pixels: Floats
     mask: Mask | None
     done: asyncio.Future[tuple[Floats, Floats]]
-    since: float = field(default_factory=time.perf_counter)
 
 
 class Inference:

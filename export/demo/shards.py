@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.image import Preprocessing, resized_hw
 from export.demo.loss import Targets
 from export.demo.scenes import Scene, SceneRules, scene
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NO_OBJECT = 91
 SLOTS = 8  # objects of the fullest scene
 FILES_AHEAD = 9
@@ -43,19 +43,6 @@ class Example:
     classes: NDArray[np.int64]
 
 
-def resized_hw(height: int, width: int, short_px: int, long_px: int) -> tuple[int, int]:
-    """Height and width by the rule of Hugging Face's DETR processor, its roundings included."""
-    low, high = min(height, width), max(height, width)
-    raw = float(short_px)
-    if high / low * short_px > long_px:
-        raw = long_px * low / high
-    short = round(raw)
-    if low == short:
-        return height, width
-    long = int(raw * high / low)
-    return (short, long) if height < width else (long, short)
-
-
 def example(one: Scene, short_px: int, long_px: int) -> Example:
     """The scene resized, its boxes relative to its size."""
     picture = Image.open(io.BytesIO(one.jpeg)).convert("RGB")
@@ -77,7 +64,7 @@ def batch(examples: list[Example], augment: np.random.Generator | None) -> tuple
     pixels = np.zeros((len(examples), height, width, 3), np.float32)
     mask = np.zeros((len(examples), height, width), bool)
     boxes = np.stack([one.boxes for one in examples])
-    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    mean, std = np.array(Preprocessing.mean, np.float32), np.array(Preprocessing.std, np.float32)
     for k, one in enumerate(examples):
         picture, gain = one.pixels, np.ones(3, np.float32)
         if augment is not None:

@@ -21,14 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from detr_onnx.image import Preprocessing
 from export.demo.evaluate import coco_figures, coco_rows
 from export.demo.labels import ID2LABEL
 from export.demo.loss import Targets, losses
 from export.demo.model import DemoConfig, DemoDetr, hugging_face_config, hugging_face_parameters
 from export.demo.scenes import Scene, SceneRules, coco_ground_truth, scene
 from export.demo.shards import (
-    MEAN,
-    STD,
     Example,
     Phase,
     batch,
@@ -42,7 +41,7 @@ from export.demo.shards import (
 SEED = 1
 VALIDATION_SEED, VALIDATION_SCENES = 3, 80
 WINDOW = 4  # shards a round draws from, so how often a scene is seen
-RATE, WEIGHT_DECAY, CLIP = 4e-4, 1e-4, 0.1
+RATE, WEIGHT_DECAY, CLIP = 3e-4, 1e-4, 0.1
 WARM_UP_STEPS = 200
 AVERAGE = 0.998
 MIXED = 0.1  # share of batches of any shapes
@@ -56,10 +55,16 @@ PHASES = (
     Phase("full", 102, SceneRules((128, 384)), 128, 208, 22, 16, 360),
     Phase("sharp", 103, SceneRules((128, 384), objects=(2, 8)), 160, 256, 61, 16, 360),
     Phase("fine", 104, SceneRules(objects=(2, 8)), 208, 336, 20, 16, 360),
+    Phase("large", 105, SceneRules(objects=(2, 8)), 256, 416, 40, 16, 360),
 )
 STATES = ("model", "average", "naming", "adamw", "muon")  # of the trainer, in its checkpoint
-FROZEN_STEM_PHASES = ("full", "sharp", "fine")  # stem and first stage stay as they are, as in DETR's own training
-FALL_FROM = 0.66  # of the detector's rounds, where the cosine begins
+FROZEN_STEM_PHASES = (
+    "full",
+    "sharp",
+    "fine",
+    "large",
+)  # stem and first stage stay as they are, as in DETR's own training
+FALL_FROM = 0.82  # of the detector's rounds, where the cosine begins
 
 
 @dataclass
@@ -88,9 +93,15 @@ class Trainer:
             for name, parameter in self.model.named_parameters()
             if parameter.dim() == 2 and name.startswith(("encoder.", "decoder."))
         ]
-        of_muon = set(map(id, matrices))
+        self.kernels = [
+            (parameter, as_matrix(parameter))
+            for name, parameter in self.model.named_parameters()
+            if parameter.dim() == 4 and name.startswith(("backbone.stages.1.", "backbone.stages.2."))
+        ]
+        of_muon = set(map(id, (*matrices, *(kernel for kernel, _ in self.kernels))))
         rest = [p for p in (*self.model.parameters(), *self.naming.parameters()) if id(p) not in of_muon]
         self.adamw = torch.optim.AdamW(rest, weight_decay=WEIGHT_DECAY, fused=True)
+        matrices += [matrix for _, matrix in self.kernels]
         self.muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
         self.validation: list[Scene] = []
         self.started = self.saved = time.monotonic()
@@ -133,14 +144,15 @@ class Trainer:
         self.model.train()
         if phase.name in FROZEN_STEM_PHASES:
             self.model.backbone.freeze_stem()
-        self.adamw.zero_grad(set_to_none=True)
-        self.muon.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
+        self.naming.zero_grad(set_to_none=True)
         parts = self.name_one(*data) if phase.name == "single" else self.detect(*data)
         parts[0].backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP if phase.name != "single" else 1.0)
+        for kernel, matrix in self.kernels:
+            matrix.grad = None if kernel.grad is None else as_matrix(kernel.grad)
         self.adamw.step()
-        if phase.name != "single":
-            self.muon.step()
+        self.muon.step()
         self.progress.step += 1
         self.update_average()
         return np.array([float(parts[0].detach()), *parts[1:]])
@@ -165,7 +177,7 @@ class Trainer:
         done = sum(phase.rounds for phase in PHASES[1 : position.phase]) + position.round + share
         fall = 0.0 if position.phase == 0 else max(0.0, done / detector - FALL_FROM) / (1 - FALL_FROM)
         factor = 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, fall))) / 2
-        steps_in = position.step if position.phase == 0 else (position.round + share) * 60 + (position.phase > 1) * 1e9
+        steps_in = (position.round + share) * 60 if position.phase == 1 else position.step
         factor *= min(1.0, (steps_in + 1) / WARM_UP_STEPS)
         for group in (*self.adamw.param_groups, *self.muon.param_groups):
             group["lr"] = RATE * factor * (4 if position.phase == 0 else 1)
@@ -249,6 +261,11 @@ class Trainer:
         self.save()
 
 
+def as_matrix(kernel: Tensor) -> nn.Parameter:
+    """The convolution kernel [outer,inner,k,k], channels last, as a matrix [outer,k*k*inner] on the same memory."""
+    return nn.Parameter(kernel.detach().permute(0, 2, 3, 1).flatten(1))
+
+
 def export_checkpoint(trainer: Trainer, directory: Path) -> None:
     """config.json, preprocessor_config.json and model.safetensors (float16) of the average, Hugging Face's layout."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -258,19 +275,8 @@ def export_checkpoint(trainer: Trainer, directory: Path) -> None:
     config = hugging_face_config(trainer.config, ID2LABEL)
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     phase = PHASES[min(trainer.progress.phase, len(PHASES) - 1)]
-    preprocessor = {
-        "image_processor_type": "DetrImageProcessor",
-        "format": "coco_detection",
-        "do_resize": True,
-        "size": {"shortest_edge": phase.short_px, "longest_edge": phase.long_px},
-        "resample": 2,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
-        "do_pad": True,
-    }
+    preprocessing = Preprocessing(shortest_edge=phase.short_px, longest_edge=phase.long_px)
+    preprocessor = preprocessing.to_json() | {"format": "coco_detection", "do_pad": True}
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
 
 
