@@ -6,18 +6,16 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import Entry, cache_directory, list_entries
 from detr_onnx.errors import EngineError
 from detr_onnx.hub import cached_models
+from detr_onnx.processor import cpu_features, processor
 
 PACKAGES = ("numpy", "pillow", "onnxruntime", "onnx", "huggingface_hub", "openvino")
 OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
-CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve")
 
 
 def description(cache_dir: str | os.PathLike[str] | None = None) -> Iterator[str]:
@@ -57,24 +55,6 @@ def providers() -> str:
         return ", ".join(import_onnxruntime().get_available_providers())
     except EngineError as error:
         return f"none ({error.found})"
-
-
-def processor() -> str:
-    """The processor's name, as well as the platform tells."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
-
-
-def cpu_features() -> list[str]:
-    """Those instruction sets that decide which kernels run; empty where the platform does not list them."""
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    has = set(found[1].split()) if found else set()
-    return [feature for feature in CPU_FEATURES if feature in has]
-
-
-def _cpuinfo() -> str:
-    file = Path("/proc/cpuinfo")
-    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
 
 def _entry(entry: Entry) -> str:

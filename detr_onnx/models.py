@@ -21,6 +21,7 @@ from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
 from detr_onnx.description import Description, check_labels, describe_graph, read_model
 from detr_onnx.engines import Engine
+from detr_onnx.engines.optimized import check_probe, made_for, optimize
 from detr_onnx.errors import CheckpointError, EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image import Preprocessing
@@ -79,8 +80,11 @@ def open_model(
         opened = _on_numpy(source, providers, threads, config)
     else:
         kept = precision if chosen == "onnxruntime" and precision else "fp32"  # OpenVINO converts as it loads
-        graph = source.graph or _built_graph(chosen, source.checkpoint or Path(), config, cache_dir, kept)
+        optimized = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
+        graph = source.graph or _built_graph(chosen, source.checkpoint or Path(), config, cache_dir, kept, optimized)
         running = _graph_engine(chosen, graph, providers, precision, threads)
+        if optimized:
+            check_probe(running, graph)
         opened = _described(graph, running, config if source.graph else None, labels)
     logger.info("running on %s", opened.engine.title)
     opened = opened if labels is None else replace(opened, labels=labels)
@@ -192,7 +196,12 @@ def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | No
 
 
 def _built_graph(
-    engine: str, checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None, precision: str
+    engine: str,
+    checkpoint: Path,
+    config: Path | None,
+    cache_dir: str | os.PathLike[str] | None,
+    precision: str,
+    optimized: bool,
 ) -> Path:
     """The cached graph of a checkpoint, in the form that suits the engine, written now if it was not there."""
     from detr_onnx.export import Form, write_onnx
@@ -201,9 +210,11 @@ def _built_graph(
         logger.info("writing the ONNX graph of %s, once", checkpoint)
         form = Form(precision=precision, fused_attention=engine == "onnxruntime")
         write_onnx(directory / GRAPH, *read_model(checkpoint, config), form, external_data=True)
+        if optimized:
+            optimize(directory / GRAPH)
 
-    name = f"{digest(checkpoint, config)[:24]}-{__version__}-{engine}-{precision}"
-    return cached(name, build, cache_dir=cache_dir) / GRAPH
+    kind = f"{engine}-{precision}{f'-{made_for()}' if optimized else ''}"
+    return cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir) / GRAPH
 
 
 def digest(checkpoint: Path, config: Path | None = None) -> str:

@@ -23,7 +23,7 @@ FRONT = ("__init__", "__main__", "network")  # the door, and the package that on
 
 ANYWHERE_BANNED = {"torch", "torchvision", "transformers", "optimum", "timm", "safetensors", "scipy", "cv2"}
 ONLY_IN_FUNCTIONS_OF = {
-    "onnx": {"export"},
+    "onnx": {"export", "engines/optimized"},
     "onnxruntime": {"engines/onnxruntime"},
     "huggingface_hub": {"hub/download"},
     "openvino": {"engines/openvino"},

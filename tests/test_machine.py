@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from detr_onnx import __version__, machine
+from detr_onnx import __version__, machine, processor
 from detr_onnx.cache import cached
 
 
@@ -72,6 +72,6 @@ def test_providers_are_onnx_runtimes_or_the_reason_why_there_are_none(monkeypatc
     ],
 )
 def test_the_processor_is_read_where_the_platform_tells(monkeypatch, cpuinfo, name, features):
-    monkeypatch.setattr(machine, "_cpuinfo", lambda: cpuinfo)
-    assert machine.cpu_features() == features
-    assert machine.processor().startswith(name)
+    monkeypatch.setattr(processor, "_cpuinfo", lambda: cpuinfo)
+    assert processor.cpu_features() == features
+    assert processor.processor().startswith(name)

@@ -19,6 +19,7 @@ from detr_onnx.errors import ModelFileError, UsageError
 PIXELS, MASK, LOGITS, BOXES = "pixel_values", "pixel_mask", "logits", "pred_boxes"
 FLOATS = ("float32", "float16")
 TYPES = {PIXELS: FLOATS, MASK: ("int64", "int32", "bool", *FLOATS), LOGITS: FLOATS, BOXES: FLOATS}
+OURS = "detr_onnx.version"  # among the metadata of our own files
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3}
 
 Feeds = Mapping[str, NDArray[np.generic]]
@@ -75,14 +76,15 @@ def graph_engine(
     canvas_hw, mask = taken[PIXELS].fixed_hw(), taken.get(MASK)
     mask_hw = mask.fixed_hw() if mask else None
     takes_any_mask = mask is not None and (mask_hw is None or mask_hw == canvas_hw)
+    whole_hw = (1, 1) if mask_hw is None and OURS in metadata else mask_hw  # ours scale it; large ones would take 7 MB
 
     def network(pixels: Floats, valid: Mask | None) -> tuple[Floats, Floats]:
         if not takes_any_mask:
             _check_unpadded(path, valid)
         feeds: dict[str, NDArray[np.generic]] = {PIXELS: pixels.astype(taken[PIXELS].dtype, copy=False)}
         if mask is not None:
-            if valid is None or not takes_any_mask:
-                valid = np.ones((len(pixels), *(mask_hw or pixels.shape[2:])), np.bool_)
+            if valid is None or valid.all() or not takes_any_mask:
+                valid = np.ones((len(pixels), *(whole_hw or pixels.shape[2:])), np.bool_)
             feeds[MASK] = valid.astype(mask.dtype)
         logits, boxes = run(feeds)
         return logits.astype(np.float32, copy=False), boxes.astype(np.float32, copy=False)

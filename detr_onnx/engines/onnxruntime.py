@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others have numpy's names: tensor(int64)
 CPU = "CPUExecutionProvider"
 SLOWING_OPTIMIZERS = ["SkipLayerNormFusion"]  # on the CPU its node takes seven times as long as the two it replaces
+OPTIMIZED_DATA = "session.optimized_model_external_initializers_file_name"
+OPTIMIZED_DATA_FROM_BYTES = "session.optimized_model_external_initializers_min_size_in_bytes"
 ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
 
 
@@ -34,7 +36,7 @@ def onnxruntime_engine(path: Path, providers: Sequence[str] | None = None, threa
         EngineError: when ONNX Runtime is not installed, or a provider is not in this build of it, or did not start.
         ModelFileError: when the file is missing, damaged, or no DETR.
     """
-    session = _session(path, _provider_names(providers), threads)
+    session = new_session(path, _provider_names(providers), threads)
 
     def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         try:
@@ -70,7 +72,18 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _session(path: Path, providers: list[str], threads: int | None) -> onnxruntime.InferenceSession:
+def new_session(
+    path: Path, providers: list[str], threads: int | None, written: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """A session for a file, on providers by their full names.
+
+    Args:
+        written: where to write the graph as ONNX Runtime has optimised it, its weights in a second file beside it.
+
+    Raises:
+        EngineError: when ONNX Runtime is not installed, or a provider did not start.
+        ModelFileError: when the file is missing or damaged.
+    """
     onnxruntime = import_onnxruntime()
     check_is_file(path)
     options = onnxruntime.SessionOptions()
@@ -78,6 +91,10 @@ def _session(path: Path, providers: list[str], threads: int | None) -> onnxrunti
     options.enable_mem_pattern = False  # a plan for each new input shape would be kept for good
     if threads is not None:
         options.intra_op_num_threads = threads
+    if written is not None:
+        options.optimized_model_filepath = str(written)
+        options.add_session_config_entry(OPTIMIZED_DATA, f"{written.name}.data")
+        options.add_session_config_entry(OPTIMIZED_DATA_FROM_BYTES, "1024")
     try:  # without its fallback, which would print on stdout and run on something else
         session = onnxruntime.InferenceSession(
             str(path), options, providers=providers, enable_fallback=0, disabled_optimizers=SLOWING_OPTIMIZERS

@@ -1,0 +1,27 @@
+"""The processor this runs on: its name, and the instruction sets that decide which kernels run."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve")
+
+
+def processor() -> str:
+    """The processor's name, as well as the platform tells."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """Those of `CPU_FEATURES` that it has; empty where the platform does not list them."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    has = set(found[1].split()) if found else set()
+    return [feature for feature in CPU_FEATURES if feature in has]
+
+
+def _cpuinfo() -> str:
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
