@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from typing import Any
 
 import numpy as np
@@ -139,12 +138,19 @@ def _tidied(items: bytes) -> bytes:
         items = items.replace(b".0,", b",")
         if b"." in items:
             return WRONG
-    if b" " not in items and b"\n" not in items and b"\t" not in items:
+    blanks = [blank for blank in BLANKS if blank in items]
+    if not blanks:
         return items
-    spaced = items.translate(SPACE_AS_DOT)  # Python's own way to write arrays
-    if _spaces_follow_commas(spaced):
-        return spaced
-    return WRONG if re.search(rb"\d[ \t\n\r]+\d", items) else items.translate(None, BLANKS)
+    if blanks == [ord(" ")] and _spaces_follow_commas(spaced := items.translate(SPACE_AS_DOT)):
+        return spaced  # Python's own way to write arrays
+    joined = items.translate(None, BLANKS)  # a number a line, as JSON.stringify indents them
+    return joined if _numbers(joined) == _numbers(items) else WRONG
+
+
+def _numbers(items: bytes) -> int:
+    """How many runs of digits there are."""
+    digits = np.frombuffer(b"," + items, np.uint8) - np.uint8(ord("0")) < 10
+    return int(np.count_nonzero(digits[1:] > digits[:-1]))
 
 
 def _spaces_follow_commas(items: bytes) -> bool:
