@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others have numpy's names: tensor(int64)
 CPU = "CPUExecutionProvider"
 SLOWING_OPTIMIZERS = ["SkipLayerNormFusion"]  # on the CPU its node takes seven times as long as the two it replaces
+MAPPED = ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_for_initializers")
+"""Has an .ort file mapped, and its weights used where they lie; what ONNX Runtime is too old for, it passes over."""
 ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
 
 
@@ -76,6 +78,8 @@ def _session(path: Path, providers: list[str], threads: int | None) -> onnxrunti
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL if providers == [CPU] else ERRORS  # why a GPU does not start is only logged
     options.enable_mem_pattern = False  # a plan for each new input shape would be kept for good
+    for entry in MAPPED if path.suffix.lower() == ".ort" else ():
+        options.add_session_config_entry(entry, "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:  # without its fallback, which would print on stdout and run on something else
