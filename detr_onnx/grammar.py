@@ -61,7 +61,7 @@ def _answer(command: argparse.ArgumentParser) -> None:
 def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-m", "--model", default=DEFAULT_MODEL,
-        help='"demo", a name of the hub, a checkpoint\'s directory, a .safetensors, .onnx or .ort (default: %(default)s)',
+        help='"demo", a name of the hub, a directory, or a .safetensors, .onnx or .ort file (default: %(default)s)',
     )  # fmt: skip
 
 
