@@ -151,8 +151,11 @@ def stock_openvino(graph: Path, pixels: Path, threads: int) -> Turn:
     compiled = core.compile_model(
         core.read_model(graph), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     )
+    feeds = {"pixel_values": x}
+    if len(compiled.inputs) > 1:  # a mask, where the exporter kept one
+        feeds["pixel_mask"] = np.ones((len(x), *x.shape[2:]), np.int64)
     request = compiled.create_infer_request()
-    return timed(NETWORK, lambda: request.infer({"pixel_values": x}, share_inputs=True))
+    return timed(NETWORK, lambda: request.infer(feeds, share_inputs=True))
 
 
 def transformers_compiled(model: Path, pixels: Path, threads: int) -> Turn:

@@ -1,65 +1,120 @@
-"""An end-to-end graph beside `Detector`, picture by picture:
+"""An end-to-end graph beside `Detector`, picture by picture, over folders of pictures:
 
-    python -m benchmarks.end_to_end MODEL END_TO_END.onnx DIR
+    python -m benchmarks.end_to_end [-m MODEL] "500 held-out scenes=build/held-out/images" "photographs=DIR"
 
-prints how many pictures have the same labels, and how far scores and boxes lie apart at most.
+writes how many pictures have the same labels, and how far scores and boxes lie apart at most, a row a folder, into
+`results/end_to_end.json`; rows of other models and folders stay there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from benchmarks.setting import setting, versions_of
 from detr_onnx import Detector
 from detr_onnx.agreement import pairs
+from detr_onnx.description import read_model
 from detr_onnx.detections import Detections
+from detr_onnx.errors import UsageError
+from detr_onnx.export import Form, write_onnx
 from detr_onnx.image import read_rgb
+from detr_onnx.models import locate
 from detr_onnx.pictures import find_pictures
 
+RESULTS = Path(__file__).parent / "results" / "end_to_end.json"
 
-def compare(answers: Iterable[tuple[Detections, Detections]]) -> dict[str, float]:
+EndToEnd = Callable[[Path, float], Detections]
+"""A picture's file and a threshold -> its detections."""
+
+
+def end_to_end_detector(graph: Path) -> tuple[EndToEnd, str]:
+    """An end-to-end graph as any program would run it, and what on."""
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    labels = json.loads(session.get_modelmeta().custom_metadata_map["detr_onnx.labels"])
+
+    def detect(picture: Path, threshold: float) -> Detections:
+        feeds = {"image": np.asarray(read_rgb(picture)), "threshold": np.array([threshold], np.float32)}
+        return Detections(*session.run(["scores", "labels", "boxes"], feeds), labels)
+
+    return detect, f"onnxruntime {onnxruntime.__version__}, end to end"
+
+
+def compare(answers: Iterable[tuple[Detections, Detections]]) -> dict[str, Any]:
     """How far apart the two are over all pictures."""
-    pictures = same = 0
+    pictures = same = detections = 0
     score = box = 0.0
     for expected, found in answers:
-        pictures += 1
         partners = pairs(expected, found)
+        pictures, detections = pictures + 1, detections + len(expected)
         same += len(partners) == len(expected) == len(found)
         for i, j, _ in partners:
             score = max(score, abs(float(expected.scores[i] - found.scores[j])))
             box = max(box, float(np.abs(expected.xyxy[i] - found.xyxy[j]).max()))
     return {
         "pictures": pictures,
-        "same labels": same,
-        "largest score difference": score,
-        "largest box difference, px": box,
+        "detections": detections,
+        "same_labels": same,
+        "score_difference": float(f"{score:.2g}"),
+        "box_difference_px": float(f"{box:.2g}"),
     }
 
 
+def folder(text: str) -> tuple[str, str]:
+    """`TITLE=DIR` as title and directory; the directory's own name where there is no title."""
+    title, _, place = text.rpartition("=")
+    return title or Path(place).name, place
+
+
+def rows(model: str, folders: Sequence[str], threshold: float) -> list[dict[str, Any]]:
+    """A row a folder."""
+    source = locate(model).checkpoint
+    if source is None:
+        raise UsageError(f"{model} is a graph already", expected="a checkpoint, to write the end-to-end graph from")
+    detector = Detector(model, engine="onnxruntime")
+    with tempfile.TemporaryDirectory() as work:
+        graph = Path(work) / "end.onnx"
+        write_onnx(graph, *read_model(source), Form(end_to_end=True))
+        detect, _ = end_to_end_detector(graph)
+    told = []
+    for title, place in map(folder, folders):
+        pictures = [one.path for one in find_pictures([place])[0] if one.path]
+        both = ((detector(path, threshold).by_score(), detect(path, threshold)) for path in pictures)
+        told.append({"model": Path(model).name, "title": title, "threshold": threshold, **compare(both)})
+        print(f"{title}: {len(pictures)} pictures", file=sys.stderr)
+    return told
+
+
+def merged(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of both, in which those of the same model and folder are the new ones."""
+    found = {(row["model"], row["title"]): row for row in (*before, *now)}
+    return list(found.values())
+
+
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Compare an end-to-end graph with the detector.")
-    parser.add_argument("model")
-    parser.add_argument("graph", type=Path)
-    parser.add_argument("pictures")
-    parser.add_argument("--threshold", type=float, default=0.5)
+    """Compares and writes the results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.end_to_end", description="End to end beside Detector.")
+    parser.add_argument("folders", nargs="+", metavar="TITLE=DIR", help="pictures, and what to call them")
+    parser.add_argument("-m", "--model", default="demo", help="a name or a checkpoint (default: demo)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="of scores (default: 0.5)")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
     arguments = parser.parse_args()
-    detector = Detector(arguments.model, engine="onnxruntime")
-    session = onnxruntime.InferenceSession(str(arguments.graph), providers=["CPUExecutionProvider"])
-    threshold = np.array([arguments.threshold], np.float32)
-
-    def both(path: Path) -> tuple[Detections, Detections]:
-        image = read_rgb(path)
-        answer = session.run(["scores", "labels", "boxes"], {"image": np.asarray(image), "threshold": threshold})
-        return detector(image, arguments.threshold).by_score(), Detections(*answer, detector.labels)
-
-    pictures, _ = find_pictures([arguments.pictures])
-    print(json.dumps(compare(both(one.path) for one in pictures if one.path), indent=1))
+    before = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
+    results = {
+        **setting("benchmarks.end_to_end", sys.argv[1:]),
+        "versions": versions_of("onnxruntime", "numpy"),
+        "rows": merged(before["rows"], rows(arguments.model, arguments.folders, arguments.threshold)),
+    }
+    arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    print(f"wrote {arguments.json.name}", file=sys.stderr)
 
 
 if __name__ == "__main__":

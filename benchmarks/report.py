@@ -10,12 +10,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Results = Mapping[str, Any]
+from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table
+from benchmarks.markdown import Results, number, table
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -32,16 +32,16 @@ def latency_table(results: Results) -> str:
         rows = [row for row in results["rows"] if part in row["ms"]]
         lines += [(f"**{heading}**", "", "", "")] if rows else []
         lines += [_latency_row(row, part, against.get((part, row["key"]), []), titles) for row in rows]
-    table = _table(("", "ms", "p10–p90", "of the time of"), lines)
-    return f"{table}\n\n{_circumstances(results)}{_left_out(results)}"
+    rows = table(("", "ms", "p10–p90", "of the time of"), lines)
+    return f"{rows}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
 def _latency_row(row: Results, part: str, ratios: Iterable[Results], titles: Mapping[str, str]) -> tuple[str, ...]:
     figures, ms = row["ms"][part], row["ms"]
-    pieces = ", ".join(f"{name} {_number(ms[name]['median'])}" for name in PARTS if name in ms)
+    pieces = ", ".join(f"{name} {number(ms[name]['median'])}" for name in PARTS if name in ms)
     title = f"{row['title']} ({pieces})" if pieces else row["title"]
     shares = "; ".join(f"{ratio['ratio']['median']:.2f}× {titles[ratio['theirs']]}" for ratio in ratios)
-    return title, _number(figures["median"]), f"{_number(figures['p10'])}–{_number(figures['p90'])}", shares
+    return title, number(figures["median"]), f"{number(figures['p10'])}–{number(figures['p90'])}", shares
 
 
 def memory_table(results: Results) -> str:
@@ -51,30 +51,7 @@ def memory_table(results: Results) -> str:
         (row["title"], f"{row['peak_mb']['median']:.0f} MB", f"{row['wall_s']['median']:.1f} s")
         for row in results["rows"]
     ]
-    return f"{_table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
-
-
-def graph_table(results: Results) -> str:
-    """A row a file: its size, what it takes, and whether it answers rightly."""
-    head = ("", "nodes", "size", "free axes", "mask", "difference, one picture", "batch of two sizes")
-    lines = [
-        (
-            row["title"],
-            str(row["nodes"]),
-            f"{row['mb']:.0f} MB",
-            ", ".join(row["free_axes"]) or "none",
-            "yes" if row["mask"] else "no",
-            _difference(row["differences"]["single"], results["right_below"]),
-            _difference(row["differences"]["mixed"], results["right_below"]),
-        )
-        for row in results["rows"]
-    ]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    note = (
-        f"Difference: the largest of the logits from {results['reference']}, in standard deviations of the logits; the "
-        f"batch holds pictures of {' and '.join(results['mixed_sizes'])}. {results['model']}; {versions}."
-    )
-    return f"{_table(head, lines)}\n\n{note}"
+    return f"{table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
 def install_sentence(results: Results) -> str:
@@ -91,7 +68,7 @@ def demo_table(results: Results) -> str:
     head = (*(name.replace("_", " ") for name in figures), "recall at score 0.5, IoU 0.5", "false detections an object")
     values = (*figures.values(), results["recall_at_half"], results["false_at_half"])
     note = f"{results['pictures']} scenes, {results['objects']} objects; {results['engine']}, one picture at a time."
-    return f"{_table(head, [[f'{value:.3f}' for value in values]])}\n\n{note}"
+    return f"{table(head, [[f'{value:.3f}' for value in values]])}\n\n{note}"
 
 
 def engines_table(results: Results) -> str:
@@ -104,13 +81,16 @@ def engines_table(results: Results) -> str:
         f"{results['score_difference']:.0e}",
         f"{results['box_difference_px']:.0e} px",
     )
-    return f"{_table(head, [row])}\n\nAt most, numpy against {results['engine']}."
+    return f"{table(head, [row])}\n\nAt most, numpy against {results['engine']}."
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
     "latency": latency_table,
     "memory": memory_table,
-    "graph": graph_table,
+    "compare": compare_table,
+    "accuracy": accuracy_table,
+    "end_to_end": end_to_end_table,
+    "formats": formats_table,
     "install": install_sentence,
     "demo-results": demo_table,
     "demo-engines": engines_table,
@@ -132,7 +112,7 @@ class Page:
 
 
 README = Page(ROOT / "README.md", HERE / "results", ("latency", "memory", "install"))
-FILES = Page(ROOT / "docs" / "files.md", HERE / "results", ("graph",))
+FILES = Page(ROOT / "docs" / "files.md", HERE / "results", ("compare", "accuracy", "end_to_end", "formats"))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
 PAGES = (README, FILES, WEIGHTS)
 
@@ -194,23 +174,6 @@ def _circumstances(results: Results) -> str:
 
 def _left_out(results: Results) -> str:
     return "".join(f" Left out: {absent['title']}." for absent in results["left_out"])
-
-
-def _difference(found: Results | None, right_below: float) -> str:
-    if found is None:
-        return "one size only"
-    return f"{'right' if found['logits_of_std'] < right_below else '**wrong**'} ({found['logits_of_std']:.0e})"
-
-
-def _number(value: float) -> str:
-    """Milliseconds to three digits or so: 640, 23.1, 2.35."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows)
 
 
 def main() -> int:

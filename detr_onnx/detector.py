@@ -28,7 +28,7 @@ class Detector:
 
     Args:
         model: "demo", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a directory in Hugging
-            Face's layout, a .safetensors or an .onnx file.
+            Face's layout, a .safetensors, an .onnx or an .ort file.
         engine: "auto", "numpy", "onnxruntime" or "openvino". "auto" takes the fastest that can run the model here:
             OpenVINO, else ONNX Runtime, else numpy; the first two need a graph, so `onnx` to write a checkpoint's.
         providers: ONNX Runtime's execution providers in order of preference, such as ["CUDA"]; None is the CPU.

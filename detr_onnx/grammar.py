@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     _detect(add("detect", help="find things in pictures", usage="%(prog)s [options] IMAGE [IMAGE ...]"))
     _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
     _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
-    _export(add("export", help="write a model as one .onnx file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
+    _export(add("export", help="write a model as an .onnx or .ort file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
     _serve(add("serve", help="a stand-in for the hosted API; needs the extra serve", usage="%(prog)s [options]"))
     _info(add("info", help="versions, engines, cached models, processor"))
     return root
@@ -61,7 +61,7 @@ def _answer(command: argparse.ArgumentParser) -> None:
 def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-m", "--model", default=DEFAULT_MODEL,
-        help='"demo", a name of the hub, a checkpoint directory, a .safetensors or .onnx file (default: %(default)s)',
+        help='"demo", a name of the hub, a directory, or a .safetensors, .onnx or .ort file (default: %(default)s)',
     )  # fmt: skip
 
 
@@ -115,6 +115,9 @@ def _export(command: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help='"demo", a name of the hub, a checkpoint directory or a .safetensors file'
     )
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
+    command.add_argument(
+        "--format", choices=("onnx", "ort"), help="ort: for ONNX Runtime's minimal builds (default: by FILE's suffix)"
+    )
     command.add_argument(
         "--precision", choices=PRECISIONS, default="fp32",
         help="what is computed in and kept; with -weights only kept so, a smaller file (default: fp32)",

@@ -33,6 +33,8 @@ PRECISIONS = {"numpy": ("fp32",), "onnxruntime": GRAPH_PRECISIONS, "openvino": (
 ENGINES = ("auto", *PRECISIONS)
 DEMO_PICTURE = "demo-scene.jpg"
 GRAPH = "model.onnx"
+ORT = ".ort"  # ONNX Runtime's own format, which it alone reads
+GRAPH_SUFFIXES = (".onnx", ORT)
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +126,7 @@ def locate(
         return Source(demo_directory(), graph if graph.exists() else None)
     path, name = Path(model), os.fspath(model)
     is_directory = bool(name) and os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for overlong names
-    if path.suffix.lower() == ".onnx" and not is_directory:
+    if path.suffix.lower() in GRAPH_SUFFIXES and not is_directory:
         return Source(None, path)
     if is_directory and not (path / "model.safetensors").exists():
         graphs = [graph for graph in (path / GRAPH, path / "onnx" / GRAPH) if graph.exists()]  # transformers.js's place
@@ -165,6 +167,11 @@ def choose(source: Source, engine: str, providers: Sequence[str] | None) -> str:
             found=f"the graph {source.graph}",
             remedy="give the checkpoint's directory, or use another engine",
         )
+    if source.graph is not None and source.graph.suffix.lower() == ORT:
+        if engine == "openvino":
+            remedy = "give the .onnx file, or use engine onnxruntime"
+            raise EngineError("engine openvino runs .onnx files", found=str(source.graph), remedy=remedy)
+        return "onnxruntime"
     if engine != "auto":
         return engine
     lacking = [package for package in ("onnxruntime", "onnx") if not _installed(package)]

@@ -40,21 +40,56 @@ MEMORY: dict[str, Any] = {
     ],
 }
 RIGHT, WRONG = {"logits_of_std": 4e-6, "boxes": 1e-6}, {"logits_of_std": 2.5, "boxes": 0.3}
-GRAPH: dict[str, Any] = {
+COMPARE: dict[str, Any] = {
     "model": "seeded",
+    "threads": 2,
+    "runs": 9,
+    "latency": {
+        "onnxruntime": {"ours": {"ms": figures(600)}, "dynamic": {"ms": figures(650)}},
+        "openvino": {"ours": {"ms": figures(550)}, "dynamic": {"error": "RuntimeError: no such operation"}},
+    },
     "versions": {"onnx": "1.0"},
     "reference": "transformers, PyTorch",
     "right_below": 1e-3,
     "mixed_sizes": ["800x1066", "608x800"],
     "rows": [
-        {"title": "ours", "nodes": 600, "mb": 166.4, "free_axes": ["batch", "height"], "mask": True,
-         "differences": {"single": RIGHT, "mixed": RIGHT}},
-        {"title": "optimum, dynamic", "nodes": 2400, "mb": 166.8, "free_axes": ["batch"], "mask": False,
-         "differences": {"single": RIGHT, "mixed": WRONG}},
-        {"title": "optimum, static", "nodes": 2400, "mb": 166.8, "free_axes": [], "mask": False,
-         "differences": {"single": RIGHT, "mixed": None}},
+        {"key": "ours", "title": "ours", "nodes": 600, "mb": 166.4, "free_axes": ["batch", "height"], "mask": True,
+         "differences": {"single": RIGHT, "other": RIGHT, "mixed": RIGHT}},
+        {"key": "dynamic", "title": "optimum, dynamic", "nodes": 2400, "mb": 166.8, "free_axes": ["batch"],
+         "mask": False, "differences": {"single": RIGHT, "other": {"error": "shapes"}, "mixed": WRONG}},
+        {"key": "static", "title": "optimum, static", "nodes": 2400, "mb": 166.8, "free_axes": [], "mask": False,
+         "differences": {"single": RIGHT, "other": None, "mixed": None}},
+        {"key": "torch", "title": "torch, dynamo", "refused": "ValueError: constraints violated"},
     ],
 }  # fmt: skip
+ACCURACY: dict[str, Any] = {
+    "date": "2026-01-02",
+    "model": "demo",
+    "pictures": 500,
+    "score": 0.5,
+    "reference": "fp32",
+    "versions": {"onnxruntime": "1.0"},
+    "full_size_mb": {"fp32": 166.7},
+    "rows": [
+        {"key": "fp32", "title": "onnxruntime, `fp32`", "mb": 11.8, "AP": 0.9, "AP50": 0.98, "identical": 1.0,
+         "score_difference": 0.0},
+        {"key": "fp16", "title": "onnxruntime, `fp16`", "mb": 5.9, "AP": 0.89, "AP50": 0.97, "identical": 0.9987,
+         "score_difference": 2.5e-4},
+    ],
+    "left_out": [{"title": "OpenVINO", "why": "no such package"}],
+}  # fmt: skip
+END_TO_END: dict[str, Any] = {
+    "rows": [
+        {"model": "demo", "title": "photographs", "pictures": 64, "detections": 99, "same_labels": 64,
+         "score_difference": 5.1e-6, "box_difference_px": 1e-3},
+    ]
+}  # fmt: skip
+FORMATS: dict[str, Any] = {
+    "date": "2026-01-02",
+    "model": "seeded",
+    "versions": {"onnxruntime": "1.0"},
+    "rows": [{"title": ".ort, mapped", "mb": 167.2, "peak_mb": figures(400)}],
+}
 INSTALL: dict[str, Any] = {
     "at_most": 0.16,
     "rows": [
@@ -81,7 +116,10 @@ ENGINES: dict[str, Any] = {
 RESULTS = {
     "latency": LATENCY,
     "memory": MEMORY,
-    "graph": GRAPH,
+    "compare": COMPARE,
+    "accuracy": ACCURACY,
+    "end_to_end": END_TO_END,
+    "formats": FORMATS,
     "install": INSTALL,
     "demo-results": DEMO,
     "demo-engines": ENGINES,
@@ -137,11 +175,36 @@ def test_who_was_left_out_is_said() -> None:
     assert report.latency_table(LATENCY).endswith("Left out: optimum.")
 
 
-def test_wrong_answers_are_called_wrong() -> None:
-    ours, dynamic, static = report.graph_table(GRAPH).splitlines()[2:5]
-    assert ours.endswith("| right (4e-06) | right (4e-06) |")
-    assert dynamic.endswith("| right (4e-06) | **wrong** (2e+00) |")
-    assert static.endswith("| right (4e-06) | one size only |")
+def test_wrong_answers_are_called_wrong_and_what_does_not_run_fails() -> None:
+    ours, dynamic, static = report.compare_table(COMPARE).splitlines()[2:5]
+    assert "| right (4e-06) | right (4e-06) | right (4e-06) |" in ours
+    assert "| right (4e-06) | **fails** | **wrong** (2e+00) |" in dynamic
+    assert "| right (4e-06) | one size only | one size only |" in static
+
+
+def test_times_stand_beside_each_graph_or_why_there_are_none() -> None:
+    ours, dynamic, static = report.compare_table(COMPARE).splitlines()[2:5]
+    assert ours.endswith("| 600 | 550 |")
+    assert dynamic.endswith("| 650 | cannot |")
+    assert static.endswith("| – | – |")
+    assert "Times: medians of 9 runs in turns, 2 threads." in report.compare_table(COMPARE)
+    assert "Times: not measured with this table." in report.compare_table({**COMPARE, "latency": {}})
+
+
+def test_what_an_exporter_refused_is_said_with_its_reason() -> None:
+    assert report.compare_table(COMPARE).endswith("torch, dynamo: ValueError: constraints violated.")
+
+
+def test_accuracy_stands_beside_the_reference_with_what_was_left_out() -> None:
+    reference, half = report.accuracy_table(ACCURACY).splitlines()[2:4]
+    assert reference == "| onnxruntime, `fp32` | 11.8 MB | 166.7 MB | 0.9000 | 0.9800 | reference | |"
+    assert half == "| onnxruntime, `fp16` | 5.9 MB | | 0.8900 | 0.9700 | 99.9 % | 2.5e-04 |"
+    assert report.accuracy_table(ACCURACY).endswith("Left out: OpenVINO (no such package).")
+
+
+def test_folders_and_formats_have_a_row_each() -> None:
+    assert report.end_to_end_table(END_TO_END).endswith("| demo, 64 photographs | 99 | 64 | 5e-06 | 1e-03 px |")
+    assert report.formats_table(FORMATS).splitlines()[2] == "| .ort, mapped | 167 MB | 400 MB |"
 
 
 def test_the_demo_models_figures_stand_with_what_was_measured() -> None:

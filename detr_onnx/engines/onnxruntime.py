@@ -21,6 +21,8 @@ CPU = "CPUExecutionProvider"
 SLOWING_OPTIMIZERS = ["SkipLayerNormFusion"]  # on the CPU its node takes seven times as long as the two it replaces
 OPTIMIZED_DATA = "session.optimized_model_external_initializers_file_name"
 OPTIMIZED_DATA_FROM_BYTES = "session.optimized_model_external_initializers_min_size_in_bytes"
+MAPPED = ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_for_initializers")
+"""Has an .ort file mapped, and its weights used where they lie; what ONNX Runtime is too old for, it passes over."""
 ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
 
 
@@ -89,6 +91,8 @@ def new_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL if providers == [CPU] else ERRORS  # why a GPU does not start is only logged
     options.enable_mem_pattern = False  # a plan for each new input shape would be kept for good
+    for entry in MAPPED if path.suffix.lower() == ".ort" else ():
+        options.add_session_config_entry(entry, "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     if written is not None:

@@ -1,4 +1,4 @@
-"""The torch model of transformers' answers: `python -m benchmarks.reference MODEL_DIR INPUTS.npz ANSWERS.npz`.
+"""The torch model of transformers' answers: `python -m export.reference MODEL_DIR INPUTS.npz ANSWERS.npz`.
 
 For every pair of arrays `NAME.pixels`, `NAME.mask` that comes in, `NAME.logits` and `NAME.boxes` go out.
 """

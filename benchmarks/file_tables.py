@@ -1,0 +1,95 @@
+"""The tables of docs/files.md: the exporters' graphs, engines and precisions, end to end, formats, as text."""
+
+from __future__ import annotations
+
+from benchmarks.markdown import Results, number, table, versions
+
+RUNTIMES = ("onnxruntime", "openvino")
+
+
+def compare_table(results: Results) -> str:
+    """A row a graph: its size, what it takes, whether it answers rightly, and how fast."""
+    head = ("", "nodes", "size", "free axes", "mask", "one picture", "another size", "batch of two sizes",
+            "onnxruntime, ms", "OpenVINO, ms")  # fmt: skip
+    rows = [row for row in results["rows"] if "refused" not in row]
+    lines = [_compare_row(row, results["latency"], results["right_below"]) for row in rows]
+    times = (
+        f"medians of {results['runs']} runs in turns, {results['threads']} threads"
+        if results["latency"]
+        else "not measured with this table"
+    )
+    refused = "".join(f" {row['title']}: {row['refused']}." for row in results["rows"] if "refused" in row)
+    note = (
+        f"Right or wrong: the largest difference of the logits from {results['reference']}, in standard deviations of "
+        f"the logits; the batch holds pictures of {' and '.join(results['mixed_sizes'])}. Times: {times}. "
+        f"{results['model']}; {versions(results)}.{refused}"
+    )
+    return f"{table(head, lines)}\n\n{note}"
+
+
+def _compare_row(row: Results, latency: Results, right_below: float) -> tuple[str, ...]:
+    differences, times = row["differences"], (latency.get(name, {}).get(row["key"]) for name in RUNTIMES)
+    return (
+        row["title"],
+        str(row["nodes"]),
+        f"{row['mb']:.0f} MB",
+        ", ".join(row["free_axes"]) or "none",
+        "yes" if row["mask"] else "no",
+        *(_difference(differences[name], right_below) for name in ("single", "other", "mixed")),
+        *("–" if time is None else number(time["ms"]["median"]) if "ms" in time else "cannot" for time in times),
+    )
+
+
+def accuracy_table(results: Results) -> str:
+    """A row an engine and precision: how good it is, and how near to the reference."""
+    full = results["full_size_mb"]
+    head = ("", "file", "of full size", "AP", "AP50", "identical detections", "scores differ by")
+    lines = [
+        (
+            row["title"],
+            f"{row['mb']:.1f} MB",
+            f"{full[row['key']]:.1f} MB" if row["key"] in full else "",
+            f"{row['AP']:.4f}",
+            f"{row['AP50']:.4f}",
+            "reference" if row["key"] == results["reference"] else f"{100 * row['identical']:.1f} %",
+            "" if row["key"] == results["reference"] else f"{row['score_difference']:.1e}",
+        )
+        for row in results["rows"]
+    ]
+    left_out = "".join(f" Left out: {absent['title']} ({absent['why']})." for absent in results["left_out"])
+    note = (
+        f"Model: {results['model']}, {results['pictures']} held-out scenes. AP of every query; agreement above a score "
+        f"of {results['score']}, scores by their mean difference. {versions(results)}; {results['date']}.{left_out}"
+    )
+    return f"{table(head, lines)}\n\n{note}"
+
+
+def end_to_end_table(results: Results) -> str:
+    """A row a folder of pictures: how far the end-to-end graph and the detector lie apart at most."""
+    head = ("model, pictures", "detections", "same labels", "scores at most", "boxes at most")
+    lines = [
+        (
+            f"{row['model']}, {row['pictures']} {row['title']}",
+            str(row["detections"]),
+            str(row["same_labels"]),
+            f"{row['score_difference']:.0e}",
+            f"{row['box_difference_px']:.0e} px",
+        )
+        for row in results["rows"]
+    ]
+    return table(head, lines)
+
+
+def formats_table(results: Results) -> str:
+    """A row a kind of file: on disk, and a whole `detect` with it."""
+    lines = [(row["title"], f"{row['mb']:.0f} MB", f"{row['peak_mb']['median']:.0f} MB") for row in results["rows"]]
+    rows = table(("", "on disk", "peak memory of one `detect`"), lines)
+    return f"{rows}\n\n{results['model']}, one photograph, engine onnxruntime; {versions(results)}; {results['date']}."
+
+
+def _difference(found: Results | None, right_below: float) -> str:
+    if found is None:
+        return "one size only"
+    if "error" in found:
+        return "**fails**"
+    return f"{'right' if found['logits_of_std'] < right_below else '**wrong**'} ({found['logits_of_std']:.0e})"

@@ -1,0 +1,85 @@
+"""What one model costs on disk and in memory, by the kind of file it is exported as.
+
+    python -m benchmarks.formats [--runs 3]
+
+Each file is what `detr-onnx export` writes; each run is a whole `detr-onnx detect --engine onnxruntime`, its peak
+resident set counted as in `memory.py`, mapped files included. Times are not kept: `latency.py` is for those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.memory import Program, in_turns, subject_place
+from benchmarks.setting import environment, setting, versions_of
+from benchmarks.timings import figures
+
+RESULTS = Path(__file__).parent / "results" / "formats.json"
+RUNS = 3
+FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "one.onnx": ("one .onnx file", ()),
+    "external.onnx": (".onnx with `--external-data`", ("--external-data",)),
+    "mapped.ort": (".ort, mapped", ()),
+}
+"""File, title, and the words that make `export` write it."""
+
+
+def exported(model: str, work: Path, surroundings: Mapping[str, str]) -> dict[str, Path]:
+    """The files, written by children: this process has to stay small."""
+    work.mkdir(parents=True, exist_ok=True)
+    for name, (_, words) in FORMATS.items():
+        command = [sys.executable, "-m", "detr_onnx", "export", model, "-o", str(work / name), *words]
+        subprocess.run(command, check=True, env=surroundings)
+    return {name: work / name for name in FORMATS}
+
+
+def row(program: Program, file: Path) -> dict[str, Any]:
+    """A format's part of the results; all its files count."""
+    files = [file, *file.parent.glob(f"{file.name}.data")]
+    size = sum(part.stat().st_size for part in files)
+    peak = figures(program.peak_mb, digits=1)
+    return {"key": program.key, "title": program.title, "mb": round(size / 1e6, 1), "peak_mb": peak}
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.formats", description="Formats, on disk and in memory.")
+    parser.add_argument("--work", type=Path, default=Path("build/benchmarks"), help="where what is measured is kept")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="a checkpoint; without it, the seeded one")
+    parser.add_argument("--threads", type=int, default=2, help="of every program (default: 2)")
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"of each that count (default: {RUNS})")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
+    return parser
+
+
+def main() -> None:
+    """Exports, measures and writes the results."""
+    arguments = arguments_parser().parse_args()
+    head = setting("benchmarks.formats", sys.argv[1:])
+    place = subject_place(arguments.work, arguments.model)
+    surroundings = environment(arguments.work, arguments.threads)
+    files = exported(place["model"], arguments.work / "formats", surroundings)
+    threads = ["--threads", str(arguments.threads)]
+    detect = [sys.executable, "-m", "detr_onnx", "detect", place["photograph"], "--engine", "onnxruntime", *threads]
+    wanted = [Program(name, title, [*detect, "-m", str(files[name])]) for name, (title, _) in FORMATS.items()]
+    ran, left_out = in_turns(wanted, arguments.runs, surroundings)
+    results = {
+        **head,
+        "model": place["title"],
+        "versions": versions_of("onnxruntime", "numpy"),
+        "threads": arguments.threads,
+        "runs": arguments.runs,
+        "rows": [row(program, files[program.key]) for program in ran],
+        "left_out": left_out,
+    }
+    arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    print(f"wrote {arguments.json.name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
