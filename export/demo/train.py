@@ -55,7 +55,8 @@ PHASES = (
     Phase("full", 102, SceneRules((128, 384)), 128, 208, 22, 16, 360),
     Phase("sharp", 103, SceneRules((128, 384), objects=(2, 8)), 160, 256, 61, 16, 360),
     Phase("fine", 104, SceneRules(objects=(2, 8)), 208, 336, 20, 16, 360),
-    Phase("large", 105, SceneRules(objects=(2, 8)), 256, 416, 34, 16, 360),
+    Phase("large", 105, SceneRules(objects=(2, 8)), 256, 416, 26, 16, 360),
+    Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 12, 16, 360),
 )
 STATES = ("model", "average", "naming", "adamw", "muon")  # of the trainer, in its checkpoint
 FROZEN_STEM_PHASES = (
@@ -64,7 +65,7 @@ FROZEN_STEM_PHASES = (
     "fine",
     "large",
 )  # stem and first stage stay as they are, as in DETR's own training
-FALL_FROM = 0.84  # of the detector's rounds, where the cosine begins
+FALL_FROM = 0.834  # of the detector's rounds, where the cosine begins
 
 
 @dataclass
