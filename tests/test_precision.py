@@ -10,7 +10,7 @@ from detr_onnx import Detector
 from detr_onnx.description import read_model
 from detr_onnx.errors import UsageError
 from detr_onnx.export import Form, record, write_onnx
-from detr_onnx.network.onnx_ops import quantized
+from detr_onnx.network.quantized import quantized
 from detr_onnx.network.resnet import fold_batch_norm
 from export.seeded import CONFIGS, seeded_tensors
 
