@@ -63,7 +63,25 @@ def quantized(array: Array, axis: int) -> tuple[Array, Array]:
     others = tuple(i for i in range(array.ndim) if i != axis)
     largest = np.abs(array).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(WEIGHT_LEVELS)
-    return np.rint(array / scale).astype(np.int8), scale
+    exact = array / scale
+    levels = np.rint(exact)
+    if array.ndim == 4:
+        levels = _with_right_sums(levels, exact)
+    return levels.astype(np.int8), scale
+
+
+def _with_right_sums(levels: Array, exact: Array) -> Array:
+    """[out,in,kh,kw] levels, some of them rounded the other way, so that each window's sum is right to half a level.
+
+    Pictures are smooth: neighbours are nearly equal, and what a sum of weights is off by is what the answer is off by.
+    """
+    off = (levels - exact).reshape(*levels.shape[:2], -1)
+    too_much = np.rint(off.sum(axis=-1, keepdims=True))
+    order = np.argsort(off, axis=-1, kind="stable")  # those that were rounded down furthest first
+    rank = np.argsort(order, axis=-1, kind="stable")
+    step = (rank < -too_much).astype(np.float32) - (rank >= off.shape[-1] - too_much)
+    right: Array = np.clip(levels + step.reshape(levels.shape), -WEIGHT_LEVELS, WEIGHT_LEVELS)
+    return right
 
 
 def bias_levels(bias: Array, weight_scale: Array, grid: Grid) -> tuple[Array, Array]:

@@ -89,7 +89,7 @@ METHODS: dict[str, Callable[[Histogram], Range]] = {
 
 
 def _candidates(seen: Histogram) -> Iterator[Range]:
-    for share in SHRUNK[::-1]:
+    for share in SHRUNK[::-1].tolist():
         yield seen.low * share, seen.high * share
 
 
@@ -108,7 +108,8 @@ def _divergence(seen: Histogram, range_: Range) -> float:
     grid, centres, counts = Grid.of_range(*range_), seen.centres(), seen.counts.astype(np.float64)
     counts[BINS // 2] = 0
     levels = np.clip(np.rint(centres / grid.scale) + grid.zero_point, 0, GRID_LEVELS).astype(np.int64)
-    inside = (centres >= range_[0]) & (centres <= range_[1])
+    half = seen.limit / BINS
+    inside = (centres >= range_[0] - half) & (centres <= range_[1] + half)
     p = np.where(inside, counts, 0)
     mass, bins = (np.bincount(levels, weights, GRID_LEVELS + 1) for weights in (p, p > 0))
     q = np.where(p > 0, mass[levels] / np.maximum(bins[levels], 1), 0)
@@ -116,5 +117,7 @@ def _divergence(seen: Histogram, range_: Range) -> float:
     p[first] += counts[:first].sum()
     p[last] += counts[last + 1 :].sum()
     some = p > 0
+    if not some.any():
+        return 0.0
     p, q = p[some] / p.sum(), q[some] / max(q.sum(), 1)
     return float(np.sum(p * np.log(p / np.maximum(q, 1e-12))))
