@@ -171,6 +171,12 @@ def calibrate(model: Model, pictures: Sequence[Path], watch: Watch[Any], *, laye
     return Calibration(bench.grids(chosen.method, chosen.floats), chosen, tuple(trials), alone)
 
 
+def ranges_alone(model: Model, pictures: Sequence[Path], method: str) -> dict[str, ConvGrids]:
+    """The grids that a method gives, untried: for measuring speed, which does not depend on them."""
+    with tempfile.TemporaryDirectory() as place:
+        return _observed(model, pictures, lambda _, items: items, Path(place)).grids(method, ())
+
+
 def _rank(trial: Trial) -> tuple[bool, float]:
     """The gate first; among those that it lets through, or does not, the smallest difference."""
     return trial.trouble() is not None, trial.difference
