@@ -24,7 +24,10 @@ from benchmarks.turns import PAUSE_S, Contender, Entry, interleaved, start, stop
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 WARM_UP, RUNS = 3, 15
 
-RATIOS: tuple[tuple[str, str, str, float | None], ...] = (
+Ratios = Sequence[tuple[str, str, str, float | None]]
+"""Part, ours, theirs, and the bar, at most."""
+
+RATIOS: Ratios = (
     ("network", "ours-onnxruntime-mask", "optimum-dynamic", 0.80),
     ("network", "ours-onnxruntime-mask", "torch", None),
     ("network", "ours-onnxruntime-fixed", "optimum-static", 0.80),
@@ -37,7 +40,6 @@ RATIOS: tuple[tuple[str, str, str, float | None], ...] = (
     ("detect", "ours-detect-onnxruntime", "transformers-detect", None),
     ("detect", "ours-detect-numpy", "transformers-detect", None),
 )
-"""Part, ours, theirs, and the bar, at most."""
 
 
 def entries(measured: Subject, optimum: Path | None, python_peers: str | None) -> list[Entry]:
@@ -93,17 +95,17 @@ def row(contender: Contender) -> dict[str, Any]:
     }
 
 
-def ratios(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
-    """Those of `RATIOS` whose both sides took part."""
+def ratios(contenders: Sequence[Contender], wanted: Ratios) -> list[dict[str, Any]]:
+    """Those whose both sides took part."""
     by_key = {contender.entry.key: contender.seconds for contender in contenders}
     return [
         {"part": part, "ours": ours, "theirs": theirs, "at_most": bar, "ratio": ratio(mine[part], by_key[theirs][part])}
-        for part, ours, theirs, bar in RATIOS
+        for part, ours, theirs, bar in wanted
         if (mine := by_key.get(ours)) and theirs in by_key
     ]
 
 
-def measured_rows(wanted: Sequence[Entry], arguments: argparse.Namespace) -> dict[str, Any]:
+def measured_rows(wanted: Sequence[Entry], arguments: argparse.Namespace, compared: Ratios = RATIOS) -> dict[str, Any]:
     """Rows, ratios and who was left out."""
     threads = arguments.threads
     surroundings = environment(arguments.work, threads)
@@ -116,7 +118,11 @@ def measured_rows(wanted: Sequence[Entry], arguments: argparse.Namespace) -> dic
         interleaved(contenders, arguments.runs, arguments.warm_up, arguments.pause)
     finally:
         stop(contenders)
-    return {"rows": [row(contender) for contender in contenders], "ratios": ratios(contenders), "left_out": left_out}
+    return {
+        "rows": [row(contender) for contender in contenders],
+        "ratios": ratios(contenders, compared),
+        "left_out": left_out,
+    }
 
 
 def arguments_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -176,74 +175,9 @@ def evaluate(arguments: Namespace) -> int:
 
 def export(arguments: Namespace) -> int:
     """`detr-onnx export`."""
-    from detr_onnx.description import read_model
-    from detr_onnx.export import Form, write_onnx
-    from detr_onnx.models import locate
-    from detr_onnx.ort_format import write_ort
+    from detr_onnx.commands.export import export as run
 
-    shape_hw = parse_shape(arguments.shape) if arguments.shape is not None else None
-    batch = arguments.batch if arguments.batch is not None else (1 if shape_hw else None)
-    check_export(arguments.output, batch)
-    as_ort = check_format(arguments.output, arguments.format, arguments.external_data)
-    if arguments.end_to_end and batch is not None:
-        raise UsageError(
-            "--end-to-end takes one picture of any size", found="--shape or --batch", remedy="leave it out"
-        )
-    source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
-    if source.checkpoint is None:
-        raise UsageError(
-            f"{arguments.model} is a graph already",
-            expected="a checkpoint: a directory with model.safetensors, a .safetensors file, or a name of the hub",
-        )
-    model = read_model(source.checkpoint, arguments.config)
-    form = Form(
-        shape_hw,
-        mask=not arguments.no_mask,
-        batch=batch,
-        precision=arguments.precision,
-        fused_attention=arguments.fused_attention,
-        end_to_end=arguments.end_to_end,
-    )
-    if as_ort:
-        write_ort(arguments.output, *model, form)
-    else:
-        write_onnx(arguments.output, *model, form, external_data=arguments.external_data)
-    logger.info("wrote %s", arguments.output)
-    return 0
-
-
-def check_export(output: Path, batch: int | None) -> None:
-    """Raises what can be told of `--batch` and of the file to write before a model is read."""
-    if batch is not None and batch < 1:
-        raise UsageError("the batch is wrong", found=str(batch), expected="a number of pictures from 1 up")
-    if output.suffix not in (".onnx", ".ort"):
-        remedy = "let its name end in .onnx or .ort"
-        raise UsageError("the output is no .onnx file", found=str(output), remedy=remedy)
-    if not output.parent.is_dir():
-        raise OutputError(f"cannot write {output}", found=f"no directory {output.parent}", remedy="create it first")
-    if output.is_dir() or not os.access(output.parent, os.W_OK | os.X_OK):
-        found = "a directory" if output.is_dir() else f"no permission in {output.parent}"
-        raise OutputError(f"cannot write {output}", found=found, remedy="choose another file")
-
-
-def check_format(output: Path, asked: str | None, external_data: bool) -> bool:
-    """Whether to write ONNX Runtime's format; raises what does not go together."""
-    suffix = f".{asked}" if asked else output.suffix
-    if suffix != output.suffix:  # ONNX Runtime tells the formats apart by the suffix alone
-        raise UsageError(f"the output is no {suffix} file", found=str(output), remedy=f"let its name end in {suffix}")
-    if suffix == ".ort" and external_data:
-        raise UsageError(
-            "an .ort file holds its weights", found="--external-data", remedy="leave it out: .ort files are mapped"
-        )
-    return suffix == ".ort"
-
-
-def parse_shape(text: str) -> tuple[int, int]:
-    """`800x1066` as height and width."""
-    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
-    if found is None:
-        raise UsageError("the shape is wrong", found=repr(text), expected="height x width in pixels, such as 800x1066")
-    return int(found[1]), int(found[2])
+    return run(arguments)
 
 
 def serve(arguments: Namespace) -> int:

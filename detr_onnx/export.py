@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from detr_onnx import __version__
 from detr_onnx.end_to_end import IMAGE, OUTPUTS, THRESHOLD, record_end_to_end
 from detr_onnx.errors import EngineError, OutputError, UsageError
+from detr_onnx.external_data import layout, pointer, write_data
 from detr_onnx.image import Preprocessing
 from detr_onnx.network.checkpoint import Checkpoint
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
 from detr_onnx.network.onnx_ops import INT64, MICROSOFT, OPSET, PRECISIONS, Graph, Node, OnnxOps, Symbol
+from detr_onnx.network.quantized import ConvGrids
 from detr_onnx.network.resnet import fold_batch_norm
 
 Array = NDArray[Any]
 
 IR_VERSION = 8  # of opset 17's time: runtimes from 2022 on read it
-EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where shape inference sees them
-EXTERNAL_ALIGNMENT = 4096  # a page, so that a runtime can map the file instead of reading it
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Form:
         fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, which ONNX Runtime alone has.
         stages: names of stages to give out beside logits and boxes.
         end_to_end: from a picture's bytes to detections (`end_to_end.py`); for one picture of any size.
+        grids: of the convolutions that int8 computes in 8 bits, by place; what `calibrate` finds.
+        told: what else the metadata says.
     """
 
     shape_hw: tuple[int, int] | None = None
@@ -55,6 +57,8 @@ class Form:
     fused_attention: bool = False
     stages: tuple[str, ...] = ()
     end_to_end: bool = False
+    grids: Mapping[str, ConvGrids] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_onnx(
@@ -73,10 +77,17 @@ def write_onnx(
         EngineError: when the package `onnx` is not installed.
         OutputError: when the file cannot be written.
     """
-    onnx = import_onnx()
+    import_onnx()  # or refuse before the work
     if path.is_dir():
         raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
-    graph = _recorded(checkpoint, preprocessing, form)
+    write_graph(path, _recorded(checkpoint, preprocessing, form), checkpoint, preprocessing, form, external_data)
+
+
+def write_graph(
+    path: Path, graph: Graph, checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form, external_data: bool
+) -> None:
+    """Writes a graph that has been recorded in that form; see `write_onnx`."""
+    onnx = import_onnx()
     data = path.with_name(f"{path.name}.data") if external_data else None
     model = _proto(onnx, graph, checkpoint, preprocessing, form, data)
     try:
@@ -84,7 +95,7 @@ def write_onnx(
             part.write_bytes(model.SerializeToString(deterministic=True))
             if data:  # in place before the graph that points into it
                 with _replacing(data) as data_part:
-                    _write_data(data_part, graph)
+                    write_data(data_part, graph)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
@@ -99,23 +110,6 @@ def _replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _layout(graph: Graph) -> Iterator[tuple[str, Array, int]]:
-    """Name, array and offset in the data file of every constant that goes there."""
-    offset = 0
-    for name, array in graph.constants.items():
-        if array.nbytes >= EXTERNAL_FROM_BYTES:
-            yield name, array, offset
-            offset += -(-array.nbytes // EXTERNAL_ALIGNMENT) * EXTERNAL_ALIGNMENT
-
-
-def _write_data(path: Path, graph: Graph) -> None:
-    """The constants' bytes, each where `_layout` says."""
-    with path.open("wb") as file:
-        for _, array, offset in _layout(graph):
-            file.seek(offset)
-            file.write(array.data)
 
 
 def import_onnx() -> Any:
@@ -145,9 +139,9 @@ def _proto(
     onnx: Any, graph: Graph, checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form, data: Path | None
 ) -> Any:
     """The `onnx.ModelProto`; with `data`, its larger constants only point into that file."""
-    outside = {name: offset for name, _, offset in _layout(graph)} if data else {}
+    outside = {name: offset for name, _, offset in layout(graph)} if data else {}
     tensors = [
-        _pointer(onnx, name, array, data.name, outside[name])
+        pointer(onnx, name, array, data.name, outside[name])
         if data and name in outside
         else onnx.numpy_helper.from_array(array, name)
         for name, array in graph.constants.items()
@@ -156,7 +150,7 @@ def _proto(
         onnx.helper.make_node(n.op_type, n.inputs, n.outputs(), n.name, domain=n.domain, **_attributes(onnx, n))
         for n in graph.nodes
     ]
-    inputs, outputs = _inputs(onnx, form), _outputs(onnx, checkpoint.config, form)
+    inputs, outputs = _inputs(onnx, form), _outputs(onnx, checkpoint.config, form, graph)
     model = onnx.helper.make_model(
         onnx.helper.make_graph(nodes, "detr", inputs, outputs, tensors),
         opset_imports=[onnx.helper.make_opsetid(*domain) for domain in _domains(form)],
@@ -164,7 +158,7 @@ def _proto(
         producer_name="detr-onnx",
         producer_version=__version__,
     )
-    onnx.helper.set_model_props(model, metadata(checkpoint, preprocessing, form.precision))
+    onnx.helper.set_model_props(model, {**metadata(checkpoint, preprocessing, form.precision), **form.told})
     return model
 
 
@@ -173,22 +167,13 @@ def _domains(form: Form) -> list[tuple[str, int]]:
     return [("", OPSET), (MICROSOFT, 1)] if form.fused_attention else [("", OPSET)]
 
 
-def _pointer(onnx: Any, name: str, array: Array, location: str, offset: int) -> Any:
-    """The `onnx.TensorProto` of a constant whose bytes lie in another file."""
-    tensor = onnx.TensorProto(name=name, dims=array.shape)
-    tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", offset), ("length", array.nbytes)):
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor
-
-
 def _recorded(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form) -> Graph:
     """The graph of a checkpoint in that form."""
     _check_precision(form.precision)
     parameters = fold_batch_norm(checkpoint.tensors)
     if form.end_to_end:
-        return record_end_to_end(checkpoint.config, parameters, preprocessing, form.precision, form.fused_attention)
+        kept = form.precision, form.grids
+        return record_end_to_end(checkpoint.config, parameters, preprocessing, *kept, form.fused_attention)
     return record(checkpoint.config, parameters, form)
 
 
@@ -209,7 +194,7 @@ def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> G
         raise UsageError("no such stage", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
     graph = Graph()
     cells_hw = _cells_hw(config, form.shape_hw)
-    ops = OnnxOps(parameters, graph, cells_hw, form.shape_hw, form.fused_attention, form.precision)
+    ops = OnnxOps(parameters, graph, cells_hw, form.shape_hw, form.fused_attention, form.precision, form.grids)
     detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask", INT64) if form.mask else None)
     for name in _output_names(form):
         graph.give(graph.stages["boxes" if name == "pred_boxes" else name], name)
@@ -274,8 +259,8 @@ def _output_names(form: Form) -> tuple[str, ...]:
     return ("logits", "pred_boxes", *dict.fromkeys(name for name in form.stages if name not in ("logits", "boxes")))
 
 
-def _outputs(onnx: Any, config: DetrConfig, form: Form) -> list[Any]:
-    """`logits`, `pred_boxes`, and whatever stages were asked for; or what was detected."""
+def _outputs(onnx: Any, config: DetrConfig, form: Form, graph: Graph) -> list[Any]:
+    """`logits`, `pred_boxes`, and whatever stages and samples were asked for; or what was detected."""
     info = onnx.helper.make_tensor_value_info
     if form.end_to_end:
         float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
@@ -287,7 +272,8 @@ def _outputs(onnx: Any, config: DetrConfig, form: Form) -> list[Any]:
         "pred_boxes": [batch, config.queries, 4],
     }
     maps = ("stem", "stage", "projection")
-    return [
+    stages = [
         info(name, onnx.TensorProto.FLOAT, shapes.get(name, [None] * (4 if name.startswith(maps) else 3)))
         for name in _output_names(form)
     ]
+    return [*stages, *(info(name, onnx.TensorProto.FLOAT, [None]) for name in graph.samples)]

@@ -10,7 +10,7 @@ from detr_onnx import __version__
 DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import would cost `--version` a tenth of a second
 
 
-PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights")  # as `network.onnx_ops` has them, for the same reason
+PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights", "int8")  # as `network.onnx_ops` has them, likewise
 EVALUATE_USAGE = """%(prog)s [options] --images DIR --annotations FILE
        %(prog)s [options] --results FILE --annotations FILE
        %(prog)s [options] --images DIR --against MODEL"""
@@ -122,6 +122,9 @@ def _export(command: argparse.ArgumentParser) -> None:
         "--precision", choices=PRECISIONS, default="fp32",
         help="what is computed in and kept; with -weights only kept so, a smaller file (default: fp32)",
     )  # fmt: skip
+    command.add_argument("--calibrate", metavar="DIR", help="with int8: pictures like those it will see, 100 or so")
+    command.add_argument("--report", metavar="FILE", help="with int8: what calibrating found, as JSON (- for stdout)")
+    command.add_argument("--force", action="store_true", help="with int8: write it even if it strays too far from fp32")
     command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
     command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
     command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")

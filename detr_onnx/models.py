@@ -82,6 +82,8 @@ def open_model(
         opened = _on_numpy(source, providers, threads, config)
     else:
         kept = precision if chosen == "onnxruntime" and precision else "fp32"  # OpenVINO converts as it loads
+        if source.graph is None:
+            _check_needs_no_pictures(kept, source.checkpoint)
         optimized = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
         graph = source.graph or _built_graph(chosen, source.checkpoint or Path(), config, cache_dir, kept, optimized)
         running = _graph_engine(chosen, graph, providers, precision, threads)
@@ -106,6 +108,16 @@ def _check_precision(engine: str, asked: str | None) -> None:
             f"engine {engine} has no precision {asked}",
             found=", ".join(PRECISIONS[engine]),
             remedy=f"use engine {' or '.join(able)}",
+        )
+
+
+def _check_needs_no_pictures(precision: str, checkpoint: Path | None) -> None:
+    """Raises EngineError for a precision that only an exported file can have."""
+    if precision == "int8":
+        raise EngineError(
+            "int8 needs pictures to be calibrated with",
+            found=f"the checkpoint {checkpoint} alone",
+            remedy="run detr-onnx export with --precision int8 --calibrate DIR, and name the file it writes",
         )
 
 

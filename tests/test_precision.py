@@ -10,7 +10,6 @@ from detr_onnx import Detector
 from detr_onnx.description import read_model
 from detr_onnx.errors import UsageError
 from detr_onnx.export import Form, record, write_onnx
-from detr_onnx.network.onnx_ops import quantized
 from detr_onnx.network.resnet import fold_batch_norm
 from export.seeded import CONFIGS, seeded_tensors
 
@@ -63,10 +62,3 @@ def test_in_fp16_all_is_half_but_positions_the_mask_and_what_comes_out():
 def test_a_precision_that_there_is_not_is_refused(small, tmp_path):
     with pytest.raises(UsageError, match=r"no such precision: found 'fp8', expected one of fp32, fp16, fp16-weights"):
         write_onnx(tmp_path / "x.onnx", *read_model(small), Form(precision="fp8"))
-
-
-def test_a_channel_of_zeros_stays_zero_in_int8():
-    array = np.array([[0, 0], [0.5, -1]], np.float32)
-    levels, scale = quantized(array, 0)
-    np.testing.assert_array_equal(levels, [[0, 0], [64, -127]])
-    np.testing.assert_allclose(levels * scale, array, atol=0.5 / 127)

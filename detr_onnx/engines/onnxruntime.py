@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from detr_onnx.engines import Engine
 from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, check_is_file, graph_engine
 from detr_onnx.errors import DetrError, EngineError, ModelFileError, UsageError
+from detr_onnx.processor import cpu_features
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -23,6 +24,8 @@ OPTIMIZED_DATA = "session.optimized_model_external_initializers_file_name"
 OPTIMIZED_DATA_FROM_BYTES = "session.optimized_model_external_initializers_min_size_in_bytes"
 MAPPED = ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_for_initializers")
 """Has an .ort file mapped, and its weights used where they lie; what ONNX Runtime is too old for, it passes over."""
+EXACT_INT8 = "session.x64quantprecision", "1"  # weights as uint8: no sum of two products overflows 16 bits
+VNNI = {"avx512_vnni", "avx_vnni"}  # instructions that add up in 32 bits; with them that would cost half the speed
 ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
 
 
@@ -50,6 +53,16 @@ def onnxruntime_engine(path: Path, providers: Sequence[str] | None = None, threa
     metadata = dict(session.get_modelmeta().custom_metadata_map)
     inputs, outputs = ([_port(value) for value in values] for values in (session.get_inputs(), session.get_outputs()))
     return graph_engine(path, _title(session), inputs, outputs, metadata, run)
+
+
+def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]]:
+    """The .onnx file on the CPU: a function from inputs to those of its outputs that are named, by name."""
+    session = new_session(path, [CPU], None)
+
+    def run(feeds: Feeds, names: Sequence[str]) -> dict[str, Any]:
+        return dict(zip(names, session.run(list(names), dict(feeds)), strict=True))
+
+    return run
 
 
 def _port(value: Any) -> Port:
@@ -93,6 +106,8 @@ def new_session(
     options.enable_mem_pattern = False  # a plan for each new input shape would be kept for good
     for entry in MAPPED if path.suffix.lower() == ".ort" else ():
         options.add_session_config_entry(entry, "1")
+    if _overflows(cpu_features()):
+        options.add_session_config_entry(*EXACT_INT8)
     if threads is not None:
         options.intra_op_num_threads = threads
     if written is not None:
@@ -113,6 +128,11 @@ def new_session(
             remedy="check the driver and the libraries that this provider needs",
         )
     return session
+
+
+def _overflows(features: Collection[str]) -> bool:
+    """Whether int8 of this processor cuts off large sums: x86 before VNNI."""
+    return "avx2" in features and VNNI.isdisjoint(features)
 
 
 def _unreadable(path: Path, providers: list[str], error: Exception) -> DetrError:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.network.numpy_ops import LAYER_NORM_EPS, PADDING_BIAS, NumpyOps, nearest
+from detr_onnx.network.quantized import ConvGrids, Grid, bias_levels, quantized
 
 Array = NDArray[Any]
 Attribute = int | float | str | Sequence[int] | Array
@@ -31,19 +32,27 @@ DOUBLE, INT64, BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool
 UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 DATA_TYPES = {SINGLE: 1, UINT8: 2, INT32: 6, INT64: 7, BOOL: 9, HALF: 10, DOUBLE: 11}  # TensorProto.DataType
 
-PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights")
-"""What the graph computes in and what its weights are kept as; `-weights` is computed in float32 all the same."""
+PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights", "int8")
+"""What the graph computes in and what its weights are kept as; `-weights` is computed in float32 all the same, and
+int8 computes so in the convolutions that have grids, in float32 elsewhere."""
 
+FEED_FORWARD = ("fc1.", "fc2.")  # two thirds of the transformer's weights: int8 keeps them in 8 bits
 PACKED_FROM_BYTES = 1 << 14  # smaller constants are not worth the nodes that unpack them
-INT8_LEVELS = 127  # on either side of 0; -128 is left out, so that 0 stays in the middle
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A value that is known when the graph runs; `dtype` is that of its elements."""
+    """A value that is known when the graph runs.
+
+    Attributes:
+        name: of the edge.
+        dtype: that of its elements.
+        grid: what it has been rounded to, where it has been through 8 bits.
+    """
 
     name: str
     dtype: np.dtype[Any] = SINGLE
+    grid: Grid | None = None
 
 
 Value = Array | Symbol
@@ -74,6 +83,9 @@ class Graph:
     constants: dict[str, Array] = field(default_factory=dict)
     stages: dict[str, Value] = field(default_factory=dict)
     casts: dict[tuple[str, np.dtype[Any]], Symbol] = field(default_factory=dict)
+    rounded: dict[str, Symbol] = field(default_factory=dict)  # by the name of what was rounded
+    convolutions: dict[str, tuple[Symbol, Symbol]] = field(default_factory=dict)  # what goes in and comes out, by place
+    samples: list[str] = field(default_factory=list)  # outputs that `observed` added
     _taken: dict[str, int] = field(default_factory=dict)
 
     def node(
@@ -107,6 +119,14 @@ class Graph:
         if (x.name, dtype) not in self.casts:
             self.casts[x.name, dtype] = self.node("Cast", place, [x], {"to": DATA_TYPES[dtype]}, dtype=dtype)
         return self.casts[x.name, dtype]
+
+    def round(self, x: Symbol, place: Sequence[str], grid: Grid) -> Symbol:
+        """The value in 8 bits and back in float32, once for all: engines compute in int8 between two such pairs."""
+        if x.name not in self.rounded:
+            levels = self.node("QuantizeLinear", place, [x, *grid.constants()], {}, dtype=UINT8)
+            back = self.node("DequantizeLinear", place, [levels, *grid.constants()], {}, dtype=SINGLE)
+            self.rounded[x.name] = replace(back, grid=grid)
+        return self.rounded[x.name]
 
     def give(self, value: Value, name: str) -> None:
         """Makes a value an output called `name`: a symbol is renamed, a constant is passed on by an Identity.
@@ -157,6 +177,7 @@ class OnnxOps:
         cells_hw: size of the last feature map, and `mask_hw`, of the mask, where the graph is for one shape alone.
         fused_attention: write attention as the one node that ONNX Runtime has for it, and nobody else.
         precision: one of `PRECISIONS`. In fp16, positions and the mask are reckoned in float32 and rounded then.
+        grids: what goes into and comes out of the convolutions that int8 computes in 8 bits, by place.
         place: where in the network this stands.
     """
 
@@ -166,6 +187,7 @@ class OnnxOps:
     mask_hw: tuple[int, int] | None = None
     fused_attention: bool = False
     precision: str = "fp32"
+    grids: Mapping[str, ConvGrids] = field(default_factory=dict)
     place: tuple[str, ...] = ()
 
     def at(self, step: str) -> OnnxOps:
@@ -194,7 +216,8 @@ class OnnxOps:
             return self.graph.constant(path, array.astype(HALF))
         if self.precision == "fp32" or array.nbytes < PACKED_FROM_BYTES:
             return self.graph.constant(path, array)
-        if self.precision == "fp16-weights" or channel_axis is None:
+        fine = self.precision == "int8" and not name.startswith(FEED_FORWARD)
+        if self.precision == "fp16-weights" or channel_axis is None or fine:
             return here._cast(self.graph.constant(path, array.astype(HALF)), SINGLE)
         levels, scale = quantized(array, channel_axis)
         return here._node("Mul", here._cast(self.graph.constant(path, levels), SINGLE), scale)
@@ -252,16 +275,44 @@ class OnnxOps:
             "pads": (dilation * (kh - 1) // 2, dilation * (kw - 1) // 2) * 2,
             "dilations": (dilation, dilation),
         }
-        here = self.at(name)
-        weight = self._constant(f"{name}.weight", kernel.transpose(3, 2, 0, 1), channel_axis=0)
-        y = here._node("Conv", x, weight, self._constant(f"{name}.bias", bias), attributes=attributes)
-        if residual is not None:
-            y = here._node("Add", y, residual)
+        here, grids, x = self.at(name), self.grids.get(self._path(name)), cast(Symbol, x)
+        if grids:
+            x = here._round(x, grids.input)
+        weights = self._kernel(name, kernel.transpose(3, 2, 0, 1), bias, x.grid)
+        y = here._node("Conv", x, *weights, attributes=attributes)
+        y = here._node("Relu", y) if relu and residual is None else y
+        self.graph.convolutions[self._path(name)] = x, y
+        y = here._round(y, grids.output) if grids else y
+        if not isinstance(residual, Symbol):
+            return y
+        if grids:  # the sum, too, in int8: in float its passes over memory take a quarter of all the time
+            residual = self.graph.rounded.get(residual.name, residual)
+        y = here._node("Add", y, residual)
         return here._node("Relu", y) if relu else y
+
+    def _kernel(self, name: str, kernel: Array, bias: Array, grid: Grid | None) -> tuple[Symbol, Symbol]:
+        """Kernel [out,in,kh,kw] and bias of a convolution, in 8 and 32 bits where its input has a grid."""
+        if grid is None or self._path(name) not in self.grids:
+            return self._constant(f"{name}.weight", kernel, channel_axis=0), self._constant(f"{name}.bias", bias)
+        levels, scale = quantized(kernel, 0)
+        scale = scale.reshape(-1)
+        sums, sums_scale = bias_levels(bias, scale, grid)
+        return self._unpacked(f"{name}.weight", levels, scale), self._unpacked(f"{name}.bias", sums, sums_scale)
+
+    def _unpacked(self, name: str, levels: Array, scale: Array) -> Symbol:
+        """levels · scale, a scale for each slice along the first axis, multiplied when the graph runs."""
+        here, path = self.at(name), self._path(name)
+        packed = self.graph.constant(path, levels), scale, np.zeros(scale.shape, levels.dtype)
+        return here._node("DequantizeLinear", *packed, attributes={"axis": 0}, dtype=SINGLE)
+
+    def _round(self, x: Symbol, grid: Grid) -> Symbol:
+        """See `Graph.round`; what has been rounded before stays as it is."""
+        return x if x.grid else self.graph.round(x, self.place, grid)
 
     def max_pool(self, x: Value) -> Value:
         attributes = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
-        return self._node("MaxPool", x, attributes=attributes)
+        y = self._node("MaxPool", x, attributes=attributes)
+        return self._round(y, x.grid) if isinstance(x, Symbol) and x.grid else y  # the same levels: no float between
 
     def tokens(self, feature: Value) -> Value:
         rows = self._reshape(cast(Symbol, feature), (0, 0, -1))  # [B,C,h,w] -> [B,C,N]
@@ -412,11 +463,3 @@ class OnnxOps:
 def _array(value: Value | float) -> Value:
     """A number as [1] float32, ready to be broadcast."""
     return np.full(1, value, np.float32) if isinstance(value, float) else value
-
-
-def quantized(array: Array, axis: int) -> tuple[Array, Array]:
-    """int8 levels and a float32 scale for each slice along `axis`, shaped to be broadcast: levels · scale ≈ array."""
-    others = tuple(i for i in range(array.ndim) if i != axis)
-    largest = np.abs(array).max(axis=others, keepdims=True)
-    scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(INT8_LEVELS)
-    return np.rint(array / scale).astype(np.int8), scale
