@@ -6,8 +6,8 @@ import platform
 import re
 from pathlib import Path
 
-CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd",
-                "sve")  # fmt: skip
+X86 = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
+CPU_FEATURES = (*X86, "asimd", "sve")
 
 
 def processor() -> str:
