@@ -11,6 +11,8 @@ DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import wo
 
 
 PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights")  # as `network.onnx_ops` has them, for the same reason
+PROVIDERS_HELP = """ONNX Runtime's execution providers in order of preference, with their options:
+CUDA, or TensorRT:trt_fp16_enable=True:device_id=1,CUDA; or JSON, where a value has a comma or a colon"""
 EVALUATE_USAGE = """%(prog)s [options] --images DIR --annotations FILE
        %(prog)s [options] --results FILE --annotations FILE
        %(prog)s [options] --images DIR --against MODEL"""
@@ -67,7 +69,7 @@ def _model(command: argparse.ArgumentParser) -> None:
 
 def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
-    command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
+    command.add_argument("--providers", metavar="A,B", help=PROVIDERS_HELP)
     command.add_argument(
         "--precision", help="fp32, bf16 with openvino, one of `export`'s with onnxruntime (default: the engine's best)"
     )
