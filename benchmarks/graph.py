@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.latency import optimum_files
-from benchmarks.setting import setting, versions_of
 from benchmarks.subject import SHAPE_HW, add_arguments, subject
+from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.setting import setting
 from detr_onnx.cache import sha256_of
 from detr_onnx.engines import Network
 from detr_onnx.engines.numpy import numpy_engine
@@ -153,7 +154,7 @@ def main() -> None:
     files = [(f"ours-{name}", f"ours, {title}", measured.graphs[name]) for name, title in TITLES.items()]
     files += [(f"optimum-{name}", f"optimum, {name}", file) for name, file in optimum_files(arguments.optimum).items()]
     results = {
-        **setting("benchmarks.graph", sys.argv[1:]),
+        **setting("python -m benchmarks.graph", sys.argv[1:]),
         "model": measured.title,
         "versions": versions_of("onnx", "onnxruntime", "numpy"),
         "reference": "transformers, PyTorch" if arguments.python_peers else "our numpy model",

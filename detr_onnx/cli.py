@@ -1,4 +1,4 @@
-"""The command line: `detr-onnx detect`, `demo`, `evaluate`, `export`, `serve`, `info`; `grammar.py` has its words.
+"""The command line: `detect`, `demo`, `evaluate`, `export`, `bench`, `serve`, `info`; `grammar.py` has its words.
 
 stdout carries results only; notes, progress and errors go to stderr. Exit status 0 is fine, 2 wrong usage, 1 anything
 else, with one line `detr-onnx: error: …`. Nothing heavy is imported before a command needs it.
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stderr is None:  # closed by the caller; `print` would turn to stdout
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open as stderr does
     arguments = parser().parse_args(argv)
+    arguments.words = [*(sys.argv[1:] if argv is None else argv)]  # for the record of `bench`
     with notes(arguments.verbose):
         try:
             return COMMANDS[arguments.command](arguments)
@@ -164,7 +165,7 @@ def wanted_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
     return wanted
 
 
-# evaluate, export, serve, info
+# evaluate, export, bench, serve, info
 
 
 def evaluate(arguments: Namespace) -> int:
@@ -228,6 +229,13 @@ def parse_shape(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def bench(arguments: Namespace) -> int:
+    """`detr-onnx bench`."""
+    from detr_onnx.commands.bench import measure
+
+    return measure(arguments)
+
+
 def serve(arguments: Namespace) -> int:
     """`detr-onnx serve`."""
     from detr_onnx.server import check_installed
@@ -271,6 +279,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "demo": demo,
     "evaluate": evaluate,
     "export": export,
+    "bench": bench,
     "serve": serve,
     "info": info,
 }

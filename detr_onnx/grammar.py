@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from detr_onnx import __version__
@@ -28,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
     _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
     _export(add("export", help="write a model as one .onnx file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
+    _bench(add("bench", help="time and memory here, engine by engine, beside others", usage="%(prog)s [options]"))
     _serve(add("serve", help="a stand-in for the hosted API; needs the extra serve", usage="%(prog)s [options]"))
     _info(add("info", help="versions, engines, cached models, processor"))
     return root
@@ -132,6 +134,19 @@ def _export(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
     _verbose(command)
+    _source(command)
+
+
+def _bench(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--against", metavar="A,B", help="peers of the same model: transformers, optimum, openvino")
+    add("--peers-python", default=sys.executable, metavar="PYTHON", help="has torch and transformers (default: this)")
+    add("--optimum", type=Path, metavar="FILE", help="optimum's .onnx of the model, for optimum and openvino")
+    add("--image", type=Path, metavar="FILE", help="what is looked at (default: the shipped scene)")
+    add("--runs", type=int, default=10, metavar="N", help="turns of each that count (default: 10)")
+    add("--json", type=Path, metavar="FILE", help="all that was measured, and where")
+    _model(command)
+    _engine(command)
     _source(command)
 
 
