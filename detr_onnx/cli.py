@@ -231,9 +231,14 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 def bench(arguments: Namespace) -> int:
     """`detr-onnx bench`."""
-    from detr_onnx.commands.bench import measure
+    from detr_onnx.commands.bench import check_side, measure
 
-    return measure(arguments)
+    check_side(arguments)
+    if arguments.hosted is None:
+        return measure(arguments)
+    from detr_onnx.commands.hosted import compare
+
+    return compare(arguments)
 
 
 def serve(arguments: Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from detr_onnx import __version__
@@ -140,14 +139,37 @@ def _export(command: argparse.ArgumentParser) -> None:
 def _bench(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--against", metavar="A,B", help="peers of the same model: transformers, optimum, openvino")
-    add("--peers-python", default=sys.executable, metavar="PYTHON", help="has torch and transformers (default: this)")
+    add("--peers-python", metavar="PYTHON", help="an interpreter with torch and transformers (default: this one)")
     add("--optimum", type=Path, metavar="FILE", help="optimum's .onnx of the model, for optimum and openvino")
     add("--image", type=Path, metavar="FILE", help="what is looked at (default: the shipped scene)")
-    add("--runs", type=int, default=10, metavar="N", help="turns of each that count (default: 10)")
+    add("--runs", type=int, metavar="N", help="turns of each that count (default: 10)")
     add("--json", type=Path, metavar="FILE", help="all that was measured, and where")
     _model(command)
     _engine(command)
     _source(command)
+    _hosted(command)
+
+
+def _hosted(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "the hosted API beside this machine",
+        "CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or HF_TOKEN, say who asks; every answer is paid for once",
+    )
+    add = group.add_argument
+    add("--hosted", type=Path, metavar="PICTURES", help="ask about these; the options below are for this alone")
+    add("--dialect", choices=("cloudflare", "huggingface"), help="default: cloudflare")
+    add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
+    add("--far-model", metavar="NAME", help="the name of the model there")
+    add("--concurrency", type=int, metavar="N", help="requests at a time (default: 4)")
+    add("--timeout", type=float, metavar="S", help="seconds to wait for an answer (default: 60)")
+    add("--retries", type=int, metavar="N", help="of a request, after 408, 429 and 5xx (default: 5)")
+    add("--backoff", type=float, metavar="S", help="the first wait; each is twice the last (default: 1)")
+    add("--price", type=float, metavar="DOLLARS", help="of a request (default: 0.0000075)")
+    add("--threshold", type=float, help="what scores have to exceed, from 0.1 up (default: 0.1)")
+    add("--limit", type=int, metavar="N", help="the first N pictures only")
+    add("--journal", type=Path, metavar="FILE", help="every reply (default: detr-onnx-hosted.ndjson)")
+    add("--html", type=Path, metavar="FILE", help="a page with the results and the worst pictures")
+    add("--worst", type=int, metavar="N", help="pictures on that page (default: 12)")
 
 
 def _serve(command: argparse.ArgumentParser) -> None:

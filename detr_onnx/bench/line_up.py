@@ -72,8 +72,8 @@ def our_own(options: Mapping[str, Any], picture: Path) -> list[One]:
 
 def _words(given: Mapping[str, Any]) -> list[str]:
     """The options as words of `detr-onnx detect`; numpy's threads are told by the environment."""
-    names = ("model", "engine", "providers", "precision", "size", "config", "cache_dir")
-    names += () if given["engine"] == "numpy" else ("threads",)
+    names = ["model", "engine", "providers", "precision", "size", "config", "cache_dir"]
+    names += [] if given["engine"] == "numpy" else ["threads"]
     words = [word for name in names if given[name] is not None for word in (f"--{name.replace('_', '-')}", given[name])]
     return [*map(str, words), *(["--offline"] if given["offline"] else [])]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,15 +20,29 @@ from detr_onnx.console import progress, tell
 from detr_onnx.errors import EngineError, ImageError, OutputError, UsageError
 from detr_onnx.models import demo_picture, locate
 
-WARM_UP = 2
+RUNS, WARM_UP = 10, 2
 MOST_LONG_RUNS = 5  # of whole processes and of throughput, which takes a dozen pictures a turn
+HOSTED = (
+    "dialect", "base_url", "far_model", "concurrency", "timeout", "retries", "backoff", "price", "threshold", "limit",
+    "journal", "html", "worst",
+)  # fmt: skip
+MEASURED = ("against", "peers_python", "optimum", "image", "runs")
 OPTIONS = ("model", "engine", "providers", "precision", "size", "config", "offline", "cache_dir")
 
 Show = Callable[[int, str], None]
 
 
+def check_side(arguments: Namespace) -> None:
+    """Raises UsageError for options of measuring here beside --hosted, or of --hosted without it."""
+    partner, others = ("with", MEASURED) if arguments.hosted is not None else ("without", HOSTED)
+    stray = [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name) is not None]
+    if stray:
+        raise UsageError(f"{' and '.join(stray)} cannot be used {partner} --hosted")
+
+
 def measure(arguments: Namespace) -> int:
     """Measures, writes and tells."""
+    runs = arguments.runs if arguments.runs is not None else RUNS
     peers = check_usage(arguments)
     picture = arguments.image if arguments.image is not None else demo_picture()
     if not picture.is_file():
@@ -42,10 +57,10 @@ def measure(arguments: Namespace) -> int:
         "model": without_place(arguments.model),
         "picture": picture.name,
         "threads": threads,
-        "runs": arguments.runs,
+        "runs": runs,
     }
     try:
-        results |= _measured(some, arguments.runs, environment(threads), arguments.engine != "auto")
+        results |= _measured(some, runs, environment(threads), arguments.engine != "auto")
     except RuntimeError as error:
         remedy = "leave it out, or see that it can run the model by itself"
         raise EngineError("a contender failed while it was measured", found=str(error), remedy=remedy) from error
@@ -76,7 +91,7 @@ def _others(arguments: Namespace, peers: Sequence[str], picture: Path, threads: 
     if not peers:
         return []
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
-    python, graph = arguments.peers_python, arguments.optimum
+    python, graph = arguments.peers_python or sys.executable, arguments.optimum
     return [one for peer in peers for one in beside(peer, source, picture, threads, python, graph)]
 
 
