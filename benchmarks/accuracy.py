@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.end_to_end import end_to_end_detector
-from benchmarks.setting import setting, versions_of
 from detr_onnx import Detector, cli
 from detr_onnx.agreement import agreement
 from detr_onnx.annotations import Annotations, read_annotations
+from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.setting import setting
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DetrError, EngineError
 from detr_onnx.evaluate import evaluate
@@ -193,7 +194,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measures and writes the results."""
     arguments = arguments_parser().parse_args()
-    head = setting("benchmarks.accuracy", sys.argv[1:])
+    head = setting("python -m benchmarks.accuracy", sys.argv[1:])
     arguments.work.mkdir(parents=True, exist_ok=True)
     truth = first(read_annotations(arguments.data / "annotations.json"), arguments.limit)
     pictures = truth.pictures(arguments.data / "images")

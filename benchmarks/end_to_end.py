@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from benchmarks.setting import setting, versions_of
 from detr_onnx import Detector
 from detr_onnx.agreement import pairs
+from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.setting import setting
 from detr_onnx.description import read_model
 from detr_onnx.detections import Detections
 from detr_onnx.errors import UsageError
@@ -109,7 +110,7 @@ def main() -> None:
     arguments = parser.parse_args()
     before = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
     results = {
-        **setting("benchmarks.end_to_end", sys.argv[1:]),
+        **setting("python -m benchmarks.end_to_end", sys.argv[1:]),
         "versions": versions_of("onnxruntime", "numpy"),
         "rows": merged(before["rows"], rows(arguments.model, arguments.folders, arguments.threshold)),
     }

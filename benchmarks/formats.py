@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import Program, in_turns, subject_place
-from benchmarks.setting import environment, setting, versions_of
-from benchmarks.timings import figures
+from benchmarks.setting import environment
+from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.setting import setting
+from detr_onnx.bench.timings import figures
 
 RESULTS = Path(__file__).parent / "results" / "formats.json"
 RUNS = 3
@@ -60,7 +62,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Exports, measures and writes the results."""
     arguments = arguments_parser().parse_args()
-    head = setting("benchmarks.formats", sys.argv[1:])
+    head = setting("python -m benchmarks.formats", sys.argv[1:])
     place = subject_place(arguments.work, arguments.model)
     surroundings = environment(arguments.work, arguments.threads)
     files = exported(place["model"], arguments.work / "formats", surroundings)

@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import setting
+from detr_onnx.bench.setting import setting
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "install.json"
@@ -78,7 +78,7 @@ def main() -> None:
     ):
         if python:
             rows.append(row(key, title, sizes_of(python)))
-    results = {**setting("benchmarks.install", sys.argv[1:]), "rows": rows, "at_most": AT_MOST}
+    results = {**setting("python -m benchmarks.install", sys.argv[1:]), "rows": rows, "at_most": AT_MOST}
     arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -16,13 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import environment, setting
+from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, add_arguments, subject
-from benchmarks.timings import figures, ratio
-from benchmarks.turns import PAUSE_S, Contender, Entry, interleaved, start, stop
+from detr_onnx.bench.setting import setting
+from detr_onnx.bench.timings import figures, ratio
+from detr_onnx.bench.turns import PAUSE_S, Contender, Entry, interleaved, ours, started, theirs
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 WARM_UP, RUNS = 3, 15
+TITLES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "numpy": "numpy"}
+EAGER = "transformers, PyTorch eager"
+NETWORKS = 3  # of transformers
 
 Ratios = Sequence[tuple[str, str, str, float | None]]
 """Part, ours, theirs, and the bar, at most."""
@@ -42,37 +46,54 @@ RATIOS: Ratios = (
 )
 
 
-def entries(measured: Subject, optimum: Path | None, python_peers: str | None) -> list[Entry]:
+def entries(measured: Subject, optimum: Path | None, python_peers: str | None, threads: int) -> list[Entry]:
     """Who takes part, in the order of the turns."""
-    pixels, photograph, model, graphs = measured.pixels, measured.photograph, measured.model, measured.graphs
-    ours = [
-        Entry(f"ours-onnxruntime-{name}", f"ours, onnxruntime, {form}", "ours-onnxruntime", graphs[name], pixels)
-        for name, form in (("mask", "any size, with mask"), ("fixed", "one size"))
+    inputs = {"pixels": str(measured.pixels), "picture": str(measured.photograph), "threads": threads}
+    model, graphs = str(measured.model), measured.graphs
+    sides = [
+        Entry(
+            f"ours-{engine}{form}",
+            f"ours, {title}",
+            ours("network", inputs | {"model": str(file), "engine": engine}),
+        )
+        for engine, form, title, file in (
+            ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"]),
+            ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"]),
+            ("openvino", "", "OpenVINO", graphs["plain"]),
+            ("numpy", "", "numpy", measured.model),
+        )
     ]
-    ours.append(Entry("ours-openvino", "ours, OpenVINO", "ours-openvino", graphs["plain"], pixels))
-    ours.append(Entry("ours-numpy", "ours, numpy", "ours-numpy", model, pixels))
-    theirs = [
-        Entry(f"optimum-{name}", f"optimum's export, onnxruntime, {name}", "stock-onnxruntime", graph, pixels)
+    sides += [
+        Entry(
+            f"{key}-{name}",
+            f"optimum's export, {title}, {name}",
+            theirs(sys.executable, f"{runtime}-network", inputs | {"graph": str(graph)}),
+        )
+        for key, runtime, title in (("optimum", "onnxruntime", "onnxruntime"), ("openvino", "openvino", "OpenVINO"))
         for name, graph in optimum_files(optimum).items()
     ]
-    theirs += [
-        Entry(f"openvino-{name}", f"optimum's export, OpenVINO, {name}", "stock-openvino", graph, pixels)
-        for name, graph in optimum_files(optimum).items()
+    given = inputs | {"model": model}
+    whole = [Entry("ours-preprocessing", "ours", ours("preprocessing", given))]
+    whole += [
+        Entry(f"ours-detect-{engine}", f"ours, {title}", ours("detect", given | {"engine": engine}))
+        for engine, title in TITLES.items()
     ]
-    whole = [
-        Entry("ours-preprocessing", "ours", "ours-preprocessing", model, photograph),
-        Entry("ours-detect-onnxruntime", "ours, onnxruntime", "ours-detect-onnxruntime", model, photograph),
-        Entry("ours-detect-openvino", "ours, OpenVINO", "ours-detect-openvino", model, photograph),
-        Entry("ours-detect-numpy", "ours, numpy", "ours-detect-numpy", model, photograph),
+    peers = _transformers(given, python_peers) if python_peers else []
+    return [*sides, *peers[:NETWORKS], *whole, *peers[NETWORKS:]]
+
+
+def _transformers(given: dict[str, Any], python: str) -> list[Entry]:
+    """Transformers in its ways, those of the network alone first."""
+    return [
+        Entry(key, title, theirs(python, kind, given))
+        for key, title, kind in (
+            ("torch", EAGER, "eager-network"),
+            ("torch-bf16", "transformers, eager under bf16 autocast", "bf16-network"),
+            ("torch-compiled", "transformers, torch.compile", "torch.compile-network"),
+            ("transformers-preprocessing", "transformers' image processor", "preprocessing"),
+            ("transformers-detect", f"{EAGER}, pipeline", "pipeline"),
+        )
     ]
-    if python_peers:
-        eager, processor, detect = "transformers, PyTorch eager", "transformers-preprocessing", "transformers-detect"
-        theirs.append(Entry("torch", eager, "transformers-network", model, pixels, python_peers))
-        compiled = "transformers, torch.compile"
-        theirs.append(Entry("torch-compiled", compiled, "transformers-compiled", model, pixels, python_peers))
-        whole.append(Entry(processor, "transformers' image processor", processor, model, photograph, python_peers))
-        whole.append(Entry(detect, f"{eager}, pipeline", detect, model, photograph, python_peers))
-    return [*ours, *theirs, *whole]
 
 
 def optimum_files(place: Path | None) -> dict[str, Path]:
@@ -89,6 +110,7 @@ def row(contender: Contender) -> dict[str, Any]:
     return {
         "key": contender.entry.key,
         "title": contender.entry.title,
+        "runs_on": contender.runs_on,
         "versions": contender.versions,
         "spun_ms": round(1000 * contender.spun_s / max(map(len, contender.seconds.values())), 1),
         "ms": {part: figures(seconds, 1000) for part, seconds in contender.seconds.items()},
@@ -107,21 +129,15 @@ def ratios(contenders: Sequence[Contender], wanted: Ratios) -> list[dict[str, An
 
 def measured_rows(wanted: Sequence[Entry], arguments: argparse.Namespace, compared: Ratios = RATIOS) -> dict[str, Any]:
     """Rows, ratios and who was left out."""
-    threads = arguments.threads
-    surroundings = environment(arguments.work, threads)
-    started = [(entry, start(entry, surroundings, threads)) for entry in wanted]
-    contenders = [found for _, found in started if isinstance(found, Contender)]
-    left_out = [{"title": entry.title, "why": found} for entry, found in started if isinstance(found, str)]
-    for absent in left_out:
-        print(f"left out: {absent['title']}: {absent['why']}", file=sys.stderr)
-    try:
-        interleaved(contenders, arguments.runs, arguments.warm_up, arguments.pause)
-    finally:
-        stop(contenders)
+    with started(wanted, environment(arguments.work, arguments.threads)) as (contenders, left_out):
+        for title, why in left_out.items():
+            print(f"left out: {title}: {why}", file=sys.stderr)
+        interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
+    absent = [{"title": title, "why": why} for title, why in left_out.items()]
     return {
         "rows": [row(contender) for contender in contenders],
         "ratios": ratios(contenders, compared),
-        "left_out": left_out,
+        "left_out": absent,
     }
 
 
@@ -143,11 +159,11 @@ def main() -> None:
     """Measures and writes the results."""
     arguments = arguments_parser().parse_args()
     measured = subject(arguments.work, arguments.model)
-    wanted = entries(measured, arguments.optimum, arguments.python_peers)
+    wanted = entries(measured, arguments.optimum, arguments.python_peers, arguments.threads)
     if arguments.only:
         wanted = [entry for entry in wanted if entry.key.startswith(tuple(arguments.only.split(",")))]
     results = {
-        **setting("benchmarks.latency", sys.argv[1:]),
+        **setting("python -m benchmarks.latency", sys.argv[1:]),
         "model": measured.title,
         "input": f"{SHAPE_HW[0]}x{SHAPE_HW[1]}",
         "threads": arguments.threads,

@@ -2,32 +2,29 @@
 
     python -m benchmarks.memory [--optimum DIR] [--python-peers .venv-peers/bin/python] [--runs 5]
 
-Each process is started, timed from outside until it has ended, and asked for its peak resident set (`ru_maxrss`), one
-at a time, in turns. This program imports nothing heavy before: a child begins with the peak of whoever started it,
-and that floor is noted. Files are in the page cache (a first turn that does not count has read them); ours finds its
-graph in the cache, where the first `detect` put it.
+As `detr_onnx.bench.processes` measures them, one at a time, in turns. This program imports nothing heavy before: a
+child begins with the peak of whoever started it, and that floor is noted. Ours finds its graph in the cache, where the
+first `detect` put it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import environment, setting
-from benchmarks.timings import figures
+from benchmarks.setting import environment, show
+from detr_onnx.bench.processes import Program, floor_mb, in_turns
+from detr_onnx.bench.setting import setting
+from detr_onnx.bench.timings import figures
+from detr_onnx.bench.turns import theirs
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
-RUNS, WARM_UP = 5, 1
-KIB_PER_MB = 1e6 / 1024
+RUNS = 5
 
 RATIOS: tuple[tuple[str, str], ...] = (
     ("ours-onnxruntime", "optimum"),
@@ -37,56 +34,27 @@ RATIOS: tuple[tuple[str, str], ...] = (
 BARS_MB = {"ours-onnxruntime": 380, "ours-openvino": 450, "ours-numpy": 380}
 
 
-@dataclass
-class Program:
-    """A command, and what its runs have shown: a value a run that counts."""
-
-    key: str
-    title: str
-    command: list[str]
-    peak_mb: list[float] = field(default_factory=list)
-    wall_s: list[float] = field(default_factory=list)
-    processor_s: list[float] = field(default_factory=list)
-
-
-def run(program: Program, surroundings: Mapping[str, str]) -> None:
-    """Runs it once and notes what it took.
-
-    Raises:
-        RuntimeError: when it fails, with the last line it said.
-    """
-    begin = time.perf_counter()
-    process = subprocess.Popen(program.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=surroundings)
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(said.decode(errors="replace").strip().rpartition("\n")[2][:200] or "failed")
-    program.peak_mb.append(used.ru_maxrss / KIB_PER_MB)
-    program.wall_s.append(wall_s)
-    program.processor_s.append(used.ru_utime + used.ru_stime)
-
-
 def programs(arguments: argparse.Namespace, place: dict[str, str]) -> list[Program]:
     """What is measured, in the order of the turns; `place` says where the subject lies."""
-    threads = str(arguments.threads)
-    detect = [sys.executable, "-m", "detr_onnx", "detect", place["photograph"], "-m", place["model"]]
+    threads = arguments.threads
+    detect = (sys.executable, "-m", "detr_onnx", "detect", place["photograph"], "-m", place["model"])
     wanted = [
-        Program("ours-onnxruntime", "ours, onnxruntime", [*detect, "--engine", "onnxruntime", "--threads", threads]),
-        Program("ours-openvino", "ours, OpenVINO", [*detect, "--engine", "openvino", "--threads", threads]),
-        Program("ours-numpy", "ours, numpy", [*detect, "--engine", "numpy"]),
-        Program("demo", "`detr-onnx demo`: the small shipped model", [sys.executable, "-m", "detr_onnx", "demo"]),
+        Program(
+            "ours-onnxruntime", "ours, onnxruntime", (*detect, "--engine", "onnxruntime", "--threads", str(threads))
+        ),
+        Program("ours-openvino", "ours, OpenVINO", (*detect, "--engine", "openvino", "--threads", str(threads))),
+        Program("ours-numpy", "ours, numpy", (*detect, "--engine", "numpy")),
+        Program("demo", "`detr-onnx demo`: the small shipped model", (sys.executable, "-m", "detr_onnx", "demo")),
     ]
+    given = {"picture": place["photograph"], "threads": threads}
     if arguments.optimum:
         graph = arguments.optimum / "dynamic" / "model.onnx" if arguments.optimum.is_dir() else arguments.optimum
-        by_hand = [sys.executable, "-m", "benchmarks.one_shot", "onnxruntime", str(graph), place["photograph"], threads]
-        wanted.append(Program("optimum", "optimum's export in onnxruntime, numpy and Pillow, by hand", by_hand))
+        by_hand = theirs(sys.executable, "onnxruntime-detect", given | {"graph": str(graph)})
+        title = "optimum's export in onnxruntime, numpy and Pillow, by hand"
+        wanted.append(Program("optimum", title, (*by_hand, "once")))
     if arguments.python_peers:
-        pipeline = [arguments.python_peers, "-m", "benchmarks.one_shot", "transformers", place["model"]]
-        title = "transformers, PyTorch eager, pipeline"
-        wanted.append(Program("transformers", title, [*pipeline, place["photograph"], threads]))
+        pipeline = theirs(arguments.python_peers, "pipeline", given | {"model": place["model"]})
+        wanted.append(Program("transformers", "transformers, PyTorch eager, pipeline", (*pipeline, "once")))
     return wanted
 
 
@@ -100,26 +68,6 @@ def subject_place(work: Path, model: Path | None) -> dict[str, str]:
     command = [sys.executable, "-c", code, str(work), str(model or "")]
     place: dict[str, str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return place
-
-
-def in_turns(
-    wanted: Sequence[Program], runs: int, surroundings: Mapping[str, str]
-) -> tuple[list[Program], list[dict[str, str]]]:
-    """Those that ran, with `runs` values each, and who was left out and why."""
-    able, left_out = [], []
-    for program in wanted:
-        try:
-            run(program, surroundings)  # warms the page cache and ours' graph cache
-        except (OSError, RuntimeError) as error:
-            left_out.append({"title": program.title, "why": str(error)})
-            print(f"left out: {program.title}: {error}", file=sys.stderr)
-        else:
-            able.append(Program(program.key, program.title, program.command))
-    for number in range(runs):
-        for program in able:
-            run(program, surroundings)
-        print(f"round {number + 1} of {runs}", file=sys.stderr)
-    return able, left_out
 
 
 def row(program: Program) -> dict[str, Any]:
@@ -164,20 +112,22 @@ def arguments_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measures and writes the results."""
     arguments = arguments_parser().parse_args()
-    head = setting("benchmarks.memory", sys.argv[1:])
+    head = setting("python -m benchmarks.memory", sys.argv[1:])
     place = subject_place(arguments.work, arguments.model)
     surroundings = environment(arguments.work, arguments.threads)
-    floor_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MB
-    ran, left_out = in_turns(programs(arguments, place), arguments.runs, surroundings)
+    floor = floor_mb()
+    ran, left_out = in_turns(programs(arguments, place), arguments.runs, surroundings, show)
+    for title, why in left_out.items():
+        print(f"left out: {title}: {why}", file=sys.stderr)
     results = {
         **head,
         "model": place["title"],
         "threads": arguments.threads,
         "runs": arguments.runs,
-        "floor_mb": round(floor_mb, 1),
+        "floor_mb": round(floor, 1),
         "rows": [row(program) for program in ran],
         "ratios": ratios(ran),
-        "left_out": left_out,
+        "left_out": [{"title": title, "why": why} for title, why in left_out.items()],
     }
     arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     print(f"wrote {arguments.json.name}", file=sys.stderr)

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.latency import RUNS, WARM_UP, Ratios, measured_rows, optimum_files
-from benchmarks.memory import Program, in_turns, row
-from benchmarks.setting import environment, setting
-from benchmarks.turns import PAUSE_S, Entry
+from benchmarks.memory import row
+from benchmarks.setting import environment, show
+from detr_onnx.bench.processes import Program, in_turns
+from detr_onnx.bench.setting import setting
+from detr_onnx.bench.turns import PAUSE_S, Entry, ours, theirs
 
 RESULTS = Path(__file__).parent / "results" / "precisions.json"
 PRECISIONS = ("fp32", "fp16-weights", "int8-weights", "int8")
@@ -58,19 +60,24 @@ def write_files(work: Path, model: Path | None) -> dict[str, str]:
     return places
 
 
-def entries(places: dict[str, str], optimum: Path | None) -> list[Entry]:
+def entries(places: dict[str, str], optimum: Path | None, threads: int) -> list[Entry]:
     """Who takes part, in the order of the turns."""
-    pixels = Path(places["pixels"])
-    ours = [
-        Entry(f"{engine}-{kind}", f"{title}, {kind}", f"ours-{engine}", Path(places[f"{engine}-{kind}"]), pixels)
+    given = {"pixels": places["pixels"], "threads": threads}
+    mine = [
+        Entry(key, f"{title}, {kind}", ours("network", given | {"model": places[key], "engine": engine}))
         for engine, title in TITLES.items()
         for kind in PRECISIONS
+        for key in (f"{engine}-{kind}",)
     ]
-    theirs = [
-        Entry(f"openvino-{name}", f"optimum's export, OpenVINO, {name}", "stock-openvino", graph, pixels)
+    stock = [
+        Entry(
+            f"openvino-{name}",
+            f"optimum's export, OpenVINO, {name}",
+            theirs(sys.executable, "openvino-network", given | {"graph": str(graph)}),
+        )
         for name, graph in optimum_files(optimum).items()
     ]
-    return [*ours, *theirs]
+    return [*mine, *stock]
 
 
 def peaks(places: dict[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def peaks(places: dict[str, str], arguments: argparse.Namespace) -> dict[str, An
     words = ["--engine", "onnxruntime", "--threads", str(arguments.threads)]
     detect = [sys.executable, "-m", "detr_onnx", "detect", places["photograph"], *words, "-m"]
     wanted = [Program(f"onnxruntime-{kind}", kind, [*detect, places[f"onnxruntime-{kind}"]]) for kind in PRECISIONS]
-    ran, _ = in_turns(wanted, arguments.memory_runs, environment(arguments.work, arguments.threads))
+    ran, _ = in_turns(wanted, arguments.memory_runs, environment(arguments.work, arguments.threads), show)
     return {program.key: row(program)["peak_mb"] for program in ran}
 
 
@@ -103,11 +110,11 @@ def main() -> None:
     if arguments.write:
         print(json.dumps(write_files(arguments.work, arguments.model)))
         return
-    head = setting("benchmarks.precisions", sys.argv[1:])
+    head = setting("python -m benchmarks.precisions", sys.argv[1:])
     command = [sys.executable, "-m", "benchmarks.precisions", "--write", *sys.argv[1:]]
     places = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     peak_mb = peaks(places, arguments)
-    found = measured_rows(entries(places, arguments.optimum), arguments, RATIOS)
+    found = measured_rows(entries(places, arguments.optimum, arguments.threads), arguments, RATIOS)
     for line in found["rows"]:
         file = Path(places.get(line["key"], ""))
         line["mb"] = round(file.stat().st_size / 1e6, 1) if file.suffix else None

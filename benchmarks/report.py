@@ -1,7 +1,7 @@
-"""The pages' tables, from the results: `python -m benchmarks.report`, or `--check` whether they are still equal.
+"""The pages' tables and the plot, from the results: `python -m benchmarks.report`; `--check` whether they are equal.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is that of a results file. Everything but
-`main` is a function from results to text; nothing is measured here.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says which results it is made of. Where there
+are none yet it stays as it is. Everything but `main` is a function from results to text; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from pathlib import Path
 
 from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table
 from benchmarks.markdown import Results, number, table
+from benchmarks.plot import bars as bars_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 SECTIONS = {"network": "network alone", "total": "a 640x480 JPEG to pixels", "detect": "a file to its detections"}
-PARTS = ("decode", "resize", "normalise", "processor")
+"""Headings by the part that is the whole of a row."""
+PARTS = ("decode", "resize", "normalise", "processor", "pixels", "network", "postprocess")
+DETAILS = ("-static", "-fixed", "-preprocessing")  # rows for docs/speed.md alone
 
 
 def latency_table(results: Results) -> str:
@@ -29,16 +32,40 @@ def latency_table(results: Results) -> str:
     titles = {row["key"]: row["title"] for row in results["rows"]}
     lines: list[tuple[str, ...]] = []
     for part, heading in SECTIONS.items():
-        rows = [row for row in results["rows"] if part in row["ms"]]
+        rows = _section(results, part)
         lines += [(f"**{heading}**", "", "", "")] if rows else []
         lines += [_latency_row(row, part, against.get((part, row["key"]), []), titles) for row in rows]
     rows = table(("", "ms", "p10–p90", "of the time of"), lines)
     return f"{rows}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
+def brief_latency_table(results: Results) -> str:
+    """The same without graphs of one size and without preprocessing by itself."""
+    kept = [row for row in results["rows"] if not row["key"].endswith(DETAILS)]
+    keys = {row["key"] for row in kept}
+    ratios = [one for one in results["ratios"] if {one["ours"], one["theirs"]} <= keys]
+    return latency_table({**results, "rows": kept, "ratios": ratios})
+
+
+def latency_plot(results: Results) -> str:
+    """The network alone and a file to its detections, as bars."""
+    kept = {**results, "rows": [row for row in results["rows"] if not row["key"].endswith(DETAILS)]}
+    sections = [(SECTIONS[part], part, _section(kept, part)) for part in ("network", "detect")]
+    machine = results["machine"]
+    note = f"{machine['processor']}, {results['threads']} threads; medians, lines from p10 to p90; {results['date']}"
+    title = f"Milliseconds for {results['model']}, ours and others"
+    return bars_of([one for one in sections if one[2]], title, note)
+
+
+def _section(results: Results, part: str) -> list[Results]:
+    """The rows whose whole is this part: one that goes from a file to its detections has a network too."""
+    wholes = [*SECTIONS][::-1]
+    return [row for row in results["rows"] if next(name for name in wholes if name in row["ms"]) == part]
+
+
 def _latency_row(row: Results, part: str, ratios: Iterable[Results], titles: Mapping[str, str]) -> tuple[str, ...]:
     figures, ms = row["ms"][part], row["ms"]
-    pieces = ", ".join(f"{name} {number(ms[name]['median'])}" for name in PARTS if name in ms)
+    pieces = ", ".join(f"{name} {number(ms[name]['median'])}" for name in PARTS if name in ms and name != part)
     title = f"{row['title']} ({pieces})" if pieces else row["title"]
     shares = "; ".join(f"{ratio['ratio']['median']:.2f}× {titles[ratio['theirs']]}" for ratio in ratios)
     return title, number(figures["median"]), f"{number(figures['p10'])}–{number(figures['p90'])}", shares
@@ -51,6 +78,16 @@ def memory_table(results: Results) -> str:
         (row["title"], f"{row['peak_mb']['median']:.0f} MB", f"{row['wall_s']['median']:.1f} s")
         for row in results["rows"]
     ]
+    return f"{table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
+
+
+def throughput_table(results: Results) -> str:
+    """A row a contender: pictures a second, by how many are asked for at a time."""
+    counts = [*results["rows"][0]["pictures_per_s"]]
+    lines = [
+        (row["title"], *(number(row["pictures_per_s"][count]["median"]) for count in counts)) for row in results["rows"]
+    ]
+    head = ("pictures a second", *(f"{count} at a time" for count in counts))
     return f"{table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
@@ -84,17 +121,20 @@ def engines_table(results: Results) -> str:
     return f"{table(head, [row])}\n\nAt most, numpy against {results['engine']}."
 
 
-TABLES: dict[str, Callable[[Results], str]] = {
-    "latency": latency_table,
-    "memory": memory_table,
-    "compare": compare_table,
-    "accuracy": accuracy_table,
-    "end_to_end": end_to_end_table,
-    "formats": formats_table,
-    "install": install_sentence,
-    "demo-results": demo_table,
-    "demo-engines": engines_table,
+TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
+    "latency": ("latency", brief_latency_table),
+    "latency-in-full": ("latency", latency_table),
+    "throughput": ("throughput", throughput_table),
+    "memory": ("memory", memory_table),
+    "compare": ("compare", compare_table),
+    "accuracy": ("accuracy", accuracy_table),
+    "end_to_end": ("end_to_end", end_to_end_table),
+    "formats": ("formats", formats_table),
+    "install": ("install", install_sentence),
+    "demo-results": ("demo-results", demo_table),
+    "demo-engines": ("demo-engines", engines_table),
 }
+"""The name of the results that a table is made of, and how."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +147,22 @@ class Page:
 
     def read_results(self) -> dict[str, Results]:
         """The results there are, by the name of their table."""
-        files = {name: self.results / f"{name}.json" for name in self.tables}
-        return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+        return {name: found for name in self.tables if (found := read_results(self.results, TABLES[name][0]))}
+
+
+def read_results(directory: Path, name: str) -> Results:
+    """The results of that name; empty where there are none yet."""
+    file = directory / f"{name}.json"
+    found: Results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
 
 
 README = Page(ROOT / "README.md", HERE / "results", ("latency", "memory", "install"))
+SPEED = Page(ROOT / "docs" / "speed.md", HERE / "results", ("latency-in-full", "throughput"))
 FILES = Page(ROOT / "docs" / "files.md", HERE / "results", ("compare", "accuracy", "end_to_end", "formats"))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
-PAGES = (README, FILES, WEIGHTS)
+PAGES = (README, SPEED, FILES, WEIGHTS)
+PLOT = ROOT / "docs" / "latency.svg"
 
 
 def filled(text: str, results: Mapping[str, Results]) -> str:
@@ -127,7 +175,7 @@ def filled(text: str, results: Mapping[str, Results]) -> str:
         place = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not place.search(text):
             raise ValueError(f"there is no place for the table {name}: no <!-- table: {name} --> with an <!-- end -->")
-        table = TABLES[name](found).replace("\\", r"\\")  # a replacement's backslashes are its own language
+        table = TABLES[name][1](found).replace("\\", r"\\")  # a replacement's backslashes are its own language
         text = place.sub(rf"\1\n{table}\n\n\2", text)
     return text
 
@@ -177,7 +225,7 @@ def _left_out(results: Results) -> str:
 
 
 def main() -> int:
-    """Writes the tables; with --check, 1 when they differ from the results."""
+    """Writes the tables and the plot; with --check, 1 when they differ from the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="The README's tables.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page and its results differ")
     parser.add_argument("--bars", action="store_true", help="print which bars are reached, and write nothing")
@@ -185,16 +233,16 @@ def main() -> int:
     if arguments.bars:
         print("\n".join(bars(README.read_results())))
         return 0
-    different = 0
-    for page in PAGES:
-        text = page.file.read_text(encoding="utf-8")
-        wanted = filled(text, page.read_results())
-        if not arguments.check:
-            page.file.write_text(wanted, encoding="utf-8")
-        elif wanted != text:
-            print(f"{page.file.name} differs from the results: run python -m benchmarks.report", file=sys.stderr)
-            different = 1
-    return different
+    wanted = {page.file: filled(page.file.read_text(encoding="utf-8"), page.read_results()) for page in PAGES}
+    if latency := read_results(README.results, "latency"):
+        wanted[PLOT] = latency_plot(latency)
+    different = [file for file, text in wanted.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
+    for file in different:
+        if arguments.check:
+            print(f"{file.name} differs from the results: run python -m benchmarks.report", file=sys.stderr)
+        else:
+            file.write_text(wanted[file], encoding="utf-8")
+    return 1 if arguments.check and different else 0
 
 
 if __name__ == "__main__":

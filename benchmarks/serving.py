@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from benchmarks.load import BOMB, JSON, PICTURE, RUN, health_ms, jpeg, kinds, load
-from benchmarks.setting import setting
 from benchmarks.siege import siege
 from detr_onnx import Detector
+from detr_onnx.bench.setting import setting
 from detr_onnx.server.run import raise_file_limit
 
 HERE = Path(__file__).parent
@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=40, help="of the overhead")
     parser.add_argument("--json", type=Path, default=HERE / "results" / "serving.json", metavar="FILE")
     arguments = parser.parse_args()
-    result = setting("benchmarks.serving", sys.argv[1:])
+    result = setting("python -m benchmarks.serving", sys.argv[1:])
     raise_file_limit()
     detector = Detector("demo")
     with serving() as (pid, address):

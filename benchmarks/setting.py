@@ -1,70 +1,20 @@
-"""The circumstances of a measurement: machine, load, date, command."""
+"""What the processes of a benchmark run in."""
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import os
-import platform
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from detr_onnx.processor import cpu_features, processor
+from detr_onnx.bench import setting
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CACHE = "cache"
-QUIET_LOAD = 0.3  # of a minute's average: above it something else is running
-
-
-def machine() -> dict[str, Any]:
-    """Processor, the instruction sets that decide which kernels run, cores, memory, system."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "processor": processor(),
-        "features": cpu_features(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory / 2**30),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
-def setting(program: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What goes on top of a results file; to be taken before the first run, for the load to be that of others."""
-    load = os.getloadavg()[0]
-    if load > QUIET_LOAD:
-        print(f"note: something else is running here (load {load:.1f}); the figures will be noisy", file=sys.stderr)
-    return {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "command": " ".join(["python -m", program, *(without_place(word) for word in arguments)]),
-        "machine": machine(),
-        "load_before": round(load, 2),
-    }
 
 
 def environment(work: Path, threads: int) -> dict[str, str]:
-    """What children run in: every library told how many threads to use, ours' cache in the work directory, no hub."""
-    told = {"DETR_ONNX_CACHE": str(work / CACHE), "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **told, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    """Every library told how many threads to use, ours' cache in the work directory, no hub."""
+    return {**setting.environment(threads), "DETR_ONNX_CACHE": str(work / CACHE), "HF_HUB_OFFLINE": "1"}
 
 
-def versions_of(*packages: str) -> dict[str, str]:
-    """Versions of the packages that are installed in this environment."""
-    return dict(_installed(packages))
-
-
-def _installed(packages: Sequence[str]) -> list[tuple[str, str]]:
-    found = []
-    for package in packages:
-        try:
-            found.append((package, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def without_place(word: str) -> str:
-    """An absolute path by its last two parts: where things lie on this machine concerns nobody."""
-    return "/".join(Path(word).parts[-2:]) if Path(word).is_absolute() else word
+def show(number: int, title: str) -> None:
+    """Says what is being done."""
+    print(f"round {number}: {title}", file=sys.stderr)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import subject_place
-from benchmarks.setting import environment, setting
+from benchmarks.setting import environment
+from detr_onnx.bench.setting import setting
 
 RESULTS = Path(__file__).parent / "results" / "sizes.json"
 ENGINES = "onnxruntime,openvino,numpy"
@@ -80,7 +81,7 @@ def main() -> None:
         rows.append({"key": engine, **found, "growth": round(resident[-1] / resident[0], 3), "at_most": AT_MOST})
         print(rows[-1], file=sys.stderr)
     results = {
-        **setting("benchmarks.sizes", sys.argv[1:]),
+        **setting("python -m benchmarks.sizes", sys.argv[1:]),
         "model": place["title"],
         "threads": arguments.threads,
         "pictures": arguments.pictures,

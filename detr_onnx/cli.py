@@ -1,4 +1,4 @@
-"""The command line: `detr-onnx detect`, `demo`, `evaluate`, `export`, `serve`, `info`; `grammar.py` has its words.
+"""The command line: `detect`, `demo`, `evaluate`, `export`, `bench`, `serve`, `info`; `grammar.py` has its words.
 
 stdout carries results only; notes, progress and errors go to stderr. Exit status 0 is fine, 2 wrong usage, 1 anything
 else, with one line `detr-onnx: error: …`. Nothing heavy is imported before a command needs it.
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stderr is None:  # closed by the caller; `print` would turn to stdout
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open as stderr does
     arguments = parser().parse_args(argv)
+    arguments.words = [*(sys.argv[1:] if argv is None else argv)]  # for the record of `bench`
     with notes(arguments.verbose):
         try:
             return COMMANDS[arguments.command](arguments)
@@ -163,7 +164,7 @@ def wanted_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
     return wanted
 
 
-# evaluate, export, serve, info
+# evaluate, export, bench, serve, info
 
 
 def evaluate(arguments: Namespace) -> int:
@@ -178,6 +179,18 @@ def export(arguments: Namespace) -> int:
     from detr_onnx.commands.export import export as run
 
     return run(arguments)
+
+
+def bench(arguments: Namespace) -> int:
+    """`detr-onnx bench`."""
+    from detr_onnx.commands.bench import check_side, measure
+
+    check_side(arguments)
+    if arguments.hosted is None:
+        return measure(arguments)
+    from detr_onnx.commands.hosted import compare
+
+    return compare(arguments)
 
 
 def serve(arguments: Namespace) -> int:
@@ -223,6 +236,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "demo": demo,
     "evaluate": evaluate,
     "export": export,
+    "bench": bench,
     "serve": serve,
     "info": info,
 }

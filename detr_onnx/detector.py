@@ -16,6 +16,7 @@ from PIL import Image
 
 from detr_onnx.description import check_labels
 from detr_onnx.detections import Detections, detections_of
+from detr_onnx.engines.providers import Asked
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.models import DEFAULT_MODEL, OpenModel, open_model
@@ -31,8 +32,10 @@ class Detector:
             Face's layout, a .safetensors, an .onnx or an .ort file.
         engine: "auto", "numpy", "onnxruntime" or "openvino". "auto" takes the fastest that can run the model here:
             OpenVINO, else ONNX Runtime, else numpy; the first two need a graph, so `onnx` to write a checkpoint's.
-        providers: ONNX Runtime's execution providers in order of preference, such as ["CUDA"]; None is the CPU.
-        precision: "fp32" or, with OpenVINO on processors that have it, "bf16"; None is the engine's best.
+        providers: ONNX Runtime's execution providers in order of preference, by name or as a pair of name and options,
+            such as ["CUDA"] or [("TensorRT", {"trt_fp16_enable": True}), "CUDA"]; None is the CPU.
+        precision: "fp32"; with OpenVINO on processors that have it "bf16"; with ONNX Runtime one of those that `export`
+            writes, such as "fp16" for a GPU; None is the engine's best.
         threads: of one operation; None leaves it to the engine.
         size: length of the short side that pictures are scaled to, in place of the model's own; the limit of the long
             side grows or shrinks with it.
@@ -56,7 +59,7 @@ class Detector:
         model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         engine: str = "auto",
-        providers: Sequence[str] | None = None,
+        providers: Asked | None = None,
         precision: str | None = None,
         threads: int | None = None,
         size: int | None = None,

@@ -48,7 +48,7 @@ def of_evaluation(subject: Subject, found: Evaluation) -> str:
         (printable(one.label), str(one.objects), *map(_figure, (one.AP, one.AP50, one.AR_100)))
         for one in sorted(found.classes, key=lambda one: -one.AP)
     ]
-    return "\n".join([*lines, *_table(("class", "objects", "AP", "AP50", "AR_100"), rows)]) + "\n"
+    return "\n".join([*lines, *table(("class", "objects", "AP", "AP50", "AR_100"), rows)]) + "\n"
 
 
 def of_agreement(subject: Subject, found: Agreement) -> str:
@@ -73,7 +73,7 @@ def _figure(value: float | None, digits: int = 4) -> str:
     return f"{'-' if value is None else f'{value:.{digits}f}':>{digits + 2}}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns of equal width, the first aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [

@@ -11,6 +11,8 @@ DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import wo
 
 
 PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights", "int8")  # as `network.onnx_ops` has them, likewise
+PROVIDERS_HELP = """ONNX Runtime's execution providers in order of preference, with their options:
+CUDA, or TensorRT:trt_fp16_enable=True:device_id=1,CUDA; or JSON, where a value has a comma or a colon"""
 EVALUATE_USAGE = """%(prog)s [options] --images DIR --annotations FILE
        %(prog)s [options] --results FILE --annotations FILE
        %(prog)s [options] --images DIR --against MODEL"""
@@ -26,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
     _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
     _export(add("export", help="write a model as an .onnx or .ort file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
+    _bench(add("bench", help="time and memory here, engine by engine, beside others", usage="%(prog)s [options]"))
     _serve(add("serve", help="a stand-in for the hosted API; needs the extra serve", usage="%(prog)s [options]"))
     _info(add("info", help="versions, engines, cached models, processor"))
     return root
@@ -67,7 +70,7 @@ def _model(command: argparse.ArgumentParser) -> None:
 
 def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
-    command.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers, such as CUDA")
+    command.add_argument("--providers", metavar="A,B", help=PROVIDERS_HELP)
     command.add_argument(
         "--precision", help="fp32, bf16 with openvino, one of `export`'s with onnxruntime (default: the engine's best)"
     )
@@ -137,6 +140,42 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
     _verbose(command)
     _source(command)
+
+
+def _bench(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--against", metavar="A,B", help="peers of the same model: transformers, optimum, openvino")
+    add("--peers-python", metavar="PYTHON", help="an interpreter with torch and transformers (default: this one)")
+    add("--optimum", type=Path, metavar="FILE", help="optimum's .onnx of the model, for optimum and openvino")
+    add("--image", type=Path, metavar="FILE", help="what is looked at (default: the shipped scene)")
+    add("--runs", type=int, metavar="N", help="turns of each that count (default: 10)")
+    add("--json", type=Path, metavar="FILE", help="all that was measured, and where")
+    _model(command)
+    _engine(command)
+    _source(command)
+    _hosted(command)
+
+
+def _hosted(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "the hosted API beside this machine",
+        "CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or HF_TOKEN, say who asks; every answer is paid for once",
+    )
+    add = group.add_argument
+    add("--hosted", type=Path, metavar="PICTURES", help="ask about these; the options below are for this alone")
+    add("--dialect", choices=("cloudflare", "huggingface"), help="default: cloudflare")
+    add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
+    add("--far-model", metavar="NAME", help="the name of the model there")
+    add("--concurrency", type=int, metavar="N", help="requests at a time (default: 4)")
+    add("--timeout", type=float, metavar="S", help="seconds to wait for an answer (default: 60)")
+    add("--retries", type=int, metavar="N", help="of a request, after 408, 429 and 5xx (default: 5)")
+    add("--backoff", type=float, metavar="S", help="the first wait; each is twice the last (default: 1)")
+    add("--price", type=float, metavar="DOLLARS", help="of a request (default: 0.0000075)")
+    add("--threshold", type=float, help="what scores have to exceed, from 0.1 up (default: 0.1)")
+    add("--limit", type=int, metavar="N", help="the first N pictures only")
+    add("--journal", type=Path, metavar="FILE", help="every reply (default: detr-onnx-hosted.ndjson)")
+    add("--html", type=Path, metavar="FILE", help="a page with the results and the worst pictures")
+    add("--worst", type=int, metavar="N", help="pictures on that page (default: 12)")
 
 
 def _serve(command: argparse.ArgumentParser) -> None:

@@ -13,7 +13,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from detr_onnx.cache import cached, sha256_of
 from detr_onnx.description import Description, check_labels, describe_graph, read_model
 from detr_onnx.engines import Engine
 from detr_onnx.engines.optimized import check_probe, made_for, optimize
+from detr_onnx.engines.providers import Asked, check_form, spoken, takes_fused_attention
 from detr_onnx.errors import CheckpointError, EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image import Preprocessing
@@ -60,7 +60,7 @@ def open_model(
     model: str | os.PathLike[str],
     *,
     engine: str = "auto",
-    providers: Sequence[str] | None = None,
+    providers: Asked | None = None,
     precision: str | None = None,
     threads: int | None = None,
     config: Path | None = None,
@@ -75,6 +75,8 @@ def open_model(
         raise UsageError("the number of threads is wrong", found=str(threads), expected="a number from 1 up")
     if config is not None and not config.exists():
         raise UsageError(f"there is no config {config}", expected="a config.json or its directory")
+    if providers is not None:
+        check_form(providers)
     source = locate(model, offline=offline, cache_dir=cache_dir)
     chosen = choose(source, engine, providers)
     _check_precision(chosen, precision)
@@ -85,7 +87,9 @@ def open_model(
         if source.graph is None:
             _check_needs_no_pictures(kept, source.checkpoint)
         optimized = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
-        graph = source.graph or _built_graph(chosen, source.checkpoint or Path(), config, cache_dir, kept, optimized)
+        fused = chosen == "onnxruntime" and takes_fused_attention(providers)
+        checkpoint = source.checkpoint or Path()
+        graph = source.graph or _built_graph(checkpoint, config, cache_dir, kept, fused, optimized)
         running = _graph_engine(chosen, graph, providers, precision, threads)
         if optimized:
             check_probe(running, graph)
@@ -167,7 +171,7 @@ def demo_picture() -> Path:
     return packaged if packaged.exists() else Path(__file__).parent.parent / "examples" / DEMO_PICTURE
 
 
-def choose(source: Source, engine: str, providers: Sequence[str] | None) -> str:
+def choose(source: Source, engine: str, providers: Asked | None) -> str:
     """The engine to run a source on: the one asked for, or for "auto" the fastest that can run it here.
 
     Raises:
@@ -200,11 +204,11 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | None, config: Path | None) -> OpenModel:
+def _on_numpy(source: Source, providers: Asked | None, threads: int | None, config: Path | None) -> OpenModel:
     from detr_onnx.engines.numpy import numpy_engine
 
     if providers is not None or threads is not None:
-        asked = ", ".join(providers) if providers is not None else f"{threads} threads"
+        asked = spoken(providers) if providers is not None else f"{threads} threads"
         raise UsageError(
             "engine numpy has no providers and no threads of its own",
             found=asked,
@@ -215,24 +219,24 @@ def _on_numpy(source: Source, providers: Sequence[str] | None, threads: int | No
 
 
 def _built_graph(
-    engine: str,
     checkpoint: Path,
     config: Path | None,
     cache_dir: str | os.PathLike[str] | None,
     precision: str,
+    fused: bool,
     optimized: bool,
 ) -> Path:
-    """The cached graph of a checkpoint, in the form that suits the engine, written now if it was not there."""
+    """The cached graph of a checkpoint, in the form that suits who runs it, written now if it was not there."""
     from detr_onnx.export import Form, write_onnx
 
     def build(directory: Path) -> None:
         logger.info("writing the ONNX graph of %s, once", checkpoint)
-        form = Form(precision=precision, fused_attention=engine == "onnxruntime")
+        form = Form(precision=precision, fused_attention=fused)
         write_onnx(directory / GRAPH, *read_model(checkpoint, config), form, external_data=True)
         if optimized:
             optimize(directory / GRAPH)
 
-    kind = f"{engine}-{precision}{f'-{made_for()}' if optimized else ''}"
+    kind = f"{'fused' if fused else 'plain'}-{precision}{f'-{made_for()}' if optimized else ''}"
     return cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir) / GRAPH
 
 
@@ -254,7 +258,7 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
 
 
 def _graph_engine(
-    name: str, graph: Path, providers: Sequence[str] | None, precision: str | None, threads: int | None
+    name: str, graph: Path, providers: Asked | None, precision: str | None, threads: int | None
 ) -> Engine:
     """The graph on ONNX Runtime or OpenVINO."""
     if name == "onnxruntime":
@@ -270,7 +274,7 @@ def _graph_engine(
 
     if providers is not None:
         remedy = "use engine onnxruntime"
-        raise UsageError("engine openvino has no providers", found=", ".join(providers), remedy=remedy)
+        raise UsageError("engine openvino has no providers", found=spoken(providers), remedy=remedy)
     return openvino_engine(graph, precision, threads)
 
 

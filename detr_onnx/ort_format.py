@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from detr_onnx.end_to_end import IMAGE, THRESHOLD
 from detr_onnx.engines.graph import BOXES, LOGITS, MASK, PIXELS
-from detr_onnx.engines.onnxruntime import CPU, SLOWING_OPTIMIZERS, import_onnxruntime
+from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
+from detr_onnx.engines.providers import CPU
 from detr_onnx.errors import EngineError, OutputError
 from detr_onnx.export import Form, write_onnx
 from detr_onnx.image import Preprocessing

@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.setting import environment, setting, versions_of
+from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, add_arguments, subject
-from benchmarks.timings import figures
-from benchmarks.turns import PAUSE_S, Contender, Entry, interleaved, start, stop
+from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.setting import setting
+from detr_onnx.bench.timings import figures
+from detr_onnx.bench.turns import PAUSE_S, Contender, Entry, interleaved, started, theirs
 from detr_onnx.cache import sha256_of
 from detr_onnx.description import read_model
 from detr_onnx.engines import Network
@@ -217,26 +219,25 @@ def row(candidate: Candidate, given: Arrays, reference: Arrays) -> dict[str, Any
 def latencies(found: Sequence[Candidate], measured: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
     """By runtime, by candidate: milliseconds, or why it cannot run there. One runtime after the other, for memory."""
     surroundings = environment(arguments.work, arguments.threads)
+    given = {"pixels": str(measured.pixels), "threads": arguments.threads}
     told: dict[str, Any] = {}
     for runtime in RUNTIMES if arguments.runs else ():
+        kind = f"{runtime}-network"
         entries = [
-            Entry(one.key, f"{one.title}, {runtime}", f"stock-{runtime}", one.file, measured.pixels)
+            Entry(one.key, one.title, theirs(sys.executable, kind, given | {"graph": str(one.file)}))
             for one in found
             if one.refused is None
         ]
-        started = [start(entry, surroundings, arguments.threads) for entry in entries]
-        contenders = [one for one in started if isinstance(one, Contender)]
-        try:
-            interleaved(contenders, arguments.runs, arguments.warm_up, arguments.pause)
-        finally:
-            stop(contenders)
-        told[runtime] = {e.key: time_of(one) for e, one in zip(entries, started, strict=True)}
+        with started(entries, surroundings) as (contenders, left_out):
+            interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
+        told[runtime] = {entry.key: {"error": left_out[entry.title]} for entry in entries if entry.title in left_out}
+        told[runtime] |= {one.entry.key: time_of(one) for one in contenders}
     return told
 
 
-def time_of(one: Contender | str) -> dict[str, Any]:
-    """A contender's milliseconds, or the line that says why it took no part."""
-    return {"error": one} if isinstance(one, str) else {"ms": figures(one.seconds["network"], 1000)}
+def time_of(one: Contender) -> dict[str, Any]:
+    """A contender's milliseconds."""
+    return {"ms": figures(one.seconds["network"], 1000)}
 
 
 def arguments_parser() -> argparse.ArgumentParser:
@@ -256,7 +257,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Compares, measures and writes the results."""
     arguments = arguments_parser().parse_args()
-    sizes, top = Sizes(), setting("export.compare", sys.argv[1:])
+    sizes, top = Sizes(), setting("python -m export.compare", sys.argv[1:])
     measured, given = subject(arguments.work, arguments.model), cases(sizes)
     found = candidates(measured.model, arguments.work / "compare", arguments.optimum, arguments.torch, sizes.single)
     python = arguments.python_peers

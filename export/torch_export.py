@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.setting import versions_of
+from detr_onnx.bench.peers import versions_of
 from detr_onnx.cache import sha256_of
 from detr_onnx.network.checkpoint import weights_file
 from export.optimum_export import SEED, SOURCE, STATIC_HW

@@ -123,6 +123,9 @@ def test_the_version_is_a_result(run):
         (["--labels", " , "], "--labels names no label"),
         (["--threads", "0"], "the number of threads is wrong: found 0"),
         (["--size", "0"], "the size is wrong: found 0"),
+        (["--providers", ""], "--providers cannot be read: found '', expected NAME or NAME:option=value"),
+        (["--providers", "CPU:a"], "--providers cannot be read: found 'CPU:a', expected NAME"),
+        (["--providers", "CPU:a=1"], "provider CPU has no options: found a"),
         (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, numpy, onnxruntime"),
         (["--precision", "int8"], "no such precision: found 'int8'"),
         (["--config", "gone"], "there is no config gone"),
@@ -137,7 +140,6 @@ def test_a_wrong_value_ends_with_status_2_before_any_detection(refused, no_netwo
     ("arguments", "says"),
     [
         (["--providers", "Quantum"], "this ONNX Runtime has no provider 'Quantum': found"),
-        (["--providers", ""], "this ONNX Runtime has no provider ''"),
         (["--engine", "numpy"], "engine numpy runs checkpoints: found the graph"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.comparison import compare, figures_of, percentiles
+from detr_onnx.hosted.comparison import compare, figures_of, percentiles
 
 
 def item(label: str, score: float, *xyxy: int) -> dict:

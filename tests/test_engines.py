@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -225,58 +224,6 @@ def test_a_model_of_bytes_is_no_detr(tmp_path):
 def test_outputs_beside_those_of_detr_do_no_harm(tmp_path):
     path = write_graph(tmp_path / "m.onnx", PIXELS, LOGITS | BOXES | {"last_hidden_state": [1, 5, 16]})
     assert onnxruntime_engine(path).classes == 7
-
-
-# Providers
-
-
-@pytest.mark.parametrize("asked", [["CPU"], ["cpu"], ["CPUExecutionProvider"], ["CPU", "CPU"], None])
-def test_the_cpu_can_be_asked_for_by_any_of_its_names(graph, asked):
-    assert "CPUExecutionProvider" in onnxruntime_engine(graph, asked).title
-
-
-@pytest.mark.parametrize("asked", [[], "CUDA"])
-def test_providers_are_a_list_of_names(graph, asked):
-    with pytest.raises(UsageError, match="providers are a list of names"):
-        onnxruntime_engine(graph, asked)
-
-
-def test_a_provider_that_this_build_lacks_is_an_error_that_names_what_it_has(graph):
-    with pytest.raises(EngineError, match=r"no provider 'Quantum': found .*CPUExecutionProvider; .*onnxruntime-gpu"):
-        onnxruntime_engine(graph, ["Quantum"])
-
-
-def test_a_provider_that_silently_does_not_start_is_an_error(graph, monkeypatch, capfd):
-    """As a GPU build of ONNX Runtime does on a machine without a driver."""
-    asked = {}
-
-    def session(path, options, providers, **others):
-        asked.update(providers=providers, **others)
-        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
-
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    with pytest.raises(
-        EngineError, match=r"did not start CUDAExecutionProvider: found only CPUExecutionProvider; check"
-    ):
-        onnxruntime_engine(graph, ["CUDA"])
-    assert asked["providers"] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert asked["enable_fallback"] == 0
-    assert capfd.readouterr().out == ""
-
-
-def test_a_provider_that_fails_to_start_is_an_error_of_the_engine_not_of_the_file(graph, monkeypatch):
-    def session(*arguments, **options):
-        raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : no CUDA-capable device is detected")
-
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    with pytest.raises(EngineError, match=r"on CUDAExecutionProvider, .*: found no CUDA-capable device is detected"):
-        onnxruntime_engine(graph, ["CUDA"])
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])

@@ -8,7 +8,7 @@ import threading
 import pytest
 from standin_far_side import CAT, HANG_UP, Scripted, StandInFarSide, found, refusal
 
-from benchmarks.far_side import Caller, FarSide, FarSideError, Patience, Reply
+from detr_onnx.hosted.far_side import Caller, FarSide, FarSideError, Patience, Reply
 
 TOKEN = "s3cret"
 AT_ONCE = Patience(retries=5, first_s=0)

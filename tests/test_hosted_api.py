@@ -19,10 +19,13 @@ from PIL import Image
 from standin_far_side import CAT, HANG_UP, Scripted, StandInFarSide, found, refusal
 
 from benchmarks import hosted_api
-from benchmarks.far_side import FarSide
-from benchmarks.journal import opened
+from detr_onnx import cli
+from detr_onnx.bench import setting
+from detr_onnx.commands import hosted
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError, OutputError
+from detr_onnx.hosted.far_side import FarSide
+from detr_onnx.hosted.journal import opened
 
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "examples" / "demo-scene.jpg"
@@ -34,7 +37,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 class Cat:
     """A detector that finds the stand-in's cat in every picture."""
 
-    def __init__(self, model: str, *, engine: str, precision: str | None, threads: int | None) -> None:
+    def __init__(self) -> None:
         self.labels, self.engine = ("cat",), "a stand-in"
 
     def __call__(self, content: bytes, threshold: float) -> Detections:
@@ -46,13 +49,14 @@ class Cat:
 def account(monkeypatch):
     monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "0123")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(setting, "QUIET_LOAD", 1e6)
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", TOKEN)
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """No network of ours is run."""
-    monkeypatch.setattr(hosted_api, "Detector", Cat)
+    monkeypatch.setattr(hosted, "open_detector", lambda arguments: Cat())
 
 
 @pytest.fixture
@@ -210,7 +214,7 @@ def test_a_full_disk_stops_the_run_and_costs_one_line(monkeypatch, quick, pictur
 
     with StandInFarSide() as far:
         with monkeypatch.context() as patch:
-            patch.setattr("benchmarks.journal.os.write", write)
+            patch.setattr("detr_onnx.hosted.journal.os.write", write)
             status, line = complaint_of(run, pictures, "--base-url", far.url, "--concurrency", 1)
         assert (status, "No space left" in line, len(far.requests)) == (1, True, 2)
         assert run(pictures, "--base-url", far.url)[0] == 0
@@ -244,7 +248,7 @@ def test_an_interrupted_run_leaves_a_journal_to_go_on_with(pictures, tmp_path):
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
             table, complaint = process.communicate()
-        assert (process.returncode, table) == (hosted_api.INTERRUPTED, "")
+        assert (process.returncode, table) == (cli.INTERRUPTED, "")
         assert "Traceback" not in complaint
         assert "the same command goes on" in complaint
         assert len(lines(journal)) == len(far.requests) < 4
@@ -322,7 +326,7 @@ def test_wrong_options_are_wrong_usage(quick, pictures, run, options):
 
 def test_a_token_that_goes_out_in_the_clear_is_noted(capsys):
     for url, noted in [("http://far.example", True), ("https://far.example", False), ("http://localhost:1", False)]:
-        hosted_api.tell_plan(2, 1, 0.5, FarSide("cloudflare", url, "@cf/model", "0123", TOKEN))
+        hosted.tell_plan(2, 1, 0.5, FarSide("cloudflare", url, "@cf/model", "0123", TOKEN))
         text = capsys.readouterr().err
         assert (text.startswith("note: the token goes to far.example unencrypted\n"), TOKEN in text) == (noted, False)
         assert text.endswith("2 pictures, 1 to ask the far side about: $0.500000\n")

@@ -22,11 +22,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FRONT = ("__init__", "__main__", "network")  # the door, and the package that only has a docstring
 
 ANYWHERE_BANNED = {"torch", "torchvision", "transformers", "optimum", "timm", "safetensors", "scipy", "cv2"}
+PEERS_OWN = {"bench/peers": {"torch", "transformers"}}  # it runs by itself, in environments that have them
 ONLY_IN_FUNCTIONS_OF = {
+    "torch": {"bench/peers"},
+    "transformers": {"bench/peers"},
     "onnx": {"export", "engines/optimized"},
-    "onnxruntime": {"engines/onnxruntime"},
+    "onnxruntime": {"engines/onnxruntime", "bench/peers"},
     "huggingface_hub": {"hub/download"},
-    "openvino": {"engines/openvino"},
+    "openvino": {"engines/openvino", "bench/peers"},
     "pycocotools": {"evaluate"},
     "tqdm": {"console"},
 }
@@ -38,6 +41,7 @@ ONLY_IN_THE_SERVER = {
 }  # imported at the top there, as in any server
 LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
+    "bench/peers": "it runs by itself elsewhere, so all that the peers need is in it",
     "network/onnx_ops": "a method an op of the vocabulary, and the graph they write into",
     "network/config": "two generations of Hugging Face's fields, and shapes",
 }
@@ -118,13 +122,17 @@ def test_heavy_packages_are_imported_only_where_they_are_needed(module):
     }
     for name, node in imports(tree):
         top = name.split(".")[0]
-        assert top not in ANYWHERE_BANNED
+        assert top not in ANYWHERE_BANNED - PEERS_OWN.get(module, set())
         assert top not in ONLY_IN_THE_SERVER or module.startswith("server/"), f"{module} imports {top}"
         if name.startswith("detr_onnx.server") and not module.startswith("server"):
             assert id(node) in lazy, f"{module} imports the server when it is imported itself"
         if top in ONLY_IN_FUNCTIONS_OF and id(node) not in for_types:
             assert module in ONLY_IN_FUNCTIONS_OF[top], f"{module} imports {top}"
             assert id(node) in lazy, f"{module} imports {top} when it is imported itself"
+
+
+def test_what_runs_in_the_peers_environments_imports_nothing_of_ours():
+    assert own_imports(TREES["bench/peers"]) == set()
 
 
 def test_importing_the_package_pulls_in_nothing():

@@ -112,7 +112,7 @@ def test_a_directory_without_a_model_says_what_it_holds(tmp_path):
         ({"engine": "torch"}, "no such engine: found 'torch', expected one of auto, numpy, onnxruntime"),
         (
             {"precision": "int3"},
-            "no such precision: found 'int3', expected one of fp32, fp16, fp16-weights, int8-weights, bf16",
+            "no such precision: found 'int3', expected one of fp32, fp16, fp16-weights, int8-weights, int8, bf16",
         ),
         ({"threads": 0}, "the number of threads is wrong: found 0"),
         ({"threads": -1}, "the number of threads is wrong: found -1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from benchmarks import report
 
 ROOT = Path(__file__).parents[1]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def figures(median: float) -> dict[str, float]:
@@ -113,6 +115,17 @@ ENGINES: dict[str, Any] = {
     "score_difference": 3e-6,
     "box_difference_px": 4e-4,
 }
+THROUGHPUT: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine", "model", "threads", "runs", "left_out")},
+    "rows": [
+        {
+            "key": "numpy",
+            "title": "ours, numpy",
+            "versions": {},
+            "pictures_per_s": {"1": figures(0.7), "4": figures(1.4)},
+        }
+    ],
+}
 RESULTS = {
     "latency": LATENCY,
     "memory": MEMORY,
@@ -134,8 +147,53 @@ def test_a_page_without_results_stays_as_it_is() -> None:
 @pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.file.relative_to(ROOT).as_posix())
 def test_a_page_is_what_the_results_give(page: report.Page) -> None:
     text, results = page.file.read_text(encoding="utf-8"), page.read_results()
-    assert tuple(results) == page.tables
+    assert results.keys() <= set(page.tables)
+    assert all(f"<!-- table: {name} -->" in text for name in page.tables)
     assert report.filled(text, results) == text
+
+
+def test_the_plot_is_what_the_results_give() -> None:
+    latency = report.read_results(report.README.results, "latency")
+    assert report.PLOT.read_text(encoding="utf-8") == report.latency_plot(latency)
+    assert f"](docs/{report.PLOT.name})" in report.README.file.read_text(encoding="utf-8")
+
+
+def test_a_results_file_that_is_not_there_yet_leaves_its_table_as_it_is(tmp_path: Path) -> None:
+    page = report.Page(tmp_path / "page.md", tmp_path, ("throughput",))
+    assert page.read_results() == {}
+    text = "<!-- table: throughput -->\nNot measured yet.\n<!-- end -->\n"
+    assert report.filled(text, page.read_results()) == text
+
+
+def test_the_plot_is_well_formed_has_a_bar_a_row_and_one_scale() -> None:
+    results = {**LATENCY, "rows": [{**row, "title": f"{row['title']} & <b>"} for row in LATENCY["rows"]]}
+    picture = ET.fromstring(report.latency_plot(results))
+    bars = {bar.get("class"): float(bar.get("width", "0")) for bar in picture.iter(f"{SVG}rect")}
+    assert bars["theirs"] == pytest.approx(2 * bars["ours"], abs=0.2)
+    words = [text.text for text in picture.iter(f"{SVG}text")]
+    assert "torch & <b>" in words
+    assert "1000 ms" in words
+    assert "ours & <b>" not in words  # preprocessing is no bar
+
+
+def test_the_readme_has_no_rows_of_one_size_and_of_preprocessing() -> None:
+    rows = [{**row, "key": f"{row['key']}{end}"} for row in LATENCY["rows"] for end in ("", *report.DETAILS)]
+    results = {**LATENCY, "rows": rows}
+    assert report.brief_latency_table(results) == report.latency_table(LATENCY)
+
+
+def test_a_row_that_goes_all_the_way_stands_where_detections_are_with_its_parts() -> None:
+    whole = {"decode": figures(3), "pixels": figures(7), "network": figures(90), "detect": figures(101)}
+    row = {"key": "whole", "title": "ours", "versions": {}, "ms": whole}
+    lines = report.latency_table({**LATENCY, "rows": [*LATENCY["rows"], row]}).splitlines()
+    assert lines[-3] == "| ours (decode 3.00, pixels 7.00, network 90.0) | 101 | 90.9–121 | |"
+    assert lines[-4].startswith("| **a file to its detections**")
+
+
+def test_throughput_is_a_row_a_contender_and_a_column_a_number_at_a_time() -> None:
+    head, _, first = report.throughput_table(THROUGHPUT).splitlines()[:3]
+    assert head == "| pictures a second | 1 at a time | 4 at a time |"
+    assert first == "| ours, numpy | 0.70 | 1.40 |"
 
 
 def test_a_changed_number_in_the_page_is_noticed() -> None:
@@ -239,6 +297,10 @@ def test_check_exits_with_1_when_page_and_results_differ(
     for name, found in RESULTS.items():
         (results / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
     page.write_text(report.filled(PAGE, RESULTS) if same else PAGE, encoding="utf-8")
-    monkeypatch.setattr(report, "PAGES", (report.Page(page, results, tuple(RESULTS)),))
+    one = report.Page(page, results, tuple(RESULTS))
+    monkeypatch.setattr(report, "PAGES", (one,))
+    monkeypatch.setattr(report, "README", one)
+    monkeypatch.setattr(report, "PLOT", tmp_path / "latency.svg")
+    (tmp_path / "latency.svg").write_text(report.latency_plot(LATENCY), encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["report", "--check"])
     assert report.main() == status

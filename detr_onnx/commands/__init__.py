@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 def open_detector(arguments: Namespace) -> Detector:
     """The detector that the options describe."""
     from detr_onnx.detector import Detector
+    from detr_onnx.engines.providers import parse_providers
 
     providers = arguments.providers
     return Detector(
         arguments.model,
         engine=arguments.engine,
-        providers=[name.strip() for name in providers.split(",")] if providers is not None else None,
+        providers=parse_providers(providers) if providers is not None else None,
         precision=arguments.precision,
         threads=arguments.threads,
         size=arguments.size,

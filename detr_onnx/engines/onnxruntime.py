@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
-from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, check_is_file, graph_engine
-from detr_onnx.errors import DetrError, EngineError, ModelFileError, UsageError
+from detr_onnx.engines.binding import DEVICES, bound_run
+from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, check_is_file, graph_engine
+from detr_onnx.engines.providers import CPU, Asked, Chosen, chosen, start_remedy
+from detr_onnx.errors import DetrError, EngineError, ModelFileError
 from detr_onnx.processor import cpu_features
 
 if TYPE_CHECKING:
     import onnxruntime
 
 ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others have numpy's names: tensor(int64)
-CPU = "CPUExecutionProvider"
 SLOWING_OPTIMIZERS = ["SkipLayerNormFusion"]  # on the CPU its node takes seven times as long as the two it replaces
 OPTIMIZED_DATA = "session.optimized_model_external_initializers_file_name"
 OPTIMIZED_DATA_FROM_BYTES = "session.optimized_model_external_initializers_min_size_in_bytes"
@@ -26,43 +31,70 @@ MAPPED = ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_fo
 """Has an .ort file mapped, and its weights used where they lie; what ONNX Runtime is too old for, it passes over."""
 EXACT_INT8 = "session.x64quantprecision", "1"  # weights as uint8: no sum of two products overflows 16 bits
 VNNI = {"avx512_vnni", "avx_vnni"}  # instructions that add up in 32 bits; with them that would cost half the speed
+ON_CPU: Chosen = [(CPU, {})]
 ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
+PLACES = "session.record_ep_graph_assignment_info"  # who does not know it takes no notice
+
+logger = logging.getLogger(__name__)
 
 
-def onnxruntime_engine(path: Path, providers: Sequence[str] | None = None, threads: int | None = None) -> Engine:
+def onnxruntime_engine(path: Path, providers: Asked | None = None, threads: int | None = None) -> Engine:
     """The .onnx file, run by ONNX Runtime.
 
     Args:
         path: the model.
-        providers: execution providers in order of preference, "CUDA" or "CUDAExecutionProvider"; None is the CPU.
+        providers: execution providers in order of preference, "CUDA" or "CUDAExecutionProvider", or pairs of such a
+            name and options; None is the CPU.
         threads: of one operator; None is one for each physical core.
 
     Raises:
-        EngineError: when ONNX Runtime is not installed, or a provider is not in this build of it, or did not start.
+        EngineError: when ONNX Runtime is not installed, or a provider is not in this build of it, or did not start, or
+            takes no part of the graph.
         ModelFileError: when the file is missing, damaged, or no DETR.
+        UsageError: when the providers cannot be meant.
     """
-    session = new_session(path, _provider_names(providers), threads)
+    wanted = chosen(providers, import_onnxruntime().get_available_providers())
+    session = new_session(path, wanted, threads)
+    inputs, outputs = ([_port(value) for value in values] for values in (session.get_inputs(), session.get_outputs()))
+    one_pass = _one_pass(session, wanted, outputs)
 
     def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         try:
-            logits, boxes = session.run([LOGITS, BOXES], dict(feeds))
+            return one_pass(feeds)
         except Exception as error:
             raise _failed(path, {name: value.shape for name, value in feeds.items()}, error) from error
-        return logits, boxes
 
     metadata = dict(session.get_modelmeta().custom_metadata_map)
-    inputs, outputs = ([_port(value) for value in values] for values in (session.get_inputs(), session.get_outputs()))
     return graph_engine(path, _title(session), inputs, outputs, metadata, run)
 
 
 def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]]:
     """The .onnx file on the CPU: a function from inputs to those of its outputs that are named, by name."""
-    session = new_session(path, [CPU], None)
+    session = new_session(path, ON_CPU, None)
 
     def run(feeds: Feeds, names: Sequence[str]) -> dict[str, Any]:
         return dict(zip(names, session.run(list(names), dict(feeds)), strict=True))
 
     return run
+
+
+def _one_pass(session: onnxruntime.InferenceSession, wanted: Chosen, outputs: Sequence[Port]) -> Run:
+    """From the CPU's memory, or by way of the first provider's own."""
+    name, options = wanted[0]
+    if name in DEVICES:
+        wanted_outputs = sorted((port for port in outputs if port.name in (LOGITS, BOXES)), key=_logits_first)
+        number = int(str(options.get("device_id", 0)))
+        return bound_run(session, import_onnxruntime().OrtValue, wanted_outputs, DEVICES[name], number)
+
+    def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        logits, boxes = session.run([LOGITS, BOXES], dict(feeds))
+        return logits, boxes
+
+    return run
+
+
+def _logits_first(port: Port) -> bool:
+    return port.name != LOGITS
 
 
 def _port(value: Any) -> Port:
@@ -88,9 +120,9 @@ def import_onnxruntime() -> Any:
 
 
 def new_session(
-    path: Path, providers: list[str], threads: int | None, written: Path | None = None
+    path: Path, wanted: Chosen, threads: int | None, written: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """A session for a file, on providers by their full names.
+    """A session for a file, on the providers that `providers.chosen` gives.
 
     Args:
         written: where to write the graph as ONNX Runtime has optimised it, its weights in a second file beside it.
@@ -101,32 +133,30 @@ def new_session(
     """
     onnxruntime = import_onnxruntime()
     check_is_file(path)
+    names = [name for name, _ in wanted]
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL if providers == [CPU] else ERRORS  # why a GPU does not start is only logged
+    options.log_severity_level = FATAL if names == [CPU] else ERRORS  # why a GPU does not start is only logged
     options.enable_mem_pattern = False  # a plan for each new input shape would be kept for good
     for entry in MAPPED if path.suffix.lower() == ".ort" else ():
         options.add_session_config_entry(entry, "1")
     if _overflows(cpu_features()):
         options.add_session_config_entry(*EXACT_INT8)
+    options.add_session_config_entry(PLACES, "0" if names == [CPU] else "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     if written is not None:
         options.optimized_model_filepath = str(written)
         options.add_session_config_entry(OPTIMIZED_DATA, f"{written.name}.data")
         options.add_session_config_entry(OPTIMIZED_DATA_FROM_BYTES, "1024")
+    if any(name in DEVICES for name in names):
+        _load_libraries(onnxruntime)
     try:  # without its fallback, which would print on stdout and run on something else
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=providers, enable_fallback=0, disabled_optimizers=SLOWING_OPTIMIZERS
+            str(path), options, providers=wanted, enable_fallback=0, disabled_optimizers=SLOWING_OPTIMIZERS
         )
     except Exception as error:
-        raise _unreadable(path, providers, error) from error
-    lost = [name for name in providers if name not in session.get_providers()]
-    if lost:
-        raise EngineError(
-            f"ONNX Runtime did not start {', '.join(lost)}",
-            found=f"only {', '.join(session.get_providers())}",
-            remedy="check the driver and the libraries that this provider needs",
-        )
+        raise _unreadable(path, names, error) from error
+    _check_started(session, names)
     return session
 
 
@@ -135,9 +165,36 @@ def _overflows(features: Collection[str]) -> bool:
     return "avx2" in features and VNNI.isdisjoint(features)
 
 
-def _unreadable(path: Path, providers: list[str], error: Exception) -> DetrError:
-    if providers != [CPU]:
-        return EngineError(f"ONNX Runtime cannot start {path} on {', '.join(providers)}", found=_reason(error))
+def _load_libraries(onnxruntime: Any) -> None:
+    """Loads what pip has installed of CUDA and cuDNN; ONNX Runtime alone looks for the system's (1.21 and later)."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        getattr(onnxruntime, "preload_dlls", lambda: None)()
+    for line in said.getvalue().splitlines():
+        logger.warning("%s", line)
+
+
+def _check_started(session: Any, names: Sequence[str]) -> None:
+    """Raises EngineError when a provider was dropped, or the first one that was asked for does nothing."""
+    running = session.get_providers()
+    lost = [name for name in names if name not in running]
+    if lost:
+        found = f"only {', '.join(running)}"
+        raise EngineError(f"ONNX Runtime did not start {', '.join(lost)}", found=found, remedy=start_remedy(lost[0]))
+    if names == [CPU] or not hasattr(session, "get_provider_graph_assignment_info"):
+        return
+    places = Counter[str]()
+    for part in session.get_provider_graph_assignment_info():
+        places[part.ep_name] += len(part.get_nodes())
+    told = ", ".join(f"{name} {count}" for name, count in places.most_common())
+    if not places[names[0]]:
+        remedy = "leave it out, or export another form of the graph"
+        raise EngineError(f"{names[0]} takes no part of the graph", found=f"nodes: {told}", remedy=remedy)
+    logger.info("nodes: %s", told)
+
+
+def _unreadable(path: Path, names: list[str], error: Exception) -> DetrError:
+    if names != [CPU]:
+        return EngineError(f"ONNX Runtime cannot start {path} on {', '.join(names)}", found=_reason(error))
     return ModelFileError(
         f"ONNX Runtime cannot load {path}", found=_reason(error), remedy="export or fetch the file again"
     )
@@ -156,26 +213,6 @@ def _reason(error: Exception) -> str:
     """ONNX Runtime's own sentence: its first line without the code in front."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0].rpartition(" : ")[2].strip()[:200]
-
-
-def _provider_names(asked: Sequence[str] | None) -> list[str]:
-    """Full names of the providers asked for, in this order; the CPU is always among them, for what the others leave."""
-    names = []
-    if asked is not None:
-        if not asked or isinstance(asked, str):
-            raise UsageError("providers are a list of names", found=repr(asked), expected='such as ["CUDA"]')
-        known = import_onnxruntime().get_available_providers()
-        available = {name.removesuffix("ExecutionProvider").lower(): name for name in known}
-        for name in asked:
-            short = name.removesuffix("ExecutionProvider").lower()
-            if short not in available:
-                raise EngineError(
-                    f"this ONNX Runtime has no provider {name!r}",
-                    found=", ".join(known),
-                    remedy="for CUDA or TensorRT install onnxruntime-gpu in place of onnxruntime",
-                )
-            names.append(available[short])
-    return list(dict.fromkeys([*names, CPU]))
 
 
 def _title(session: onnxruntime.InferenceSession) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.graph import PIXELS
-from detr_onnx.engines.onnxruntime import CPU, import_onnxruntime, new_session, onnxruntime_engine
+from detr_onnx.engines.onnxruntime import ON_CPU, import_onnxruntime, new_session, onnxruntime_engine
 from detr_onnx.errors import EngineError
 from detr_onnx.processor import cpu_features, processor
 
@@ -39,7 +39,7 @@ def optimize(graph: Path) -> None:
     np.save(graph.with_name(PROBE), probe(onnxruntime_engine(graph)))
     with tempfile.TemporaryDirectory(dir=graph.parent) as place:
         written = Path(place, graph.name)  # of the same name, by which it points to its weights
-        new_session(graph, [CPU], None, written=written)
+        new_session(graph, ON_CPU, None, written=written)
         model = onnx.load(written, load_external_data=False)
         name_sizes(model)
         onnx.save(model, written)

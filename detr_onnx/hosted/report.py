@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.comparison import Comparison
-from benchmarks.far_words import Items
-from benchmarks.hosted_results import View, sections_of
+from detr_onnx.hosted.comparison import Comparison
+from detr_onnx.hosted.far_words import Items
+from detr_onnx.hosted.results import View, sections_of
 from detr_onnx.image import read_rgb
 from detr_onnx.pictures import printable
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.far_words import SIDES, Items
-from benchmarks.timings import quantile
 from detr_onnx.agreement import pairs
+from detr_onnx.bench.timings import quantile
 from detr_onnx.detections import Detections, iou
+from detr_onnx.hosted.far_words import SIDES, Items
 
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.far_side import FarSide, Reply
 from detr_onnx.errors import DatasetError, OutputError
+from detr_onnx.hosted.far_side import FarSide, Reply
 
 Key = tuple[str, ...]
 KEY = ("sha256", "dialect", "base_url", "model")

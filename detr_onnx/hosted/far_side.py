@@ -21,8 +21,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from benchmarks.far_words import FLOOR, Said, is_allowance, understood
 from detr_onnx.errors import DetrError
+from detr_onnx.hosted.far_words import FLOOR, Said, is_allowance, understood
 
 BASE_URLS = {
     "cloudflare": "https://api.cloudflare.com/client/v4",

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.comparison import Comparison, compare, figures_of, percentiles
-from benchmarks.far_words import Items
-from benchmarks.folder import Photograph
-from detr_onnx import Detector
+from detr_onnx.detector import Detector
 from detr_onnx.errors import ImageError
+from detr_onnx.hosted.comparison import Comparison, compare, figures_of, percentiles
+from detr_onnx.hosted.far_words import Items
+from detr_onnx.hosted.folder import Photograph
 from detr_onnx.pictures import printable
 
 Line = Mapping[str, Any]

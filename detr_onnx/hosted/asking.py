@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.far_side import Caller, FarSide, Patience
-from benchmarks.folder import Photograph
-from benchmarks.journal import Journal
+from detr_onnx.hosted.far_side import Caller, FarSide, Patience
+from detr_onnx.hosted.folder import Photograph
+from detr_onnx.hosted.journal import Journal
 
 Show = Callable[[int, str], None]
 """Called with the number and the name of the next picture."""
