@@ -256,7 +256,7 @@ def _transformers(way: str, given: Given) -> Callable[[Any], Any]:
     from transformers import DetrForObjectDetection
 
     torch.set_num_threads(given["threads"])
-    network: Any = DetrForObjectDetection.from_pretrained(given["model"]).eval()
+    network: Any = DetrForObjectDetection.from_pretrained(given["model"]).float().eval()  # it may be kept in float16
     network = torch.compile(network) if way == "torch.compile" else network
     cast = partial(torch.autocast, "cpu", torch.bfloat16) if way == "bf16" else contextlib.nullcontext
 
@@ -297,6 +297,7 @@ def _pipeline(given: Given) -> Callable[[], Any]:
 
     torch.set_num_threads(given["threads"])
     detect = pipeline("object-detection", model=given["model"], device="cpu")
+    detect.model.float()
     return lambda: detect(given["picture"], threshold=THRESHOLD)
 
 
