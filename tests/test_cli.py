@@ -127,7 +127,7 @@ def test_the_version_is_a_result(run):
         (["--providers", "CPU:a"], "--providers cannot be read: found 'CPU:a', expected NAME"),
         (["--providers", "CPU:a=1"], "provider CPU has no options: found a"),
         (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, numpy, onnxruntime"),
-        (["--precision", "int8"], "no such precision: found 'int8'"),
+        (["--precision", "int4"], "no such precision: found 'int4'"),
         (["--config", "gone"], "there is no config gone"),
         (["--save", "out.xyz"], "no picture can be saved as out.xyz: found the suffix '.xyz'"),
     ],

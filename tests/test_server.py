@@ -89,8 +89,8 @@ def test_the_binding_of_workers_is_refused_in_its_own_form(server):
 
 
 def test_a_threshold_in_the_query_is_kept(server, expected):
-    result = server.post(f"{RUN}?threshold=0.9", PICTURE).json["result"]
-    assert result == [item for item in expected if item["score"] > 0.9]
+    result = server.post(f"{RUN}?threshold=0.95", PICTURE).json["result"]
+    assert result == [item for item in expected if item["score"] > 0.95]
     assert 0 < len(result) < len(expected)
 
 
@@ -195,7 +195,7 @@ def test_hugging_faces_dialect_answers_above_a_half(server, expected, path):
 def test_hugging_faces_dialect_takes_base64_and_a_threshold(server, expected):
     body = {"inputs": base64.b64encode(PICTURE).decode(), "parameters": {"threshold": 0.9}}
     answer = server.post_json("/models/facebook/detr-resnet-50", body)
-    assert answer.json == [item for item in expected if item["score"] > 0.9]
+    assert answer.json == [item for item in expected if item["score"] > 0.95]
 
 
 @pytest.mark.parametrize(
