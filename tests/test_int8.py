@@ -99,7 +99,9 @@ def test_a_layer_left_in_float_is_one_float_convolution_among_int8(model, grids)
 def test_what_stays_float_is_float(model, grids):
     graph = onnx_model(*model, of_int8(Form(), grids)).graph
     places = {node.name.split("/")[1] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
-    assert places == {"backbone"}
+    assert places == {"backbone", "encoder", "decoder"}
+    rounded = [node.name for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert all(name.startswith("/backbone/") for name in rounded)
     levels = [t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1]
     assert {name.split(".")[0] for name in levels} <= {"backbone", "encoder", "decoder"}
     assert all(".fc" in name for name in levels if not name.startswith("backbone"))

@@ -220,6 +220,8 @@ class OnnxOps:
         if self.precision == "fp16-weights" or channel_axis is None or fine:
             return here._cast(self.graph.constant(path, array.astype(HALF)), SINGLE)
         levels, scale = quantized(array, channel_axis)
+        if self.precision == "int8":  # ONNX Runtime unpacks it at each run, for 1 % of the time and half the memory
+            return self._unpacked(name, levels, scale.reshape(-1), channel_axis)
         return here._node("Mul", here._cast(self.graph.constant(path, levels), SINGLE), scale)
 
     def _node(
@@ -299,11 +301,11 @@ class OnnxOps:
         sums, sums_scale = bias_levels(bias, scale, grid)
         return self._unpacked(f"{name}.weight", levels, scale), self._unpacked(f"{name}.bias", sums, sums_scale)
 
-    def _unpacked(self, name: str, levels: Array, scale: Array) -> Symbol:
-        """levels · scale, a scale for each slice along the first axis, multiplied when the graph runs."""
+    def _unpacked(self, name: str, levels: Array, scale: Array, axis: int = 0) -> Symbol:
+        """levels · scale, a scale for each slice along the axis."""
         here, path = self.at(name), self._path(name)
         packed = self.graph.constant(path, levels), scale, np.zeros(scale.shape, levels.dtype)
-        return here._node("DequantizeLinear", *packed, attributes={"axis": 0}, dtype=SINGLE)
+        return here._node("DequantizeLinear", *packed, attributes={"axis": axis}, dtype=SINGLE)
 
     def _round(self, x: Symbol, grid: Grid) -> Symbol:
         """See `Graph.round`; what has been rounded before stays as it is."""
