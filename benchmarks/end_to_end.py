@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,7 @@ import onnxruntime
 from detr_onnx import Detector
 from detr_onnx.agreement import pairs
 from detr_onnx.bench.peers import versions_of
-from detr_onnx.bench.setting import setting
+from detr_onnx.bench.setting import setting, without_place
 from detr_onnx.description import read_model
 from detr_onnx.detections import Detections
 from detr_onnx.errors import UsageError
@@ -75,6 +76,12 @@ def folder(text: str) -> tuple[str, str]:
     return title or Path(place).name, place
 
 
+def without_folders_place(word: str) -> str:
+    """`TITLE=DIR` as a results file may have it: quoted for a shell, the directory by its last two parts."""
+    title, sign, place = word.rpartition("=")
+    return shlex.quote(f"{title}{sign}{without_place(place)}")
+
+
 def rows(model: str, folders: Sequence[str], threshold: float) -> list[dict[str, Any]]:
     """A row a folder."""
     source = locate(model).checkpoint
@@ -110,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     before = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
     results = {
-        **setting("python -m benchmarks.end_to_end", sys.argv[1:]),
+        **setting("python -m benchmarks.end_to_end", [without_folders_place(word) for word in sys.argv[1:]]),
         "versions": versions_of("onnxruntime", "numpy"),
         "rows": merged(before["rows"], rows(arguments.model, arguments.folders, arguments.threshold)),
     }

@@ -82,8 +82,11 @@ def end_to_end_table(results: Results) -> str:
 
 def formats_table(results: Results) -> str:
     """A row a kind of file: on disk, and a whole `detect` with it."""
-    lines = [(row["title"], f"{row['mb']:.0f} MB", f"{row['peak_mb']['median']:.0f} MB") for row in results["rows"]]
-    rows = table(("", "on disk", "peak memory of one `detect`"), lines)
+    lines = [
+        (row["title"], f"{row['mb']:.0f} MB", f"{row['peak_mb']['median']:.0f} MB", f"{row['own_mb']:.0f} MB")
+        for row in results["rows"]
+    ]
+    rows = table(("", "on disk", "peak memory of one `detect`", "its own afterwards"), lines)
     return f"{rows}\n\n{results['model']}, one photograph, engine onnxruntime; {versions(results)}; {results['date']}."
 
 

@@ -84,7 +84,7 @@ def peaks(places: dict[str, str], arguments: argparse.Namespace) -> dict[str, An
     """Peak megabytes of `detect` with ONNX Runtime, by the key of the file."""
     words = ["--engine", "onnxruntime", "--threads", str(arguments.threads)]
     detect = [sys.executable, "-m", "detr_onnx", "detect", places["photograph"], *words, "-m"]
-    wanted = [Program(f"onnxruntime-{kind}", kind, [*detect, places[f"onnxruntime-{kind}"]]) for kind in PRECISIONS]
+    wanted = [Program(f"onnxruntime-{kind}", kind, (*detect, places[f"onnxruntime-{kind}"])) for kind in PRECISIONS]
     ran, _ = in_turns(wanted, arguments.memory_runs, environment(arguments.work, arguments.threads), show)
     return {program.key: row(program)["peak_mb"] for program in ran}
 

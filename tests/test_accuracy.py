@@ -95,3 +95,8 @@ def test_rows_of_another_folder_stay_and_those_of_the_same_are_replaced() -> Non
     now = [{"model": "demo", "title": "b", "pictures": 3}]
     assert [row["pictures"] for row in end_to_end.merged(before, now)] == [1, 3]
     assert end_to_end.folder("build/held-out") == ("held-out", "build/held-out")
+
+
+def test_the_noted_command_has_no_place_of_this_machine() -> None:
+    assert end_to_end.without_folders_place("a title=/home/me/build/scenes") == "'a title=build/scenes'"
+    assert end_to_end.without_folders_place("/home/me/build/scenes") == "build/scenes"

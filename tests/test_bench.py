@@ -195,10 +195,11 @@ def test_what_a_peer_needs_and_is_not_given_is_told(tmp_path):
 
 
 def test_pictures_for_a_peers_graph_are_scaled_as_the_model_wants_them(tmp_path):
+    wanted = json.loads((demo_directory() / "preprocessor_config.json").read_text())["size"]
     graph = tmp_path / "m.onnx"
     graph.touch()
     (one,) = beside("optimum", Source(demo_directory(), None), Path("p.jpg"), 1, "python", graph)
-    assert json.loads(one.parts[-1])["sizes"] == [208, 336]
+    assert json.loads(one.parts[-1])["sizes"] == [wanted["shortest_edge"], wanted["longest_edge"]]
 
 
 @pytest.mark.parametrize("kind", ["onnxruntime-detect", "openvino-detect"])

@@ -193,7 +193,7 @@ def test_hugging_faces_dialect_answers_above_a_half(server, expected, path):
 
 
 def test_hugging_faces_dialect_takes_base64_and_a_threshold(server, expected):
-    body = {"inputs": base64.b64encode(PICTURE).decode(), "parameters": {"threshold": 0.9}}
+    body = {"inputs": base64.b64encode(PICTURE).decode(), "parameters": {"threshold": 0.95}}
     answer = server.post_json("/models/facebook/detr-resnet-50", body)
     assert answer.json == [item for item in expected if item["score"] > 0.95]
 
