@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import subject_place
-from benchmarks.setting import environment
+from benchmarks.setting import environment, show
 from detr_onnx.bench.peers import versions_of
 from detr_onnx.bench.processes import Program, in_turns
 from detr_onnx.bench.setting import setting
