@@ -10,17 +10,18 @@ EVERY = 37  # of a feature map's numbers one is given out; a prime, so that no c
 END = np.array([np.iinfo(np.int64).max], np.int64)
 
 
-def observe(graph: Graph) -> dict[str, tuple[str, str]]:
-    """Adds an output for each value at a convolution; for each place the outputs of its input and its own.
+def observe(graph: Graph, within: str) -> dict[str, tuple[str, str]]:
+    """Adds an output for each value at a convolution; for each place `within` the outputs of its input and its own.
 
     An output holds the smallest number, the largest, and every `EVERY`-th: [2 + n] float32.
     """
     names: dict[str, str] = {}
-    for symbol in dict.fromkeys(symbol for ends in graph.convolutions.values() for symbol in ends):
+    convolutions = {place: ends for place, ends in graph.convolutions.items() if place.startswith(within)}
+    for symbol in dict.fromkeys(symbol for ends in convolutions.values() for symbol in ends):
         names[symbol.name] = f"sample.{len(names)}"
         graph.samples.append(names[symbol.name])
         graph.give(_sample(graph, symbol), names[symbol.name])
-    return {place: (names[x.name], names[y.name]) for place, (x, y) in graph.convolutions.items()}
+    return {place: (names[x.name], names[y.name]) for place, (x, y) in convolutions.items()}
 
 
 def _sample(graph: Graph, x: Symbol) -> Symbol:
