@@ -72,6 +72,7 @@ class Trial:
     Attributes:
         method: how its ranges were chosen, of `ranges.METHODS`.
         floats: convolutions of the backbone that stay in float.
+        fine: whether the feed-forward layers' weights are kept in 16 bits instead of 8.
         agreement: on what was detected.
         noise: what the backbone hands to the transformer differs by, of its own size (root mean squares): steadier
             than detections, which one level can tip over.
@@ -79,6 +80,7 @@ class Trial:
 
     method: str
     floats: tuple[str, ...]
+    fine: bool
     agreement: Agreement
     noise: float
 
@@ -108,6 +110,7 @@ class Trial:
         return {
             "method": self.method,
             "float_layers": list(self.floats),
+            "feed_forward_weights": "fp16" if self.fine else "int8",
             "noise": round(self.noise, 6),
             **asdict(self.agreement),
         }
@@ -166,13 +169,16 @@ def calibrate(model: Model, pictures: Sequence[Path], watch: Watch[Any], *, laye
     """
     with tempfile.TemporaryDirectory() as place:
         bench = _observed(model, pictures, watch, Path(place))
-        trials = [bench.trial(method, ()) for method in METHODS]
+        trials = [bench.trial(method) for method in METHODS]
         chosen = min(trials, key=_rank)
+        if _may_mend(chosen):  # what costs a few megabytes and no time first
+            trials.append(bench.trial(chosen.method, fine=True))
+            chosen = trials[-1]
         alone = bench.alone(chosen.method) if layers or _may_mend(chosen) else {}
         worst, count = sorted(alone, key=lambda conv: -alone[conv]), 1
         while _may_mend(chosen) and count <= len(worst) // 2:
-            trials.append(bench.trial(chosen.method, tuple(worst[:count])))
-            chosen, count = min(chosen, trials[-1], key=_rank), 2 * count
+            trials.append(bench.trial(chosen.method, tuple(worst[:count]), fine=True))
+            chosen, count = trials[-1], count + max(1, count // 2)
     return Calibration(bench.grids(chosen.method, chosen.floats), chosen, tuple(trials), alone)
 
 
@@ -212,15 +218,16 @@ class _Bench:
             if conv not in floats
         }
 
-    def trial(self, method: str, floats: tuple[str, ...]) -> Trial:
+    def trial(self, method: str, floats: tuple[str, ...] = (), fine: bool = False) -> Trial:
         """The whole int8 network on all pictures."""
-        form = Form(mask=False, precision="int8", grids=self.grids(method, floats))
-        what = f"int8, {method}" + (f", {len(floats)} layers in float" if floats else "")
+        form = Form(mask=False, precision="int8", grids=self.grids(method, floats), fine=fine)
+        what = f"int8, {method}{', finer weights' if fine else ''}"
+        what += f", {len(floats)} layers in float" if floats else ""
         found = list(self._answers(form, self.watch(what, self.pictures)))
         labels = self.model[0].config.labels
         both = zip(self.expected, found, strict=True)
         agreed = agreement((answer.detections(labels), other.detections(labels)) for answer, other in both)
-        return Trial(method, floats, agreed, _noise(self.expected, found))
+        return Trial(method, floats, fine, agreed, _noise(self.expected, found))
 
     def alone(self, method: str) -> dict[str, float]:
         """How far each convolution moves the answers when it is the only one in 8 bits."""

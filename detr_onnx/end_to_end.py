@@ -76,6 +76,7 @@ def record_end_to_end(
     preprocessing: Preprocessing,
     precision: str,
     grids: Mapping[str, ConvGrids],
+    fine: bool,
     fused_attention: bool,
 ) -> Graph:
     """The whole graph: inputs `image` [H,W,3] uint8 and `threshold` [1], outputs `OUTPUTS`, best score first.
@@ -85,7 +86,7 @@ def record_end_to_end(
         parameters: what `resnet.fold_batch_norm` gives.
         preprocessing: sizes and statistics.
         precision: of the network, one of `onnx_ops.PRECISIONS`; all the rest is float32.
-        grids: of the convolutions that int8 computes in 8 bits.
+        grids, fine: of int8, as `OnnxOps` has them.
         fused_attention: attention as the one node that ONNX Runtime alone has.
     """
     graph, image = Graph(), Symbol(IMAGE, UINT8)
@@ -93,7 +94,7 @@ def record_end_to_end(
     hw = sizing.node("Shape", image, attributes={"start": 0, "end": 2}, dtype=INT64)
     if preprocessing.resize:
         image = resized(picture, image, size(sizing, hw, preprocessing))
-    ops = OnnxOps(parameters, graph, fused_attention=fused_attention, precision=precision, grids=grids)
+    ops = OnnxOps(parameters, graph, None, None, fused_attention, precision, grids, fine)
     logits, boxes_cxcywh = (
         answer.single(v) for v in detr(ops, config, normalized(picture, batch_of(picture, image), preprocessing), None)
     )

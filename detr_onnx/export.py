@@ -47,6 +47,7 @@ class Form:
         stages: names of stages to give out beside logits and boxes.
         end_to_end: from a picture's bytes to detections (`end_to_end.py`); for one picture of any size.
         grids: of the convolutions that int8 computes in 8 bits, by place; what `calibrate` finds.
+        fine: int8 keeps the feed-forward layers' weights in float16.
         told: what else the metadata says.
     """
 
@@ -58,6 +59,7 @@ class Form:
     stages: tuple[str, ...] = ()
     end_to_end: bool = False
     grids: Mapping[str, ConvGrids] = field(default_factory=dict)
+    fine: bool = False
     told: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -172,7 +174,7 @@ def _recorded(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form) 
     _check_precision(form.precision)
     parameters = fold_batch_norm(checkpoint.tensors)
     if form.end_to_end:
-        kept = form.precision, form.grids
+        kept = form.precision, form.grids, form.fine
         return record_end_to_end(checkpoint.config, parameters, preprocessing, *kept, form.fused_attention)
     return record(checkpoint.config, parameters, form)
 
@@ -194,7 +196,8 @@ def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> G
         raise UsageError("no such stage", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
     graph = Graph()
     cells_hw = _cells_hw(config, form.shape_hw)
-    ops = OnnxOps(parameters, graph, cells_hw, form.shape_hw, form.fused_attention, form.precision, form.grids)
+    kept = form.precision, form.grids, form.fine
+    ops = OnnxOps(parameters, graph, cells_hw, form.shape_hw, form.fused_attention, *kept)
     detr(ops, config, Symbol("pixel_values"), Symbol("pixel_mask", INT64) if form.mask else None)
     for name in _output_names(form):
         graph.give(graph.stages["boxes" if name == "pred_boxes" else name], name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ MOSTLY = 0.9  # of a dozen views of one scene: the bound itself is for real cali
 SCENES = 12
 
 
-def trial(reference: int = 100, identical: float | None = 1.0, scores: float | None = 0.0, difference=0.1) -> Trial:
-    return Trial("minmax", (), Agreement(9, reference, 100, 1.0, 1.0, scores, identical), difference)
+def trial(reference: int = 100, identical: float | None = 1.0, scores: float | None = 0.0, noise=0.1) -> Trial:
+    return Trial("minmax", (), False, Agreement(9, reference, 100, 1.0, 1.0, scores, identical), noise)
 
 
 def passed_on(what, items):
@@ -68,7 +69,10 @@ def refused(album, capsys):
 
 
 def test_the_gate_opens_at_its_bounds():
-    assert trial(FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCORES_AT_MOST).trouble() is None
+    assert trial(FEWEST_DETECTIONS, 1.0, SCORES_AT_MOST).trouble() is None
+    error = math.sqrt(IDENTICAL_AT_LEAST * (1 - IDENTICAL_AT_LEAST) / 10_000)
+    assert trial(10_000, IDENTICAL_AT_LEAST + error, SCORES_AT_MOST).trouble() is None
+    assert trial(10_000, IDENTICAL_AT_LEAST + error / 2, SCORES_AT_MOST).trouble() is not None
 
 
 @pytest.mark.parametrize(
@@ -95,10 +99,10 @@ def test_a_network_that_finds_nothing_where_fp32_finds_much_does_not_pass():
 
 def test_every_method_is_tried_and_the_closest_of_those_that_pass_is_chosen(scenes):
     found = calibrate.calibrate(read_model(demo_directory()), sorted(scenes.iterdir()), passed_on)
-    methods = [t for t in found.trials if not t.floats]
+    methods = [t for t in found.trials if not t.floats and not t.fine]
     assert [t.method for t in methods] == list(METHODS)
     passing = [t for t in found.trials if t.trouble() is None]
-    assert found.chosen == min(passing or found.trials, key=lambda t: t.difference)
+    assert found.chosen == min(passing or found.trials, key=lambda t: t.noise)
     assert found.chosen.agreement.identical > MOSTLY
     assert found.chosen.agreement.pictures == SCENES
     assert set(found.chosen.floats).isdisjoint(found.grids)
@@ -136,8 +140,8 @@ def test_the_command_writes_a_file_that_tells_how_it_was_made_and_reports(scenes
     assert told.keys() == {"passed", "bounds", "chosen", "trials", "layers"}
     convolutions = [layer["layer"] for layer in told["layers"]]
     assert "backbone.conv1" in convolutions
-    assert [layer["difference"] for layer in told["layers"]] == sorted(
-        (layer["difference"] for layer in told["layers"]), reverse=True
+    assert [layer["noise"] for layer in told["layers"]] == sorted(
+        (layer["noise"] for layer in told["layers"]), reverse=True
     )
     metadata = {entry.key: entry.value for entry in onnx.load("m.onnx").metadata_props}
     assert metadata["detr_onnx.precision"] == "int8"

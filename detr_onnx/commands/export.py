@@ -50,7 +50,7 @@ def export(arguments: Namespace) -> int:
     )
     if pictures:
         found = judged(model, pictures, arguments)
-        form = replace(form, grids=found.grids, told=found.told())
+        form = replace(form, grids=found.grids, fine=found.chosen.fine, told=found.told())
     if as_ort:
         write_ort(arguments.output, *model, form)
     else:

@@ -178,6 +178,7 @@ class OnnxOps:
         fused_attention: write attention as the one node that ONNX Runtime has for it, and nobody else.
         precision: one of `PRECISIONS`. In fp16, positions and the mask are reckoned in float32 and rounded then.
         grids: what goes into and comes out of the convolutions that int8 computes in 8 bits, by place.
+        fine: int8 keeps the feed-forward layers' weights in float16, as all others that are not computed in 8 bits.
         place: where in the network this stands.
     """
 
@@ -188,6 +189,7 @@ class OnnxOps:
     fused_attention: bool = False
     precision: str = "fp32"
     grids: Mapping[str, ConvGrids] = field(default_factory=dict)
+    fine: bool = False
     place: tuple[str, ...] = ()
 
     def at(self, step: str) -> OnnxOps:
@@ -216,7 +218,7 @@ class OnnxOps:
             return self.graph.constant(path, array.astype(HALF))
         if self.precision == "fp32" or array.nbytes < PACKED_FROM_BYTES:
             return self.graph.constant(path, array)
-        fine = self.precision == "int8" and not name.startswith(FEED_FORWARD)
+        fine = self.precision == "int8" and (self.fine or not name.startswith(FEED_FORWARD))
         if self.precision == "fp16-weights" or channel_axis is None or fine:
             return here._cast(self.graph.constant(path, array.astype(HALF)), SINGLE)
         levels, scale = quantized(array, channel_axis)
