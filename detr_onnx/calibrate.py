@@ -45,6 +45,7 @@ SCORES_AT_MOST = 0.03  # mean difference of their scores
 FEWEST_DETECTIONS = 50  # of fp32's: with fewer, one that differs is more than 2 %
 THRESHOLD = 0.5
 QUANTIZED = "backbone."  # where convolutions are computed in 8 bits; the rest is a tenth of the work, and touchy
+FLOATS_AT_MOST = 0.75  # share of the layers; with more of them int8 is not worth its name
 CELLS, CELLS_EVERY = "projection", 7  # the stage that the backbone ends with; which of its numbers are kept
 OUTPUTS = (LOGITS, BOXES, CELLS)
 LAYER_PICTURES = 8  # that each layer's own error is measured on: it takes a session for each layer
@@ -176,7 +177,7 @@ def calibrate(model: Model, pictures: Sequence[Path], watch: Watch[Any], *, laye
             chosen = trials[-1]
         alone = bench.alone(chosen.method) if layers or _may_mend(chosen) else {}
         worst, count = sorted(alone, key=lambda conv: -alone[conv]), 1
-        while _may_mend(chosen) and count <= len(worst) // 2:
+        while _may_mend(chosen) and count <= FLOATS_AT_MOST * len(worst):
             trials.append(bench.trial(chosen.method, tuple(worst[:count]), fine=True))
             chosen, count = trials[-1], count + max(1, count // 2)
     return Calibration(bench.grids(chosen.method, chosen.floats), chosen, tuple(trials), alone)

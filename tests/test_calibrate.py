@@ -15,7 +15,7 @@ from small_model import picture
 
 from detr_onnx import Detector, calibrate
 from detr_onnx.agreement import Agreement
-from detr_onnx.calibrate import FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCORES_AT_MOST, Trial
+from detr_onnx.calibrate import FEWEST_DETECTIONS, FLOATS_AT_MOST, IDENTICAL_AT_LEAST, SCORES_AT_MOST, Trial
 from detr_onnx.description import read_model
 from detr_onnx.models import demo_directory, demo_picture
 from detr_onnx.network.ranges import METHODS
@@ -109,15 +109,18 @@ def test_every_method_is_tried_and_the_closest_of_those_that_pass_is_chosen(scen
 
 
 def test_layers_are_left_in_float_worst_first_while_the_gate_is_shut(small, album, monkeypatch):
-    """A gate that never opens: all queries count as detections, and more than all would have to agree."""
+    """A gate that never opens: all queries count as detections, and scores would have to differ by less than 0."""
     monkeypatch.setattr(calibrate, "THRESHOLD", 0.0)
     monkeypatch.setattr(calibrate, "FEWEST_DETECTIONS", 1)
-    monkeypatch.setattr(calibrate, "IDENTICAL_AT_LEAST", 1.01)
+    monkeypatch.setattr(calibrate, "SCORES_AT_MOST", -1.0)
     found = calibrate.calibrate(read_model(small), sorted(Path("pictures").iterdir()), passed_on)
     worst = sorted(found.layers, key=lambda layer: -found.layers[layer])
-    tried = [t.floats for t in found.trials if t.floats]
-    assert tried == [tuple(worst[: 2**n]) for n in range(len(tried))]
-    assert len(worst) / 4 < len(tried[-1]) <= len(worst) / 2
+    tried = [t for t in found.trials if t.fine]
+    counts = [len(t.floats) for t in tried]
+    assert counts == sorted(set(counts))
+    assert counts[:4] == [0, 1, 2, 3]
+    assert len(worst) / 2 < counts[-1] <= FLOATS_AT_MOST * len(worst)
+    assert [t.floats for t in tried] == [tuple(worst[:count]) for count in counts]
     assert found.chosen.trouble() is not None
     assert found.report()["passed"] is False
 
