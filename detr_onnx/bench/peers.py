@@ -145,6 +145,7 @@ def _stock(runtime: str, given: Given) -> tuple[Callable[[Any], Any], str]:
 
 
 def _stock_onnxruntime(graph: str, threads: int) -> tuple[Callable[[Any], Any], str]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as ours
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

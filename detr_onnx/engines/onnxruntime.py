@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ EXACT_INT8 = "session.x64quantprecision", "1"  # weights as uint8: no sum of two
 VNNI = {"avx512_vnni", "avx_vnni"}  # instructions that add up in 32 bits; with them that would cost half the speed
 ON_CPU: Chosen = [(CPU, {})]
 ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on its wheels for Linux and macOS report to Microsoft unless told so
 PLACES = "session.record_ep_graph_assignment_info"  # who does not know it takes no notice
 
 logger = logging.getLogger(__name__)
@@ -103,11 +105,12 @@ def _port(value: Any) -> Port:
 
 
 def import_onnxruntime() -> Any:
-    """The package `onnxruntime`.
+    """The package `onnxruntime`; what runs locally tells nobody of it, so its telemetry is off unless switched on.
 
     Raises:
         EngineError: when it is not installed, or not sound.
     """
+    os.environ.setdefault(NO_TELEMETRY, "1")  # read once, when the package is first imported
     try:
         import onnxruntime
     except ImportError as error:

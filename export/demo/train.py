@@ -46,7 +46,7 @@ WARM_UP_STEPS = 200
 AVERAGE = 0.998
 MIXED = 0.1  # share of batches of any shapes
 EOS = 0.2  # DETR: 0.1, with more than three times as many queries
-CELL_WEIGHT = 1.0
+CELL_WEIGHT, LAST_CELL_WEIGHT = 1.0, 0.4  # of the helper loss; in the last phase the queries' own loss leads
 SAVE_SECONDS, VALIDATE_ROUNDS, LOG_STEPS = 100, 8, 60
 
 PHASES = (
@@ -56,16 +56,11 @@ PHASES = (
     Phase("sharp", 103, SceneRules((128, 384), objects=(2, 8)), 160, 256, 61, 16, 360),
     Phase("fine", 104, SceneRules(objects=(2, 8)), 208, 336, 20, 16, 360),
     Phase("large", 105, SceneRules(objects=(2, 8)), 256, 416, 26, 16, 360),
-    Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 12, 16, 360),
+    Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 24, 16, 360),
 )
 STATES = ("model", "average", "naming", "adamw", "muon")  # of the trainer, in its checkpoint
-FROZEN_STEM_PHASES = (
-    "full",
-    "sharp",
-    "fine",
-    "large",
-)  # stem and first stage stay as they are, as in DETR's own training
-FALL_FROM = 0.834  # of the detector's rounds, where the cosine begins
+FROZEN_STEM_FROM = 2  # phase; stem and first stage stay as they are, as in DETR's own training
+FALL_FROM = 0.782  # of the detector's rounds, where the cosine begins
 
 
 @dataclass
@@ -143,7 +138,7 @@ class Trainer:
     def step(self, phase: Phase, data: tuple[Tensor, Tensor, Targets]) -> NDArray[np.float64]:
         """One update; the loss and three parts of it."""
         self.model.train()
-        if phase.name in FROZEN_STEM_PHASES:
+        if self.progress.phase >= FROZEN_STEM_FROM:
             self.model.backbone.freeze_stem()
         self.model.zero_grad(set_to_none=True)
         self.naming.zero_grad(set_to_none=True)
@@ -168,7 +163,8 @@ class Trainer:
     def detect(self, pixels: Tensor, mask: Tensor, targets: Targets) -> tuple[Tensor, float, float, float]:
         """The detection loss and its parts."""
         outputs = self.model(pixels, mask, self.config.groups)
-        all_ = losses(outputs, targets, self.config.groups, EOS, CELL_WEIGHT)
+        last = self.progress.phase == len(PHASES) - 1
+        all_ = losses(outputs, targets, self.config.groups, EOS, LAST_CELL_WEIGHT if last else CELL_WEIGHT)
         return all_.total, all_.classes, all_.boxes, all_.cells
 
     def set_rates(self, share: float) -> None:
