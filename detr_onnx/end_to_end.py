@@ -87,7 +87,7 @@ def record_end_to_end(
         preprocessing: sizes and statistics.
         precision: of the network, one of `onnx_ops.PRECISIONS`; all the rest is float32.
         grids, fine: of int8, as `OnnxOps` has them.
-        fused_attention: attention as the one node that ONNX Runtime alone has.
+        fused_attention: attention as one node, an operator of ONNX Runtime's own.
     """
     graph, image = Graph(), Symbol(IMAGE, UINT8)
     sizing, picture, answer = (Tape(graph, place) for place in ("size", "picture", "answer"))

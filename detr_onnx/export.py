@@ -43,7 +43,7 @@ class Form:
         mask: whether the graph takes a `pixel_mask`, and so batches of pictures of different sizes.
         batch: the one number of pictures at a time, or None for any.
         precision: one of `onnx_ops.PRECISIONS`; whatever it is, inputs and outputs are float32.
-        fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, which ONNX Runtime alone has.
+        fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, an operator of ONNX Runtime's own.
         stages: names of stages to give out beside logits and boxes.
         end_to_end: from a picture's bytes to detections (`end_to_end.py`); for one picture of any size.
         grids: of the convolutions that int8 computes in 8 bits, by place; what `calibrate` finds.

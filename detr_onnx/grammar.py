@@ -131,9 +131,8 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
     command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
     command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")
-    command.add_argument(
-        "--fused-attention", action="store_true", help="attention as one node: faster, for ONNX Runtime alone"
-    )
+    fused = "attention as one node of ONNX Runtime's own: faster there, unknown to most others"
+    command.add_argument("--fused-attention", action="store_true", help=fused)
     command.add_argument(
         "--end-to-end", action="store_true", help="from a picture's bytes to scores, labels and boxes in pixels"
     )

@@ -84,8 +84,9 @@ def open_model(
         opened = _on_numpy(source, providers, threads, config)
     else:
         kept = precision if chosen == "onnxruntime" and precision else "fp32"  # OpenVINO converts as it loads
-        if source.graph is None:
+        if kept != "fp32" and source.checkpoint is not None:  # the demo's graph is fp32: another is written
             _check_needs_no_pictures(kept, source.checkpoint)
+            source = replace(source, graph=None)
         optimized = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
         fused = chosen == "onnxruntime" and takes_fused_attention(providers)
         checkpoint = source.checkpoint or Path()

@@ -11,6 +11,7 @@ from PIL import Image
 from detr_onnx import Detector, cli
 from detr_onnx.description import read_model
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
+from detr_onnx.errors import EngineError
 from detr_onnx.export import tensors_sha256
 from detr_onnx.models import demo_directory, demo_picture
 
@@ -52,6 +53,17 @@ def test_an_empty_picture_has_nothing_in_it(detector):
 
 def test_every_engine_finds_the_same(detector, expected):
     assert_same(detector(demo_picture()), expected)
+
+
+def test_another_precision_is_written_from_the_checkpoint(expected, tmp_path):
+    half = Detector("demo", engine="onnxruntime", precision="fp16", cache_dir=tmp_path)
+    assert "fp16" in half.engine
+    found = half(demo_picture())
+    assert [d.label for d in found] == [d.label for d in expected]
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=0.01)
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=0, atol=1.0)
+    with pytest.raises(EngineError, match="int8 needs pictures to be calibrated with"):
+        Detector("demo", engine="onnxruntime", precision="int8")
 
 
 def test_the_threshold_cuts_what_a_lower_one_found(detector):

@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,10 +135,13 @@ def read_shard(path: Path) -> list[Example]:
 
 def render(phases: tuple[Phase, ...], window: int, first: tuple[int, int], directory: Path) -> None:
     """Write the shards of all phases from (phase, shard) `first` on, at most FILES_AHEAD at a time."""
+    trainer = os.getppid()
     for k in range(first[0], len(phases)):
         for shard in range(first[1] if k == first[0] else 0, phases[k].rounds + window - 1):
-            while len(list(directory.glob("?-?????.npz"))) >= FILES_AHEAD:
+            while os.getppid() == trainer and len(list(directory.glob("?-?????.npz"))) >= FILES_AHEAD:
                 time.sleep(0.3)
+            if os.getppid() != trainer:  # it was killed, and another may be at work in this directory
+                return
             path = shard_path(directory, k, shard)
             if not path.is_file():
                 write_shard(path, phases[k], shard)
