@@ -1,4 +1,4 @@
-"""The tables of docs/files.md: the exporters' graphs, engines and precisions, end to end, formats, as text."""
+"""The tables of docs/files.md: the exporters' graphs, engines and precisions, their cost, end to end, formats, as text."""
 
 from __future__ import annotations
 
@@ -62,6 +62,28 @@ def accuracy_table(results: Results) -> str:
         f"of {results['score']}, scores by their mean difference. {versions(results)}; {results['date']}.{left_out}"
     )
     return f"{table(head, lines)}\n\n{note}"
+
+
+def precisions_table(results: Results) -> str:
+    """A row an engine and precision: what it costs, and what of the time of fp32, or of optimum's export, that is."""
+    shares: dict[str, list[str]] = {}
+    titles = {row["key"]: row["title"] for row in results["rows"]}
+    for ratio in results["ratios"]:
+        share = f"{ratio['ratio']['median']:.2f}× {titles[ratio['theirs']]}"
+        shares.setdefault(ratio["ours"], []).append(share)
+    lines = [
+        (
+            row["title"],
+            f"{row['mb']:.0f} MB" if row["mb"] else "",
+            f"{row['peak_mb']:.0f} MB" if row["peak_mb"] else "",
+            number(row["ms"]["network"]["median"]),
+            "; ".join(shares.get(row["key"], [])),
+        )
+        for row in results["rows"]
+    ]
+    rows = table(("", "file", "peak memory of one `detect`", "network, ms", "of the time of"), lines)
+    note = f"{results['model']}, {results['threads']} threads, medians of {results['runs']} runs in turns"
+    return f"{rows}\n\n{note}; {results['date']}."
 
 
 def end_to_end_table(results: Results) -> str:

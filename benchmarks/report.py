@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table
+from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
 from benchmarks.markdown import Results, number, table
 from benchmarks.plot import bars as bars_of
 
@@ -91,6 +91,42 @@ def throughput_table(results: Results) -> str:
     return f"{table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
+def sizes_table(results: Results) -> str:
+    """A row an engine: its resident memory after so many pictures, each of another size."""
+    counts = [*results["rows"][0]["resident_mb"]]
+    shown = [counts[0], counts[len(counts) // 2], counts[-1]]
+    lines = [
+        (row["title"], *(f"{row['resident_mb'][count]:.0f} MB" for count in shown), f"{row['growth']:.2f}×")
+        for row in results["rows"]
+    ]
+    return table(("resident memory", *(f"after {count} sizes" for count in shown), "last of first"), lines)
+
+
+def serving_table(results: Results) -> str:
+    """A row each thing that the server has to bear: what was found, and what it may be at most."""
+    load, siege, overhead, bars = (results[name] for name in ("load", "siege", "overhead", "bars"))
+    asked = f"{load['requests']:,} requests of {len(load['by_kind'])} kinds, {load['concurrency']} at a time"
+    rough = f"{siege['idle_or_half_open']} idle or half-open connections, {siege['slow_bodies']} slow bodies"
+    rough += f", {siege['gigabyte_bodies_at_once']} of a gigabyte, decompression bombs, huge arrays"
+    picture = f"{overhead['bytes'] / 1000:.0f} kB picture beside `Detector` in process"
+    rows = (
+        (f"{asked}: wrong answers", str(sum(load["wrong"].values())), "0"),
+        ("resident memory, last quarter of first", f"{load['memory_ratio']:.3f}×", f"{bars['memory']}×"),
+        ("`/healthz` meanwhile, p50, p99", _milliseconds(load), f"{bars['health_ms']:.0f} ms"),
+        (f"{rough}: `/healthz` p50, p99", _milliseconds(siege), f"{bars['health_ms']:.0f} ms"),
+        ("resident memory then, at most", f"{siege['memory_mb_most']:.0f} MB ({siege['memory_mb_before']:.0f} before)", ""),
+        (f"{picture}, raw", f"{overhead['raw_ms']:+.1f} ms", f"{bars['raw_ms']:.0f} ms"),
+        ("the same as a JSON array", f"{overhead['json_ms']:+.1f} ms", f"{bars['json_ms']:.0f} ms"),
+    )
+    machine = results["machine"]
+    note = f"Model: demo; {machine['processor']}, {machine['cores']} cores, clients on the same; {results['date']}."
+    return f"{table(('', 'seen', 'wanted'), rows)}\n\n{note}"
+
+
+def _milliseconds(health: Results) -> str:
+    return f"{health['health_ms_p50']:.0f}, {health['health_ms_p99']:.0f} ms"
+
+
 def install_sentence(results: Results) -> str:
     """What installing takes, in one line."""
     rows = {row["key"]: row for row in results["rows"]}
@@ -126,6 +162,9 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "latency-in-full": ("latency", latency_table),
     "throughput": ("throughput", throughput_table),
     "memory": ("memory", memory_table),
+    "sizes": ("sizes", sizes_table),
+    "serving": ("serving", serving_table),
+    "precisions": ("precisions", precisions_table),
     "compare": ("compare", compare_table),
     "accuracy": ("accuracy", accuracy_table),
     "end_to_end": ("end_to_end", end_to_end_table),
@@ -158,10 +197,11 @@ def read_results(directory: Path, name: str) -> Results:
 
 
 README = Page(ROOT / "README.md", HERE / "results", ("latency", "memory", "install"))
-SPEED = Page(ROOT / "docs" / "speed.md", HERE / "results", ("latency-in-full", "throughput"))
-FILES = Page(ROOT / "docs" / "files.md", HERE / "results", ("compare", "accuracy", "end_to_end", "formats"))
+SPEED = Page(ROOT / "docs" / "speed.md", HERE / "results", ("latency-in-full", "throughput", "sizes"))
+FILES = Page(ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats"))
+SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
-PAGES = (README, SPEED, FILES, WEIGHTS)
+PAGES = (README, SPEED, FILES, SERVER, WEIGHTS)
 PLOT = ROOT / "docs" / "latency.svg"
 
 
@@ -182,13 +222,15 @@ def filled(text: str, results: Mapping[str, Results]) -> str:
 
 def bars(results: Mapping[str, Results]) -> list[str]:
     """A line for each bar there is: what was measured, what it may be at most, and whether it is."""
-    ratios = [ratio for ratio in results.get("latency", {}).get("ratios", ()) if ratio["at_most"]]
+    ratios = [ratio for name in ("latency", "precisions") for ratio in results.get(name, {}).get("ratios", ())]
     peaks = [row for row in results.get("memory", {}).get("rows", ()) if row["at_most_mb"]]
+    grown = results.get("sizes", {}).get("rows", ())
     installed = {row["key"]: row["mb"] for row in results.get("install", {}).get("rows", ())}
     theirs = installed.get("transformers")
     return [
-        *(_bar(f"{r['ours']} / {r['theirs']}, {r['part']}", r["ratio"]["median"], r["at_most"]) for r in ratios),
+        *(_bar(f"{r['ours']} / {r['theirs']}, {r['part']}", r["ratio"]["median"], r["at_most"]) for r in ratios if r["at_most"]),
         *(_bar(f"{row['key']}, peak MB", row["peak_mb"]["median"], row["at_most_mb"]) for row in peaks),
+        *(_bar(f"{row['key']}, memory over sizes", row["growth"], row["at_most"]) for row in grown),
         *([_bar("installed, of torch's", installed["core"] / theirs, results["install"]["at_most"])] if theirs else []),
     ]
 
@@ -231,7 +273,7 @@ def main() -> int:
     parser.add_argument("--bars", action="store_true", help="print which bars are reached, and write nothing")
     arguments = parser.parse_args()
     if arguments.bars:
-        print("\n".join(bars(README.read_results())))
+        print("\n".join(bars({name: read_results(README.results, name) for name, _ in TABLES.values()})))
         return 0
     wanted = {page.file: filled(page.file.read_text(encoding="utf-8"), page.read_results()) for page in PAGES}
     if latency := read_results(README.results, "latency"):

@@ -126,6 +126,52 @@ THROUGHPUT: dict[str, Any] = {
         }
     ],
 }
+PRECISIONS: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "model", "threads", "runs")},
+    "rows": [
+        {"key": "fp32", "title": "ONNX Runtime, fp32", "mb": 166.7, "peak_mb": 380.0, "ms": {"network": figures(500)}},
+        {"key": "int8", "title": "ONNX Runtime, int8", "mb": 45.1, "peak_mb": 200.4, "ms": {"network": figures(240)}},
+        {"key": "stock", "title": "optimum's", "mb": None, "peak_mb": None, "ms": {"network": figures(600)}},
+    ],
+    "ratios": [
+        {"part": "network", "ours": "int8", "theirs": "fp32", "at_most": 0.5, "ratio": figures(0.48)},
+        {"part": "network", "ours": "int8", "theirs": "stock", "at_most": None, "ratio": figures(0.4)},
+    ],
+}
+SIZES: dict[str, Any] = {
+    "rows": [
+        {
+            "key": "onnxruntime",
+            "title": "onnxruntime 1",
+            "resident_mb": {"10": 400.0, "150": 410.0, "300": 420.0},
+            "growth": 1.05,
+            "at_most": 1.15,
+        }
+    ]
+}
+SERVING: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine")},
+    "overhead": {"bytes": 100_100, "raw_ms": 4.2, "json_ms": 20.0},
+    "load": {
+        "requests": 10_000,
+        "by_kind": {"a": 1, "b": 2},
+        "concurrency": 32,
+        "wrong": {"bomb: 200": 2, "jpeg: 500": 1},
+        "memory_ratio": 1.01,
+        "health_ms_p50": 5.0,
+        "health_ms_p99": 50.0,
+    },
+    "siege": {
+        "idle_or_half_open": 1000,
+        "slow_bodies": 9,
+        "gigabyte_bodies_at_once": 3,
+        "health_ms_p50": 6.0,
+        "health_ms_p99": 60.0,
+        "memory_mb_before": 200.0,
+        "memory_mb_most": 300.0,
+    },
+    "bars": {"memory": 1.05, "raw_ms": 5.0, "json_ms": 25.0, "health_ms": 100.0},
+}
 RESULTS = {
     "latency": LATENCY,
     "memory": MEMORY,
@@ -134,6 +180,9 @@ RESULTS = {
     "end_to_end": END_TO_END,
     "formats": FORMATS,
     "install": INSTALL,
+    "precisions": PRECISIONS,
+    "sizes": SIZES,
+    "serving": SERVING,
     "demo-results": DEMO,
     "demo-engines": ENGINES,
 }
@@ -265,6 +314,24 @@ def test_folders_and_formats_have_a_row_each() -> None:
     assert report.formats_table(FORMATS).splitlines()[2] == "| .ort, mapped | 167 MB | 400 MB | 280 MB |"
 
 
+def test_a_precision_stands_with_what_it_costs_and_what_that_is_of_others() -> None:
+    first, int8, stock = report.precisions_table(PRECISIONS).splitlines()[2:5]
+    assert first == "| ONNX Runtime, fp32 | 167 MB | 380 MB | 500 | |"
+    assert int8 == "| ONNX Runtime, int8 | 45 MB | 200 MB | 240 | 0.48× ONNX Runtime, fp32; 0.40× optimum's |"
+    assert stock == "| optimum's | | | 600 | |"
+
+
+def test_memory_over_sizes_stands_at_the_start_in_the_middle_and_at_the_end() -> None:
+    assert report.sizes_table(SIZES).splitlines()[2] == "| onnxruntime 1 | 400 MB | 410 MB | 420 MB | 1.05× |"
+
+
+def test_what_the_server_bears_stands_beside_what_is_wanted() -> None:
+    told = report.serving_table(SERVING)
+    assert "| 10,000 requests of 2 kinds, 32 at a time: wrong answers | 3 | 0 |" in told
+    assert "| resident memory then, at most | 300 MB (200 before) | |" in told
+    assert "| the same as a JSON array | +20.0 ms | 25 ms |" in told
+
+
 def test_the_demo_models_figures_stand_with_what_was_measured() -> None:
     head, _, row, _, note = report.demo_table(DEMO).splitlines()
     assert head == "| AP | AP50 | AP small | recall at score 0.5, IoU 0.5 | false detections an object |"
@@ -283,7 +350,9 @@ def test_bars_say_whether_they_are_reached() -> None:
     assert report.bars({}) == []
     assert report.bars(RESULTS) == [
         "missed   ours / theirs, network: 0.512, at most 0.4",
+        "reached  int8 / fp32, network: 0.48, at most 0.5",
         "reached  ours, peak MB: 300, at most 500",
+        "reached  onnxruntime, memory over sizes: 1.05, at most 1.15",
         "reached  installed, of torch's: 0.1, at most 0.16",
     ]
 
