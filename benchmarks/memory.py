@@ -1,6 +1,6 @@
 """Peak memory and wall time of a whole process that finds things in one photograph: ours beside the peers'.
 
-    python -m benchmarks.memory [--optimum DIR] [--python-peers .venv-peers/bin/python] [--runs 5]
+    python -m benchmarks.memory [--optimum DIR] [--python-peers .venv-peers/bin/python] [--int8 FILE] [--runs 5]
 
 As `detr_onnx.bench.processes` measures them, one at a time, in turns. This program imports nothing heavy before: a
 child begins with the peak of whoever started it, and that floor is noted. Ours finds its graph in the cache, where the
@@ -46,6 +46,10 @@ def programs(arguments: argparse.Namespace, place: dict[str, str]) -> list[Progr
         Program("ours-numpy", "ours, numpy", (*detect, "--engine", "numpy")),
         Program("demo", "`detr-onnx demo`: the small shipped model", (sys.executable, "-m", "detr_onnx", "demo")),
     ]
+    if arguments.int8:
+        title = f"ours, onnxruntime, an int8 file of {arguments.int8.stat().st_size / 1e6:.0f} MB"
+        detect = (*detect[:-1], str(arguments.int8), "--engine", "onnxruntime", "--threads", str(threads))
+        wanted.insert(1, Program("ours-int8", title, detect))
     given = {"picture": place["photograph"], "threads": threads}
     if arguments.optimum:
         graph = arguments.optimum / "dynamic" / "model.onnx" if arguments.optimum.is_dir() else arguments.optimum
@@ -103,6 +107,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, metavar="DIR", help="a checkpoint; without it, the seeded one")
     parser.add_argument("--optimum", type=Path, metavar="PATH", help="a file or directory of export.optimum_export")
     parser.add_argument("--python-peers", metavar="PYTHON", help="an interpreter that has transformers and torch")
+    parser.add_argument("--int8", type=Path, metavar="FILE", help="the same model as an int8 file, see precisions.py")
     parser.add_argument("--threads", type=int, default=2, help="of every program (default: 2)")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"of each that count (default: {RUNS})")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")

@@ -43,8 +43,16 @@ class Losses:
     cells: float
 
 
-def losses(outputs: Outputs, targets: Targets, groups: int, eos: float, cell_weight: float) -> Losses:
-    """The training loss; `eos` is the weight of no-object, `cell_weight` that of the encoder's helper loss."""
+@dataclass(frozen=True)
+class Weights:
+    """Of the boxes' part of the loss, and of the encoder's helper loss."""
+
+    boxes: float = 1.0
+    cells: float = 1.0
+
+
+def losses(outputs: Outputs, targets: Targets, groups: int, eos: float, weights: Weights) -> Losses:
+    """The training loss; `eos` is the weight of no-object."""
     layers, batch, total, classes_1 = outputs.logits.shape
     queries = total // groups
     logits = outputs.logits.reshape(layers, batch, groups, queries, classes_1)
@@ -62,8 +70,8 @@ def losses(outputs: Outputs, targets: Targets, groups: int, eos: float, cell_wei
     l1 = (found - true).abs().sum() / count
     giou = (1 - paired_giou(found, true)).sum() / count
     box_loss = L1_COST * l1 + GIOU_COST * giou
-    cells = cell_loss(outputs, targets, eos) if cell_weight > 0 else torch.zeros(())
-    sum_ = CLASS_COST * class_loss + box_loss + cell_weight * cells
+    cells = cell_loss(outputs, targets, eos)
+    sum_ = CLASS_COST * class_loss + weights.boxes * box_loss + weights.cells * cells
     return Losses(sum_, float(class_loss.detach()) / layers, float(box_loss.detach()) / layers, float(cells.detach()))
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from detr_onnx.image import Preprocessing
 from export.demo.evaluate import coco_figures, coco_rows
 from export.demo.labels import ID2LABEL
-from export.demo.loss import Targets, losses
+from export.demo.loss import Targets, Weights, losses
 from export.demo.model import DemoConfig, DemoDetr, hugging_face_config, hugging_face_parameters
 from export.demo.scenes import Scene, SceneRules, coco_ground_truth, scene
 from export.demo.shards import (
@@ -46,7 +46,7 @@ WARM_UP_STEPS = 200
 AVERAGE = 0.998
 MIXED = 0.1  # share of batches of any shapes
 EOS = 0.2  # DETR: 0.1, with more than three times as many queries
-CELL_WEIGHT, LAST_CELL_WEIGHT = 1.0, 0.4  # of the helper loss; in the last phase the queries' own loss leads
+WEIGHTS, LAST_WEIGHTS = Weights(), Weights(boxes=2.0, cells=0.2)  # in the last phase boxes are what is left to mend
 SAVE_SECONDS, VALIDATE_ROUNDS, LOG_STEPS = 100, 8, 60
 
 PHASES = (
@@ -56,11 +56,11 @@ PHASES = (
     Phase("sharp", 103, SceneRules((128, 384), objects=(2, 8)), 160, 256, 61, 16, 360),
     Phase("fine", 104, SceneRules(objects=(2, 8)), 208, 336, 20, 16, 360),
     Phase("large", 105, SceneRules(objects=(2, 8)), 256, 416, 26, 16, 360),
-    Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 24, 16, 360),
+    Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 32, 16, 360),
 )
 STATES = ("model", "average", "naming", "adamw", "muon")  # of the trainer, in its checkpoint
 FROZEN_STEM_FROM = 2  # phase; stem and first stage stay as they are, as in DETR's own training
-FALL_FROM = 0.782  # of the detector's rounds, where the cosine begins
+FALL_FROM = 0.816  # of the detector's rounds, where the cosine begins
 
 
 @dataclass
@@ -164,7 +164,7 @@ class Trainer:
         """The detection loss and its parts."""
         outputs = self.model(pixels, mask, self.config.groups)
         last = self.progress.phase == len(PHASES) - 1
-        all_ = losses(outputs, targets, self.config.groups, EOS, LAST_CELL_WEIGHT if last else CELL_WEIGHT)
+        all_ = losses(outputs, targets, self.config.groups, EOS, LAST_WEIGHTS if last else WEIGHTS)
         return all_.total, all_.classes, all_.boxes, all_.cells
 
     def set_rates(self, share: float) -> None:
