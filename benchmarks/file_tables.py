@@ -1,4 +1,4 @@
-"""The tables of docs/files.md: the exporters' graphs, engines and precisions, their cost, end to end, formats, as text."""
+"""The tables of docs/files.md: graphs of all exporters, what precisions cost and keep, end to end, formats, as text."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def precisions_table(results: Results) -> str:
         (
             row["title"],
             f"{row['mb']:.0f} MB" if row["mb"] else "",
-            f"{row['peak_mb']:.0f} MB" if row["peak_mb"] else "",
+            f"{row['peak_mb']['median']:.0f} MB" if row["peak_mb"] else "",
             number(row["ms"]["network"]["median"]),
             "; ".join(shares.get(row["key"], [])),
         )

@@ -114,7 +114,11 @@ def serving_table(results: Results) -> str:
         ("resident memory, last quarter of first", f"{load['memory_ratio']:.3f}×", f"{bars['memory']}×"),
         ("`/healthz` meanwhile, p50, p99", _milliseconds(load), f"{bars['health_ms']:.0f} ms"),
         (f"{rough}: `/healthz` p50, p99", _milliseconds(siege), f"{bars['health_ms']:.0f} ms"),
-        ("resident memory then, at most", f"{siege['memory_mb_most']:.0f} MB ({siege['memory_mb_before']:.0f} before)", ""),
+        (
+            "resident memory then, at most",
+            f"{siege['memory_mb_most']:.0f} MB ({siege['memory_mb_before']:.0f} before)",
+            "",
+        ),
         (f"{picture}, raw", f"{overhead['raw_ms']:+.1f} ms", f"{bars['raw_ms']:.0f} ms"),
         ("the same as a JSON array", f"{overhead['json_ms']:+.1f} ms", f"{bars['json_ms']:.0f} ms"),
     )
@@ -198,7 +202,9 @@ def read_results(directory: Path, name: str) -> Results:
 
 README = Page(ROOT / "README.md", HERE / "results", ("latency", "memory", "install"))
 SPEED = Page(ROOT / "docs" / "speed.md", HERE / "results", ("latency-in-full", "throughput", "sizes"))
-FILES = Page(ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats"))
+FILES = Page(
+    ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats")
+)
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
 PAGES = (README, SPEED, FILES, SERVER, WEIGHTS)
@@ -228,7 +234,11 @@ def bars(results: Mapping[str, Results]) -> list[str]:
     installed = {row["key"]: row["mb"] for row in results.get("install", {}).get("rows", ())}
     theirs = installed.get("transformers")
     return [
-        *(_bar(f"{r['ours']} / {r['theirs']}, {r['part']}", r["ratio"]["median"], r["at_most"]) for r in ratios if r["at_most"]),
+        *(
+            _bar(f"{r['ours']} / {r['theirs']}, {r['part']}", r["ratio"]["median"], r["at_most"])
+            for r in ratios
+            if r["at_most"]
+        ),
         *(_bar(f"{row['key']}, peak MB", row["peak_mb"]["median"], row["at_most_mb"]) for row in peaks),
         *(_bar(f"{row['key']}, memory over sizes", row["growth"], row["at_most"]) for row in grown),
         *([_bar("installed, of torch's", installed["core"] / theirs, results["install"]["at_most"])] if theirs else []),
