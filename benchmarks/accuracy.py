@@ -161,11 +161,11 @@ def measured(
         print(entry.title, file=sys.stderr)
 
 
-def full_sizes(model: str, work: Path, calibrate: Path | None) -> dict[str, float]:
-    """Precision -> MB of the file of another model, the full-size one."""
+def full_sizes(model: str, work: Path) -> dict[str, float]:
+    """Precision -> MB of the file of another model, the full-size one; int8's is for `precisions.py` to say."""
     sizes = {}
-    for entry in entries(calibrate):
-        if entry.engine == "onnxruntime" and entry.suffix == ".onnx" and not missing(entry, calibrate):
+    for entry in entries(None):
+        if entry.engine == "onnxruntime" and entry.suffix == ".onnx" and not missing(entry, None):
             file = exported(model, work / f"full-size-{entry.key}.onnx", entry.words)
             sizes[entry.key] = round(file.stat().st_size / 1e6, 1)
             file.unlink()
@@ -203,7 +203,7 @@ def main() -> None:
     rows = list(measured(wanted, arguments.model, arguments.work, truth, pictures))
     why = {entry.title: missing(entry, arguments.calibrate) for entry in every if entry not in wanted}
     why |= {row["title"]: row["left_out"] for row in rows if "left_out" in row}
-    full = full_sizes(arguments.full_size, arguments.work, arguments.calibrate) if arguments.full_size else {}
+    full = full_sizes(arguments.full_size, arguments.work) if arguments.full_size else {}
     results = {
         **head,
         "model": arguments.model,
