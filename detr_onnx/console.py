@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from detr_onnx.errors import DetrError, EngineError, OutputError
@@ -17,9 +18,26 @@ from detr_onnx.pictures import printable
 PROGRESS_AFTER_S = 2.0  # a run that is over by then needs no progress
 CLEAR_LINE = "\r\x1b[K"
 
+ANOTHER_FILE = "choose another file"
+
 T = TypeVar("T")
 
 logger = logging.getLogger("detr_onnx")
+
+
+def check_place(place: Path, remedy: str = ANOTHER_FILE) -> None:
+    """Raises OutputError when no file can be written there."""
+    if place.is_dir() or not place.parent.is_dir():
+        found = "a directory" if place.is_dir() else f"no directory {place.parent}"
+        raise OutputError(f"cannot write {place}", found=found, remedy=remedy)
+
+
+def write(place: Path, text: str) -> None:
+    """Raises OutputError when it cannot."""
+    try:
+        place.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {place}", found=error.strerror, remedy=ANOTHER_FILE) from error
 
 
 def tell(text: str) -> None:

@@ -16,8 +16,8 @@ from detr_onnx.bench.processes import Program, in_turns
 from detr_onnx.bench.report import ratios_of, rows_of, text_of
 from detr_onnx.bench.setting import environment, setting, without_place
 from detr_onnx.bench.turns import Contender, interleaved, started
-from detr_onnx.console import progress, tell
-from detr_onnx.errors import EngineError, ImageError, OutputError, UsageError
+from detr_onnx.console import check_place, progress, tell, write
+from detr_onnx.errors import EngineError, ImageError, UsageError
 from detr_onnx.models import demo_picture, locate
 
 RUNS, WARM_UP = 10, 2
@@ -137,18 +137,3 @@ def _check_present(some: Sequence[One], there: Sequence[Contender], left_out: di
                 found=left_out[first.title],
                 remedy=remedy if group == "transformers" else None,
             )
-
-
-def check_place(place: Path) -> None:
-    """Raises OutputError when no file can be written there."""
-    if place.is_dir() or not place.parent.is_dir():
-        found = "a directory" if place.is_dir() else f"no directory {place.parent}"
-        raise OutputError(f"cannot write {place}", found=found, remedy="choose another file")
-
-
-def write(path: Path, text: str) -> None:
-    """Raises OutputError when it cannot."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy="choose another file") from error

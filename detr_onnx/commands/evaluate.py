@@ -10,10 +10,10 @@ from pathlib import Path
 from detr_onnx.agreement import agreement
 from detr_onnx.annotations import Annotations, Row, read_annotations, read_results
 from detr_onnx.commands import open_detector
-from detr_onnx.console import bar, tell
+from detr_onnx.console import bar, check_place, tell, write
 from detr_onnx.detections import Detections
 from detr_onnx.detector import check_threshold
-from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.errors import UsageError
 from detr_onnx.evaluate import detect_rows, evaluate, import_pycocotools
 from detr_onnx.figures import as_json, of_agreement, of_evaluation
 from detr_onnx.pictures import find_pictures
@@ -28,7 +28,7 @@ def measure(arguments: Namespace) -> int:
     truth = read_annotations(arguments.annotations)
     subject, rows = _rows(arguments, truth)
     if arguments.save_results is not None:
-        _save(rows, arguments.save_results)
+        write(arguments.save_results, json.dumps(rows))
     figures = evaluate(truth, rows)
     tell(as_json(subject, figures) if arguments.format == "json" else of_evaluation(subject, figures))
     return 0
@@ -59,10 +59,8 @@ def check_usage(arguments: Namespace) -> None:
     stray = [f"--{name.replace('_', '-')}" for name in other if getattr(arguments, name) is not None]
     if stray:
         raise UsageError(f"{' and '.join(stray)} can be used only with --{partner}")
-    place = arguments.save_results
-    if place is not None and (place.is_dir() or not place.parent.is_dir()):
-        found = "a directory" if place.is_dir() else f"no directory {place.parent}"
-        raise OutputError(f"cannot write {place}", found=found, remedy="choose another file")
+    if arguments.save_results is not None:
+        check_place(arguments.save_results)
 
 
 def reference_of(arguments: Namespace) -> Namespace:
@@ -91,10 +89,3 @@ def _answers(arguments: Namespace, paths: Sequence[Path]) -> tuple[str, list[Det
     """The engine, and what is in each picture."""
     detector = open_detector(arguments)
     return detector.engine, detector.batch(bar(paths), arguments.threshold, batch_size=arguments.batch)
-
-
-def _save(rows: Sequence[Row], path: Path) -> None:
-    try:
-        path.write_text(json.dumps(rows), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy="choose another file") from error

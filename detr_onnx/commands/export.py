@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_onnx.calibrate import Calibration, Model, calibrate
-from detr_onnx.console import progress, tell
+from detr_onnx.console import check_place, progress, tell, write
 from detr_onnx.description import read_model
 from detr_onnx.errors import DetrError, OutputError, UsageError
 from detr_onnx.export import Form, write_onnx
@@ -77,10 +77,7 @@ def check_usage(arguments: Namespace, batch: int | None) -> None:
             remedy="add --calibrate DIR, with 100 or so pictures like those that the network will see",
         )
     if arguments.report not in (None, "-"):
-        report = Path(arguments.report)
-        if report.is_dir() or not report.parent.is_dir():
-            found = "a directory" if report.is_dir() else f"no directory {report.parent}"
-            raise OutputError(f"cannot write {report}", found=found, remedy="choose another file, or - for stdout")
+        check_place(Path(arguments.report), remedy="choose another file, or - for stdout")
 
 
 def check_output(output: Path, batch: int | None) -> None:
@@ -171,9 +168,6 @@ def report(found: Calibration, place: str) -> None:
     """Writes what calibrating found, as JSON, to a file or, for "-", to stdout."""
     text = json.dumps(found.report(), indent=1) + "\n"
     if place == "-":
-        return tell(text)
-    try:
-        Path(place).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {place}", found=error.strerror, remedy="choose another file") from error
-    return None
+        tell(text)
+    else:
+        write(Path(place), text)

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from detr_onnx.bench.setting import setting, without_place
 from detr_onnx.commands import open_detector
-from detr_onnx.commands.bench import check_place, write
-from detr_onnx.console import progress, tell
+from detr_onnx.console import check_place, progress, tell, write
 from detr_onnx.errors import UsageError
 from detr_onnx.hosted.asking import ask_all, unsettled
 from detr_onnx.hosted.far_side import BASE_URLS, MODELS, FarSide, FarSideError, Patience

@@ -238,7 +238,8 @@ class DemoDetr(nn.Module):
 
     def forward(self, pixels: Tensor, mask: Tensor, groups: int) -> Outputs:
         """`pixels` [B,3,H,W] normalised, `mask` [B,H,W] bool, true where valid; the first `groups` of G run."""
-        feature = self.input_projection(self.backbone(pixels))  # [B,D,h,w]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
+            feature = self.input_projection(self.backbone(pixels)).float()  # [B,D,h,w]
         cells_hw = (int(feature.shape[2]), int(feature.shape[3]))
         valid_hw = functional.interpolate(mask[:, None].float(), size=cells_hw)[:, 0] > 0.5  # [B,h,w]
         position = sine_position(valid_hw, self.config.d_model)  # [B,N,D]
@@ -246,8 +247,10 @@ class DemoDetr(nn.Module):
         keys = None if bool(valid.all()) else valid[:, None, None, :]
         memory = feature.flatten(2).transpose(1, 2)  # [B,N,D]
         early_places = self.early_cell_place(memory)
-        for encoder_layer in self.encoder:
-            memory = encoder_layer(memory, position, keys)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
+            for encoder_layer in self.encoder:
+                memory = encoder_layer(memory, position, keys)
+        memory = memory.float()
         logits, boxes = self._decode(memory, position, keys, groups)
         places = torch.stack((early_places, self.cell_place(memory)))
         return Outputs(logits, boxes, self.cell_classifier(memory), self.cell_box(memory), places, valid, cells_hw)

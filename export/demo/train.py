@@ -57,10 +57,11 @@ PHASES = (
     Phase("fine", 104, SceneRules(objects=(2, 8)), 208, 336, 20, 16, 360),
     Phase("large", 105, SceneRules(objects=(2, 8)), 256, 416, 26, 16, 360),
     Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 32, 16, 360),
+    Phase("close", 107, SceneRules(objects=(2, 8)), 384, 608, 16, 16, 360),
 )
 STATES = ("model", "average", "naming", "adamw", "muon")  # of the trainer, in its checkpoint
 FROZEN_STEM_FROM = 2  # phase; stem and first stage stay as they are, as in DETR's own training
-FALL_FROM = 0.816  # of the detector's rounds, where the cosine begins
+FALL_FROM = 0.818  # of the detector's rounds, where the cosine begins
 
 
 @dataclass
