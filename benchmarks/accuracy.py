@@ -53,6 +53,7 @@ class Entry:
         engine: that it runs on; None for a program of its own, an end-to-end graph.
         suffix: of the file it runs; empty for the checkpoint itself.
         words: what `detr-onnx export` is told beside the model and the file.
+        precision: that the engine is asked for; None is its own choice.
     """
 
     key: str
@@ -60,6 +61,7 @@ class Entry:
     engine: str | None
     suffix: str = ".onnx"
     words: tuple[str, ...] = ()
+    precision: str | None = None
 
 
 def entries(calibrate: Path | None) -> list[Entry]:
@@ -75,9 +77,9 @@ def entries(calibrate: Path | None) -> list[Entry]:
         Entry("end-to-end", "onnxruntime, `fp32`, `--end-to-end`", None, words=("--end-to-end",)),
         Entry("numpy", "numpy", "numpy", suffix=""),
         *(
-            Entry(f"openvino-{p}", f"OpenVINO, `{p}`", "openvino", words=words(p))
-            for p in PRECISIONS
-            if p in ("fp32", *CALIBRATED)
+            Entry(f"openvino-{p}{name}", f"OpenVINO, `{p}`{title}", "openvino", words=words(p), precision=precision)
+            for p in ("fp32", *CALIBRATED)
+            for precision, name, title in (("fp32", "", ""), ("bf16", "-bf16", ", in bf16"))
         ),
     ]
 
@@ -111,7 +113,7 @@ def opened(entry: Entry, model: str, work: Path) -> tuple[Detect, str, Path]:
     if entry.engine is None:
         detect, title = end_to_end_detector(file)
         return lambda picture: detect(picture, 0.0), title, file
-    detector = Detector(file, engine=entry.engine)
+    detector = Detector(file, engine=entry.engine, precision=entry.precision)
     return with_all_queries(detector), detector.engine, file
 
 

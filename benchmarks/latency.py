@@ -105,11 +105,17 @@ def optimum_files(place: Path | None) -> dict[str, Path]:
     return {name: place / name / "model.onnx" for name in ("dynamic", "static")}
 
 
+def title_of(contender: Contender) -> str:
+    """The contender's title, with bf16 where the engine has chosen that by itself."""
+    title = contender.entry.title
+    return f"{title}, in bf16" if contender.runs_on.endswith("bf16") and "bf16" not in title else title
+
+
 def row(contender: Contender) -> dict[str, Any]:
     """A contender's part of the results; milliseconds."""
     return {
         "key": contender.entry.key,
-        "title": contender.entry.title,
+        "title": title_of(contender),
         "runs_on": contender.runs_on,
         "versions": contender.versions,
         "spun_ms": round(1000 * contender.spun_s / max(map(len, contender.seconds.values())), 1),

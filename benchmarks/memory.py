@@ -22,6 +22,7 @@ from detr_onnx.bench.processes import Program, floor_mb, in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
 from detr_onnx.bench.turns import theirs
+from detr_onnx.processor import cpu_features
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 RUNS = 5
@@ -31,24 +32,25 @@ RATIOS: tuple[tuple[str, str], ...] = (
     ("ours-onnxruntime", "transformers"),
     ("ours-numpy", "transformers"),
 )
+BF16 = {"avx512_bf16", "amx_bf16"}  # with these OpenVINO computes in bf16 unless told otherwise
 BARS_MB = {"ours-onnxruntime": 380, "ours-openvino": 450, "ours-numpy": 380}
 
 
 def programs(arguments: argparse.Namespace, place: dict[str, str]) -> list[Program]:
     """What is measured, in the order of the turns; `place` says where the subject lies."""
     threads = arguments.threads
+    in_bf16 = ", in bf16" if BF16 & set(cpu_features()) else ""
     detect = (sys.executable, "-m", "detr_onnx", "detect", place["photograph"], "-m", place["model"])
+    with_threads = ("--threads", str(threads))
     wanted = [
-        Program(
-            "ours-onnxruntime", "ours, onnxruntime", (*detect, "--engine", "onnxruntime", "--threads", str(threads))
-        ),
-        Program("ours-openvino", "ours, OpenVINO", (*detect, "--engine", "openvino", "--threads", str(threads))),
+        Program("ours-onnxruntime", "ours, onnxruntime", (*detect, "--engine", "onnxruntime", *with_threads)),
+        Program("ours-openvino", f"ours, OpenVINO{in_bf16}", (*detect, "--engine", "openvino", *with_threads)),
         Program("ours-numpy", "ours, numpy", (*detect, "--engine", "numpy")),
         Program("demo", "`detr-onnx demo`: the small shipped model", (sys.executable, "-m", "detr_onnx", "demo")),
     ]
     if arguments.int8:
         title = f"ours, onnxruntime, an int8 file of {arguments.int8.stat().st_size / 1e6:.0f} MB"
-        detect = (*detect[:-1], str(arguments.int8), "--engine", "onnxruntime", "--threads", str(threads))
+        detect = (*detect[:-1], str(arguments.int8), "--engine", "onnxruntime", *with_threads)
         wanted.insert(1, Program("ours-int8", title, detect))
     given = {"picture": place["photograph"], "threads": threads}
     if arguments.optimum:

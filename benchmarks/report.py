@@ -23,6 +23,7 @@ ROOT = HERE.parent
 SECTIONS = {"network": "network alone", "total": "a 640x480 JPEG to pixels", "detect": "a file to its detections"}
 """Headings by the part that is the whole of a row."""
 PARTS = ("decode", "resize", "normalise", "processor", "pixels", "network", "postprocess")
+TELLING_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "asimd")
 DETAILS = ("-static", "-fixed", "-preprocessing")  # rows for docs/speed.md alone
 
 
@@ -259,7 +260,7 @@ def _by_ours(ratios: Iterable[Results]) -> dict[tuple[str, str], list[Results]]:
 def _circumstances(results: Results) -> str:
     """One sentence: model, machine, threads, runs, versions, date."""
     machine = results["machine"]
-    features = ", ".join(feature for feature in ("avx512f", "amx_tile", "asimd") if feature in machine["features"])
+    features = ", ".join(name for name in TELLING_FEATURES if name in machine["features"])
     versions = {name: v for row in results["rows"] for name, v in row.get("versions", {}).items()}
     parts = (
         f"{results['model']}",

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.latency import EAGER, TITLES
+from benchmarks.latency import EAGER, TITLES, title_of
 from benchmarks.setting import environment, show
 from benchmarks.subject import Subject, add_arguments, subject
 from detr_onnx.bench.report import rate
@@ -41,7 +41,7 @@ def row(contender: Contender) -> dict[str, Any]:
     rates = {count: rate(seconds) for count, seconds in contender.seconds.items()}
     return {
         "key": contender.entry.key,
-        "title": contender.entry.title,
+        "title": title_of(contender),
         "runs_on": contender.runs_on,
         "versions": contender.versions,
         "pictures_per_s": rates,

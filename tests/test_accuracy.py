@@ -50,6 +50,15 @@ def test_every_precision_of_the_command_line_has_a_row_and_the_reference_is_the_
     assert len(set(keys)) == len(keys)
 
 
+def test_openvino_is_told_which_precision_since_its_own_choice_is_the_processors() -> None:
+    told = {entry.key: entry.precision for entry in entries(None) if entry.engine == "openvino"}
+    assert {key: p for key, p in told.items() if "fp32" in key} == {
+        "openvino-fp32": "fp32",
+        "openvino-fp32-bf16": "bf16",
+    }
+    assert None not in told.values()
+
+
 def test_what_has_to_be_calibrated_is_left_out_without_pictures() -> None:
     entry = Entry("int8", "int8", "onnxruntime", words=("--precision", "int8"))
     assert missing(entry, None) == "needs pictures to calibrate with (--calibrate DIR)"

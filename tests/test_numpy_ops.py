@@ -10,8 +10,9 @@ import pytest
 from detr_onnx.network import numpy_ops
 from detr_onnx.network.numpy_ops import NumpyOps, nearest
 
-# A sum of up to a thousand products in float32 against the same in float64, both of numbers around 1.
-SUM_TOLERANCE = 2e-5
+# A sum of up to a thousand products in float32 against the same in float64, both of numbers around 1; a few times that
+# where 3x3 convolutions go by way of Winograd's values.
+SUM_TOLERANCE = 5e-5
 ROUNDING = 1e-6
 
 

@@ -71,6 +71,14 @@ def test_threads_and_precision_are_what_was_asked_for(checkpoint):
     assert open_model(checkpoint, engine="openvino", threads=1, precision="fp32").engine.title.endswith("CPU, fp32")
 
 
+def test_without_a_precision_the_title_says_which_one_openvino_took(checkpoint):
+    import openvino
+
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    expected = "bf16" if "BF16" in capabilities else "fp32"
+    assert open_model(checkpoint, engine="openvino").engine.title.endswith(f"CPU, {expected}")
+
+
 def test_a_precision_that_the_processor_lacks_is_an_error(checkpoint, monkeypatch):
     import openvino
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from detr_onnx.network.workspace import SCRATCH, SMALL, Workspace
 
@@ -70,3 +71,12 @@ def test_shrinking_lets_the_largest_go_that_nobody_looks_at():
     workspace.shrink()
     assert [buffer.size for buffer in workspace._buffers] == [4 * SCRATCH, 2 * SCRATCH]
     assert (kept == 1).all()
+
+
+@pytest.mark.parametrize("rows", [(0, 4), (-2, 3), (1, 7), (-1, 5)])
+@pytest.mark.parametrize("columns", [(0, 5), (-1, 8), (2, 4)])
+def test_a_padded_part_is_0_where_there_is_no_picture(rows, columns):
+    x = np.arange(1, 4 * 5 * 2 + 1, dtype=np.float32).reshape(4, 5, 2)
+    whole = np.pad(x, ((3, 3), (3, 3), (0, 0)))
+    expected = whole[rows[0] + 3 : rows[1] + 3, columns[0] + 3 : columns[1] + 3]
+    np.testing.assert_array_equal(Workspace().padded(x, rows, columns), expected)

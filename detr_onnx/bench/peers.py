@@ -178,7 +178,7 @@ def _stock_openvino(graph: str, threads: int) -> tuple[Callable[[Any], Any], str
         request.infer(_feeds(pixels, masks), share_inputs=True)
         return [request.get_tensor(name).data for name in ("logits", "pred_boxes")]
 
-    return run, f"openvino {openvino.__version__.split('-')[0]}, CPU, {precision.to_dtype().name}"
+    return run, f"openvino {openvino.__version__.split('-')[0]}, CPU, {precision.get_type_name()}"
 
 
 def _feeds(pixels: Any, masks: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The engine for Intel processors: OpenVINO runs the same .onnx files, in bfloat16 where the processor has it."""
+"""The engine for x86 processors: OpenVINO runs the same .onnx files, in bfloat16 where the processor has it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, check_is_fi
 from detr_onnx.errors import EngineError, ModelFileError
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-PRECISION_OF = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+PRECISION_OF = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 ELEMENT_TYPES = {"i64": "int64", "i32": "int32", "boolean": "bool", "f32": "float32", "f16": "float16"}
 
 
@@ -23,7 +23,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
 
     Args:
         path: the model.
-        precision: "fp32" or "bf16"; None is what OpenVINO does best here: bf16 on processors with AMX, else fp32.
+        precision: "fp32" or "bf16"; None is what OpenVINO does best here: bf16 on processors that have it, else fp32.
         threads: of one pass; None is one for each physical core.
 
     Raises:
@@ -46,7 +46,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
             f"OpenVINO cannot load {path}", found=_reason(error), remedy="export or fetch the file again"
         ) from error
     metadata = _metadata(model)
-    kind = PRECISION_OF.get(compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name, "fp32")
+    kind = PRECISION_OF.get(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(), "fp32")
     title = f"openvino {openvino.__version__.split('-')[0]}, CPU, {kind}"
     return graph_engine(
         path,

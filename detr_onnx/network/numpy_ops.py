@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from detr_onnx.network import winograd
 from detr_onnx.network.workspace import Workspace
 
 Array = NDArray[np.float32]
@@ -81,6 +82,11 @@ class NumpyOps:
         kernel, bias = self._weights(name)
         B, h, w = len(x), -(-x.shape[1] // stride), -(-x.shape[2] // stride)
         out = self.workspace.empty(B, h, w, kernel.shape[-1])
+        if len(kernel) == 3 and stride == dilation == 1:
+            for b in range(B):
+                rest = None if residual is None else residual[b]
+                winograd.convolve(x[b], kernel, bias, rest, relu, out[b], self.workspace)
+            return out
         matrix = kernel.reshape(-1, kernel.shape[-1])
         rows = max(1, BLOCK_FLOATS // (w * max(matrix.shape)))
         for b, top in np.ndindex(B, -(-h // rows)):
@@ -93,7 +99,8 @@ class NumpyOps:
     def _windows(self, x: Array, top: int, answer_hw: tuple[int, ...], size: int, stride: int, dilation: int) -> Array:
         """What the kernel sees of x [H,W,C] at some rows of the answer, from `top` on: [rows·w, size·size·C]."""
         (rows, w), C, border = answer_hw, x.shape[-1], dilation * (size - 1) // 2
-        part = self._padded(x, top * stride - border, (top + rows - 1) * stride + border + 1, border)
+        lines = top * stride - border, (top + rows - 1) * stride + border + 1
+        part = self.workspace.padded(x, lines, (-border, x.shape[1] + border)) if border else x[slice(*lines)]
         down, right, channel = part.strides
         strides = (down * stride, right * stride, down * dilation, right * dilation, channel)
         windows = as_strided(part, (rows, w, size, size, C), strides, writeable=False)
@@ -102,17 +109,6 @@ class NumpyOps:
         gathered = self.workspace.empty(*windows.shape)
         np.copyto(gathered, windows)
         return gathered.reshape(rows * w, -1)
-
-    def _padded(self, x: Array, top: int, bottom: int, border: int) -> Array:
-        """Rows `top` to `bottom` of x [H,W,C], which may lie outside, with a border at both sides: 0 where x is not."""
-        if border == 0:
-            return x[top:bottom]
-        H, W, C = x.shape
-        first, last = max(top, 0), min(bottom, H)
-        out = self.workspace.empty(bottom - top, W + 2 * border, C)
-        out[: first - top] = out[last - top :] = out[:, :border] = out[:, -border:] = 0
-        out[first - top : last - top, border:-border] = x[first:last]
-        return out
 
     def max_pool(self, x: Array) -> Array:
         B, H, W, C = x.shape

@@ -32,6 +32,15 @@ class Workspace:
             return np.empty(shape, np.float32)
         return self._buffer(size)[:size].reshape(shape)
 
+    def padded(self, x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
+        """A part of x [H,W,C], first and last row and column, which may lie outside: there it is 0."""
+        (top, bottom), (left, right), (H, W, C) = rows, columns, x.shape
+        out = self.empty(bottom - top, right - left, C)
+        first, last, start, end = max(top, 0), min(bottom, H), max(left, 0), min(right, W)
+        out[: first - top] = out[last - top :] = out[:, : start - left] = out[:, end - left :] = 0
+        out[first - top : last - top, start - left : end - left] = x[first:last, start:end]
+        return out
+
     def shrink(self) -> None:
         """Gives the largest buffer that nobody looks at back to the system; one, since to take all anew costs time."""
         largest = max((buffer for buffer in self._free() if buffer.size > SCRATCH), key=len, default=None)
