@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -248,16 +248,6 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.started = time.monotonic()
 
-    def start_from(self, path: Path) -> None:
-        """Take up parameters of an earlier run at the last phase, unless this run has a checkpoint of its own."""
-        if (self.work / "checkpoint.pt").is_file():
-            return
-        parameters = load_file(path)
-        for model in (self.model, self.average):
-            model.load_state_dict(parameters)
-        self.progress = Progress(phase=len(PHASES) - 1)
-        self.save()
-
 
 def as_matrix(kernel: Tensor) -> nn.Parameter:
     """The convolution kernel [outer,inner,k,k], channels last, as a matrix [outer,k*k*inner] on the same memory."""
@@ -283,12 +273,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo model, or export the last checkpoint.")
     parser.add_argument("--work", type=Path, required=True, help="checkpoint, log and shards")
     parser.add_argument("--export", type=Path, help="write the Hugging Face checkpoint here and stop")
-    parser.add_argument("--start-from", type=Path, metavar="FILE", help="parameters of a run that was cut short")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(arguments.work)
-    if arguments.start_from:
-        trainer.start_from(arguments.start_from)
     if arguments.export is None:
         trainer.run()
     else:
