@@ -10,9 +10,9 @@ import pytest
 from detr_onnx.network import numpy_ops
 from detr_onnx.network.numpy_ops import NumpyOps, nearest
 
-# A sum of up to a thousand products in float32 against the same in float64, both of numbers around 1; a few times that
-# where 3x3 convolutions go by way of Winograd's values.
-SUM_TOLERANCE = 5e-5
+# A sum of up to a thousand products in float32 against the same in float64, both of numbers around 1.
+SUM_TOLERANCE = 2e-5
+WINOGRAD_TOLERANCE = 5e-5  # the same by way of values that are larger than what they are made of, and cancel
 ROUNDING = 1e-6
 
 
@@ -42,20 +42,22 @@ def test_a_convolution_is_its_definition(kernel, stride, dilation, hw):
     weights = {"c.weight": normal(1, kernel, kernel, 5, 4), "c.bias": normal(2, 4)}
     x = normal(3, 2, *hw, 5)
     truth = convolution(x, weights["c.weight"], weights["c.bias"], stride, dilation)
+    tolerance = WINOGRAD_TOLERANCE if (kernel, stride, dilation) == (3, 1, 1) else SUM_TOLERANCE
     found = NumpyOps(weights).conv("c", x, stride=stride, dilation=dilation)
     assert found.shape == truth.shape
-    np.testing.assert_allclose(found, truth, atol=SUM_TOLERANCE)
+    np.testing.assert_allclose(found, truth, atol=tolerance)
     residual = normal(4, *truth.shape)
     found = NumpyOps(weights).conv("c", x, stride=stride, dilation=dilation, relu=True, residual=residual)
-    np.testing.assert_allclose(found, np.maximum(truth + residual, 0), atol=SUM_TOLERANCE)
+    np.testing.assert_allclose(found, np.maximum(truth + residual, 0), atol=tolerance)
 
 
 def test_a_convolution_in_small_blocks_is_the_same_to_rounding(monkeypatch):
     weights = {"c.weight": normal(1, 3, 3, 5, 4), "c.bias": normal(2, 4)}
     x, residual = normal(3, 2, 19, 23, 5), normal(4, 2, 19, 23, 4)
-    whole = NumpyOps(weights).conv("c", x, relu=True, residual=residual)
+    dilated = {"dilation": 2, "relu": True, "residual": residual}  # without dilation it would go by tiles
+    whole = NumpyOps(weights).conv("c", x, **dilated)
     monkeypatch.setattr(numpy_ops, "BLOCK_FLOATS", 3000)  # a few rows at a time
-    np.testing.assert_allclose(NumpyOps(weights).conv("c", x, relu=True, residual=residual), whole, atol=ROUNDING)
+    np.testing.assert_allclose(NumpyOps(weights).conv("c", x, **dilated), whole, atol=ROUNDING)
 
 
 def test_an_argument_is_never_changed():
