@@ -79,9 +79,15 @@ def entries(calibrate: Path | None) -> list[Entry]:
         *(
             Entry(f"openvino-{p}{name}", f"OpenVINO, `{p}`{title}", "openvino", words=words(p), precision=precision)
             for p in ("fp32", *CALIBRATED)
-            for precision, name, title in (("fp32", "", ""), ("bf16", "-bf16", ", in bf16"))
+            for precision, name, title in in_openvino(p)
         ),
     ]
+
+
+def in_openvino(kept: str) -> list[tuple[str, str, str]]:
+    """What OpenVINO computes a file in that is kept so: its word, and how key and title go on."""
+    whole = [("fp32", "", ""), ("bf16", "-bf16", ", the rest in bf16" if kept == "int8" else ", all in bf16")]
+    return whole if kept == "int8" else [*whole, ("bf16-backbone", "-bf16-backbone", ", backbone in bf16")]
 
 
 def missing(entry: Entry, calibrate: Path | None) -> str | None:

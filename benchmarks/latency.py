@@ -1,6 +1,6 @@
 """How long it takes: the network, the preprocessing, and a file to its detections, ours beside the peers'.
 
-    python -m benchmarks.latency [--optimum DIR] [--python-peers .venv-peers/bin/python] [--runs 15]
+    python -m benchmarks.latency [--optimum DIR] [--python-peers .venv-peers/bin/python] [--int8 FILE] [--runs 15]
 
 Every contender is loaded once, in a process and an environment of its own; then they take turns (`turns.py`), so that
 whatever else the machine does falls on all alike. Figures are medians with p10 and p90; ratios are taken round by
@@ -35,32 +35,41 @@ RATIOS: Ratios = (
     ("network", "ours-onnxruntime-mask", "optimum-dynamic", 0.80),
     ("network", "ours-onnxruntime-mask", "torch", None),
     ("network", "ours-onnxruntime-fixed", "optimum-static", 0.80),
-    ("network", "ours-openvino", "openvino-dynamic", 0.85),
+    ("network", "ours-openvino-bf16", "openvino-dynamic", 0.85),
+    ("network", "ours-openvino", "openvino-dynamic", None),
     ("network", "ours-openvino", "torch", None),
+    ("network", "ours-openvino-int8", "openvino-dynamic", 0.66),
     ("network", "ours-numpy", "torch", 0.90),
     ("network", "ours-numpy", "optimum-dynamic", 1.30),
     ("total", "ours-preprocessing", "transformers-preprocessing", None),
-    ("detect", "ours-detect-openvino", "transformers-detect", 0.14),
+    ("detect", "ours-detect-openvino-int8", "transformers-detect", 0.14),
+    ("detect", "ours-detect-openvino-bf16", "transformers-detect", None),
+    ("detect", "ours-detect-openvino", "transformers-detect", None),
     ("detect", "ours-detect-onnxruntime", "transformers-detect", None),
     ("detect", "ours-detect-numpy", "transformers-detect", None),
 )
 
 
-def entries(measured: Subject, optimum: Path | None, python_peers: str | None, threads: int) -> list[Entry]:
-    """Who takes part, in the order of the turns."""
+def entries(
+    measured: Subject, optimum: Path | None, python_peers: str | None, threads: int, int8: Path | None = None
+) -> list[Entry]:
+    """Who takes part, in the order of the turns; `int8` is a file of the same model."""
     inputs = {"pixels": str(measured.pixels), "picture": str(measured.photograph), "threads": threads}
     model, graphs = str(measured.model), measured.graphs
     sides = [
         Entry(
             f"ours-{engine}{form}",
             f"ours, {title}",
-            ours("network", inputs | {"model": str(file), "engine": engine}),
+            ours("network", inputs | {"model": str(file), "engine": engine, "precision": precision}),
         )
-        for engine, form, title, file in (
-            ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"]),
-            ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"]),
-            ("openvino", "", "OpenVINO", graphs["plain"]),
-            ("numpy", "", "numpy", measured.model),
+        for engine, form, title, file, precision in (
+            ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"], None),
+            ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"], None),
+            ("openvino", "", "OpenVINO", graphs["plain"], None),
+            ("openvino", "-fp32", "OpenVINO, in fp32", graphs["plain"], "fp32"),
+            ("openvino", "-bf16", "OpenVINO, all in bf16", graphs["plain"], "bf16"),
+            *((("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16"),) if int8 else ()),
+            ("numpy", "", "numpy", measured.model, None),
         )
     ]
     sides += [
@@ -75,8 +84,18 @@ def entries(measured: Subject, optimum: Path | None, python_peers: str | None, t
     given = inputs | {"model": model}
     whole = [Entry("ours-preprocessing", "ours", ours("preprocessing", given))]
     whole += [
-        Entry(f"ours-detect-{engine}", f"ours, {title}", ours("detect", given | {"engine": engine}))
-        for engine, title in TITLES.items()
+        Entry(
+            f"ours-detect-{engine}{form}",
+            f"ours, {title}",
+            ours("detect", given | {"engine": engine, "model": str(file), "precision": precision}),
+        )
+        for engine, form, title, file, precision in (
+            ("onnxruntime", "", "onnxruntime", model, None),
+            ("openvino", "", "OpenVINO", model, None),
+            ("openvino", "-bf16", "OpenVINO, all in bf16", model, "bf16"),
+            *((("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16"),) if int8 else ()),
+            ("numpy", "", "numpy", model, None),
+        )
     ]
     peers = _transformers(given, python_peers) if python_peers else []
     return [*sides, *peers[:NETWORKS], *whole, *peers[NETWORKS:]]
@@ -108,7 +127,10 @@ def optimum_files(place: Path | None) -> dict[str, Path]:
 def title_of(contender: Contender) -> str:
     """The contender's title, with bf16 where the engine has chosen that by itself."""
     title = contender.entry.title
-    return f"{title}, in bf16" if contender.runs_on.endswith("bf16") and "bf16" not in title else title
+    if "bf16" in title or "fp32" in title:
+        return title
+    chosen = {"bf16": "in bf16", "bf16-backbone": "backbone in bf16"}.get(contender.runs_on.split(", ")[-1])
+    return f"{title}, {chosen}" if chosen else title
 
 
 def row(contender: Contender) -> dict[str, Any]:
@@ -152,6 +174,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     add_arguments(parser)
     parser.add_argument("--optimum", type=Path, metavar="PATH", help="a file or directory of export.optimum_export")
     parser.add_argument("--python-peers", metavar="PYTHON", help="an interpreter that has transformers and torch")
+    parser.add_argument("--int8", type=Path, metavar="FILE", help="the same model as an int8 file for OpenVINO")
     parser.add_argument("--threads", type=int, default=2, help="of every contender (default: 2)")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"turns of each that count (default: {RUNS})")
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help=f"turns before them (default: {WARM_UP})")
@@ -165,7 +188,7 @@ def main() -> None:
     """Measures and writes the results."""
     arguments = arguments_parser().parse_args()
     measured = subject(arguments.work, arguments.model)
-    wanted = entries(measured, arguments.optimum, arguments.python_peers, arguments.threads)
+    wanted = entries(measured, arguments.optimum, arguments.python_peers, arguments.threads, arguments.int8)
     if arguments.only:
         wanted = [entry for entry in wanted if entry.key.startswith(tuple(arguments.only.split(",")))]
     results = {

@@ -26,6 +26,12 @@ from detr_onnx.bench.turns import PAUSE_S, Entry, ours, theirs
 RESULTS = Path(__file__).parent / "results" / "precisions.json"
 PRECISIONS = ("fp32", "fp16-weights", "int8-weights", "int8")
 TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+COMPUTED_IN: dict[str, tuple[tuple[str, str, str | None], ...]] = {
+    "onnxruntime": (("", "", None),),
+    "openvino": (("", "", "fp32"), ("-bf16", ", the rest in bf16", "bf16")),
+}
+"""How key and title go on, and the precision that the engine is asked for; what is not int8 is the rest."""
+
 METHOD = "minmax"
 MEMORY_RUNS = 5
 MB_AT_MOST, PEAK_AT_MOST = 50, 0.6
@@ -33,7 +39,8 @@ RATIOS: Ratios = (
     *(("network", f"onnxruntime-{kind}", "onnxruntime-fp32", None) for kind in PRECISIONS[1:-1]),
     ("network", "onnxruntime-int8", "onnxruntime-fp32", 0.5),
     *(("network", f"openvino-{kind}", "openvino-fp32", None) for kind in PRECISIONS[1:]),
-    ("network", "openvino-int8", "openvino-dynamic", 0.66),
+    ("network", "openvino-int8", "openvino-dynamic", None),
+    ("network", "openvino-int8-bf16", "openvino-dynamic", 0.66),
 )
 
 
@@ -64,10 +71,12 @@ def entries(places: dict[str, str], optimum: Path | None, threads: int) -> list[
     """Who takes part, in the order of the turns."""
     given = {"pixels": places["pixels"], "threads": threads}
     mine = [
-        Entry(key, f"{title}, {kind}", ours("network", given | {"model": places[key], "engine": engine}))
+        Entry(f"{engine}-{kind}{form}", f"{title}, {kind}{rest}", ours("network", given | told))
         for engine, title in TITLES.items()
         for kind in PRECISIONS
-        for key in (f"{engine}-{kind}",)
+        for form, rest, precision in COMPUTED_IN[engine]
+        for told in ({"model": places[f"{engine}-{kind}"], "engine": engine, "precision": precision},)
+        if kind == "int8" or not form
     ]
     stock = [
         Entry(

@@ -29,13 +29,14 @@ class Detector:
 
     Args:
         model: "demo", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a directory in Hugging
-            Face's layout, a .safetensors, an .onnx or an .ort file.
+            Face's layout, a .safetensors, an .onnx or an .ort file, or an .xml of OpenVINO's.
         engine: "auto", "numpy", "onnxruntime" or "openvino". "auto" takes the fastest that can run the model here:
             OpenVINO, else ONNX Runtime, else numpy; the first two need a graph, so `onnx` to write a checkpoint's.
         providers: ONNX Runtime's execution providers in order of preference, by name or as a pair of name and options,
             such as ["CUDA"] or [("TensorRT", {"trt_fp16_enable": True}), "CUDA"]; None is the CPU.
-        precision: "fp32"; with OpenVINO on processors that have it "bf16"; with ONNX Runtime one of those that `export`
-            writes, such as "fp16" for a GPU; None is the engine's best.
+        precision: "fp32"; with OpenVINO on processors that have bfloat16 "bf16-backbone", which it takes by itself, and
+            "bf16", which is faster and strays further; with ONNX Runtime one of those that `export` writes, such as
+            "fp16" for a GPU; None is the engine's best.
         threads: of one operation; None leaves it to the engine.
         size: length of the short side that pictures are scaled to, in place of the model's own; the limit of the long
             side grows or shrinks with it.

@@ -25,7 +25,7 @@ from detr_onnx.image import Preprocessing
 from detr_onnx.network.checkpoint import Checkpoint
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
-from detr_onnx.network.onnx_ops import INT64, MICROSOFT, OPSET, PRECISIONS, Graph, Node, OnnxOps, Symbol
+from detr_onnx.network.onnx_ops import INT64, MICROSOFT, OPSET, PRECISIONS, SINGLE, Graph, Node, OnnxOps, Symbol
 from detr_onnx.network.quantized import ConvGrids
 from detr_onnx.network.resnet import fold_batch_norm
 
@@ -176,7 +176,9 @@ def _recorded(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form) 
     if form.end_to_end:
         kept = form.precision, form.grids, form.fine
         return record_end_to_end(checkpoint.config, parameters, preprocessing, *kept, form.fused_attention)
-    return record(checkpoint.config, parameters, form)
+    graph = record(checkpoint.config, parameters, form)
+    name_backbone_ends(graph, checkpoint.config)
+    return graph
 
 
 def _check_precision(precision: str) -> None:
@@ -202,6 +204,14 @@ def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> G
     for name in _output_names(form):
         graph.give(graph.stages["boxes" if name == "pred_boxes" else name], name)
     return graph
+
+
+def name_backbone_ends(graph: Graph, config: DetrConfig) -> None:
+    """Calls the float32 maps behind the stem and behind the last stage by these names, at which engines may cut."""
+    for name in ("stem", f"stage{len(config.backbone.depths)}"):
+        value = graph.stages[name]
+        if isinstance(value, Symbol) and value.dtype == SINGLE:
+            graph.give(value, name)
 
 
 def _cells_hw(config: DetrConfig, shape_hw: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -64,7 +64,7 @@ def _answer(command: argparse.ArgumentParser) -> None:
 def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-m", "--model", default=DEFAULT_MODEL,
-        help='"demo", a name of the hub, a directory, or a .safetensors, .onnx or .ort file (default: %(default)s)',
+        help='"demo", a name of the hub, a directory, or a .safetensors, .onnx, .ort or .xml file (default: %(default)s)',
     )  # fmt: skip
 
 
@@ -72,7 +72,8 @@ def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
     command.add_argument("--providers", metavar="A,B", help=PROVIDERS_HELP)
     command.add_argument(
-        "--precision", help="fp32, bf16 with openvino, one of `export`'s with onnxruntime (default: the engine's best)"
+        "--precision",
+        help="fp32; bf16-backbone, bf16 with openvino; `export`'s with onnxruntime (default: the engine's best)",
     )
     command.add_argument("--threads", type=int, help="threads of one operation")
     command.add_argument("--size", type=int, help="short side that pictures are scaled to, in pixels")

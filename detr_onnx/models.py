@@ -9,32 +9,28 @@ it was made of. Nothing asked for by name is ever replaced by something else: on
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
 import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from detr_onnx import __version__
-from detr_onnx.cache import cached, sha256_of
-from detr_onnx.description import Description, check_labels, describe_graph, read_model
+from detr_onnx.description import check_labels, describe_graph, read_model
 from detr_onnx.engines import Engine
-from detr_onnx.engines.optimized import check_probe, made_for, optimize
+from detr_onnx.engines.optimized import check_probe
 from detr_onnx.engines.providers import Asked, check_form, spoken, takes_fused_attention
-from detr_onnx.errors import CheckpointError, EngineError, UsageError
+from detr_onnx.errors import EngineError, UsageError
+from detr_onnx.graphs import GRAPH, as_it_is, built_graph, halved, optimized
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image import Preprocessing
-from detr_onnx.network.checkpoint import weights_file
 from detr_onnx.network.onnx_ops import PRECISIONS as GRAPH_PRECISIONS
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"
-PRECISIONS = {"numpy": ("fp32",), "onnxruntime": GRAPH_PRECISIONS, "openvino": ("fp32", "bf16")}
+PRECISIONS = {"numpy": ("fp32",), "onnxruntime": GRAPH_PRECISIONS, "openvino": ("fp32", "bf16", "bf16-backbone")}
 ENGINES = ("auto", *PRECISIONS)
 DEMO_PICTURE = "demo-scene.jpg"
-GRAPH = "model.onnx"
-ORT = ".ort"  # ONNX Runtime's own format, which it alone reads
-GRAPH_SUFFIXES = (".onnx", ORT)
+OWN_FORMATS = {".ort": "onnxruntime", ".xml": "openvino"}  # which one engine alone reads
+GRAPH_SUFFIXES = (".onnx", *OWN_FORMATS)
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +83,13 @@ def open_model(
         if kept != "fp32" and source.checkpoint is not None:  # the demo's graph is fp32: another is written
             _check_needs_no_pictures(kept, source.checkpoint)
             source = replace(source, graph=None)
-        optimized = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
+        laid_out = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
         fused = chosen == "onnxruntime" and takes_fused_attention(providers)
+        finish = optimized if laid_out else halved if (chosen, precision) == ("openvino", "bf16") else as_it_is
         checkpoint = source.checkpoint or Path()
-        graph = source.graph or _built_graph(checkpoint, config, cache_dir, kept, fused, optimized)
+        graph = source.graph or built_graph(checkpoint, config, cache_dir, kept, fused, finish)
         running = _graph_engine(chosen, graph, providers, precision, threads)
-        if optimized:
+        if laid_out:
             check_probe(running, graph)
         opened = _described(graph, running, config if source.graph else None, labels)
     logger.info("running on %s", opened.engine.title)
@@ -184,11 +181,15 @@ def choose(source: Source, engine: str, providers: Asked | None) -> str:
             found=f"the graph {source.graph}",
             remedy="give the checkpoint's directory, or use another engine",
         )
-    if source.graph is not None and source.graph.suffix.lower() == ORT:
-        if engine == "openvino":
-            remedy = "give the .onnx file, or use engine onnxruntime"
-            raise EngineError("engine openvino runs .onnx files", found=str(source.graph), remedy=remedy)
-        return "onnxruntime"
+    only = OWN_FORMATS.get(source.graph.suffix.lower()) if source.graph else None
+    if only is not None and engine not in ("auto", only):
+        raise EngineError(
+            f"engine {engine} runs .onnx files",
+            found=str(source.graph),
+            remedy=f"give the .onnx file, or use engine {only}",
+        )
+    if only is not None:
+        return only
     if engine != "auto":
         return engine
     lacking = [package for package in ("onnxruntime", "onnx") if not _installed(package)]
@@ -217,45 +218,6 @@ def _on_numpy(source: Source, providers: Asked | None, threads: int | None, conf
         )
     checkpoint, preprocessing = read_model(source.checkpoint or Path(), config)
     return OpenModel(numpy_engine(checkpoint), checkpoint.config.labels, preprocessing)
-
-
-def _built_graph(
-    checkpoint: Path,
-    config: Path | None,
-    cache_dir: str | os.PathLike[str] | None,
-    precision: str,
-    fused: bool,
-    optimized: bool,
-) -> Path:
-    """The cached graph of a checkpoint, in the form that suits who runs it, written now if it was not there."""
-    from detr_onnx.export import Form, write_onnx
-
-    def build(directory: Path) -> None:
-        logger.info("writing the ONNX graph of %s, once", checkpoint)
-        form = Form(precision=precision, fused_attention=fused)
-        write_onnx(directory / GRAPH, *read_model(checkpoint, config), form, external_data=True)
-        if optimized:
-            optimize(directory / GRAPH)
-
-    kind = f"{'fused' if fused else 'plain'}-{precision}{f'-{made_for()}' if optimized else ''}"
-    return cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir) / GRAPH
-
-
-def digest(checkpoint: Path, config: Path | None = None) -> str:
-    """One sha256 of the weights and of the configs that describe them.
-
-    Raises:
-        CheckpointError: when they cannot be read.
-    """
-    weights = weights_file(checkpoint)
-    described = Description.of(config or weights.parent)
-    try:
-        whole = hashlib.sha256(sha256_of(weights).encode())
-        for file in (described.config, described.preprocessing):
-            whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
-    except OSError as error:
-        raise CheckpointError(f"{checkpoint} cannot be read", found=error.strerror, remedy="check the path") from error
-    return whole.hexdigest()
 
 
 def _graph_engine(

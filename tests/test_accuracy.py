@@ -55,6 +55,7 @@ def test_openvino_is_told_which_precision_since_its_own_choice_is_the_processors
     assert {key: p for key, p in told.items() if "fp32" in key} == {
         "openvino-fp32": "fp32",
         "openvino-fp32-bf16": "bf16",
+        "openvino-fp32-bf16-backbone": "bf16-backbone",
     }
     assert None not in told.values()
 

@@ -360,16 +360,16 @@ FOREIGN = {
 @pytest.mark.parametrize("exporter", FOREIGN)
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_files_of_other_exporters_give_each_picture_what_it_gets_alone(
-    small, tmp_path, detector, pictures, exporter, batch_size
+    small, graph, tmp_path, pictures, exporter, batch_size
 ):
     form, axes = FOREIGN[exporter]
     path, config = write_foreign_onnx(tmp_path / "foreign.onnx", small, form, **axes), write_config(tmp_path / "config")
-    foreign = Detector(path, engine="onnxruntime", config=config)
+    ours, foreign = Detector(graph, engine="onnxruntime"), Detector(path, engine="onnxruntime", config=config)
     assert foreign.labels == LABELS
     assert foreign.engine.endswith("as exported")
     images = [pictures[0], pictures[0], *pictures]
     for found, image in zip(foreign.batch(images, 0.0, batch_size=batch_size), images, strict=True):
-        assert_close(found, detector(image, 0.0))
+        assert_close(found, ours(image, 0.0))
 
 
 # Names of the hub

@@ -17,8 +17,9 @@ from detr_onnx.cache import list_entries
 from detr_onnx.description import Description
 from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, UsageError
 from detr_onnx.export import Form
+from detr_onnx.graphs import digest
 from detr_onnx.image import Preprocessing
-from detr_onnx.models import Source, choose, digest, locate, open_model
+from detr_onnx.models import Source, choose, locate, open_model
 
 SMALL = Preprocessing.from_json(PREPROCESSING, "the tests")
 BUILDER = """

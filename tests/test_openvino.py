@@ -12,10 +12,10 @@ from small_model import LABELS, write_foreign_onnx, write_small_checkpoint
 from detr_onnx import Detector
 from detr_onnx.description import read_model
 from detr_onnx.engines.numpy import numpy_engine
-from detr_onnx.engines.openvino import openvino_engine
+from detr_onnx.engines.openvino import BF16_BACKBONE, HINTS, backbone_ends, cut, openvino_engine
 from detr_onnx.errors import EngineError, ModelFileError, UsageError
 from detr_onnx.export import Form, write_onnx
-from detr_onnx.models import open_model
+from detr_onnx.models import Source, choose, open_model
 from export.seeded import padded_batch, seeded_pixels
 
 LOGITS_TOLERANCE = 1e-3  # of their standard deviation: float32 sums in another order, and Winograd convolutions
@@ -36,6 +36,12 @@ def checkpoint(tmp_path_factory) -> Path:
 def graph(checkpoint: Path, directory: Path, form: Form | None = None) -> Path:
     write_onnx(directory / "model.onnx", *read_model(checkpoint), form or Form())
     return directory / "model.onnx"
+
+
+def has_bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def test_without_openvino_asking_for_it_says_what_to_install(tmp_path, monkeypatch):
@@ -71,20 +77,85 @@ def test_threads_and_precision_are_what_was_asked_for(checkpoint):
     assert open_model(checkpoint, engine="openvino", threads=1, precision="fp32").engine.title.endswith("CPU, fp32")
 
 
-def test_without_a_precision_the_title_says_which_one_openvino_took(checkpoint):
-    import openvino
-
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    expected = "bf16" if "BF16" in capabilities else "fp32"
+def test_without_a_precision_the_backbone_alone_is_in_bf16_where_the_processor_has_it(checkpoint):
+    expected = "bf16-backbone" if has_bf16() else "fp32"
     assert open_model(checkpoint, engine="openvino").engine.title.endswith(f"CPU, {expected}")
 
 
-def test_a_precision_that_the_processor_lacks_is_an_error(checkpoint, monkeypatch):
+@pytest.fixture
+def bf16_that_is_fp32(monkeypatch):
+    """A processor that says it has bfloat16, and parts that are computed in float32: what is left is the cutting."""
+    import openvino
+
+    monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "BF16"])
+    monkeypatch.setitem(HINTS, BF16_BACKBONE, ("f32", "f32", "f32"))
+
+
+@pytest.mark.parametrize("form", [Form(), Form((97, 131)), Form(precision="fp16-weights")])
+def test_a_graph_cut_at_its_backbone_answers_as_in_one_piece(checkpoint, tmp_path, form, bf16_that_is_fp32):
+    pixels, mask = padded_batch(seeded_pixels(3, 3, 3, 97, 131), [(97, 131), (50, 131), (97, 33)])
+    path = graph(checkpoint, tmp_path, form)
+    cut, whole = openvino_engine(path), openvino_engine(path, "fp32")
+    assert cut.title.endswith("bf16-backbone")
+    assert (cut.batch, cut.canvas_hw, cut.classes) == (whole.batch, whole.canvas_hw, whole.classes)
+    for found, expected in zip(cut.network(pixels, mask), whole.network(pixels, mask), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_parts_are_stem_stages_and_transformer(checkpoint, tmp_path):
+    import openvino
+
+    model = openvino.Core().read_model(graph(checkpoint, tmp_path))
+    kinds = [[node.get_type_name() for node in part.get_ops()] for part in cut(model, backbone_ends(model))]
+    assert [some.count("Convolution") for some in kinds] == [1, 19, 1]  # the last is the projection
+    assert [some.count("MaxPool") for some in kinds] == [1, 0, 0]
+    assert "MatMul" not in kinds[0] + kinds[1]
+
+
+def test_a_graph_without_names_of_its_stages_is_not_cut(checkpoint, tmp_path, bf16_that_is_fp32):
+    path = graph(checkpoint, tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"stem", b"mets"))
+    assert openvino_engine(path).title.endswith("fp32")
+    with pytest.raises(ModelFileError, match="does not say where its backbone begins and ends"):
+        openvino_engine(path, "bf16-backbone")
+
+
+def test_bf16_in_the_backbone_alone_is_nearer_to_fp32_than_bf16_throughout(checkpoint, tmp_path):
+    if not has_bf16():
+        pytest.skip("this processor has no bfloat16")
+    pixels, path = seeded_pixels(3, 1, 3, 97, 131), graph(checkpoint, tmp_path)
+    exact, nearer, farther = (
+        openvino_engine(path, p).network(pixels, None)[0] for p in ("fp32", BF16_BACKBONE, "bf16")
+    )
+    assert 0 < np.abs(nearer - exact).mean() < np.abs(farther - exact).mean()
+
+
+def test_bf16_of_a_checkpoint_keeps_half_the_bytes(checkpoint, tmp_path):
+    if not has_bf16():
+        pytest.skip("this processor has no bfloat16")
+    pixels = seeded_pixels(3, 1, 3, 97, 131)
+    halved = open_model(checkpoint, engine="openvino", precision="bf16").engine
+    (kept,) = (path for path in (tmp_path / "cache" / "built").glob("*-openvino-*") if path.is_dir())
+    assert {path.name for path in kept.iterdir()} == {"model.xml", "model.bin", "manifest.json"}
+    exact, whole = (openvino_engine(graph(checkpoint, tmp_path), p).network(pixels, None)[0] for p in ("fp32", "bf16"))
+    off = np.abs(halved.network(pixels, None)[0] - exact).mean()
+    assert 0 < off < 1.5 * np.abs(whole - exact).mean()
+    assert open_model(kept / "model.xml", threads=1).labels == LABELS
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16-backbone"])
+def test_a_precision_that_the_processor_lacks_is_an_error(checkpoint, monkeypatch, precision):
     import openvino
 
     monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "INT8"])
-    with pytest.raises(EngineError, match="no bf16 on this processor: found FP32, INT8"):
-        open_model(checkpoint, engine="openvino", precision="bf16")
+    with pytest.raises(EngineError, match=f"this processor has no {precision}: found no bfloat16"):
+        open_model(checkpoint, engine="openvino", precision=precision)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
+def test_openvinos_own_format_is_openvinos(tmp_path, engine):
+    with pytest.raises(EngineError, match=r"use engine openvino|runs checkpoints"):
+        choose(Source(None, tmp_path / "model.xml"), engine, None)
 
 
 def test_providers_are_not_openvinos(checkpoint):

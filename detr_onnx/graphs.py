@@ -1,0 +1,91 @@
+"""The graphs of checkpoints, written once, kept in the cache in the form that suits who runs them.
+
+checkpoint ── export ──► .onnx, weights outside ── finish ──► <cache>/built/<digest>-<version>-<kind>/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from detr_onnx import __version__
+from detr_onnx.cache import cached, sha256_of
+from detr_onnx.description import Description, read_model
+from detr_onnx.engines.optimized import made_for, optimize
+from detr_onnx.errors import CheckpointError
+from detr_onnx.network.checkpoint import weights_file
+
+GRAPH = "model.onnx"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done to a cached graph: the work, what the entry's name says of it, and the suffix it leaves."""
+
+    work: Callable[[Path], None]
+    mark: str
+    suffix: str
+
+
+def as_it_is() -> Finish:
+    """The graph as it was written."""
+    return Finish(lambda graph: None, "", ".onnx")
+
+
+def optimized() -> Finish:
+    """Laid out by ONNX Runtime for this processor (`engines/optimized.py`)."""
+    return Finish(optimize, f"-{made_for()}", ".onnx")
+
+
+def halved() -> Finish:
+    """In OpenVINO's own format, weights in float16 until bfloat16 is made of them."""
+    from detr_onnx.engines.openvino import halve, import_openvino
+
+    return Finish(halve, f"-openvino-{import_openvino().__version__.split('-')[0]}", ".xml")
+
+
+def built_graph(
+    checkpoint: Path,
+    config: Path | None,
+    cache_dir: str | os.PathLike[str] | None,
+    precision: str,
+    fused: bool,
+    finish: Callable[[], Finish],
+) -> Path:
+    """The cached graph of a checkpoint, in the form that suits who runs it, written now if it was not there."""
+    from detr_onnx.export import Form, write_onnx
+
+    finished = finish()
+
+    def build(directory: Path) -> None:
+        logger.info("writing the ONNX graph of %s, once", checkpoint)
+        form = Form(precision=precision, fused_attention=fused)
+        write_onnx(directory / GRAPH, *read_model(checkpoint, config), form, external_data=True)
+        finished.work(directory / GRAPH)
+
+    kind = f"{'fused' if fused else 'plain'}-{precision}{finished.mark}"
+    entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
+    return (entry / GRAPH).with_suffix(finished.suffix)
+
+
+def digest(checkpoint: Path, config: Path | None = None) -> str:
+    """One sha256 of the weights and of the configs that describe them.
+
+    Raises:
+        CheckpointError: when they cannot be read.
+    """
+    weights = weights_file(checkpoint)
+    described = Description.of(config or weights.parent)
+    try:
+        whole = hashlib.sha256(sha256_of(weights).encode())
+        for file in (described.config, described.preprocessing):
+            whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint} cannot be read", found=error.strerror, remedy="check the path") from error
+    return whole.hexdigest()
