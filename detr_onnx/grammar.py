@@ -64,7 +64,7 @@ def _answer(command: argparse.ArgumentParser) -> None:
 def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-m", "--model", default=DEFAULT_MODEL,
-        help='"demo", a name of the hub, a directory, or a .safetensors, .onnx, .ort or .xml file (default: %(default)s)',
+        help='"demo", a name of the hub, a directory, or a .safetensors, .onnx, .ort, .xml file (default: %(default)s)',
     )  # fmt: skip
 
 
