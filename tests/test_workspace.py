@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detr_onnx.network.workspace import SCRATCH, SMALL, Workspace
+from detr_onnx.network.workspace import SMALL, Workspace
 
 LARGE = 4 * SMALL
 
@@ -42,18 +42,47 @@ def test_memory_that_somebody_looks_at_is_left_alone():
     assert (view == 1).all()
 
 
-def test_a_small_array_does_not_take_a_large_buffer():
+def test_small_arrays_share_a_large_buffer_side_by_side_and_leave_it_whole():
     workspace = Workspace()
-    large = address(workspace.empty(4 * SCRATCH))
-    small = workspace.empty(SCRATCH)
-    assert address(small) != large
-    assert address(workspace.empty(4 * SCRATCH)) == large
+    large = address(workspace.empty(4 * LARGE))
+    first, second = workspace.empty(LARGE + 1), workspace.empty(LARGE)
+    first[:], second[:] = 1, 2
+    assert (first == 1).all()
+    assert address(first) == large < address(second) < large + 4 * 4 * LARGE
+    assert address(second) % 64 == large % 64
+    del first, second
+    assert address(workspace.empty(4 * LARGE)) == large
 
 
-def test_scratch_of_any_size_shares_a_buffer():
+def test_the_smallest_part_that_is_large_enough_is_taken():
     workspace = Workspace()
-    scratch = address(workspace.empty(SCRATCH))
-    assert address(workspace.empty(SMALL)) == scratch
+    arrays = [workspace.empty(n * LARGE) for n in (8, 2, 4)]
+    places = [address(array) for array in arrays]
+    del arrays
+    assert address(workspace.empty(2 * LARGE)) == places[1]
+    assert address(workspace.empty(3 * LARGE)) == places[2]
+
+
+def test_a_part_in_use_keeps_its_neighbours_apart():
+    workspace = Workspace()
+    whole = address(workspace.empty(6 * LARGE))
+    left, middle, right = (workspace.empty(2 * LARGE) for _ in range(3))
+    middle[:] = 1
+    assert [address(part) - whole for part in (left, middle, right)] == [0, 8 * LARGE, 16 * LARGE]
+    del left, right
+    workspace.empty(3 * LARGE)[:] = 2  # fits in neither gap
+    assert (middle == 1).all()
+    assert [len(buffer.parts) for buffer in workspace._buffers] == [3, 1]
+
+
+def test_whatever_is_taken_and_given_back_no_two_arrays_overlap():
+    workspace, rng, held = Workspace(), np.random.default_rng(0), {}
+    for number in range(400):
+        held[number] = workspace.empty(int(rng.integers(SMALL, 9 * SMALL)))
+        held[number][:] = number
+        for gone in rng.choice(list(held), len(held) // 3, replace=False):
+            del held[gone]
+        assert all((array == key).all() for key, array in held.items())
 
 
 def test_a_buffer_that_became_too_small_is_replaced_not_kept():
@@ -65,11 +94,11 @@ def test_a_buffer_that_became_too_small_is_replaced_not_kept():
 
 def test_shrinking_lets_the_largest_go_that_nobody_looks_at():
     workspace = Workspace()
-    kept, gone, smaller = (workspace.empty(n * SCRATCH) for n in (4, 3, 2))
+    kept, gone, smaller = (workspace.empty(n * LARGE) for n in (4, 3, 2))
     kept[:] = 1
     del gone, smaller
     workspace.shrink()
-    assert [buffer.size for buffer in workspace._buffers] == [4 * SCRATCH, 2 * SCRATCH]
+    assert [len(buffer) // LARGE for buffer in workspace._buffers] == [4, 2]
     assert (kept == 1).all()
 
 

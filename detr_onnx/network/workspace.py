@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,26 +12,27 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 SMALL = 1 << 14  # floats; what is smaller comes from the allocator's own lists, without fresh pages
-WASTE = 2  # a large buffer is not used for less than this part of it, so that two small ones find place in two
-SCRATCH = 1 << 21  # floats; up to this size a buffer is used for anything that fits
+SLACK = 32  # a buffer is longer by this part: the next map is often larger by a row, and untouched pages cost nothing
+LINE = 16  # floats in a line of the processor's cache, at which parts begin
 
 
 class Workspace:
     """Arrays without content, taken from buffers that live as long as the workspace.
 
-    A buffer is free again when the last view of it is gone, which its reference count tells; so an array may be kept
-    for as long as it is needed, and nothing has to be given back. Not for two threads at once.
+    A buffer is cut into parts as they are wanted, and parts beside each other become one again. A part is free when
+    the last view of it is gone, which its reference count tells; so an array may be kept for as long as it is needed,
+    and nothing has to be given back. Not for two threads at once.
     """
 
     def __init__(self) -> None:
-        self._buffers: list[Array] = []
+        self._buffers: list[Buffer] = []
 
     def empty(self, *shape: int) -> Array:
         """An uninitialised float32 array."""
         size = math.prod(shape)
         if size < SMALL:
             return np.empty(shape, np.float32)
-        return self._buffer(size)[:size].reshape(shape)
+        return self._part(size)[:size].reshape(shape)
 
     def padded(self, x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
         """A part of x [H,W,C], first and last row and column, which may lie outside: there it is 0."""
@@ -43,28 +45,71 @@ class Workspace:
 
     def shrink(self) -> None:
         """Gives the largest buffer that nobody looks at back to the system; one, since to take all anew costs time."""
-        largest = max((buffer for buffer in self._free() if buffer.size > SCRATCH), key=len, default=None)
-        self._buffers = [buffer for buffer in self._buffers if buffer is not largest]
+        self._drop(max(self._unused(), key=len, default=None))
 
-    def _buffer(self, size: int) -> Array:
-        """The smallest free buffer that is large enough, or a new one in place of the largest free one that is not."""
-        free = self._free()
-        fitting = [buffer for buffer in free if size <= buffer.size <= max(WASTE * size, SCRATCH)]
+    def _part(self, size: int) -> Array:
+        """The smallest free part that is large enough, cut to size; else a new buffer, for the largest unused one."""
+        for buffer in self._buffers:
+            buffer.merge()
+        fitting = [
+            (buffer.parts[i].size, n, i)
+            for n, buffer in enumerate(self._buffers)
+            for i in buffer.free()
+            if buffer.parts[i].size >= size
+        ]
         if fitting:
-            return min(fitting, key=len)
-        outgrown = max((buffer for buffer in free if buffer.size < size), key=len, default=None)
-        self._buffers = [buffer for buffer in self._buffers if buffer is not outgrown]
-        self._buffers.append(np.empty(size, np.float32))
-        return self._buffers[-1]
+            _, n, i = min(fitting)
+            return self._buffers[n].cut(i, size)
+        self._drop(max(self._unused(), key=len, default=None))
+        self._buffers.append(Buffer(size + size // SLACK))
+        return self._buffers[-1].cut(0, size)
 
-    def _free(self) -> list[Array]:
-        """The buffers that nobody looks at."""
-        counts = _reference_counts(self._buffers)
-        return [buffer for buffer, count in zip(self._buffers, counts, strict=True) if count == UNUSED]
+    def _unused(self) -> list[Buffer]:
+        return [buffer for buffer in self._buffers if len(buffer.free()) == len(buffer.parts)]
 
-
-def _reference_counts(buffers: list[Array]) -> list[int]:
-    return [sys.getrefcount(buffer) for buffer in buffers]
+    def _drop(self, gone: Buffer | None) -> None:
+        self._buffers = [buffer for buffer in self._buffers if buffer is not gone]
 
 
-UNUSED = _reference_counts([np.empty(1, np.float32)])[0]  # of a buffer that only its list knows
+class Buffer:
+    """Memory in parts that lie side by side and fill it."""
+
+    def __init__(self, size: int) -> None:
+        self._whole: Array = np.empty(size, np.float32)
+        self.parts = [self._view(0, size)]
+
+    def __len__(self) -> int:
+        return self._whole.size
+
+    def free(self) -> list[int]:
+        """The parts that nobody looks at, by position."""
+        return [i for i, count in enumerate(_reference_counts(self.parts)) if count == UNUSED]
+
+    def cut(self, i: int, size: int) -> Array:
+        """The first `size` floats of a part, as a part of their own where enough is left for another."""
+        start, end = sum(part.size for part in self.parts[:i]), sum(part.size for part in self.parts[: i + 1])
+        middle = start + -(-size // LINE) * LINE
+        if end - middle >= SMALL:
+            self.parts[i : i + 1] = [self._view(start, middle), self._view(middle, end)]
+        return self.parts[i]
+
+    def merge(self) -> None:
+        """Makes one part of free ones that lie side by side."""
+        free, parts, start = set(self.free()), [], 0
+        for is_free, some in groupby(range(len(self.parts)), free.__contains__):
+            run = [self.parts[i] for i in some]
+            end = start + sum(part.size for part in run)
+            parts += [self._view(start, end)] if is_free and len(run) > 1 else run
+            start = end
+        self.parts = parts
+
+    def _view(self, start: int, end: int) -> Array:
+        """A part that counts who looks at it; a slice would have them counted by what it is a slice of."""
+        return np.frombuffer(self._whole.data[start:end], np.float32)
+
+
+def _reference_counts(parts: list[Array]) -> list[int]:
+    return [sys.getrefcount(part) for part in parts]
+
+
+UNUSED = _reference_counts([np.empty(1, np.float32)])[0]  # of a part that only its list knows
