@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,17 @@ SECTIONS = {"network": "network alone", "total": "a 640x480 JPEG to pixels", "de
 """Headings by the part that is the whole of a row."""
 PARTS = ("decode", "resize", "normalise", "processor", "pixels", "network", "postprocess")
 TELLING_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "asimd")
-DETAILS = ("-static", "-fixed", "-preprocessing")  # rows for docs/speed.md alone
+DETAILS = ("-static", "-fixed", "-fp32", "-preprocessing")  # rows for docs/speed.md alone
+DIFFERENT_AT_MOST = {
+    "onnxruntime-int8": 0.02,
+    "openvino-int8": 0.02,
+    "onnxruntime-fp16": 0.005,
+    "onnxruntime-fp16-weights": 0.005,
+    "openvino-fp32-bf16": 0.005,
+    "openvino-fp32-bf16-backbone": 0.005,
+}
+"""Of the detections above 0.5 on the held-out scenes, by the row of the accuracy table."""
+AP_LOST_AT_MOST = 0.005
 
 
 def latency_table(results: Results) -> str:
@@ -242,12 +252,25 @@ def bars(results: Mapping[str, Results]) -> list[str]:
         ),
         *(_bar(f"{row['key']}, peak MB", row["peak_mb"]["median"], row["at_most_mb"]) for row in peaks),
         *(_bar(f"{row['key']}, memory over sizes", row["growth"], row["at_most"]) for row in grown),
+        *_agreement_bars(results.get("accuracy", {}).get("rows", ())),
         *([_bar("installed, of torch's", installed["core"] / theirs, results["install"]["at_most"])] if theirs else []),
     ]
 
 
+def _agreement_bars(rows: Sequence[Results]) -> list[str]:
+    """Whether files and precisions agree with float32 as far as they have to, and int8 keeps its AP."""
+    found = {row["key"]: row for row in rows}
+    lines = [
+        _bar(f"{key}, detections that differ", 1 - found[key]["identical"], at_most)
+        for key, at_most in DIFFERENT_AT_MOST.items()
+        if key in found
+    ]
+    lost = found["onnxruntime-fp32"]["AP"] - found["onnxruntime-int8"]["AP"] if "onnxruntime-int8" in found else None
+    return lines if lost is None else [*lines, _bar("onnxruntime-int8, AP lost", lost, AP_LOST_AT_MOST)]
+
+
 def _bar(what: str, found: float, at_most: float) -> str:
-    return f"{'reached' if found <= at_most else 'missed '}  {what}: {found:g}, at most {at_most:g}"
+    return f"{'reached' if found <= at_most else 'missed '}  {what}: {found:.4g}, at most {at_most:g}"
 
 
 def _by_ours(ratios: Iterable[Results]) -> dict[tuple[str, str], list[Results]]:

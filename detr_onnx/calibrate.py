@@ -45,6 +45,7 @@ SCORES_AT_MOST = 0.03  # mean difference of their scores
 FEWEST_DETECTIONS = 50  # of fp32's: with fewer, one that differs is more than 2 %
 THRESHOLD = 0.5
 QUANTIZED = "backbone."  # where convolutions are computed in 8 bits; the rest is a tenth of the work, and touchy
+STANDARD_ERRORS = 2  # that the pictures, a sample, have to be above the bound: then 98 % of others like them are too
 FLOATS_AT_MOST = 0.75  # share of the layers; with more of them int8 is not worth its name
 CELLS, CELLS_EVERY = "projection", 7  # the stage that the backbone ends with; which of its numbers are kept
 OUTPUTS = (LOGITS, BOXES, CELLS)
@@ -102,9 +103,10 @@ class Trial:
         )
 
     def wanted(self) -> float:
-        """Share of identical detections that opens the gate: the bound, and a standard error of so many above it."""
+        """Share of identical detections that opens the gate: the bound, and two standard errors of so many above it."""
         bound = IDENTICAL_AT_LEAST
-        return min(1.0, bound + math.sqrt(bound * (1 - bound) / max(1, self.agreement.reference)))
+        error = math.sqrt(bound * (1 - bound) / max(1, self.agreement.reference))
+        return min(1.0, bound + STANDARD_ERRORS * error)
 
     def figures(self) -> dict[str, Any]:
         """What was measured, for JSON."""

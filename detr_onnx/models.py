@@ -85,7 +85,7 @@ def open_model(
             source = replace(source, graph=None)
         laid_out = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
         fused = chosen == "onnxruntime" and takes_fused_attention(providers)
-        finish = optimized if laid_out else halved if (chosen, precision) == ("openvino", "bf16") else as_it_is
+        finish = optimized if laid_out else halved if chosen == "openvino" and _in_bf16(precision) else as_it_is
         checkpoint = source.checkpoint or Path()
         graph = source.graph or built_graph(checkpoint, config, cache_dir, kept, fused, finish)
         running = _graph_engine(chosen, graph, providers, precision, threads)
@@ -97,6 +97,13 @@ def open_model(
     if opened.engine.classes is not None:
         check_labels(opened.labels, opened.engine.classes)
     return opened
+
+
+def _in_bf16(precision: str | None) -> bool:
+    """Whether OpenVINO computes something in bfloat16 here, unasked or as it is asked to."""
+    from detr_onnx.engines.openvino import has_bfloat16
+
+    return precision != "fp32" and has_bfloat16()
 
 
 def _check_precision(engine: str, asked: str | None) -> None:

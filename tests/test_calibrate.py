@@ -71,8 +71,8 @@ def refused(album, capsys):
 def test_the_gate_opens_at_its_bounds():
     assert trial(FEWEST_DETECTIONS, 1.0, SCORES_AT_MOST).trouble() is None
     error = math.sqrt(IDENTICAL_AT_LEAST * (1 - IDENTICAL_AT_LEAST) / 10_000)
-    assert trial(10_000, IDENTICAL_AT_LEAST + error, SCORES_AT_MOST).trouble() is None
-    assert trial(10_000, IDENTICAL_AT_LEAST + error / 2, SCORES_AT_MOST).trouble() is not None
+    assert trial(10_000, IDENTICAL_AT_LEAST + 2 * error, SCORES_AT_MOST).trouble() is None
+    assert trial(10_000, IDENTICAL_AT_LEAST + 1.9 * error, SCORES_AT_MOST).trouble() is not None
 
 
 @pytest.mark.parametrize(

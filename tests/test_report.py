@@ -369,6 +369,19 @@ def test_bars_say_whether_they_are_reached() -> None:
     ]
 
 
+def test_bars_of_agreement_are_those_of_their_precisions() -> None:
+    rows = [
+        {"key": "onnxruntime-fp32", "AP": 0.72, "identical": 1.0},
+        {"key": "onnxruntime-int8", "AP": 0.71, "identical": 0.985},
+        {"key": "openvino-fp32-bf16", "AP": 0.7, "identical": 0.984},
+    ]
+    assert report.bars({"accuracy": {"rows": rows}}) == [
+        "reached  onnxruntime-int8, detections that differ: 0.015, at most 0.02",
+        "missed   openvino-fp32-bf16, detections that differ: 0.016, at most 0.005",
+        "missed   onnxruntime-int8, AP lost: 0.01, at most 0.005",
+    ]
+
+
 @pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
 def test_check_exits_with_1_when_page_and_results_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool, status: int

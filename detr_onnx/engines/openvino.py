@@ -47,7 +47,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     openvino = import_openvino()
     check_is_file(path)
     core = openvino.Core()
-    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = has_bfloat16()
     if precision not in (None, "fp32") and not has_bf16:
         raise EngineError(f"this processor has no {precision}", found="no bfloat16", remedy="use precision fp32")
     try:
@@ -91,6 +91,11 @@ def import_openvino() -> Any:
     return openvino
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16, and does not only imitate it."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def backbone_ends(model: Any) -> list[Any]:
     """The tensors behind the stem and behind the last stage of an `openvino.Model`; none where they have no names."""
     tensors = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
@@ -129,8 +134,8 @@ def cut(model: Any, tensors: Sequence[Any]) -> list[Any]:
 def halve(graph: Path) -> None:
     """Puts OpenVINO's own format in the place of an .onnx file of ours with its weights outside.
 
-    It keeps weights as float16 until they are laid out for bfloat16; those of an .onnx file it would unfold to float32
-    first, which takes 120 MB more for a DETR-R50. Not those of the heads: their answers would be rounded, too.
+    It keeps weights as float16 until they are laid out for computing; those of an .onnx file it would unfold to float32
+    first, which takes 120 MB more for a DETR-R50. Not the heads': in bfloat16 their answers would be rounded, too.
     """
     openvino = import_openvino()
     core = openvino.Core()
