@@ -14,7 +14,8 @@ def compare_table(results: Results) -> str:
     rows = [row for row in results["rows"] if "refused" not in row]
     lines = [_compare_row(row, results["latency"], results["right_below"]) for row in rows]
     times = (
-        f"medians of {results['runs']} runs in turns, {results['threads']} threads"
+        f"medians of {results['runs']} runs in turns, {results['threads']} threads, in the precision that a runtime "
+        "takes by itself (OpenVINO: bfloat16 where the processor has it)"
         if results["latency"]
         else "not measured with this table"
     )

@@ -306,7 +306,7 @@ def test_times_stand_beside_each_graph_or_why_there_are_none() -> None:
     assert ours.endswith("| 600 | 550 |")
     assert dynamic.endswith("| 650 | cannot |")
     assert static.endswith("| – | – |")
-    assert "Times: medians of 9 runs in turns, 2 threads." in report.compare_table(COMPARE)
+    assert "Times: medians of 9 runs in turns, 2 threads, in the precision that" in report.compare_table(COMPARE)
     assert "Times: not measured with this table." in report.compare_table({**COMPARE, "latency": {}})
 
 
