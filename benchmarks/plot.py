@@ -11,7 +11,7 @@ from typing import Any
 
 Results = Mapping[str, Any]
 
-WIDTH, NAMES, VALUES = 860, 316, 76  # px: the whole, the column of names, room for the longest bar's number
+WIDTH, VALUES, LETTER = 900, 76, 7.2  # px: the whole, room for the longest bar's number, a letter of the names
 ROW, BAR, HEADING, MARGIN = 26, 16, 34, 14
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328; }
@@ -33,12 +33,13 @@ def bars(sections: Sequence[tuple[str, str, Sequence[Results]]], title: str, not
         note: the circumstances, at the foot.
     """
     most = max(row["ms"][part]["p90"] for _, part, rows in sections for row in rows)
-    scale, y, drawn = (WIDTH - NAMES - VALUES - MARGIN) / most, float(MARGIN), list[str]()
+    left = round(MARGIN + 10 + LETTER * max(len(row["title"]) for _, _, rows in sections for row in rows))
+    scale, y, drawn = (WIDTH - left - VALUES - MARGIN) / most, float(MARGIN), list[str]()
     for heading, part, rows in sections:
         drawn.append(f'<text class="heading" x="{MARGIN}" y="{y + 16:g}">{escape(heading)}</text>')
         y += HEADING - 8
         for row in rows:
-            drawn += _bar(row["title"], row["ms"][part], row["key"].startswith("ours"), y, scale)
+            drawn += _bar(row["title"], row["ms"][part], row["key"].startswith("ours"), left, y, scale)
             y += ROW
         y += 10
     drawn.append(f'<text class="note" x="{MARGIN}" y="{y + 12:g}">{escape(note)}</text>')
@@ -55,14 +56,14 @@ def bars(sections: Sequence[tuple[str, str, Sequence[Results]]], title: str, not
     )
 
 
-def _bar(title: str, ms: Mapping[str, float], is_ours: bool, y: float, scale: float) -> list[str]:
-    """Name, bar, spread and number of one row."""
+def _bar(title: str, ms: Mapping[str, float], is_ours: bool, left: int, y: float, scale: float) -> list[str]:
+    """Name, bar from `left` on, spread and number of one row."""
     middle, width = y + ROW / 2, ms["median"] * scale
-    low, high = NAMES + ms["p10"] * scale, NAMES + ms["p90"] * scale
+    low, high = left + ms["p10"] * scale, left + ms["p90"] * scale
     kind = "ours" if is_ours else "theirs"
     return [
-        f'<text x="{NAMES - 10}" y="{middle + 4.5:g}" text-anchor="end">{escape(title)}</text>',
-        f'<rect class="{kind}" x="{NAMES}" y="{middle - BAR / 2:g}" width="{width:.1f}" height="{BAR}" rx="2"/>',
+        f'<text x="{left - 10}" y="{middle + 4.5:g}" text-anchor="end">{escape(title)}</text>',
+        f'<rect class="{kind}" x="{left}" y="{middle - BAR / 2:g}" width="{width:.1f}" height="{BAR}" rx="2"/>',
         f'<line class="spread" x1="{low:.1f}" y1="{middle:g}" x2="{high:.1f}" y2="{middle:g}"/>',
-        f'<text class="value" x="{max(high, NAMES + width) + 8:.1f}" y="{middle + 4.5:g}">{ms["median"]:.0f} ms</text>',
+        f'<text class="value" x="{max(high, left + width) + 8:.1f}" y="{middle + 4.5:g}">{ms["median"]:.0f} ms</text>',
     ]
