@@ -9,6 +9,7 @@ positions, transformer and heads in float32. OpenVINO has one precision for a wh
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import threading
@@ -27,6 +28,7 @@ BF16_BACKBONE, STEM = "bf16-backbone", "stem"
 HINTS = {"fp32": ("f32",), "bf16": ("bf16",), BF16_BACKBONE: ("f32", "bf16", "f32")}
 """OpenVINO's name of the precision of each part, in the order of the walk."""
 
+SHAPES_KEPT = 16  # in OpenVINO's store of what it has made for a shape, and in oneDNN's: 5000 and 1024 fill memory
 HEADS = ("class_labels_classifier", "bbox_predictor")  # how the names of their weights begin
 ELEMENT_TYPES = {"i64": "int64", "i32": "int32", "boolean": "bool", "f32": "float32", "f16": "float16"}
 
@@ -71,6 +73,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
 
 def _options(hint: str, threads: int | None) -> dict[str, Any]:
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    options["CPU_RUNTIME_CACHE_CAPACITY"] = SHAPES_KEPT
     return options | ({"INFERENCE_NUM_THREADS": threads} if threads is not None else {})
 
 
@@ -80,6 +83,7 @@ def import_openvino() -> Any:
     Raises:
         EngineError: when it is not installed, or not sound.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES_KEPT))
     try:
         import openvino
     except ImportError as error:
