@@ -393,9 +393,9 @@ def standin(tmp_path, monkeypatch) -> Iterator[StandInHub]:
         yield hub
 
 
-def test_a_name_of_the_hub_is_fetched_once_and_works_offline_from_then_on(standin, small, detector):
+def test_a_name_of_the_hub_is_fetched_once_and_works_offline_from_then_on(standin, small):
     standin.add("owner/name", {file.name: file for file in small.iterdir()})
-    expected = detector(picture(64, 48), 0.0)
+    expected = Detector(small)(picture(64, 48), 0.0)
     assert_close(Detector("owner/name")(picture(64, 48), 0.0), expected)
     asked = len(standin.bodies())
     assert_close(Detector("owner/name", offline=True)(picture(64, 48), 0.0), expected)
