@@ -86,8 +86,13 @@ def entries(calibrate: Path | None) -> list[Entry]:
 
 def in_openvino(kept: str) -> list[tuple[str, str, str]]:
     """What OpenVINO computes a file in that is kept so: its word, and how key and title go on."""
-    whole = [("fp32", "", ""), ("bf16", "-bf16", ", the rest in bf16" if kept == "int8" else ", all in bf16")]
-    return whole if kept == "int8" else [*whole, ("bf16-backbone", "-bf16-backbone", ", backbone in bf16")]
+    if kept == "int8":
+        return [("fp32", "", ""), ("bf16", "-bf16", ", the rest in bf16")]
+    return [
+        ("fp32", "", ""),
+        ("bf16", "-bf16", ", all in bf16"),
+        ("bf16-backbone", "-bf16-backbone", ", backbone in bf16"),
+    ]
 
 
 def missing(entry: Entry, calibrate: Path | None) -> str | None:

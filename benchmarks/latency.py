@@ -28,6 +28,9 @@ TITLES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "numpy": "numpy"
 EAGER = "transformers, PyTorch eager"
 NETWORKS = 3  # of transformers
 
+Row = tuple[str, str, str, Path, str | None]
+"""Engine, how its key goes on, title, what it runs, and the precision that it is asked for."""
+
 Ratios = Sequence[tuple[str, str, str, float | None]]
 """Part, ours, theirs, and the bar, at most."""
 
@@ -56,22 +59,24 @@ def entries(
     """Who takes part, in the order of the turns; `int8` is a file of the same model."""
     inputs = {"pixels": str(measured.pixels), "picture": str(measured.photograph), "threads": threads}
     model, graphs = str(measured.model), measured.graphs
-    sides = [
-        Entry(
-            f"ours-{engine}{form}",
-            f"ours, {title}",
-            ours("network", inputs | {"model": str(file), "engine": engine, "precision": precision}),
-        )
-        for engine, form, title, file, precision in (
-            ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"], None),
-            ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"], None),
-            ("openvino", "", "OpenVINO", graphs["plain"], None),
-            ("openvino", "-fp32", "OpenVINO, in fp32", graphs["plain"], "fp32"),
-            ("openvino", "-bf16", "OpenVINO, all in bf16", graphs["plain"], "bf16"),
-            *((("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16"),) if int8 else ()),
-            ("numpy", "", "numpy", measured.model, None),
-        )
+    in_int8: list[Row] = [("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16")] if int8 else []
+    networks: list[Row] = [
+        ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"], None),
+        ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"], None),
+        ("openvino", "", "OpenVINO", graphs["plain"], None),
+        ("openvino", "-fp32", "OpenVINO, in fp32", graphs["plain"], "fp32"),
+        ("openvino", "-bf16", "OpenVINO, all in bf16", graphs["plain"], "bf16"),
+        *in_int8,
+        ("numpy", "", "numpy", measured.model, None),
     ]
+    detectors: list[Row] = [
+        ("onnxruntime", "", "onnxruntime", measured.model, None),
+        ("openvino", "", "OpenVINO", measured.model, None),
+        ("openvino", "-bf16", "OpenVINO, all in bf16", measured.model, "bf16"),
+        *in_int8,
+        ("numpy", "", "numpy", measured.model, None),
+    ]
+    sides = _ours("network", "ours", inputs, networks)
     sides += [
         Entry(
             f"{key}-{name}",
@@ -83,22 +88,21 @@ def entries(
     ]
     given = inputs | {"model": model}
     whole = [Entry("ours-preprocessing", "ours", ours("preprocessing", given))]
-    whole += [
-        Entry(
-            f"ours-detect-{engine}{form}",
-            f"ours, {title}",
-            ours("detect", given | {"engine": engine, "model": str(file), "precision": precision}),
-        )
-        for engine, form, title, file, precision in (
-            ("onnxruntime", "", "onnxruntime", model, None),
-            ("openvino", "", "OpenVINO", model, None),
-            ("openvino", "-bf16", "OpenVINO, all in bf16", model, "bf16"),
-            *((("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16"),) if int8 else ()),
-            ("numpy", "", "numpy", model, None),
-        )
-    ]
+    whole += _ours("detect", "ours-detect", inputs, detectors)
     peers = _transformers(given, python_peers) if python_peers else []
     return [*sides, *peers[:NETWORKS], *whole, *peers[NETWORKS:]]
+
+
+def _ours(kind: str, prefix: str, inputs: dict[str, Any], rows: Sequence[Row]) -> list[Entry]:
+    """Our own, of one of the kinds of `bench/contenders.py`."""
+    return [
+        Entry(
+            f"{prefix}-{engine}{form}",
+            f"ours, {title}",
+            ours(kind, inputs | {"model": str(file), "engine": engine, "precision": precision}),
+        )
+        for engine, form, title, file, precision in rows
+    ]
 
 
 def _transformers(given: dict[str, Any], python: str) -> list[Entry]:

@@ -1,6 +1,8 @@
-"""The graphs of checkpoints, written once, kept in the cache in the form that suits who runs them.
+"""The graphs of checkpoints, kept in the cache in the form that suits who runs them.
 
-checkpoint ── export ──► .onnx, weights outside ── finish ──► <cache>/built/<digest>-<version>-<kind>/
+    checkpoint ── export ──► .onnx, weights outside ── finish ──► <cache>/built/<digest>-<version>-<kind>/
+
+Each is written once; its name is made of all that it depends on.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
 from detr_onnx.description import Description, read_model
+from detr_onnx.engines.openvino import halve, openvino_release
 from detr_onnx.engines.optimized import made_for, optimize
 from detr_onnx.errors import CheckpointError
 from detr_onnx.network.checkpoint import weights_file
@@ -33,9 +36,7 @@ class Finish:
     suffix: str
 
 
-def as_it_is() -> Finish:
-    """The graph as it was written."""
-    return Finish(lambda graph: None, "", ".onnx")
+AS_IT_IS = Finish(lambda graph: None, "", ".onnx")
 
 
 def optimized() -> Finish:
@@ -45,9 +46,7 @@ def optimized() -> Finish:
 
 def halved() -> Finish:
     """In OpenVINO's own format, weights in float16 until bfloat16 is made of them."""
-    from detr_onnx.engines.openvino import halve, import_openvino
-
-    return Finish(halve, f"-openvino-{import_openvino().__version__.split('-')[0]}", ".xml")
+    return Finish(halve, f"-openvino-{openvino_release()}", ".xml")
 
 
 def built_graph(
@@ -56,22 +55,20 @@ def built_graph(
     cache_dir: str | os.PathLike[str] | None,
     precision: str,
     fused: bool,
-    finish: Callable[[], Finish],
+    finish: Finish,
 ) -> Path:
     """The cached graph of a checkpoint, in the form that suits who runs it, written now if it was not there."""
     from detr_onnx.export import Form, write_onnx
-
-    finished = finish()
 
     def build(directory: Path) -> None:
         logger.info("writing the ONNX graph of %s, once", checkpoint)
         form = Form(precision=precision, fused_attention=fused)
         write_onnx(directory / GRAPH, *read_model(checkpoint, config), form, external_data=True)
-        finished.work(directory / GRAPH)
+        finish.work(directory / GRAPH)
 
-    kind = f"{'fused' if fused else 'plain'}-{precision}{finished.mark}"
+    kind = f"{'fused' if fused else 'plain'}-{precision}{finish.mark}"
     entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
-    return (entry / GRAPH).with_suffix(finished.suffix)
+    return (entry / GRAPH).with_suffix(finish.suffix)
 
 
 def digest(checkpoint: Path, config: Path | None = None) -> str:

@@ -17,16 +17,17 @@ from pathlib import Path
 
 from detr_onnx.description import check_labels, describe_graph, read_model
 from detr_onnx.engines import Engine
+from detr_onnx.engines.openvino import HINTS, has_bfloat16
 from detr_onnx.engines.optimized import check_probe
 from detr_onnx.engines.providers import Asked, check_form, spoken, takes_fused_attention
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.graphs import GRAPH, as_it_is, built_graph, halved, optimized
+from detr_onnx.graphs import AS_IT_IS, GRAPH, Finish, built_graph, halved, optimized
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image import Preprocessing
 from detr_onnx.network.onnx_ops import PRECISIONS as GRAPH_PRECISIONS
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"
-PRECISIONS = {"numpy": ("fp32",), "onnxruntime": GRAPH_PRECISIONS, "openvino": ("fp32", "bf16", "bf16-backbone")}
+PRECISIONS = {"numpy": ("fp32",), "onnxruntime": GRAPH_PRECISIONS, "openvino": tuple(HINTS)}
 ENGINES = ("auto", *PRECISIONS)
 DEMO_PICTURE = "demo-scene.jpg"
 OWN_FORMATS = {".ort": "onnxruntime", ".xml": "openvino"}  # which one engine alone reads
@@ -79,31 +80,12 @@ def open_model(
     if chosen == "numpy":
         opened = _on_numpy(source, providers, threads, config)
     else:
-        kept = precision if chosen == "onnxruntime" and precision else "fp32"  # OpenVINO converts as it loads
-        if kept != "fp32" and source.checkpoint is not None:  # the demo's graph is fp32: another is written
-            _check_needs_no_pictures(kept, source.checkpoint)
-            source = replace(source, graph=None)
-        laid_out = source.graph is None and (chosen, kept, providers) == ("onnxruntime", "fp32", None)
-        fused = chosen == "onnxruntime" and takes_fused_attention(providers)
-        finish = optimized if laid_out else halved if chosen == "openvino" and _in_bf16(precision) else as_it_is
-        checkpoint = source.checkpoint or Path()
-        graph = source.graph or built_graph(checkpoint, config, cache_dir, kept, fused, finish)
-        running = _graph_engine(chosen, graph, providers, precision, threads)
-        if laid_out:
-            check_probe(running, graph)
-        opened = _described(graph, running, config if source.graph else None, labels)
+        opened = _on_graph(source, chosen, providers, precision, threads, config, labels, cache_dir)
     logger.info("running on %s", opened.engine.title)
     opened = opened if labels is None else replace(opened, labels=labels)
     if opened.engine.classes is not None:
         check_labels(opened.labels, opened.engine.classes)
     return opened
-
-
-def _in_bf16(precision: str | None) -> bool:
-    """Whether OpenVINO computes something in bfloat16 here, unasked or as it is asked to."""
-    from detr_onnx.engines.openvino import has_bfloat16
-
-    return precision != "fp32" and has_bfloat16()
 
 
 def _check_precision(engine: str, asked: str | None) -> None:
@@ -225,6 +207,39 @@ def _on_numpy(source: Source, providers: Asked | None, threads: int | None, conf
         )
     checkpoint, preprocessing = read_model(source.checkpoint or Path(), config)
     return OpenModel(numpy_engine(checkpoint), checkpoint.config.labels, preprocessing)
+
+
+def _on_graph(
+    source: Source,
+    engine: str,
+    providers: Asked | None,
+    precision: str | None,
+    threads: int | None,
+    config: Path | None,
+    labels: tuple[str, ...] | None,
+    cache_dir: str | os.PathLike[str] | None,
+) -> OpenModel:
+    """The source's graph, or one written from its checkpoint, on ONNX Runtime or OpenVINO."""
+    kept = precision if engine == "onnxruntime" and precision else "fp32"  # OpenVINO converts as it loads
+    if kept != "fp32" and source.checkpoint is not None:  # the demo's graph is fp32: another is written
+        _check_needs_no_pictures(kept, source.checkpoint)
+        source = replace(source, graph=None)
+    laid_out = source.graph is None and (engine, kept, providers) == ("onnxruntime", "fp32", None)
+    fused = engine == "onnxruntime" and takes_fused_attention(providers)
+    graph = source.graph or built_graph(
+        source.checkpoint or Path(), config, cache_dir, kept, fused, _finish(engine, precision, laid_out)
+    )
+    running = _graph_engine(engine, graph, providers, precision, threads)
+    if laid_out:
+        check_probe(running, graph)
+    return _described(graph, running, config if source.graph else None, labels)
+
+
+def _finish(engine: str, precision: str | None, laid_out: bool) -> Finish:
+    """What a new graph is finished for: ONNX Runtime's layout, or OpenVINO where it computes something in bfloat16."""
+    if laid_out:
+        return optimized()
+    return halved() if engine == "openvino" and precision != "fp32" and has_bfloat16() else AS_IT_IS
 
 
 def _graph_engine(

@@ -12,7 +12,7 @@ from small_model import LABELS, write_foreign_onnx, write_small_checkpoint
 from detr_onnx import Detector
 from detr_onnx.description import read_model
 from detr_onnx.engines.numpy import numpy_engine
-from detr_onnx.engines.openvino import BF16_BACKBONE, HINTS, backbone_ends, cut, openvino_engine
+from detr_onnx.engines.openvino import BF16_BACKBONE, HINTS, backbone_ends, cut, has_bfloat16, openvino_engine
 from detr_onnx.errors import EngineError, ModelFileError, UsageError
 from detr_onnx.export import Form, write_onnx
 from detr_onnx.models import Source, choose, open_model
@@ -36,12 +36,6 @@ def checkpoint(tmp_path_factory) -> Path:
 def graph(checkpoint: Path, directory: Path, form: Form | None = None) -> Path:
     write_onnx(directory / "model.onnx", *read_model(checkpoint), form or Form())
     return directory / "model.onnx"
-
-
-def has_bf16() -> bool:
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def test_without_openvino_asking_for_it_says_what_to_install(tmp_path, monkeypatch):
@@ -78,7 +72,7 @@ def test_threads_and_precision_are_what_was_asked_for(checkpoint):
 
 
 def test_without_a_precision_the_backbone_alone_is_in_bf16_where_the_processor_has_it(checkpoint):
-    expected = "bf16-backbone" if has_bf16() else "fp32"
+    expected = "bf16-backbone" if has_bfloat16() else "fp32"
     assert open_model(checkpoint, engine="openvino").engine.title.endswith(f"CPU, {expected}")
 
 
@@ -121,7 +115,7 @@ def test_a_graph_without_names_of_its_stages_is_not_cut(checkpoint, tmp_path, bf
 
 
 def test_bf16_in_the_backbone_alone_is_nearer_to_fp32_than_bf16_throughout(checkpoint, tmp_path):
-    if not has_bf16():
+    if not has_bfloat16():
         pytest.skip("this processor has no bfloat16")
     pixels, path = seeded_pixels(3, 1, 3, 97, 131), graph(checkpoint, tmp_path)
     exact, nearer, farther = (
@@ -131,7 +125,7 @@ def test_bf16_in_the_backbone_alone_is_nearer_to_fp32_than_bf16_throughout(check
 
 
 def test_bf16_of_a_checkpoint_keeps_half_the_bytes(checkpoint, tmp_path):
-    if not has_bf16():
+    if not has_bfloat16():
         pytest.skip("this processor has no bfloat16")
     pixels = seeded_pixels(3, 1, 3, 97, 131)
     halved = open_model(checkpoint, engine="openvino", precision="bf16").engine

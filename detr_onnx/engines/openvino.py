@@ -48,8 +48,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     """
     openvino = import_openvino()
     check_is_file(path)
-    core = openvino.Core()
-    has_bf16 = has_bfloat16()
+    core, has_bf16 = openvino.Core(), has_bfloat16()
     if precision not in (None, "fp32") and not has_bf16:
         raise EngineError(f"this processor has no {precision}", found="no bfloat16", remedy="use precision fp32")
     try:
@@ -67,7 +66,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         raise ModelFileError(
             f"OpenVINO cannot load {path}", found=_reason(error), remedy="export or fetch the file again"
         ) from error
-    title = f"openvino {openvino.__version__.split('-')[0]}, CPU, {precision}"
+    title = f"openvino {openvino_release()}, CPU, {precision}"
     return graph_engine(path, title, inputs, outputs, metadata, _runner(path, compiled))
 
 
@@ -93,6 +92,12 @@ def import_openvino() -> Any:
             remedy="run pip install 'detr-onnx[openvino]', or use another engine",
         ) from error
     return openvino
+
+
+def openvino_release() -> str:
+    """OpenVINO's version, without that of its build."""
+    release: str = import_openvino().__version__.split("-")[0]
+    return release
 
 
 def has_bfloat16() -> bool:

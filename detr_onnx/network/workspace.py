@@ -45,7 +45,9 @@ class Workspace:
 
     def shrink(self) -> None:
         """Gives the largest buffer that nobody looks at back to the system; one, since to take all anew costs time."""
-        self._drop(max(self._unused(), key=len, default=None))
+        unused = [buffer for buffer in self._buffers if len(buffer.free()) == len(buffer.parts)]
+        gone = max(unused, key=len, default=None)
+        self._buffers = [buffer for buffer in self._buffers if buffer is not gone]
 
     def _part(self, size: int) -> Array:
         """The smallest free part that is large enough, cut to size; else a new buffer, for the largest unused one."""
@@ -60,15 +62,9 @@ class Workspace:
         if fitting:
             _, n, i = min(fitting)
             return self._buffers[n].cut(i, size)
-        self._drop(max(self._unused(), key=len, default=None))
+        self.shrink()
         self._buffers.append(Buffer(size + size // SLACK))
         return self._buffers[-1].cut(0, size)
-
-    def _unused(self) -> list[Buffer]:
-        return [buffer for buffer in self._buffers if len(buffer.free()) == len(buffer.parts)]
-
-    def _drop(self, gone: Buffer | None) -> None:
-        self._buffers = [buffer for buffer in self._buffers if buffer is not gone]
 
 
 class Buffer:
