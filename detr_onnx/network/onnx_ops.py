@@ -369,17 +369,27 @@ class OnnxOps:
     @computed_if_constant
     def attention(self, q: Value, k: Value, v: Value, heads: int, key_bias: Value | None) -> Value:
         q, k, v = (self._split(x, heads) for x in (q, k, v))  # [B,N,D] -> [B,N,M,d]
-        if key_bias is not None:  # (q, 1) · (k, bias) = q · k + bias: the product adds it, no pass over [B,M,Nq,Nk]
-            bias = self._node("Mul", key_bias, np.ones((1, 1, heads, 1), np.float32))  # [B,Nk,1,1] -> [B,Nk,M,1]
-            q, k = self._with_one(q), self._node("Concat", k, bias, attributes={"axis": -1})  # [B,N,M,d+1]
         if self.fused_attention and isinstance(q, Symbol):  # the fused node does not spread a constant q over a batch
-            joined = [self._join(x) for x in (q, k, v)]
-            attributes: dict[str, Attribute] = {"num_heads": heads, "scale": 1.0}
-            return self.graph.node("MultiHeadAttention", self.place, joined, attributes, MICROSOFT)
+            return self._fused(q, k, v, heads, key_bias)
         scores = self._node("MatMul", self._permuted(q, (0, 2, 1, 3)), self._permuted(k, (0, 2, 3, 1)))
+        if key_bias is not None:
+            scores = self._node("Add", scores, self._permuted(key_bias, (0, 2, 3, 1)))  # [B,Nk,1,1] -> [B,1,1,Nk]
         weights = self._node("Softmax", scores, attributes={"axis": -1})  # [B,M,Nq,Nk]
         answer = self._node("MatMul", weights, self._permuted(v, (0, 2, 1, 3)))  # [B,M,Nq,d]
         return self._join(self._transpose(answer, (0, 2, 1, 3)))
+
+    def _fused(self, q: Symbol, k: Value, v: Value, heads: int, key_bias: Value | None) -> Value:
+        """Attention as one node, which would copy a bias to all of [B,M,Nq,Nk]; so it is one more feature of each head.
+
+        (q, 1) · (k, bias) = q · k + bias.
+        """
+        if key_bias is not None:
+            bias = self._node("Mul", key_bias, np.ones((1, 1, heads, 1), np.float32))  # [B,Nk,1,1] -> [B,Nk,M,1]
+            one = np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64), np.array(1, np.float32)
+            q, k = self._node("Pad", q, *one), self._node("Concat", k, bias, attributes={"axis": -1})  # [B,N,M,d+1]
+        joined = [self._join(x) for x in (q, k, v)]
+        attributes: dict[str, Attribute] = {"num_heads": heads, "scale": 1.0}
+        return self.graph.node("MultiHeadAttention", self.place, joined, attributes, MICROSOFT)
 
     def _split(self, x: Value, heads: int) -> Value:
         """[B,N,D] -> [B,N,M,d]."""
@@ -391,12 +401,6 @@ class OnnxOps:
 
     def _permuted(self, x: Value, order: tuple[int, ...]) -> Value:
         return self._transpose(x, order) if isinstance(x, Symbol) else x.transpose(order)
-
-    def _with_one(self, q: Value) -> Value:
-        """[B,N,M,d] -> [B,N,M,d+1], the last a 1."""
-        if isinstance(q, Symbol):
-            return self._node("Pad", q, np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64), np.array(1, np.float32))
-        return np.pad(q, [(0, 0)] * 3 + [(0, 1)], constant_values=1)
 
     @computed_if_constant
     def key_bias(self, valid: Value) -> Value:
