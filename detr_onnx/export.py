@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detr_onnx import __version__
 from detr_onnx.end_to_end import IMAGE, OUTPUTS, THRESHOLD, record_end_to_end
+from detr_onnx.engines.bfloat16 import PROJECTION, STEM
 from detr_onnx.errors import EngineError, OutputError, UsageError
 from detr_onnx.external_data import layout, pointer, write_data
 from detr_onnx.image import Preprocessing
@@ -177,7 +178,7 @@ def _recorded(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Form) 
         kept = form.precision, form.grids, form.fine
         return record_end_to_end(checkpoint.config, parameters, preprocessing, *kept, form.fused_attention)
     graph = record(checkpoint.config, parameters, form)
-    name_backbone_ends(graph, checkpoint.config)
+    name_backbone_ends(graph)
     return graph
 
 
@@ -206,9 +207,9 @@ def record(config: DetrConfig, parameters: Mapping[str, Array], form: Form) -> G
     return graph
 
 
-def name_backbone_ends(graph: Graph, config: DetrConfig) -> None:
-    """Calls the float32 maps behind the stem and behind the last stage by these names, at which engines may cut."""
-    for name in ("stem", f"stage{len(config.backbone.depths)}"):
+def name_backbone_ends(graph: Graph) -> None:
+    """Calls the float32 maps behind the stem and behind the projection by these names (`engines/bfloat16.py`)."""
+    for name in (STEM, PROJECTION):
         value = graph.stages[name]
         if isinstance(value, Symbol) and value.dtype == SINGLE:
             graph.give(value, name)

@@ -12,12 +12,13 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
 from detr_onnx.description import Description, read_model
-from detr_onnx.engines.openvino import halve, openvino_release
+from detr_onnx.engines.openvino import keep_for, openvino_release
 from detr_onnx.engines.optimized import made_for, optimize
 from detr_onnx.errors import CheckpointError
 from detr_onnx.network.checkpoint import weights_file
@@ -44,9 +45,9 @@ def optimized() -> Finish:
     return Finish(optimize, f"-{made_for()}", ".onnx")
 
 
-def halved() -> Finish:
-    """In OpenVINO's own format, weights in float16 until bfloat16 is made of them."""
-    return Finish(halve, f"-openvino-{openvino_release()}", ".xml")
+def openvinos(precision: str) -> Finish:
+    """In OpenVINO's own format, weights in as few bytes as the precision leaves."""
+    return Finish(partial(keep_for, precision), f"-openvino-{openvino_release()}-{precision}", ".xml")
 
 
 def built_graph(

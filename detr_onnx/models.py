@@ -17,11 +17,11 @@ from pathlib import Path
 
 from detr_onnx.description import check_labels, describe_graph, read_model
 from detr_onnx.engines import Engine
-from detr_onnx.engines.openvino import HINTS, has_bfloat16
+from detr_onnx.engines.openvino import BF16_BACKBONE, HINTS, has_bfloat16
 from detr_onnx.engines.optimized import check_probe
 from detr_onnx.engines.providers import Asked, check_form, spoken, takes_fused_attention
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.graphs import AS_IT_IS, GRAPH, Finish, built_graph, halved, optimized
+from detr_onnx.graphs import AS_IT_IS, GRAPH, Finish, built_graph, openvinos, optimized
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image import Preprocessing
 from detr_onnx.network.onnx_ops import PRECISIONS as GRAPH_PRECISIONS
@@ -239,7 +239,8 @@ def _finish(engine: str, precision: str | None, laid_out: bool) -> Finish:
     """What a new graph is finished for: ONNX Runtime's layout, or OpenVINO where it computes something in bfloat16."""
     if laid_out:
         return optimized()
-    return halved() if engine == "openvino" and precision != "fp32" and has_bfloat16() else AS_IT_IS
+    in_bfloat16 = engine == "openvino" and precision != "fp32" and has_bfloat16()
+    return openvinos(precision or BF16_BACKBONE) if in_bfloat16 else AS_IT_IS
 
 
 def _graph_engine(

@@ -50,7 +50,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def detector(graph) -> Detector:
-    return Detector(graph)
+    return Detector(graph, engine="onnxruntime")
 
 
 @pytest.fixture(autouse=True)
@@ -293,7 +293,7 @@ def test_labels_can_be_renamed(graph):
 
 
 def test_threads_can_be_asked_for(graph, detector):
-    assert_close(Detector(graph, threads=1)(picture(64, 48), 0.0), detector(picture(64, 48), 0.0))
+    assert_close(Detector(graph, engine="onnxruntime", threads=1)(picture(64, 48), 0.0), detector(picture(64, 48), 0.0))
 
 
 # Graphs of one shape, and of other exporters
@@ -301,7 +301,7 @@ def test_threads_can_be_asked_for(graph, detector):
 
 def export(small: Path, tmp_path: Path, form: Form) -> Detector:
     write_onnx(tmp_path / "form.onnx", *read_model(small), form)
-    return Detector(tmp_path / "form.onnx")
+    return Detector(tmp_path / "form.onnx", engine="onnxruntime")  # in float32 on every processor
 
 
 def test_a_fixed_shape_with_a_mask_pads(small, tmp_path, detector, pictures):

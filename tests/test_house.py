@@ -29,7 +29,7 @@ ONLY_IN_FUNCTIONS_OF = {
     "onnx": {"export", "engines/optimized"},
     "onnxruntime": {"engines/onnxruntime", "bench/peers"},
     "huggingface_hub": {"hub/download"},
-    "openvino": {"engines/openvino", "bench/peers"},
+    "openvino": {"engines/openvino", "engines/bfloat16", "bench/peers"},
     "pycocotools": {"evaluate"},
     "tqdm": {"console"},
 }

@@ -1,19 +1,11 @@
-"""The engine for x86 processors: OpenVINO runs the same .onnx files, in bfloat16 where that costs little.
-
-bfloat16 has 8 bits: what is rounded to it early, or decides between two answers, comes out otherwise. So where the
-processor has it, the convolutions behind the stem are computed in it, which is four fifths of the work, and stem,
-positions, transformer and heads in float32. OpenVINO has one precision for a whole graph: ours is cut into three.
-
-    pixels ── stem, fp32 ── backbone, bf16 ── transformer and heads, fp32 ── logits, boxes
-"""
+"""The engine for x86 processors: OpenVINO runs the same .onnx files, in bfloat16 where that costs little."""
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
-from detr_onnx.engines.graph import BOXES, LOGITS, MASK, PIXELS, Feeds, Port, Run, check_is_file, graph_engine
+from detr_onnx.engines.bfloat16 import PROJECTION, STEM, backbone_ends, is_lowered, lower_backbone
+from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, check_is_file, graph_engine
 from detr_onnx.errors import EngineError, ModelFileError
 
-BF16_BACKBONE, STEM = "bf16-backbone", "stem"
-HINTS = {"fp32": ("f32",), "bf16": ("bf16",), BF16_BACKBONE: ("f32", "bf16", "f32")}
-"""OpenVINO's name of the precision of each part, in the order of the walk."""
+BF16_BACKBONE = "bf16-backbone"
+HINTS = {"fp32": "f32", "bf16": "bf16", BF16_BACKBONE: "f32"}
+"""OpenVINO's name of what a graph is computed in, where it does not say so itself."""
 
 SHAPES_KEPT = 16  # in OpenVINO's store of what it has made for a shape, and in oneDNN's: 5000 and 1024 fill memory
 HEADS = ("class_labels_classifier", "bbox_predictor")  # how the names of their weights begin
@@ -54,20 +47,43 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     try:
         model = core.read_model(path)
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
-        ends = backbone_ends(model)
-        in_float = metadata.get("detr_onnx.precision") != "int8"  # the backbone; 8 bits are faster and need no cut
-        precision = precision or (BF16_BACKBONE if has_bf16 and ends and in_float else "fp32")
-        parts = cut(model, _known(ends, path)) if precision == BF16_BACKBONE else [model]
-        compiled = [
-            core.compile_model(part, "CPU", _options(hint, threads))
-            for part, hint in zip(parts, HINTS[precision], strict=True)
-        ]
+        precision = precision or _best(model, metadata, has_bf16)
+        _set_backbone(model, precision, path)
+        request = core.compile_model(model, "CPU", _options(HINTS[precision], threads)).create_infer_request()
     except RuntimeError as error:
         raise ModelFileError(
             f"OpenVINO cannot load {path}", found=_reason(error), remedy="export or fetch the file again"
         ) from error
     title = f"openvino {openvino_release()}, CPU, {precision}"
-    return graph_engine(path, title, inputs, outputs, metadata, _runner(path, compiled))
+    return graph_engine(path, title, inputs, outputs, metadata, _runner(path, request))
+
+
+def _best(model: Any, metadata: Mapping[str, str], has_bf16: bool) -> str:
+    """The fastest precision here that keeps to the published agreement; what has 8 bits is faster as it is."""
+    in_int8 = metadata.get("detr_onnx.precision") == "int8"
+    return BF16_BACKBONE if has_bf16 and backbone_ends(model) and not in_int8 else "fp32"
+
+
+def _set_backbone(model: Any, precision: str, path: Path) -> None:
+    """Puts the backbone into bfloat16 if that is the precision and it is not so yet.
+
+    Raises:
+        ModelFileError: when the graph does not say where that is, or keeps it so and float32 was asked for.
+    """
+    ends = backbone_ends(model)
+    if precision == "fp32" and ends and is_lowered(ends):
+        remedy = "use precision bf16-backbone, or the checkpoint"
+        raise ModelFileError(f"{path} is not in fp32", found="a backbone in bfloat16", remedy=remedy)
+    if precision != BF16_BACKBONE:
+        return
+    if not ends:
+        raise ModelFileError(
+            f"{path} does not say where its backbone begins and ends",
+            found=f"no tensors called {STEM} and {PROJECTION}",
+            remedy="use precision fp32 or bf16, or a file that this version exports",
+        )
+    if not is_lowered(ends):
+        lower_backbone(model, ends)
 
 
 def _options(hint: str, threads: int | None) -> dict[str, Any]:
@@ -105,50 +121,17 @@ def has_bfloat16() -> bool:
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def backbone_ends(model: Any) -> list[Any]:
-    """The tensors behind the stem and behind the last stage of an `openvino.Model`; none where they have no names."""
-    tensors = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
-    stages = sorted(name for name in tensors if re.fullmatch(r"stage\d", name))
-    return [tensors[STEM], tensors[stages[-1]]] if STEM in tensors and stages else []
-
-
-def _known(ends: list[Any], path: Path) -> list[Any]:
-    if not ends:
-        raise ModelFileError(
-            f"{path} does not say where its backbone begins and ends",
-            found=f"no tensors called {STEM} and stage4",
-            remedy="use precision fp32 or bf16, or a file that this version exports",
-        )
-    return ends
-
-
-def cut(model: Any, tensors: Sequence[Any]) -> list[Any]:
-    """The model as one more model than tensors: each gives out what the next takes in; they share their weights."""
-    from openvino import Model, opset13
-
-    first = [p for p in model.get_parameters() if PIXELS in p.output(0).get_names()]
-    rest = [p for p in model.get_parameters() if PIXELS not in p.output(0).get_names()]
-    parts = []
-    for tensor in tensors:
-        readers = list(tensor.get_target_inputs())
-        parts.append(Model([opset13.result(tensor)], first, tensor.get_any_name()))
-        entrance = opset13.parameter(tensor.get_partial_shape(), tensor.get_element_type())
-        entrance.output(0).set_names({tensor.get_any_name()})
-        for reader in readers:
-            reader.replace_source_output(entrance.output(0))
-        first = [entrance]
-    return [*parts, Model(model.get_results(), [*first, *rest], "transformer")]
-
-
-def halve(graph: Path) -> None:
+def keep_for(precision: str, graph: Path) -> None:
     """Puts OpenVINO's own format in the place of an .onnx file of ours with its weights outside.
 
-    It keeps weights as float16 until they are laid out for computing; those of an .onnx file it would unfold to float32
-    first, which takes 120 MB more for a DETR-R50. Not the heads': in bfloat16 their answers would be rounded, too.
+    Weights are float16 there, or bfloat16 in a backbone that is, and stay so until they are laid out for computing;
+    those of an .onnx file would be unfolded to float32 first, which takes 120 MB more for a DETR-R50. The heads' are
+    float32: where all is bfloat16 their answers would be rounded, too.
     """
     openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(graph)
+    _set_backbone(model, precision, graph)
     for node in model.get_ops():
         if node.get_friendly_name().startswith(HEADS):
             node.get_rt_info()["precise_0"] = ""  # becomes OpenVINO's attribute when it is written and read
@@ -160,32 +143,19 @@ def halve(graph: Path) -> None:
     graph.unlink()
 
 
-def _runner(path: Path, compiled: Sequence[Any]) -> Run:
-    """One pass through the parts, one after the other; a request is not for two threads at once."""
-    *before, last = [(part.create_infer_request(), _entrance(part)) for part in compiled]
+def _runner(path: Path, request: Any) -> Run:
+    """One pass through the graph; a request is not for two threads at once."""
     turn = threading.Lock()
 
     def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         with turn:
             try:
-                value = feeds[PIXELS]
-                for request, entrance in before:
-                    request.infer({entrance: value}, share_inputs=True)
-                    value = request.get_output_tensor(0).data
-                request, entrance = last
-                others = {name: feed for name, feed in feeds.items() if name != PIXELS}
-                request.infer({entrance: value, **others}, share_inputs=True)
+                request.infer(dict(feeds), share_inputs=True)
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO failed on {path}", found=_reason(error)) from error
             return request.get_tensor(LOGITS).data.copy(), request.get_tensor(BOXES).data.copy()
 
     return run
-
-
-def _entrance(part: Any) -> str:
-    """The name of the input that is no mask."""
-    names: list[str] = [port.get_any_name() for port in part.inputs]
-    return next(name for name in names if name != MASK)
 
 
 def _ports(values: Sequence[Any]) -> list[Port]:
