@@ -175,6 +175,7 @@ def engines_table(results: Results) -> str:
 TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "latency": ("latency", brief_latency_table),
     "latency-in-full": ("latency", latency_table),
+    "latency-without-amx": ("latency-without-amx", latency_table),
     "throughput": ("throughput", throughput_table),
     "memory": ("memory", memory_table),
     "sizes": ("sizes", sizes_table),
@@ -212,7 +213,9 @@ def read_results(directory: Path, name: str) -> Results:
 
 
 README = Page(ROOT / "README.md", HERE / "results", ("latency", "memory", "install"))
-SPEED = Page(ROOT / "docs" / "speed.md", HERE / "results", ("latency-in-full", "throughput", "sizes"))
+SPEED = Page(
+    ROOT / "docs" / "speed.md", HERE / "results", ("latency-in-full", "latency-without-amx", "throughput", "sizes")
+)
 FILES = Page(
     ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats")
 )

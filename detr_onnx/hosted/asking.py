@@ -61,16 +61,18 @@ class Asking:
             threads: requests at a time.
             noted: the same for the journal; None for times that do not count.
         """
-        left, ends = iter(photographs), []
+        left: Iterator[Photograph] = iter(photographs)
+        clients: list[tuple[threading.Thread, threading.Event]] = []
         try:
             for _ in range(min(threads, len(photographs))):
                 end = threading.Event()
-                threading.Thread(target=self._client, args=(left, noted, end), daemon=True).start()
-                ends.append(end)
-            _await(ends)
+                client = threading.Thread(target=self._client, args=(left, noted, end), daemon=True)
+                clients.append((client, end))  # before it starts: Ctrl-C may come between the two
+                client.start()
+            _await(clients)
         except KeyboardInterrupt:
             self.stop.set()
-            _await(ends)
+            _await(clients)
             raise
         if self.trouble is not None:
             raise self.trouble
@@ -98,7 +100,8 @@ class Asking:
             return photograph
 
 
-def _await(ends: Sequence[threading.Event]) -> None:
-    """Returns when every thread has ended; a `Thread.join` that Ctrl-C interrupts takes its thread for ended."""
-    for end in ends:
-        end.wait()
+def _await(clients: Sequence[tuple[threading.Thread, threading.Event]]) -> None:
+    """Returns when all that began have ended; a `Thread.join` that Ctrl-C interrupts takes its thread for ended."""
+    for client, end in clients:
+        if client.is_alive():
+            end.wait()
