@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +239,15 @@ def test_two_runs_do_not_share_a_journal(tmp_path):
         pass
 
 
-def test_an_interrupted_run_leaves_a_journal_to_go_on_with(pictures, tmp_path):
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT as a terminal's programs have it: what runs in the background of a script has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_run_leaves_a_journal_to_go_on_with(pictures, tmp_path, ctrl_c):
     journal = tmp_path / "journal"
     with StandInFarSide(delay_s=0.5) as far:
         options = ["-m", "demo", "--base-url", far.url, "--journal", journal, "--concurrency", "1"]
