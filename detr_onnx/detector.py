@@ -110,6 +110,22 @@ class Detector:
         """
         return self.batch([image], threshold)[0]
 
+    def warm_up(self, width: int = 640, height: int = 480) -> None:
+        """Runs a grey picture of that size through, so that the first real one waits no longer than the next.
+
+        Engines lay out weights, and make what a size of pictures needs, when it comes for the first time.
+
+        Args:
+            width, height: in pixels, of the pictures to come.
+
+        Raises:
+            UsageError: a size below 1.
+            EngineError: the engine fails, or its numbers are not finite.
+        """
+        if min(width, height) < 1:
+            raise UsageError("the size is wrong", found=f"{width}x{height}", expected="numbers of pixels from 1 up")
+        self(Image.new("RGB", (width, height), "grey"))
+
     def batch(self, images: Iterable[ImageSource], threshold: float = 0.5, *, batch_size: int = 1) -> list[Detections]:
         """One Detections a picture.
 

@@ -292,6 +292,29 @@ def test_labels_can_be_renamed(graph):
     assert {d.label for d in Detector(graph, labels=list("abcdefg"))(picture(64, 48), 0.0)} <= set("abcdefg")
 
 
+def test_warming_up_runs_a_picture_of_that_size(monkeypatch):
+    seen = []
+
+    def network(pixels, mask):
+        seen.append(pixels.shape)
+        return np.zeros((1, 2, len(LABELS) + 1), np.float32), np.full((1, 2, 4), 0.5, np.float32)
+
+    detector = lambda_detector(monkeypatch, network)
+    assert detector.warm_up() is None
+    detector.warm_up(100, 50)
+    assert seen == [(1, 3, *detector.preprocessing.resized_hw(*hw)) for hw in ((480, 640), (50, 100))]
+    with pytest.raises(UsageError, match="the size is wrong: found 0x50"):
+        detector.warm_up(0, 50)
+
+
+def test_what_is_wrong_with_a_model_is_said_while_it_warms_up(monkeypatch):
+    def network(pixels, mask):
+        return np.full((1, 2, len(LABELS) + 1), np.nan, np.float32), np.full((1, 2, 4), 0.5, np.float32)
+
+    with pytest.raises(EngineError, match="not finite"):
+        lambda_detector(monkeypatch, network).warm_up()
+
+
 def test_threads_can_be_asked_for(graph, detector):
     assert_close(Detector(graph, engine="onnxruntime", threads=1)(picture(64, 48), 0.0), detector(picture(64, 48), 0.0))
 
