@@ -83,7 +83,7 @@ def test_without_a_precision_the_backbone_alone_is_in_bf16_where_the_processor_h
 @pytest.fixture
 def any_processor_has_bf16(monkeypatch):
     """Where it does not, OpenVINO computes what is in bfloat16 in float32, from the rounded weights."""
-    import openvino
+    openvino = pytest.importorskip("openvino")
 
     monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "BF16"])
 
@@ -101,7 +101,6 @@ def test_with_a_backbone_in_bf16_a_graph_answers_nearly_as_in_fp32(checkpoint, t
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith(("small", "basic"))])
 def test_every_kind_of_backbone_can_be_in_bf16(tmp_path, name, any_processor_has_bf16):
-    pytest.importorskip("openvino")
     path = tmp_path / "model.onnx"
     write_onnx(path, Checkpoint(CONFIGS[name], seeded_tensors(CONFIGS[name], 5)), Preprocessing(), Form())
     pixels = seeded_pixels(3, 1, 3, 97, 131)
