@@ -165,6 +165,13 @@ def test_a_graph_without_names_of_its_stages_stays_in_fp32(checkpoint, tmp_path,
         openvino_engine(path, "bf16-backbone")
 
 
+def test_a_backbone_in_int8_is_not_put_into_bf16(checkpoint, tmp_path, any_processor_has_bf16):
+    path = graph(checkpoint, tmp_path, Form(precision="int8"))
+    assert openvino_engine(path).title.endswith("fp32")
+    with pytest.raises(ModelFileError, match=r"no backbone to be put into bf16: found one in int8; use precision fp32"):
+        openvino_engine(path, "bf16-backbone")
+
+
 def test_bf16_in_the_backbone_alone_is_nearer_to_fp32_than_bf16_throughout(checkpoint, tmp_path):
     if not has_bfloat16():
         pytest.skip("this processor has no bfloat16")

@@ -9,10 +9,14 @@ error; so what they lose is added again, in the float32 that the processor keeps
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detr_onnx.network.safetensors import widened
 
 STEM, PROJECTION = "stem", "projection"  # the tensors between which it is; `export.name_backbone_ends` calls them so
 LARGE = 3e38  # about the largest number of float32, and of bfloat16
@@ -40,7 +44,6 @@ def lower_backbone(model: Any, ends: Ends) -> None:
     folding = Manager()
     folding.register_pass(ConstantFolding())
     folding.run_passes(model)  # weights that were packed or reshaped are constants now
-    alive = model.get_ops()  # OpenVINO knows a tensor's readers by bare pointers: nothing may go meanwhile
     stem, projection = ends
     last = _inserted(projection, lambda tensor: opset13.convert(tensor, "f32"))
     for node in _between(model, stem, last):
@@ -51,14 +54,12 @@ def lower_backbone(model: Any, ends: Ends) -> None:
         for reader in _constants(node):
             reader.replace_source_output(_constant(reader.get_source_output().get_node().data))
     model.validate_nodes_and_infer_types()
-    del alive
 
 
 def _between(model: Any, stem: Any, last: Any) -> list[Any]:
     """The nodes on the ways from the stem's tensor to a node, in an order that runs; without these two."""
-    nodes = [*model.get_ordered_ops()]
     reached, names = [], {stem.get_node().get_name()}
-    for node in nodes[: [node.get_name() for node in nodes].index(last.get_name())]:
+    for node in takewhile(lambda node: node.get_name() != last.get_name(), model.get_ordered_ops()):
         if any(reader.get_source_output().get_node().get_name() in names for reader in node.inputs()):
             names.add(node.get_name())
             reached.append(node)
@@ -67,15 +68,14 @@ def _between(model: Any, stem: Any, last: Any) -> list[Any]:
 
 def _constants(node: Any) -> list[Any]:
     """The inputs of a node that are float32 constants."""
-    sources = [(reader, reader.get_source_output()) for reader in node.inputs()]
-    return [
-        reader
-        for reader, source in sources
-        if source.get_node().get_type_name() == "Constant" and source.get_element_type().get_type_name() == "f32"
-    ]
+    return [reader for reader in node.inputs() if _is_constant(reader.get_source_output())]
 
 
-def _inserted(tensor: Any, make: Any) -> Any:
+def _is_constant(tensor: Any) -> bool:
+    return bool(tensor.get_node().get_type_name() == "Constant" and tensor.get_element_type().get_type_name() == "f32")
+
+
+def _inserted(tensor: Any, make: Callable[[Any], Any]) -> Any:
     """A node made of a tensor, whose readers read that node's output instead."""
     readers = list(tensor.get_target_inputs())
     node = make(tensor)
@@ -93,7 +93,7 @@ def _add_what_is_lost(add: Any) -> None:
     from openvino import opset13
 
     bias: NDArray[np.float32] = _constants(add)[0].get_source_output().get_node().data
-    lost = opset13.constant(bias - _from_bits(_bits(bias)))
+    lost = opset13.constant(bias - widened(_bits(bias)))
     (reader, *others) = add.output(0).get_target_inputs()
     following = reader.get_node()
     if not others and following.get_type_name() == "Add" and not _constants(following):
@@ -115,7 +115,3 @@ def _bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """The bits of the nearest bfloat16, of two that are as near the even one: the upper half of a float32's."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def _from_bits(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    return (bits.astype(np.uint32) << 16).view(np.float32)

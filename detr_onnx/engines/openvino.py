@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     try:
         model = core.read_model(path)
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
-        precision = precision or _best(model, metadata, has_bf16)
+        precision = precision or _best(model, has_bf16)
         _set_backbone(model, precision, path)
         request = core.compile_model(model, "CPU", _options(HINTS[precision], threads)).create_infer_request()
     except RuntimeError as error:
@@ -58,17 +58,21 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     return graph_engine(path, title, inputs, outputs, metadata, _runner(path, request))
 
 
-def _best(model: Any, metadata: Mapping[str, str], has_bf16: bool) -> str:
+def _best(model: Any, has_bf16: bool) -> str:
     """The fastest precision here that keeps to the published agreement; what has 8 bits is faster as it is."""
-    in_int8 = metadata.get("detr_onnx.precision") == "int8"
-    return BF16_BACKBONE if has_bf16 and backbone_ends(model) and not in_int8 else "fp32"
+    return BF16_BACKBONE if has_bf16 and backbone_ends(model) and not _is_in_int8(model) else "fp32"
+
+
+def _is_in_int8(model: Any) -> bool:
+    return _metadata(model).get("detr_onnx.precision") == "int8"
 
 
 def _set_backbone(model: Any, precision: str, path: Path) -> None:
     """Puts the backbone into bfloat16 if that is the precision and it is not so yet.
 
     Raises:
-        ModelFileError: when the graph does not say where that is, or keeps it so and float32 was asked for.
+        ModelFileError: when it is in 8 bits, when the graph does not say where it is, or keeps it so and float32 was
+            asked for.
     """
     ends = backbone_ends(model)
     if precision == "fp32" and ends and is_lowered(ends):
@@ -76,6 +80,9 @@ def _set_backbone(model: Any, precision: str, path: Path) -> None:
         raise ModelFileError(f"{path} is not in fp32", found="a backbone in bfloat16", remedy=remedy)
     if precision != BF16_BACKBONE:
         return
+    if _is_in_int8(model):
+        remedy = "use precision fp32 or bf16, which are those of the rest"
+        raise ModelFileError(f"{path} has no backbone to be put into bf16", found="one in int8", remedy=remedy)
     if not ends:
         raise ModelFileError(
             f"{path} does not say where its backbone begins and ends",

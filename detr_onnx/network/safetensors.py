@@ -144,7 +144,12 @@ def _trouble(entry: Any, buffer_bytes: int) -> str:
 def _tensor(buffer: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[Any]:
     begin, end = entry["data_offsets"]
     tensor = buffer[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    if entry["dtype"] == "BF16":  # bfloat16 is the upper half of a float32
-        return (tensor.astype(np.uint32) << 16).view(np.float32)
+    if entry["dtype"] == "BF16":
+        return widened(tensor)
     with np.errstate(over="ignore"):  # a double too large becomes an infinity, which the checkpoint's checks report
         return tensor.astype(np.float32, copy=False) if tensor.dtype.kind == "f" else tensor
+
+
+def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The float32 numbers of bfloat16 ones, which are the upper halves of their bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
