@@ -162,6 +162,7 @@ def _stock_onnxruntime(graph: str, threads: int) -> tuple[Callable[[Any], Any], 
 
 def _stock_openvino(graph: str, threads: int) -> tuple[Callable[[Any], Any], str]:
     """In the precision that OpenVINO takes by itself."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would report the import to its makers
     import openvino
 
     core = openvino.Core()

@@ -56,6 +56,30 @@ def lower_backbone(model: Any, ends: Ends) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def raise_backbone(model: Any, ends: Ends) -> None:
+    """Puts a bfloat16 backbone back into float32, in place; weights keep the values that they were rounded to."""
+    from openvino import opset13
+
+    stem, _ = ends
+    start, own = stem.get_node().get_name(), set[str]()
+    for node in model.get_ordered_ops():
+        sources = [reader.get_source_output().get_node().get_name() for reader in node.inputs()]
+        if not _gives_bfloat16(node) or (own.isdisjoint(sources) and start not in sources):
+            continue
+        own.add(node.get_name())
+        for reader in node.inputs():
+            source = reader.get_source_output()
+            if source.get_node().get_type_name() == "Convert" and source.get_node().get_name() in own:
+                reader.replace_source_output(stem)  # where bfloat16 began
+            elif source.get_node().get_name() not in own | {start} and _gives_bfloat16(source.get_node()):
+                reader.replace_source_output(opset13.convert(source, "f32").output(0))  # weights
+    model.validate_nodes_and_infer_types()
+
+
+def _gives_bfloat16(node: Any) -> bool:
+    return bool(node.get_output_size() and node.get_output_element_type(0).get_type_name() == "bf16")
+
+
 def _between(model: Any, stem: Any, last: Any) -> list[Any]:
     """The nodes on the ways from the stem's tensor to a node, in an order that runs; without these two."""
     reached, names = [], {stem.get_node().get_name()}

@@ -132,10 +132,3 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
 
 def _listed(ports: Mapping[str, Port]) -> str:
     return ", ".join(map(str, ports.values())) or "none"
-
-
-def check_is_file(path: Path) -> None:
-    """Raises ModelFileError unless there is a file."""
-    if not path.is_file():
-        found = "a directory" if path.is_dir() else "no such file"
-        raise ModelFileError(f"cannot read {path}", found=found, remedy="check the path")

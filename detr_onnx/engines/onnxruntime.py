@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.binding import DEVICES, bound_run
-from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, check_is_file, graph_engine
+from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, graph_engine
+from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.providers import CPU, Asked, Chosen, chosen, start_remedy
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
 from detr_onnx.processor import cpu_features
@@ -135,7 +136,7 @@ def new_session(
         ModelFileError: when the file is missing or damaged.
     """
     onnxruntime = import_onnxruntime()
-    check_is_file(path)
+    check_graph_file(path)
     names = [name for name, _ in wanted]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL if names == [CPU] else ERRORS  # why a GPU does not start is only logged

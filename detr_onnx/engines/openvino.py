@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
-from detr_onnx.engines.bfloat16 import PROJECTION, STEM, backbone_ends, is_lowered, lower_backbone
-from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, check_is_file, graph_engine
+from detr_onnx.engines.bfloat16 import PROJECTION, STEM, backbone_ends, is_lowered, lower_backbone, raise_backbone
+from detr_onnx.engines.graph import BOXES, LOGITS, PIXELS, Feeds, Port, Run, graph_engine
+from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.errors import EngineError, ModelFileError
 
 BF16_BACKBONE = "bf16-backbone"
 HINTS = {"fp32": "f32", "bf16": "bf16", BF16_BACKBONE: "f32"}
 """OpenVINO's name of what a graph is computed in, where it does not say so itself."""
 
+NARROW = 128
+"""Pixels. Images less wide or high are computed in float32, whatever the precision: in bfloat16 OpenVINO 2026.4 gives
+wrong answers, other ones each time, for feature maps that are one cell wide and for some of two. These are the sizes up
+to three cells of 32 pixels; only images ten times as long as wide are resized to such."""
+
 SHAPES_KEPT = 16  # in OpenVINO's store of what it has made for a shape, and in oneDNN's: 5000 and 1024 fill memory
+TELEMETRY = "openvino_telemetry"
 HEADS = ("class_labels_classifier", "bbox_predictor")  # how the names of their weights begin
 ELEMENT_TYPES = {"i64": "int64", "i32": "int32", "boolean": "bool", "f32": "float32", "f16": "float16"}
 
@@ -40,7 +50,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         ModelFileError: when the file is missing, damaged, no DETR, or does not say where its backbone begins and ends.
     """
     openvino = import_openvino()
-    check_is_file(path)
+    check_graph_file(path)
     core, has_bf16 = openvino.Core(), has_bfloat16()
     if precision not in (None, "fp32") and not has_bf16:
         raise EngineError(f"this processor has no {precision}", found="no bfloat16", remedy="use precision fp32")
@@ -49,13 +59,45 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
         precision = precision or _best(model, has_bf16)
         _set_backbone(model, precision, path)
-        request = core.compile_model(model, "CPU", _options(HINTS[precision], threads)).create_infer_request()
+        run = _runner(path, core.compile_model(model, "CPU", _options(HINTS[precision], threads)))
     except RuntimeError as error:
-        raise ModelFileError(
-            f"OpenVINO cannot load {path}", found=_reason(error), remedy="export or fetch the file again"
-        ) from error
+        raise _unreadable(path, error) from error
+    if precision != "fp32":
+        run = _narrow_in_fp32(run, lambda: _fp32_run(path, threads))
     title = f"openvino {openvino_release()}, CPU, {precision}"
-    return graph_engine(path, title, inputs, outputs, metadata, _runner(path, request))
+    return graph_engine(path, title, inputs, outputs, metadata, run)
+
+
+def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
+    """A pass that takes narrow images in float32 (`NARROW`); that graph is loaded when the first of them comes."""
+    fp32 = cache(make_fp32)
+    turn = threading.Lock()
+
+    def run_either(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        if min(feeds[PIXELS].shape[2:]) >= NARROW:
+            return run(feeds)
+        with turn:
+            chosen = fp32()
+        return chosen(feeds)
+
+    return run_either
+
+
+def _fp32_run(path: Path, threads: int | None) -> Run:
+    """One pass through the file in float32; a backbone that is kept in bfloat16 is put back."""
+    core = import_openvino().Core()
+    try:
+        model = core.read_model(path)
+        ends = backbone_ends(model)
+        if ends and is_lowered(ends):
+            raise_backbone(model, ends)
+        return _runner(path, core.compile_model(model, "CPU", _options("f32", threads)))
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"OpenVINO cannot load {path}", found=_reason(error), remedy="export or fetch the file again")
 
 
 def _best(model: Any, has_bf16: bool) -> str:
@@ -107,7 +149,8 @@ def import_openvino() -> Any:
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES_KEPT))
     try:
-        import openvino
+        with _without_telemetry():
+            import openvino
     except ImportError as error:
         raise EngineError(
             "engine openvino needs the package openvino",
@@ -115,6 +158,21 @@ def import_openvino() -> Any:
             remedy="run pip install 'detr-onnx[openvino]', or use another engine",
         ) from error
     return openvino
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Has `import openvino` do without openvino_telemetry, by which it would report the import to its makers."""
+    absent = object()
+    before = sys.modules.get(TELEMETRY, absent)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # what is None there cannot be imported
+    try:
+        yield
+    finally:
+        if before is absent:
+            del sys.modules[TELEMETRY]
+        else:
+            sys.modules[TELEMETRY] = before  # type: ignore[assignment]
 
 
 def openvino_release() -> str:
@@ -150,9 +208,9 @@ def keep_for(precision: str, graph: Path) -> None:
     graph.unlink()
 
 
-def _runner(path: Path, request: Any) -> Run:
+def _runner(path: Path, compiled: Any) -> Run:
     """One pass through the graph; a request is not for two threads at once."""
-    turn = threading.Lock()
+    request, turn = compiled.create_infer_request(), threading.Lock()
 
     def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         with turn:

@@ -1,0 +1,105 @@
+"""Whether a file can be a graph at all, by its size and outermost structure, before an engine is given it.
+
+The engines are slow or loud about files that are not what their name says: OpenVINO tries the parser of every framework
+in turn, each with messages of its own, and reads gigabytes of zeros to the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from detr_onnx.errors import ModelFileError
+
+ONNX_BYTES = 2**31 - 1  # protobuf's limit of one message
+XML_BYTES = 64 << 20  # OpenVINO's of a DETR-R50 has 1 MB; the weights are in the .bin beside it
+ONNX_FIELDS = 10_000  # of the outermost message, where our files have about twenty
+GRAPH_FIELD = 7  # of ONNX's ModelProto
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
+
+
+def check_graph_file(path: Path) -> None:
+    """Raises ModelFileError unless the path is a file that looks like what its suffix says."""
+    if not path.is_file():
+        exists = os.path.lexists(path)
+        found = "no such file" if not exists else "a directory" if path.is_dir() else "not a regular file"
+        raise ModelFileError(f"cannot read {path}", found=found, remedy="check the path")
+    check = CHECKS.get(path.suffix.lower())
+    if check is None:
+        return
+    try:
+        with path.open("rb") as file:
+            trouble = check(file, path.stat().st_size)
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}", found=error.strerror, remedy="check the path") from error
+    if trouble:
+        kind = KINDS[path.suffix.lower()]
+        raise ModelFileError(f"{path} is not {kind}", found=trouble, remedy="export or fetch the file again")
+
+
+def _onnx_trouble(file: BinaryIO, size: int) -> str | None:
+    """What keeps a file from being an ONNX ModelProto: its outermost fields must fill it exactly."""
+    if size > ONNX_BYTES:
+        return f"{size} bytes, more than the 2 GiB that protobuf allows"
+    has_graph = False
+    for _ in range(ONNX_FIELDS):
+        if file.tell() == size:
+            return None if has_graph else "no graph in it"
+        tag = _varint(file)
+        if tag is None or tag >> 3 == 0:
+            break
+        has_graph = has_graph or tag == GRAPH_FIELD << 3 | LENGTH
+        if not _skipped(file, tag & 7, size):
+            return f"{size} bytes, which end in the middle of a field" if file.tell() > 1 else "no protobuf message"
+    return f"{_beginning(file)}, no protobuf message"
+
+
+def _skipped(file: BinaryIO, wire_type: int, size: int) -> bool:
+    """Moves behind a field's value; False where that is not within the file."""
+    if wire_type == VARINT:
+        return _varint(file) is not None
+    length = {FIXED64: 8, FIXED32: 4}.get(wire_type) if wire_type != LENGTH else _varint(file)
+    if length is None or file.tell() + length > size:
+        return False
+    file.seek(length, os.SEEK_CUR)
+    return True
+
+
+def _varint(file: BinaryIO) -> int | None:
+    """The number that comes next, of at most ten bytes of seven bits; None where there is none."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    return None
+
+
+def _xml_trouble(file: BinaryIO, size: int) -> str | None:
+    if size > XML_BYTES:
+        return f"{size} bytes, more than the {XML_BYTES >> 20} MiB that a description of a graph may have"
+    start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return None if start.startswith((b"<?xml", b"<net")) else _beginning(file)
+
+
+def _ort_trouble(file: BinaryIO, size: int) -> str | None:
+    return None if file.read(8)[4:] == b"ORTM" else _beginning(file)
+
+
+def _beginning(file: BinaryIO) -> str:
+    file.seek(0)
+    start = file.read(12)
+    return f"a file that begins with {start!r}" if start else "an empty file"
+
+
+CHECKS: dict[str, Callable[[BinaryIO, int], str | None]] = {
+    ".onnx": _onnx_trouble,
+    ".xml": _xml_trouble,
+    ".ort": _ort_trouble,
+}
+KINDS = {".onnx": "an ONNX file", ".xml": "a model of OpenVINO's", ".ort": "a file of ONNX Runtime's own format"}
