@@ -1,6 +1,6 @@
 """How good the demo model is on every engine and in every precision that is here, and how far they agree.
 
-    python export/demo/scenes.py --seed 2 --count 500 --out build/held-out
+    python weights/training/scenes.py --seed 2 --count 500 --out build/held-out
     python -m benchmarks.accuracy [--data build/held-out] [--calibrate build/calibration/images] [--full-size DIR]
 
 Each row is a file that `detr-onnx export` writes, or an engine on the checkpoint. Every picture goes through once, with
@@ -23,17 +23,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.end_to_end import end_to_end_detector
-from detr_onnx import Detector, cli
-from detr_onnx.agreement import agreement
-from detr_onnx.annotations import Annotations, read_annotations
-from detr_onnx.bench.peers import versions_of
+from detr_onnx import Detector
+from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.setting import setting
+from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.cli import main as cli
+from detr_onnx.cli.parser import PRECISIONS
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DetrError, EngineError
-from detr_onnx.evaluate import evaluate
-from detr_onnx.grammar import PRECISIONS
-from detr_onnx.models import locate
-from detr_onnx.network.checkpoint import weights_file
+from detr_onnx.evaluation.agreement import agreement
+from detr_onnx.evaluation.average_precision import evaluate
+from detr_onnx.evaluation.coco import Annotations, read_annotations
+from detr_onnx.models.open import locate
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 REFERENCE = "onnxruntime-fp32"

@@ -21,16 +21,16 @@ import numpy as np
 import onnxruntime
 
 from detr_onnx import Detector
-from detr_onnx.agreement import pairs
-from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.setting import setting, without_place
-from detr_onnx.description import read_model
 from detr_onnx.detections import Detections
 from detr_onnx.errors import UsageError
-from detr_onnx.export import Form, write_onnx
-from detr_onnx.image import read_rgb
-from detr_onnx.models import locate
-from detr_onnx.pictures import find_pictures
+from detr_onnx.evaluation.agreement import pairs
+from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.image.files import find_images
+from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.models.metadata import read_model
+from detr_onnx.models.open import locate
 
 RESULTS = Path(__file__).parent / "results" / "end_to_end.json"
 
@@ -90,11 +90,11 @@ def rows(model: str, folders: Sequence[str], threshold: float) -> list[dict[str,
     detector = Detector(model, engine="onnxruntime")
     with tempfile.TemporaryDirectory() as work:
         graph = Path(work) / "end.onnx"
-        write_onnx(graph, *read_model(source), Form(end_to_end=True))
+        write_onnx(graph, *read_model(source), ExportOptions(end_to_end=True))
         detect, _ = end_to_end_detector(graph)
     told = []
     for title, place in map(folder, folders):
-        pictures = [one.path for one in find_pictures([place])[0] if one.path]
+        pictures = [one.path for one in find_images([place])[0] if one.path]
         both = ((detector(path, threshold).by_score(), detect(path, threshold)) for path in pictures)
         told.append({"model": Path(model).name, "title": title, "threshold": threshold, **compare(both)})
         print(f"{title}: {len(pictures)} pictures", file=sys.stderr)

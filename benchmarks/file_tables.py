@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.markdown import Results, number, table, versions
+from benchmarks.markdown import Results, versions
+from detr_onnx.text import markdown_table, short_number
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -25,7 +26,7 @@ def compare_table(results: Results) -> str:
         f"the logits; the batch holds pictures of {' and '.join(results['mixed_sizes'])}. Times: {times}. "
         f"{results['model']}; {versions(results)}.{refused}"
     )
-    return f"{table(head, lines)}\n\n{note}"
+    return f"{markdown_table(head, lines)}\n\n{note}"
 
 
 def _compare_row(row: Results, latency: Results, right_below: float) -> tuple[str, ...]:
@@ -37,7 +38,7 @@ def _compare_row(row: Results, latency: Results, right_below: float) -> tuple[st
         ", ".join(row["free_axes"]) or "none",
         "yes" if row["mask"] else "no",
         *(_difference(differences[name], right_below) for name in ("single", "other", "mixed")),
-        *("–" if time is None else number(time["ms"]["median"]) if "ms" in time else "cannot" for time in times),
+        *("–" if time is None else short_number(time["ms"]["median"]) if "ms" in time else "cannot" for time in times),
     )
 
 
@@ -62,7 +63,7 @@ def accuracy_table(results: Results) -> str:
         f"Model: {results['model']}, {results['pictures']} held-out scenes. AP of every query; agreement above a score "
         f"of {results['score']}, scores by their mean difference. {versions(results)}; {results['date']}.{left_out}"
     )
-    return f"{table(head, lines)}\n\n{note}"
+    return f"{markdown_table(head, lines)}\n\n{note}"
 
 
 def precisions_table(results: Results) -> str:
@@ -77,12 +78,12 @@ def precisions_table(results: Results) -> str:
             row["title"],
             f"{row['mb']:.0f} MB" if row["mb"] else "",
             f"{row['peak_mb']['median']:.0f} MB" if row["peak_mb"] else "",
-            number(row["ms"]["network"]["median"]),
+            short_number(row["ms"]["network"]["median"]),
             "; ".join(shares.get(row["key"], [])),
         )
         for row in results["rows"]
     ]
-    rows = table(("", "file", "peak memory of one `detect`", "network, ms", "of the time of"), lines)
+    rows = markdown_table(("", "file", "peak memory of one `detect`", "network, ms", "of the time of"), lines)
     note = f"{results['model']}, {results['threads']} threads, medians of {results['runs']} runs in turns"
     return f"{rows}\n\n{note}; {results['date']}."
 
@@ -100,7 +101,7 @@ def end_to_end_table(results: Results) -> str:
         )
         for row in results["rows"]
     ]
-    return table(head, lines)
+    return markdown_table(head, lines)
 
 
 def formats_table(results: Results) -> str:
@@ -109,7 +110,7 @@ def formats_table(results: Results) -> str:
         (row["title"], f"{row['mb']:.0f} MB", f"{row['peak_mb']['median']:.0f} MB", f"{row['own_mb']:.0f} MB")
         for row in results["rows"]
     ]
-    rows = table(("", "on disk", "peak memory of one `detect`", "its own afterwards"), lines)
+    rows = markdown_table(("", "on disk", "peak memory of one `detect`", "its own afterwards"), lines)
     return f"{rows}\n\n{results['model']}, one photograph, engine onnxruntime; {versions(results)}; {results['date']}."
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.memory import subject_place
 from benchmarks.setting import environment, show
-from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.processes import Program, in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures

@@ -18,9 +18,9 @@ from typing import Any
 
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, add_arguments, subject
+from detr_onnx.bench.interleave import PAUSE_S, Contender, Entry, interleaved, ours, started, theirs
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
-from detr_onnx.bench.turns import PAUSE_S, Contender, Entry, interleaved, ours, started, theirs
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 WARM_UP, RUNS = 3, 15

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.setting import environment, show
+from detr_onnx.bench.interleave import theirs
 from detr_onnx.bench.processes import Program, floor_mb, in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
-from detr_onnx.bench.turns import theirs
-from detr_onnx.processor import cpu_features
+from detr_onnx.engines.cpu import cpu_features
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 RUNS = 5

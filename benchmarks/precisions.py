@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.latency import RUNS, WARM_UP, Ratios, measured_rows, optimum_files
 from benchmarks.memory import row
 from benchmarks.setting import environment, show
+from detr_onnx.bench.interleave import PAUSE_S, Entry, ours, theirs
 from detr_onnx.bench.processes import Program, in_turns
 from detr_onnx.bench.setting import setting
-from detr_onnx.bench.turns import PAUSE_S, Entry, ours, theirs
 
 RESULTS = Path(__file__).parent / "results" / "precisions.json"
 PRECISIONS = ("fp32", "fp16-weights", "int8-weights", "int8")
@@ -47,9 +47,9 @@ RATIOS: Ratios = (
 def write_files(work: Path, model: Path | None) -> dict[str, str]:
     """Writes every file and gives a name and a place for each; in a process of its own, since it needs room."""
     from benchmarks.subject import subject
-    from detr_onnx.calibrate import ranges_alone
-    from detr_onnx.description import read_model
-    from detr_onnx.export import Form, write_onnx
+    from detr_onnx.exporter.calibrate import ranges_alone
+    from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+    from detr_onnx.models.metadata import read_model
 
     measured = subject(work, model)
     directory = work / "precisions"
@@ -61,7 +61,7 @@ def write_files(work: Path, model: Path | None) -> dict[str, str]:
         for kind in PRECISIONS:
             file = directory / f"{engine}-{kind}.onnx"
             told = grids if kind == "int8" else {}
-            form = Form(precision=kind, fused_attention=engine == "onnxruntime", grids=told)
+            form = ExportOptions(precision=kind, fused_attention=engine == "onnxruntime", grids=told)
             write_onnx(file, *opened, form)
             places[file.stem] = str(file)
     return places

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
-from benchmarks.markdown import Results, number, table
+from benchmarks.markdown import Results
 from benchmarks.plot import bars as bars_of
+from detr_onnx.text import markdown_table, short_number
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -46,7 +47,7 @@ def latency_table(results: Results) -> str:
         rows = _section(results, part)
         lines += [(f"**{heading}**", "", "", "")] if rows else []
         lines += [_latency_row(row, part, against.get((part, row["key"]), []), titles) for row in rows]
-    rows = table(("", "ms", "p10–p90", "of the time of"), lines)
+    rows = markdown_table(("", "ms", "p10–p90", "of the time of"), lines)
     return f"{rows}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
@@ -76,10 +77,15 @@ def _section(results: Results, part: str) -> list[Results]:
 
 def _latency_row(row: Results, part: str, ratios: Iterable[Results], titles: Mapping[str, str]) -> tuple[str, ...]:
     figures, ms = row["ms"][part], row["ms"]
-    pieces = ", ".join(f"{name} {number(ms[name]['median'])}" for name in PARTS if name in ms and name != part)
+    pieces = ", ".join(f"{name} {short_number(ms[name]['median'])}" for name in PARTS if name in ms and name != part)
     title = f"{row['title']} ({pieces})" if pieces else row["title"]
     shares = "; ".join(f"{ratio['ratio']['median']:.2f}× {titles[ratio['theirs']]}" for ratio in ratios)
-    return title, number(figures["median"]), f"{number(figures['p10'])}–{number(figures['p90'])}", shares
+    return (
+        title,
+        short_number(figures["median"]),
+        f"{short_number(figures['p10'])}–{short_number(figures['p90'])}",
+        shares,
+    )
 
 
 def memory_table(results: Results) -> str:
@@ -89,17 +95,18 @@ def memory_table(results: Results) -> str:
         (row["title"], f"{row['peak_mb']['median']:.0f} MB", f"{row['wall_s']['median']:.1f} s")
         for row in results["rows"]
     ]
-    return f"{table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
+    return f"{markdown_table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
 def throughput_table(results: Results) -> str:
     """A row a contender: pictures a second, by how many are asked for at a time."""
     counts = [*results["rows"][0]["pictures_per_s"]]
     lines = [
-        (row["title"], *(number(row["pictures_per_s"][count]["median"]) for count in counts)) for row in results["rows"]
+        (row["title"], *(short_number(row["pictures_per_s"][count]["median"]) for count in counts))
+        for row in results["rows"]
     ]
     head = ("pictures a second", *(f"{count} at a time" for count in counts))
-    return f"{table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
+    return f"{markdown_table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
 def sizes_table(results: Results) -> str:
@@ -110,7 +117,7 @@ def sizes_table(results: Results) -> str:
         (row["title"], *(f"{row['resident_mb'][count]:.0f} MB" for count in shown), f"{row['growth']:.2f}×")
         for row in results["rows"]
     ]
-    return table(("resident memory", *(f"after {count} sizes" for count in shown), "last of first"), lines)
+    return markdown_table(("resident memory", *(f"after {count} sizes" for count in shown), "last of first"), lines)
 
 
 def serving_table(results: Results) -> str:
@@ -135,7 +142,7 @@ def serving_table(results: Results) -> str:
     )
     machine = results["machine"]
     note = f"Model: demo; {machine['processor']}, {machine['cores']} cores, clients on the same; {results['date']}."
-    return f"{table(('', 'seen', 'wanted'), rows)}\n\n{note}"
+    return f"{markdown_table(('', 'seen', 'wanted'), rows)}\n\n{note}"
 
 
 def _milliseconds(health: Results) -> str:
@@ -156,7 +163,7 @@ def demo_table(results: Results) -> str:
     head = (*(name.replace("_", " ") for name in figures), "recall at score 0.5, IoU 0.5", "false detections an object")
     values = (*figures.values(), results["recall_at_half"], results["false_at_half"])
     note = f"{results['pictures']} scenes, {results['objects']} objects; {results['engine']}, one picture at a time."
-    return f"{table(head, [[f'{value:.3f}' for value in values]])}\n\n{note}"
+    return f"{markdown_table(head, [[f'{value:.3f}' for value in values]])}\n\n{note}"
 
 
 def engines_table(results: Results) -> str:
@@ -169,7 +176,7 @@ def engines_table(results: Results) -> str:
         f"{results['score_difference']:.0e}",
         f"{results['box_difference_px']:.0e} px",
     )
-    return f"{table(head, [row])}\n\nAt most, numpy against {results['engine']}."
+    return f"{markdown_table(head, [row])}\n\nAt most, numpy against {results['engine']}."
 
 
 TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {

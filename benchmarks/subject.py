@@ -18,19 +18,19 @@ import numpy as np
 
 from benchmarks.photograph import jpeg
 from benchmarks.setting import CACHE
-from detr_onnx.description import read_model
-from detr_onnx.export import Form, write_onnx
-from detr_onnx.image import Preprocessing, batch, read_rgb
+from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
+from detr_onnx.models.metadata import read_model
 from detr_onnx.network.config import DetrConfig
-from export.seeded import write_checkpoint
+from tests.parity.seeded import write_checkpoint
 
 SEED = 1
 PHOTOGRAPH_WH = (640, 480)
 SHAPE_HW = (800, 1066)  # what such a photograph is scaled to
 FORMS = {
-    "mask": Form(fused_attention=True),  # what the cache holds for ONNX Runtime
-    "plain": Form(),  # what the cache holds for OpenVINO, and what `detr-onnx export` writes
-    "fixed": Form(shape_hw=SHAPE_HW, mask=False, batch=1, fused_attention=True),
+    "mask": ExportOptions(fused_attention=True),  # what the cache holds for ONNX Runtime
+    "plain": ExportOptions(),  # what the cache holds for OpenVINO, and what `detr-onnx export` writes
+    "fixed": ExportOptions(shape_hw=SHAPE_HW, mask=False, batch=1, fused_attention=True),
 }
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.latency import EAGER, TITLES, title_of
 from benchmarks.setting import environment, show
 from benchmarks.subject import Subject, add_arguments, subject
+from detr_onnx.bench.interleave import Contender, Entry, interleaved, ours, started, theirs
 from detr_onnx.bench.report import rate
 from detr_onnx.bench.setting import setting
-from detr_onnx.bench.turns import Contender, Entry, interleaved, ours, started, theirs
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 WARM_UP, RUNS = 1, 5

@@ -2,6 +2,6 @@
 
 import sys
 
-from detr_onnx.cli import main
+from detr_onnx.cli.main import main
 
 sys.exit(main())

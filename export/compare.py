@@ -26,21 +26,21 @@ from numpy.typing import NDArray
 
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, add_arguments, subject
-from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.baselines import versions_of
+from detr_onnx.bench.interleave import PAUSE_S, Contender, Entry, interleaved, started, theirs
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
-from detr_onnx.bench.turns import PAUSE_S, Contender, Entry, interleaved, started, theirs
 from detr_onnx.cache import sha256_of
-from detr_onnx.description import read_model
+from detr_onnx.checkpoint.load import load_checkpoint, weights_file
 from detr_onnx.engines import Network
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.errors import DetrError
-from detr_onnx.export import Form, write_onnx
-from detr_onnx.network.checkpoint import load_checkpoint, weights_file
+from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.models.metadata import read_model
 from export.optimum_export import SOURCE
-from export.seeded import padded_batch, seeded_pixels
 from export.torch_export import GRAPH, REFUSED, VARIANTS
+from tests.parity.seeded import padded_batch, seeded_pixels
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "compare.json"
 SEED = 5
@@ -73,12 +73,12 @@ class Candidate:
     refused: str | None = None
 
 
-def our_forms(shape_hw: Size) -> dict[str, tuple[str, Form]]:
+def our_forms(shape_hw: Size) -> dict[str, tuple[str, ExportOptions]]:
     """What `detr-onnx export` writes by itself, with --fused-attention, and with --shape HxW --no-mask."""
     return {
-        "ours-dynamic": ("ours, any size, with mask", Form()),
-        "ours-fused": ("the same, `--fused-attention`", Form(fused_attention=True)),
-        "ours-static": ("ours, one size", Form(shape_hw=shape_hw, mask=False, batch=1)),
+        "ours-dynamic": ("ours, any size, with mask", ExportOptions()),
+        "ours-fused": ("the same, `--fused-attention`", ExportOptions(fused_attention=True)),
+        "ours-static": ("ours, one size", ExportOptions(shape_hw=shape_hw, mask=False, batch=1)),
     }
 
 
@@ -134,7 +134,7 @@ def torch_answers(python: str, model: Path, given: Arrays) -> Arrays:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "inputs.npz", Path(folder) / "answers.npz"
         np.savez(source, **given)
-        command = [python, "-m", "export.reference", str(model), str(source), str(target)]
+        command = [python, "-m", "tests.parity.reference", str(model), str(source), str(target)]
         subprocess.run(command, check=True, stdout=sys.stderr)
         return dict(np.load(target))
 

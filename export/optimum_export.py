@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.cache import sha256_of
+from detr_onnx.checkpoint.load import load_checkpoint, weights_file
 from detr_onnx.engines import Network
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
-from detr_onnx.network.checkpoint import load_checkpoint, weights_file
-from export.seeded import seeded_pixels
+from tests.parity.seeded import seeded_pixels
 
 Array = NDArray[np.float32]
 

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from detr_onnx.bench.peers import versions_of
+from detr_onnx.bench.baselines import versions_of
 from detr_onnx.cache import sha256_of
-from detr_onnx.network.checkpoint import weights_file
+from detr_onnx.checkpoint.load import weights_file
 from export.optimum_export import SEED, SOURCE, STATIC_HW
-from export.seeded import padded_batch, seeded_pixels
+from tests.parity.seeded import padded_batch, seeded_pixels
 
 GRAPH, REFUSED = "model.onnx", "refused.txt"
 OPSET = 17  # of the old exporter: the last of its time; the new one takes its own

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from small_model import write_small_checkpoint
 
 from detr_onnx import Detector
-from detr_onnx.description import read_model
 from detr_onnx.errors import DetrError
-from detr_onnx.export import Form, write_onnx
+from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.hub import fetch
+from detr_onnx.models.metadata import read_model
+from tests.small_model import write_small_checkpoint
 
 if TYPE_CHECKING:
-    from live_server import LiveServer
+    from tests.server.live_server import LiveServer
 
 ORACLE = ("torch", "transformers")
 OFFICIAL = "facebook/detr-resnet-50"
@@ -55,7 +55,7 @@ def graph(small: Path) -> Path:
     """The graph of `small`, in a directory of its own."""
     path = small.parent / "graphs" / "small.onnx"
     path.parent.mkdir()
-    write_onnx(path, *read_model(small), Form())
+    write_onnx(path, *read_model(small), ExportOptions())
     return path
 
 
@@ -68,7 +68,7 @@ def detector() -> Detector:
 @pytest.fixture(scope="module")
 def server(detector: Detector) -> Iterator[LiveServer]:
     """A server of that model."""
-    from live_server import LiveServer  # needs what the extra `serve` brings
+    from tests.server.live_server import LiveServer  # needs what the extra `serve` brings
 
     with LiveServer(detector) as server:
         yield server

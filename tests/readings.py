@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from detr_onnx.export import Form, onnx_model
-from detr_onnx.image import Preprocessing
-from detr_onnx.network.checkpoint import Checkpoint
+from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
+from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
 from detr_onnx.network.numpy_ops import NumpyOps
@@ -31,10 +31,12 @@ def numpy_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array
 
 def onnx_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None) -> Stages:
     """Every stage as ONNX Runtime computes it, of the graph for any size."""
-    return run_form(config, tensors, pixels, mask, Form(mask=mask is not None, stages=stage_names(config)))
+    return run_form(config, tensors, pixels, mask, ExportOptions(mask=mask is not None, stages=stage_names(config)))
 
 
-def run_form(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None, form: Form) -> Stages:
+def run_form(
+    config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None, form: ExportOptions
+) -> Stages:
     """The outputs of one form of the graph, `boxes` among them under the name of their stage."""
     model = onnx_model(Checkpoint(config, tensors), Preprocessing(), form)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

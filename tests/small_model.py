@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from detr_onnx.description import read_model
-from detr_onnx.export import Form, onnx_model
-from export.seeded import CONFIGS, huggingface_config, write_checkpoint
+from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
+from detr_onnx.models.metadata import read_model
+from tests.parity.seeded import CONFIGS, huggingface_config, write_checkpoint
 
 LABELS = ("cat", "dog", "remote", "N/A", "traffic light", "salt, pepper", "bücherregal")
 CONFIG = replace(CONFIGS["small"], labels=LABELS)
@@ -38,7 +38,7 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
-def write_foreign_onnx(path: Path, checkpoint: Path, form: Form, **axes: list[int | str]) -> Path:
+def write_foreign_onnx(path: Path, checkpoint: Path, form: ExportOptions, **axes: list[int | str]) -> Path:
     """Our graph of a form, as another exporter would leave it: nothing about itself, and inputs of these axes."""
     model: Any = onnx_model(*read_model(checkpoint), form)
     del model.metadata_props[:]

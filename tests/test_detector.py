@@ -14,7 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_model import (
+
+from detr_onnx import Detector
+from detr_onnx.detections import Detections
+from detr_onnx.engines import Engine
+from detr_onnx.errors import DetrError, EngineError, HubError, ImageError, ModelFileError, UsageError
+from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.models.metadata import read_model
+from detr_onnx.models.open import OpenModel
+from tests.parity.seeded import huggingface_config, write_checkpoint
+from tests.small_model import (
     CONFIG,
     LABELS,
     LONGEST_PX,
@@ -23,16 +32,7 @@ from small_model import (
     write_config,
     write_foreign_onnx,
 )
-from standin_hub import StandInHub
-
-from detr_onnx import Detector
-from detr_onnx.description import read_model
-from detr_onnx.detections import Detections
-from detr_onnx.engines import Engine
-from detr_onnx.errors import DetrError, EngineError, HubError, ImageError, ModelFileError, UsageError
-from detr_onnx.export import Form, write_onnx
-from detr_onnx.models import OpenModel
-from export.seeded import huggingface_config, write_checkpoint
+from tests.standin_hub import StandInHub
 
 pytest.importorskip("onnxruntime")
 
@@ -43,7 +43,7 @@ THEIR_BOXES_PX = 1e-2
 SIZES_WH = [(64, 48), (131, 60), (40, 90)]
 DETECT = """
 import sys
-from detr_onnx.cli import main
+from detr_onnx.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -85,7 +85,7 @@ def assert_close(found: Detections, expected: Detections, score=SCORE_TOLERANCE,
 
 def lambda_detector(monkeypatch, network, **facts) -> Detector:
     """A Detector over a function: the seam."""
-    from detr_onnx.image import Preprocessing
+    from detr_onnx.image.preprocess import Preprocessing
 
     opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX))
     monkeypatch.setattr("detr_onnx.detector.open_model", lambda *arguments, **options: opened)
@@ -322,13 +322,13 @@ def test_threads_can_be_asked_for(graph, detector):
 # Graphs of one shape, and of other exporters
 
 
-def export(small: Path, tmp_path: Path, form: Form) -> Detector:
+def export(small: Path, tmp_path: Path, form: ExportOptions) -> Detector:
     write_onnx(tmp_path / "form.onnx", *read_model(small), form)
     return Detector(tmp_path / "form.onnx", engine="onnxruntime")  # in float32 on every processor
 
 
 def test_a_fixed_shape_with_a_mask_pads(small, tmp_path, detector, pictures):
-    fixed = export(small, tmp_path, Form((64, 107), batch=1))
+    fixed = export(small, tmp_path, ExportOptions((64, 107), batch=1))
     pixels, mask, _ = fixed.preprocess(pictures[:1])
     assert pixels.shape == (1, 3, 64, 107)
     assert mask.sum() == 64 * 85  # 48x64 scaled to a short side of 64
@@ -340,17 +340,17 @@ def test_a_fixed_shape_with_a_mask_pads(small, tmp_path, detector, pictures):
 
 def test_a_fixed_shape_of_the_pictures_own_size_is_the_dynamic_graph(small, tmp_path, detector):
     image = picture(107, 64)
-    assert_close(export(small, tmp_path, Form((64, 107), batch=1))(image, 0.0), detector(image, 0.0))
+    assert_close(export(small, tmp_path, ExportOptions((64, 107), batch=1))(image, 0.0), detector(image, 0.0))
 
 
 def test_a_picture_that_does_not_fit_is_scaled_until_it_does(small, tmp_path):
-    pixels, mask, _ = export(small, tmp_path, Form((32, 32), batch=1)).preprocess([picture(100, 50)])
+    pixels, mask, _ = export(small, tmp_path, ExportOptions((32, 32), batch=1)).preprocess([picture(100, 50)])
     assert pixels.shape == (1, 3, 32, 32)
     assert mask.sum() == 16 * 32
 
 
 def test_a_fixed_shape_without_a_mask_stretches(small, tmp_path, pictures):
-    fixed = export(small, tmp_path, Form((48, 96), mask=False, batch=1))
+    fixed = export(small, tmp_path, ExportOptions((48, 96), mask=False, batch=1))
     pixels, mask, _ = fixed.preprocess(pictures[:1])
     assert pixels.shape == (1, 3, 48, 96)
     assert mask.all()
@@ -359,7 +359,7 @@ def test_a_fixed_shape_without_a_mask_stretches(small, tmp_path, pictures):
 
 
 def test_a_fixed_shape_without_a_mask_takes_no_other_size(small, tmp_path):
-    write_onnx(tmp_path / "form.onnx", *read_model(small), Form((48, 96), mask=False, batch=1))
+    write_onnx(tmp_path / "form.onnx", *read_model(small), ExportOptions((48, 96), mask=False, batch=1))
     with pytest.raises(UsageError, match="the model takes pictures of 48x96 only: found size 32"):
         Detector(tmp_path / "form.onnx", size=32)
 
@@ -367,16 +367,16 @@ def test_a_fixed_shape_without_a_mask_takes_no_other_size(small, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_fixed_batch_is_filled_up(small, tmp_path, detector, count):
     images = [picture(64, 48, seed) for seed in range(count)]
-    found = export(small, tmp_path, Form(batch=2)).batch(images, 0.0)
+    found = export(small, tmp_path, ExportOptions(batch=2)).batch(images, 0.0)
     assert len(found) == count
     for one, image in zip(found, images, strict=True):
         assert_close(one, detector(image, 0.0))
 
 
 FOREIGN = {
-    "optimum": (Form(mask=False), {}),
-    "one picture at a time": (Form(mask=False), {"pixel_values": [1, 3]}),
-    "transformers.js": (Form(), {"pixel_mask": ["batch", 64, 64]}),
+    "optimum": (ExportOptions(mask=False), {}),
+    "one picture at a time": (ExportOptions(mask=False), {"pixel_values": [1, 3]}),
+    "transformers.js": (ExportOptions(), {"pixel_mask": ["batch", 64, 64]}),
 }
 
 
@@ -435,7 +435,7 @@ def test_a_name_that_is_not_cached_and_cannot_be_fetched_is_one_error(standin):
 
 @pytest.mark.slow
 def test_a_full_size_model_goes_from_the_hub_to_an_answer_on_the_command_line(standin, tmp_path):
-    from export.seeded import CONFIGS
+    from tests.parity.seeded import CONFIGS
 
     full = write_checkpoint(tmp_path / "full", CONFIGS["detr-resnet-50"], 1)
     standin.add("owner/full", {file.name: file for file in full.iterdir()})

@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from standin_hub import StandInHub
 
 from detr_onnx import hub
 from detr_onnx.errors import HubError, OutputError
 from detr_onnx.hub import PINNED, PinnedFile, PinnedModel, cached_models, fetch, is_hub_name
+from tests.standin_hub import StandInHub
 
 COMMIT, NEWER = "c" * 40, "d" * 40
 FILES: dict[str, bytes | Path] = {

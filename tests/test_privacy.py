@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_onnx.models import demo_picture
+from detr_onnx.models.open import demo_image
 
 ROOT = Path(__file__).parent.parent
 ENGINES = ["numpy", "onnxruntime", "openvino"]
@@ -48,7 +48,7 @@ def test_no_command_connects_to_anything_or_writes_outside_its_cache(tmp_path, n
     home, images, out = (tmp_path / directory for directory in ("home", "images", "out"))
     for directory in (home, images, out):
         directory.mkdir()
-    shutil.copy(demo_picture(), images)
+    shutil.copy(demo_image(), images)
     words = [word.replace("OUT", str(out)).replace("IMAGES", str(images)) for word in words]
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(AUDIT)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detr_onnx.bench.peers import AT_ONCE, DECODE, DETECT, NETWORK, PIXELS, POSTPROCESS
+from detr_onnx.bench.baselines import AT_ONCE, DECODE, DETECT, NETWORK, PIXELS, POSTPROCESS
+from detr_onnx.bench.interleave import Contender
 from detr_onnx.bench.processes import Program
 from detr_onnx.bench.timings import figures, ratio
-from detr_onnx.bench.turns import Contender
-from detr_onnx.figures import table
-from detr_onnx.pictures import printable
+from detr_onnx.text import aligned_table, printable, short_number
 
 PARTS = (DECODE, PIXELS, NETWORK, POSTPROCESS, DETECT)
 HEAD = ("milliseconds", "decode", "resize", "network", "postprocess", "total", "p10-p90")
@@ -57,8 +56,8 @@ def ratios_of(latencies: Sequence[Contender], theirs: Sequence[str]) -> list[Row
 def text_of(results: Mapping[str, Any]) -> str:
     """Both tables, who was left out, and the circumstances."""
     rows = results["rows"]
-    first = table(HEAD, [_latency(row) for row in rows])
-    second = table(SECOND_HEAD, [_whole(row) for row in rows])
+    first = aligned_table(HEAD, [_latency(row) for row in rows])
+    second = aligned_table(SECOND_HEAD, [_whole(row) for row in rows])
     lines = [*first, "", *second, *_ratios(results), "", *_circumstances(results)]
     lines += [f"left out: {title}: {why}" for title, why in results["left_out"].items()]
     return "\n".join(printable(line) for line in lines) + "\n"
@@ -66,8 +65,8 @@ def text_of(results: Mapping[str, Any]) -> str:
 
 def _latency(row: Row) -> tuple[str, ...]:
     ms = row["ms"]
-    cells = [_short(ms[part]["median"]) if part in ms else "-" for part in PARTS]
-    return row["title"], *cells, f"{_short(ms[DETECT]['p10'])}-{_short(ms[DETECT]['p90'])}"
+    cells = [short_number(ms[part]["median"]) if part in ms else "-" for part in PARTS]
+    return row["title"], *cells, f"{short_number(ms[DETECT]['p10'])}-{short_number(ms[DETECT]['p90'])}"
 
 
 def _whole(row: Row) -> tuple[str, ...]:
@@ -77,7 +76,7 @@ def _whole(row: Row) -> tuple[str, ...]:
         row["title"],
         f"{cold['median']:.2f} s" if cold else "-",
         f"{peak['median']:.0f} MB" if peak else "-",
-        *(_short(rates[str(count)]["median"]) if rates else "-" for count in AT_ONCE),
+        *(short_number(rates[str(count)]["median"]) if rates else "-" for count in AT_ONCE),
     )
 
 
@@ -101,8 +100,3 @@ def _circumstances(results: Mapping[str, Any]) -> list[str]:
         ", ".join(f"{name} {version}" for name, version in {"detr-onnx": results["version"], **versions}.items()),
         *(f"{row['title']} runs on {row['runs_on']}" for row in rows),
     ]
-
-
-def _short(value: float) -> str:
-    """Three digits or so: 640, 23.1, 2.35."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

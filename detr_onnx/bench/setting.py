@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detr_onnx.processor import cpu_features, processor
+from detr_onnx.engines.cpu import cpu_features, processor
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 QUIET_LOAD = 0.3  # of a minute's average: above it something else is running

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.network.safetensors import widened
+from detr_onnx.checkpoint.safetensors import widened
 
 STEM, PROJECTION = "stem", "projection"  # the tensors between which it is; `export.name_backbone_ends` calls them so
 LARGE = 3e38  # about the largest number of float32, and of bfloat16

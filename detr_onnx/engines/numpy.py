@@ -6,12 +6,12 @@ import threading
 
 import numpy as np
 
+from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.checkpoint.safetensors import forget_pages
 from detr_onnx.engines import Engine, Floats, Mask
-from detr_onnx.network.checkpoint import Checkpoint
 from detr_onnx.network.detr import detr
 from detr_onnx.network.numpy_ops import NumpyOps
 from detr_onnx.network.resnet import fold_batch_norm
-from detr_onnx.network.safetensors import forget_pages
 
 
 def numpy_engine(checkpoint: Checkpoint) -> Engine:

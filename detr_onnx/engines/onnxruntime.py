@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.binding import DEVICES, bound_run
+from detr_onnx.engines.cpu import cpu_features
 from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, graph_engine
 from detr_onnx.engines.graph_file import check_graph_file
-from detr_onnx.engines.providers import CPU, Asked, Chosen, chosen, start_remedy
+from detr_onnx.engines.providers import CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
-from detr_onnx.processor import cpu_features
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -33,7 +33,7 @@ MAPPED = ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_fo
 """Has an .ort file mapped, and its weights used where they lie; what ONNX Runtime is too old for, it passes over."""
 EXACT_INT8 = "session.x64quantprecision", "1"  # weights as uint8: no sum of two products overflows 16 bits
 VNNI = {"avx512_vnni", "avx_vnni"}  # instructions that add up in 32 bits; with them that would cost half the speed
-ON_CPU: Chosen = [(CPU, {})]
+ON_CPU: ResolvedProviders = [(CPU, {})]
 ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on its wheels for Linux and macOS report to Microsoft unless told so
 PLACES = "session.record_ep_graph_assignment_info"  # who does not know it takes no notice
@@ -41,7 +41,7 @@ PLACES = "session.record_ep_graph_assignment_info"  # who does not know it takes
 logger = logging.getLogger(__name__)
 
 
-def onnxruntime_engine(path: Path, providers: Asked | None = None, threads: int | None = None) -> Engine:
+def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, threads: int | None = None) -> Engine:
     """The .onnx file, run by ONNX Runtime.
 
     Args:
@@ -56,7 +56,7 @@ def onnxruntime_engine(path: Path, providers: Asked | None = None, threads: int 
         ModelFileError: when the file is missing, damaged, or no DETR.
         UsageError: when the providers cannot be meant.
     """
-    wanted = chosen(providers, import_onnxruntime().get_available_providers())
+    wanted = resolve_providers(providers, import_onnxruntime().get_available_providers())
     session = new_session(path, wanted, threads)
     inputs, outputs = ([_port(value) for value in values] for values in (session.get_inputs(), session.get_outputs()))
     one_pass = _one_pass(session, wanted, outputs)
@@ -81,7 +81,7 @@ def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]
     return run
 
 
-def _one_pass(session: onnxruntime.InferenceSession, wanted: Chosen, outputs: Sequence[Port]) -> Run:
+def _one_pass(session: onnxruntime.InferenceSession, wanted: ResolvedProviders, outputs: Sequence[Port]) -> Run:
     """From the CPU's memory, or by way of the first provider's own."""
     name, options = wanted[0]
     if name in DEVICES:
@@ -124,9 +124,9 @@ def import_onnxruntime() -> Any:
 
 
 def new_session(
-    path: Path, wanted: Chosen, threads: int | None, written: Path | None = None
+    path: Path, wanted: ResolvedProviders, threads: int | None, written: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """A session for a file, on the providers that `providers.chosen` gives.
+    """A session for a file, on the providers that `providers.resolve_providers` gives.
 
     Args:
         written: where to write the graph as ONNX Runtime has optimised it, its weights in a second file beside it.

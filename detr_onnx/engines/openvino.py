@@ -77,8 +77,8 @@ def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
         if min(feeds[PIXELS].shape[2:]) >= NARROW:
             return run(feeds)
         with turn:
-            chosen = fp32()
-        return chosen(feeds)
+            fp32_run = fp32()
+        return fp32_run(feeds)
 
     return run_either
 
@@ -186,7 +186,7 @@ def has_bfloat16() -> bool:
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def keep_for(precision: str, graph: Path) -> None:
+def convert_to_ir(precision: str, graph: Path) -> None:
     """Puts OpenVINO's own format in the place of an .onnx file of ours with its weights outside.
 
     Weights are float16 there, or bfloat16 in a backbone that is, and stay so until they are laid out for computing;

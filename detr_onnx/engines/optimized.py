@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
+from detr_onnx.engines.cpu import cpu_features, processor
 from detr_onnx.engines.graph import PIXELS
 from detr_onnx.engines.onnxruntime import ON_CPU, import_onnxruntime, new_session, onnxruntime_engine
 from detr_onnx.errors import EngineError
-from detr_onnx.processor import cpu_features, processor
 
 PROBE = "probe.npy"
 PROBE_SHAPE = (1, 3, 32, 32)

@@ -17,9 +17,9 @@ from detr_onnx.errors import EngineError, UsageError
 
 Provider = str | tuple[str, Mapping[str, object]]
 """A name, such as "CUDA" or "CUDAExecutionProvider", or a name with options."""
-Asked = Sequence[Provider]
+ProviderSpec = Sequence[Provider]
 """In order of preference."""
-Chosen = list[tuple[str, dict[str, object]]]
+ResolvedProviders = list[tuple[str, dict[str, object]]]
 """Full names with options, in order of preference."""
 
 SUFFIX = "ExecutionProvider"
@@ -87,18 +87,18 @@ def _is_pair(value: object) -> bool:
     return is_two and isinstance(value[0], str) and isinstance(value[1], Mapping)  # type: ignore[index]
 
 
-def spoken(asked: Asked) -> str:
+def provider_names(asked: ProviderSpec) -> str:
     """The names, for people."""
     return ", ".join(one if isinstance(one, str) else str(one[0]) for one in asked)
 
 
-def takes_fused_attention(asked: Asked | None) -> bool:
+def takes_fused_attention(asked: ProviderSpec | None) -> bool:
     """Whether attention as one node suits the providers; those without a kernel for it would leave it to the CPU."""
     names = [one if isinstance(one, str) else one[0] for one in asked or ()]
     return all(_short(name) in FUSED_ATTENTION for name in names)
 
 
-def chosen(asked: Asked | None, available: Sequence[str]) -> Chosen:
+def resolve_providers(asked: ProviderSpec | None, available: Sequence[str]) -> ResolvedProviders:
     """Full names and options of what is asked for; the CPU comes last, for what the others leave.
 
     Args:

@@ -17,7 +17,7 @@ from pathlib import Path
 from detr_onnx.cache import Entry, bytes_in, cache_directory
 from detr_onnx.errors import HubError
 from detr_onnx.hub.download import TIMEOUT_S, UnreachableError, fetch_online, nothing_cached
-from detr_onnx.hub.store import COMMIT, PinnedFile, Wanted, at_hand, known_commits
+from detr_onnx.hub.store import COMMIT, ModelRef, PinnedFile, cached_snapshot, known_commits
 
 TIMEOUT_WITH_A_COPY_S = 3.0  # for the hub's first answer, when a cached copy will do
 FILE_SUFFIXES = (".onnx", ".safetensors", ".json", ".bin", ".pt", ".pth")
@@ -78,7 +78,7 @@ def fetch(
         OutputError: the cache cannot be written.
     """
     wanted = _wanted(name, cache_directory(cache_dir) / "hub", pinned)
-    copy = next((found for commit in known_commits(wanted) if (found := at_hand(wanted, commit))), None)
+    copy = next((found for commit in known_commits(wanted) if (found := cached_snapshot(wanted, commit))), None)
     if copy and (offline or _is_offline() or COMMIT.fullmatch(wanted.revision)):
         return copy
     if offline or _is_offline():
@@ -106,7 +106,7 @@ def _title(snapshot: Path) -> str:
     return f"{owner}/{name}@{snapshot.name[:7]}"
 
 
-def _wanted(text: str, hub: Path, pinned: Sequence[PinnedModel]) -> Wanted:
+def _wanted(text: str, hub: Path, pinned: Sequence[PinnedModel]) -> ModelRef:
     """What a name means; a pinned model keeps its pins when its own commit is spelt out, at least seven digits."""
     match = NAME.fullmatch(text)
     if match is None or ".." in text or "--" in match[1]:
@@ -114,8 +114,8 @@ def _wanted(text: str, hub: Path, pinned: Sequence[PinnedModel]) -> Wanted:
     name, revision = match[1], match[2]
     for model in pinned:
         if model.name == name and (not revision or (len(revision) >= 7 and model.revision.startswith(revision))):
-            return Wanted(name, model.revision, hub, model.files)
-    return Wanted(name, revision or "main", hub)
+            return ModelRef(name, model.revision, hub, model.files)
+    return ModelRef(name, revision or "main", hub)
 
 
 def _is_offline() -> bool:

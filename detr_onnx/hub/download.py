@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from detr_onnx.cache import FileRecord, lock, record_of, sha256_of, write_records, write_whole, writing_in
 from detr_onnx.errors import DetrError, HubError
-from detr_onnx.hub.store import COMMIT, OPTIONAL, REQUIRED, Wanted, at_hand
+from detr_onnx.hub.store import COMMIT, OPTIONAL, REQUIRED, ModelRef, cached_snapshot
 
 TIMEOUT_S = 10.0  # for the hub's first answer
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -31,7 +31,7 @@ class UnreachableError(HubError):
     """The hub gave no answer, or none that says anything about the model; a cached copy will do."""
 
 
-def fetch_online(wanted: Wanted, timeout_s: float, progress: Callable[[str], None]) -> Path:
+def fetch_online(wanted: ModelRef, timeout_s: float, progress: Callable[[str], None]) -> Path:
     """The snapshot of the commit that the revision stands for now, downloaded unless it is at hand."""
     connection = _connect(wanted)
     config = connection.look_up("config.json", wanted.revision, timeout_s)
@@ -43,7 +43,7 @@ def fetch_online(wanted: Wanted, timeout_s: float, progress: Callable[[str], Non
         raise HubError(f"{connection.endpoint} does not answer as a hub does", remedy=remedy)
     with writing_in(wanted.store), lock(wanted.store / ".lock"):
         # another process may have fetched it while this one waited
-        snapshot = at_hand(wanted, commit) or _download(connection, commit, progress)
+        snapshot = cached_snapshot(wanted, commit) or _download(connection, commit, progress)
         if not COMMIT.fullmatch(wanted.revision):
             write_whole(wanted.ref, commit)
     return snapshot
@@ -53,7 +53,7 @@ def fetch_online(wanted: Wanted, timeout_s: float, progress: Callable[[str], Non
 class _Connection:
     """The parts of huggingface_hub that are used, and the hub they talk to."""
 
-    wanted: Wanted
+    wanted: ModelRef
     endpoint: str
     download: ModuleType
     errors: ModuleType
@@ -122,13 +122,13 @@ def _first_line(trouble: Exception) -> str:
     return (str(trouble) or type(trouble).__name__).splitlines()[0]
 
 
-def nothing_cached(wanted: Wanted, what: str, found: str | None) -> HubError:
+def nothing_cached(wanted: ModelRef, what: str, found: str | None) -> HubError:
     """The error of someone who has neither the model nor a connection."""
     remedy = f"connect once (the model is then kept in {wanted.hub}), or pass a directory that holds it"
     return UnreachableError(what, found=found, remedy=remedy)
 
 
-def _connect(wanted: Wanted) -> _Connection:
+def _connect(wanted: ModelRef) -> _Connection:
     """huggingface_hub and the endpoint, as the environment says at this moment."""
     try:
         download = importlib.import_module("huggingface_hub.file_download")

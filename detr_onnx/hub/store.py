@@ -32,7 +32,7 @@ class PinnedFile:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelRef:
     """One model at one revision; `pins` is empty where nothing is known beforehand."""
 
     name: str
@@ -59,7 +59,7 @@ class Wanted:
         return self.store / "verified" / f"{commit}.json"
 
 
-def known_commits(wanted: Wanted) -> Iterator[str]:
+def known_commits(wanted: ModelRef) -> Iterator[str]:
     """The commits that the revision is known to stand for, ours first."""
     if COMMIT.fullmatch(wanted.revision):
         yield wanted.revision
@@ -71,7 +71,7 @@ def known_commits(wanted: Wanted) -> Iterator[str]:
                 yield commit
 
 
-def at_hand(wanted: Wanted, commit: str) -> Path | None:
+def cached_snapshot(wanted: ModelRef, commit: str) -> Path | None:
     """A complete and sound snapshot of the commit: ours, else one in Hugging Face's cache, else None."""
     ours, record = wanted.snapshot(commit), wanted.verified(commit)
     theirs = _hugging_face_cache() / wanted.folder / "snapshots" / commit

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.network.numpy_ops import LAYER_NORM_EPS, PADDING_BIAS, NumpyOps, nearest
-from detr_onnx.network.quantized import ConvGrids, Grid, bias_levels, quantized
+from detr_onnx.network.quantized import ConvQuantParams, QuantParams, bias_levels, quantized
 
 Array = NDArray[Any]
 Attribute = int | float | str | Sequence[int] | Array
@@ -52,7 +52,7 @@ class Symbol:
 
     name: str
     dtype: np.dtype[Any] = SINGLE
-    grid: Grid | None = None
+    grid: QuantParams | None = None
 
 
 Value = Array | Symbol
@@ -120,7 +120,7 @@ class Graph:
             self.casts[x.name, dtype] = self.node("Cast", place, [x], {"to": DATA_TYPES[dtype]}, dtype=dtype)
         return self.casts[x.name, dtype]
 
-    def round(self, x: Symbol, place: Sequence[str], grid: Grid) -> Symbol:
+    def round(self, x: Symbol, place: Sequence[str], grid: QuantParams) -> Symbol:
         """The value in 8 bits and back in float32, once for all: engines compute in int8 between two such pairs."""
         if x.name not in self.rounded:
             levels = self.node("QuantizeLinear", place, [x, *grid.constants()], {}, dtype=UINT8)
@@ -128,7 +128,7 @@ class Graph:
             self.rounded[x.name] = replace(back, grid=grid)
         return self.rounded[x.name]
 
-    def give(self, value: Value, name: str) -> None:
+    def add_output(self, value: Value, name: str) -> None:
         """Makes a value an output called `name`: a symbol is renamed, a constant is passed on by an Identity.
 
         What is float16 comes out as float32.
@@ -177,8 +177,8 @@ class OnnxOps:
         cells_hw: size of the last feature map, and `mask_hw`, of the mask, where the graph is for one shape alone.
         fused_attention: write attention as the one node that ONNX Runtime has for it, and nobody else.
         precision: one of `PRECISIONS`. In fp16, positions and the mask are reckoned in float32 and rounded then.
-        grids: what goes into and comes out of the convolutions that int8 computes in 8 bits, by place.
-        fine: int8 keeps the feed-forward layers' weights in float16, as all others that are not computed in 8 bits.
+        quant_params: what goes into and comes out of the convolutions that int8 computes in 8 bits, by place.
+        fp16_feed_forward: int8 keeps the feed-forward weights in float16, as all others not computed in 8 bits.
         place: where in the network this stands.
     """
 
@@ -188,8 +188,8 @@ class OnnxOps:
     mask_hw: tuple[int, int] | None = None
     fused_attention: bool = False
     precision: str = "fp32"
-    grids: Mapping[str, ConvGrids] = field(default_factory=dict)
-    fine: bool = False
+    quant_params: Mapping[str, ConvQuantParams] = field(default_factory=dict)
+    fp16_feed_forward: bool = False
     place: tuple[str, ...] = ()
 
     def at(self, step: str) -> OnnxOps:
@@ -218,8 +218,8 @@ class OnnxOps:
             return self.graph.constant(path, array.astype(HALF))
         if self.precision == "fp32" or array.nbytes < PACKED_FROM_BYTES:
             return self.graph.constant(path, array)
-        fine = self.precision == "int8" and (self.fine or not name.startswith(FEED_FORWARD))
-        if self.precision == "fp16-weights" or channel_axis is None or fine:
+        fp16_feed_forward = self.precision == "int8" and (self.fp16_feed_forward or not name.startswith(FEED_FORWARD))
+        if self.precision == "fp16-weights" or channel_axis is None or fp16_feed_forward:
             return here._cast(self.graph.constant(path, array.astype(HALF)), SINGLE)
         levels, scale = quantized(array, channel_axis)
         if self.precision == "int8":  # ONNX Runtime unpacks it at each run, for 1 % of the time and half the memory
@@ -279,24 +279,24 @@ class OnnxOps:
             "pads": (dilation * (kh - 1) // 2, dilation * (kw - 1) // 2) * 2,
             "dilations": (dilation, dilation),
         }
-        here, grids, x = self.at(name), self.grids.get(self._path(name)), cast(Symbol, x)
-        if grids:
-            x = here._round(x, grids.input)
+        here, quant_params, x = self.at(name), self.quant_params.get(self._path(name)), cast(Symbol, x)
+        if quant_params:
+            x = here._round(x, quant_params.input)
         weights = self._kernel(name, kernel.transpose(3, 2, 0, 1), bias, x.grid)
         y = here._node("Conv", x, *weights, attributes=attributes)
         y = here._node("Relu", y) if relu and residual is None else y
         self.graph.convolutions[self._path(name)] = x, y
-        y = here._round(y, grids.output) if grids else y
+        y = here._round(y, quant_params.output) if quant_params else y
         if not isinstance(residual, Symbol):
             return y
-        if grids:  # the sum, too, in int8: in float its passes over memory take a quarter of all the time
+        if quant_params:  # the sum, too, in int8: in float its passes over memory take a quarter of all the time
             residual = self.graph.rounded.get(residual.name, residual)
         y = here._node("Add", y, residual)
         return here._node("Relu", y) if relu else y
 
-    def _kernel(self, name: str, kernel: Array, bias: Array, grid: Grid | None) -> tuple[Symbol, Symbol]:
+    def _kernel(self, name: str, kernel: Array, bias: Array, grid: QuantParams | None) -> tuple[Symbol, Symbol]:
         """Kernel [out,in,kh,kw] and bias of a convolution, in 8 and 32 bits where its input has a grid."""
-        if grid is None or self._path(name) not in self.grids:
+        if grid is None or self._path(name) not in self.quant_params:
             return self._constant(f"{name}.weight", kernel, channel_axis=0), self._constant(f"{name}.bias", bias)
         levels, scale = quantized(kernel, 0)
         scale = scale.reshape(-1)
@@ -309,7 +309,7 @@ class OnnxOps:
         packed = self.graph.constant(path, levels), scale, np.zeros(scale.shape, levels.dtype)
         return here._node("DequantizeLinear", *packed, attributes={"axis": axis}, dtype=SINGLE)
 
-    def _round(self, x: Symbol, grid: Grid) -> Symbol:
+    def _round(self, x: Symbol, grid: QuantParams) -> Symbol:
         """See `Graph.round`; what has been rounded before stays as it is."""
         return x if x.grid else self.graph.round(x, self.place, grid)
 

@@ -22,14 +22,14 @@ SUM_LEVELS = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Grid:
+class QuantParams:
     """The 256 values that a float is rounded to: (level - zero_point) · scale for levels 0..255."""
 
     scale: float
     zero_point: int
 
     @classmethod
-    def of_range(cls, low: float, high: float) -> Grid:
+    def of_range(cls, low: float, high: float) -> QuantParams:
         """The grid from `low`, or 0, to `high`, or 0; one of steps of 1 where there is nothing but 0."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = float(np.float32((high - low) / GRID_LEVELS)) or 1.0
@@ -51,11 +51,11 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class ConvGrids:
+class ConvQuantParams:
     """What a convolution's input and output, after its ReLU where one follows at once, are rounded to."""
 
-    input: Grid
-    output: Grid
+    input: QuantParams
+    output: QuantParams
 
 
 def quantized(array: Array, axis: int) -> tuple[Array, Array]:
@@ -84,7 +84,7 @@ def _with_right_sums(levels: Array, exact: Array) -> Array:
     return right
 
 
-def bias_levels(bias: Array, weight_scale: Array, grid: Grid) -> tuple[Array, Array]:
+def bias_levels(bias: Array, weight_scale: Array, grid: QuantParams) -> tuple[Array, Array]:
     """int32 levels and float32 scales [out] of a bias, in the unit that the products of weights and input have."""
     scale = weight_scale * np.float32(grid.scale)
     return np.clip(np.rint(bias / scale.astype(np.float64)), -SUM_LEVELS, SUM_LEVELS).astype(np.int32), scale

@@ -6,7 +6,7 @@ import hmac
 import re
 from collections.abc import Mapping
 
-from detr_onnx.workers_ai import MALFORMED_HEADERS, NO_CREDENTIALS, WRONG_CREDENTIALS, ApiError
+from detr_onnx.server.protocols.workers_ai import MALFORMED_HEADERS, NO_CREDENTIALS, WRONG_CREDENTIALS, ApiError
 
 BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+)")
 

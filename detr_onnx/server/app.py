@@ -12,17 +12,17 @@ from detr_onnx.server.huggingface import huggingface_routes, refused
 from detr_onnx.server.inference import Inference
 from detr_onnx.server.intake import Intake
 from detr_onnx.server.kserve_routes import kserve_routes
-from detr_onnx.server.observe import Metrics, Observed
+from detr_onnx.server.observe import Metrics, RequestLogMiddleware
 from detr_onnx.server.operations import operation_routes
 from detr_onnx.server.page import page_routes
+from detr_onnx.server.protocols.workers_ai import BAD_METHOD, NO_OBJECT, NO_ROUTE, ApiError, failure
 from detr_onnx.server.service import Service, refusal
 from detr_onnx.server.settings import Settings
-from detr_onnx.workers_ai import BAD_METHOD, NO_OBJECT, NO_ROUTE, ApiError, failure
 
 OTHER_DIALECTS = ("/v2", "/models/", "/hf-inference/")
 
 
-def application(settings: Settings, detector: Detector) -> tuple[Observed, Service]:
+def application(settings: Settings, detector: Detector) -> tuple[RequestLogMiddleware, Service]:
     """The ASGI application, and the service behind it."""
     metrics = Metrics(of_all_workers=settings.workers > 1)
     inference = Inference(
@@ -44,7 +44,7 @@ def application(settings: Settings, detector: Detector) -> tuple[Observed, Servi
     handlers = {404: no_route, 405: bad_method}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return Observed(app, metrics, access_log=settings.access_log), service
+    return RequestLogMiddleware(app, metrics, access_log=settings.access_log), service
 
 
 async def no_route(request: Request, error: Exception) -> Response:

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from detr_onnx.server.service import Service, answer_json, route
-from detr_onnx.workers_ai import (
+from detr_onnx.server.protocols.workers_ai import (
     INPUT_SCHEMA,
     MODELS,
     NO_MODEL,
@@ -28,6 +27,7 @@ from detr_onnx.workers_ai import (
     success,
     threshold_of,
 )
+from detr_onnx.server.service import Service, answer_json, route
 
 BASE = "/client/v4"
 TASK = {

@@ -9,9 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from detr_onnx.models import DEFAULT_MODEL
-from detr_onnx.server.service import Service, answer_json, route
-from detr_onnx.workers_ai import (
+from detr_onnx.models.open import DEFAULT_MODEL
+from detr_onnx.server.protocols.workers_ai import (
     BAD_INPUT,
     MISSING_BODY,
     NO_MODEL,
@@ -21,6 +20,7 @@ from detr_onnx.workers_ai import (
     parsed,
     threshold_of,
 )
+from detr_onnx.server.service import Service, answer_json, route
 
 THRESHOLD = 0.5  # of transformers' pipeline, which the clients expect behind this path
 

@@ -24,8 +24,8 @@ from PIL import Image
 
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
-from detr_onnx.image import ImageSource, read_rgb
-from detr_onnx.workers_ai import BUSY, LEAST_SIDE_PX, TOO_SMALL, ApiError
+from detr_onnx.image.preprocess import ImageSource, read_rgb
+from detr_onnx.server.protocols.workers_ai import BUSY, LEAST_SIDE_PX, TOO_SMALL, ApiError
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

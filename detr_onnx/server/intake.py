@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import anyio
 from starlette.requests import Request
 
-from detr_onnx.workers_ai import BUSY, TIMEOUT, TOO_LARGE, ApiError
+from detr_onnx.server.protocols.workers_ai import BUSY, TIMEOUT, TOO_LARGE, ApiError
 
 RETRY_AFTER_S = 1
 

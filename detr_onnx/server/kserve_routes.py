@@ -16,11 +16,11 @@ from starlette.routing import Route
 
 from detr_onnx import __version__
 from detr_onnx.detections import Detections
-from detr_onnx.kserve import Array, Asked, read_request, write_answer, wrong
 from detr_onnx.server.huggingface import refused
 from detr_onnx.server.inference import Floats, Mask
+from detr_onnx.server.protocols.kserve import Array, InferRequest, read_request, write_answer, wrong
+from detr_onnx.server.protocols.workers_ai import MISSING_BODY, NO_OBJECT, ApiError, threshold_of
 from detr_onnx.server.service import Service, answer_json, note_of, route, while_connected
-from detr_onnx.workers_ai import MISSING_BODY, NO_OBJECT, ApiError, threshold_of
 
 NAME = "detr-resnet-50"
 LENGTH_HEADER = "inference-header-content-length"
@@ -120,7 +120,7 @@ async def answer(service: Service, request: Request) -> Response:
 
 async def inferred(
     service: Service, request: Request, body: bytes, header_length: int | None
-) -> tuple[Asked, dict[str, Array]]:
+) -> tuple[InferRequest, dict[str, Array]]:
     """The request, read in a thread, and its outputs."""
     inference, timing = service.inference, note_of(request).timing
     asked = await inference.read(lambda: read_request(body, header_length))

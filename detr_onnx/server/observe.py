@@ -31,7 +31,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 @dataclass
-class Note:
+class RequestRecord:
     """What is known of one request, for the log and the metrics.
 
     Attributes:
@@ -71,7 +71,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )  # fmt: skip
 
-    def note(self, note: Note, seconds: float) -> None:
+    def note(self, note: RequestRecord, seconds: float) -> None:
         """Counts one request."""
         self.requests.labels(note.route, str(note.status), str(note.code)).inc()
         self.seconds.labels(note.route).observe(seconds)
@@ -84,7 +84,7 @@ class Metrics:
         return generate_latest(self._all)
 
 
-class Observed:
+class RequestLogMiddleware:
     """The application with its requests noted.
 
     Attributes:
@@ -100,7 +100,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        note = Note(_request_id(scope))
+        note = RequestRecord(_request_id(scope))
         scope.setdefault("state", {})["note"] = note
         body = _Body(receive, note, announced=_has_body(scope))
         try:
@@ -113,7 +113,7 @@ class Observed:
             if self._access_log:
                 _log(scope, note, seconds)
 
-    def _sending(self, send: Send, body: _Body, note: Note) -> Send:
+    def _sending(self, send: Send, body: _Body, note: RequestRecord) -> Send:
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 note.status = message["status"]
@@ -137,7 +137,7 @@ class Observed:
 class _Body:
     """The body of a request as it comes in."""
 
-    def __init__(self, receive: Receive, note: Note, *, announced: bool) -> None:
+    def __init__(self, receive: Receive, note: RequestRecord, *, announced: bool) -> None:
         self._receive, self._note = receive, note
         self.complete = not announced
 
@@ -166,7 +166,7 @@ def _request_id(scope: Scope) -> str:
     return given if ID_FROM_CLIENT.fullmatch(given) else str(uuid.uuid4())
 
 
-def _log(scope: Scope, note: Note, seconds: float) -> None:
+def _log(scope: Scope, note: RequestRecord, seconds: float) -> None:
     """One JSON line on stderr; times in milliseconds."""
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

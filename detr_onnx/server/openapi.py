@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detr_onnx.workers_ai import INPUT_SCHEMA, MODELS, OUTPUT_SCHEMA
+from detr_onnx.server.protocols.workers_ai import INPUT_SCHEMA, MODELS, OUTPUT_SCHEMA
 
 Json = dict[str, Any]
 

@@ -8,8 +8,8 @@ from starlette.routing import Route
 
 from detr_onnx import __version__
 from detr_onnx.server.openapi import document
+from detr_onnx.server.protocols.workers_ai import failure
 from detr_onnx.server.service import Service, answer_json, route
-from detr_onnx.workers_ai import failure
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 

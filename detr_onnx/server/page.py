@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from detr_onnx.server.protocols.workers_ai import failure
 from detr_onnx.server.service import route
-from detr_onnx.workers_ai import failure
 
 HERE = Path(__file__).parent / "page"
 FILES = {

@@ -21,7 +21,7 @@ import uvicorn
 from detr_onnx.detector import Detector
 from detr_onnx.errors import DetrError, UsageError
 from detr_onnx.server.app import application
-from detr_onnx.server.observe import LINGER_S, Observed
+from detr_onnx.server.observe import LINGER_S, RequestLogMiddleware
 from detr_onnx.server.service import Service
 from detr_onnx.server.settings import Settings
 from detr_onnx.server.workers import supervise
@@ -77,7 +77,7 @@ def serve_on(settings: Settings, listener: socket.socket, started: Any = None) -
     asyncio.run(run(settings, detector, listener, started))
 
 
-def uvicorn_server(settings: Settings, app: Observed) -> uvicorn.Server:
+def uvicorn_server(settings: Settings, app: RequestLogMiddleware) -> uvicorn.Server:
     """The HTTP server around the application."""
     config = uvicorn.Config(
         app,
@@ -109,7 +109,7 @@ async def run(settings: Settings, detector: Detector, listener: socket.socket, s
 
 
 async def _watch(
-    server: uvicorn.Server, listener: socket.socket, app: Observed, service: Service, started: Any
+    server: uvicorn.Server, listener: socket.socket, app: RequestLogMiddleware, service: Service, started: Any
 ) -> None:
     """Once the server runs, takes over its signals; then looks after connections that ask for nothing."""
     while not server.started:
@@ -132,7 +132,7 @@ async def _watch(
     await _close_idle(server, service.settings.idle_s)
 
 
-async def _drain(server: uvicorn.Server, app: Observed, service: Service) -> None:
+async def _drain(server: uvicorn.Server, app: RequestLogMiddleware, service: Service) -> None:
     service.ready, app.draining = False, True
     await asyncio.sleep(0)  # what the kernel has accepted by now is accepted here
     for listening_server in server.servers:

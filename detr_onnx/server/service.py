@@ -17,9 +17,9 @@ from detr_onnx.detections import Detections
 from detr_onnx.server.access import check_access
 from detr_onnx.server.inference import Inference
 from detr_onnx.server.intake import Intake
-from detr_onnx.server.observe import Metrics, Note
+from detr_onnx.server.observe import Metrics, RequestRecord
+from detr_onnx.server.protocols.workers_ai import ApiError, as_api_error
 from detr_onnx.server.settings import Settings
-from detr_onnx.workers_ai import ApiError, as_api_error
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -76,9 +76,9 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def note_of(request: Request) -> Note:
+def note_of(request: Request) -> RequestRecord:
     """What is noted of a request."""
-    note: Note = request.scope["state"]["note"]
+    note: RequestRecord = request.scope["state"]["note"]
     return note
 
 

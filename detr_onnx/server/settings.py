@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from detr_onnx.detector import Detector, check_threshold
 from detr_onnx.errors import UsageError
-from detr_onnx.workers_ai import THRESHOLD
+from detr_onnx.server.protocols.workers_ai import THRESHOLD
 
 MB = 1 << 20
 

@@ -1,0 +1,170 @@
+"""Reading and writing safetensors files: 8 bytes (little-endian length of the header), a JSON header, one buffer.
+
+The header maps each tensor's name to `{"dtype", "shape", "data_offsets": [begin, end]}`, offsets into the buffer. A
+file is believed in nothing: every number is checked against the file's real size before a byte is looked at.
+Source: the format's specification in the README of huggingface/safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detr_onnx.errors import CheckpointError
+
+HEADER_LIMIT = 100_000_000  # bytes; the reference implementation's own limit
+NAME_LIMIT = 200  # characters; DETR's longest name has 87
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # numpy has no bfloat16: read as bits, widened below
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def read_safetensors(path: Path) -> Tensors:
+    """Every tensor of the file, in the header's order; floats of any width come out as float32.
+
+    float32 tensors are read-only views of the mapped file: nothing is copied before it is used.
+
+    Raises:
+        CheckpointError: when the file is missing, truncated, or its header lies; all that is wrong is in the message.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < 8:
+                raise _broken(path, f"{size} bytes", "at least the 8 bytes of the header's length")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read", found=error.strerror, remedy="check the path") from error
+    header_bytes = int.from_bytes(mapped[:8], "little")
+    if header_bytes > min(size - 8, HEADER_LIMIT):
+        raise _broken(path, f"a header of {header_bytes:,} bytes in a file of {size:,}", "a header within the file")
+    header = _header(path, mapped[8 : 8 + header_bytes])
+    buffer = np.frombuffer(mapped, np.uint8, offset=8 + header_bytes)
+    _check_header(path, header, len(buffer))
+    return {name: _tensor(buffer, entry) for name, entry in header.items()}
+
+
+def forget_pages(tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Gives back the memory of a mapped file's pages that have been looked at; who looks again reads them again."""
+    files = {id(file): file for tensor in tensors.values() if isinstance(file := _owner(tensor), mmap.mmap)}
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        for file in files.values():
+            file.madvise(mmap.MADV_DONTNEED)
+
+
+def _owner(tensor: Any) -> Any:
+    """What holds the memory that an array is a view of."""
+    while isinstance(tensor, np.ndarray | memoryview):
+        tensor = tensor.base if isinstance(tensor, np.ndarray) else tensor.obj
+    return tensor
+
+
+def _broken(path: Path, found: str, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is no sound safetensors file", found=found, expected=expected, remedy="fetch or convert it again"
+    )
+
+
+def _header(path: Path, text: bytes) -> dict[str, Any]:
+    """The parsed header without `__metadata__`."""
+    try:
+        header = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, f"a header that does not parse ({error})", "a JSON object") from error
+    if not isinstance(header, dict):
+        raise _broken(path, f"a header that is a {type(header).__name__}", "a JSON object")
+    header.pop("__metadata__", None)
+    return header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return fields
+
+
+def _check_header(path: Path, header: dict[str, Any], buffer_bytes: int) -> None:
+    """Every entry is well formed and inside the buffer, and together they fill it without overlap or gap."""
+    unspeakable = [name for name in header if not name.isprintable() or len(name) > NAME_LIMIT]
+    if unspeakable:
+        raise _broken(path, f"a tensor called {unspeakable[0][:40]!r} …", f"names of at most {NAME_LIMIT} letters")
+    problems = [f"{name}: {trouble}" for name, entry in header.items() if (trouble := _trouble(entry, buffer_bytes))]
+    if not problems:
+        problems = _gaps(header, buffer_bytes)
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise _broken(path, "; ".join(problems[:5]) + more, "tensors that lie one after the other in the file")
+
+
+def _gaps(header: dict[str, Any], buffer_bytes: int) -> list[str]:
+    """Where a tensor does not begin where the one before it ends, or the last not end with the file."""
+    spans = sorted((*entry["data_offsets"], name) for name, entry in header.items())
+    ends = [0, *(end for _, end, _ in spans)]
+    problems = [
+        f"{name} {'overlaps the tensor' if begin < end else f'begins {begin - end:,} bytes behind what lies'} before it"
+        for end, (begin, _, name) in zip(ends, spans, strict=False)
+        if begin != end
+    ]
+    return problems if ends[-1] == buffer_bytes else [*problems, f"{buffer_bytes - ends[-1]:,} bytes of no tensor"]
+
+
+def _trouble(entry: Any, buffer_bytes: int) -> str:
+    """What is wrong with one entry of the header, or nothing."""
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        return "no dtype, shape and data_offsets"
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        return f"dtype {repr(dtype)[:40]}, not one of {', '.join(DTYPES)}"
+    if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
+        return f"shape {repr(shape)[:60]} at {repr(begin)[:30]}:{repr(end)[:30]}, not whole numbers from 0 up"
+    if not begin <= end <= buffer_bytes:
+        return f"bytes {begin:,} to {end:,} of {buffer_bytes:,}"
+    wanted = math.prod(shape) * DTYPES[dtype].itemsize
+    return "" if end - begin == wanted else f"{end - begin:,} bytes for {dtype} {shape}, which takes {wanted:,}"
+
+
+def _tensor(buffer: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[Any]:
+    begin, end = entry["data_offsets"]
+    tensor = buffer[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    if entry["dtype"] == "BF16":
+        return widened(tensor)
+    with np.errstate(over="ignore"):  # a double too large becomes an infinity, which the checkpoint's checks report
+        return tensor.astype(np.float32, copy=False) if tensor.dtype.kind == "f" else tensor
+
+
+def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The float32 numbers of bfloat16 ones, which are the upper halves of their bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """A .safetensors file of float32 tensors, streamed."""
+    header, begin = {}, 0
+    for name, tensor in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, begin + tensor.nbytes]}
+        begin += tensor.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor, "<f4").data)

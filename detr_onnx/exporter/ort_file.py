@@ -1,0 +1,168 @@
+"""A model as an .ort file: ONNX Runtime's own format, the only one that its minimal builds read.
+
+    checkpoint ── export.py ──► .onnx ── ONNX Runtime optimises, saves ──► .ort, and the operators a build for it needs
+
+The optimisations are those of ONNX Runtime's own converter: all but the layout that only x86-64 has, so that the file
+runs on any processor. An .ort file keeps the metadata, and `Detector` runs it as it runs an .onnx.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.engines.graph import BOXES, LOGITS, MASK, PIXELS
+from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
+from detr_onnx.engines.providers import CPU
+from detr_onnx.errors import EngineError, OutputError
+from detr_onnx.exporter.end_to_end import IMAGE, THRESHOLD
+from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.image.preprocess import Preprocessing
+
+Arrays = list[NDArray[Any]]
+
+SUFFIX = ".ort"
+CONFIG_SUFFIX = ".required_operators.config"  # as ONNX Runtime's converter calls it
+NOT_PORTABLE = ["NchwcTransformer"]  # channels in blocks of this processor's registers: no ARM kernel takes them
+WRITE_CONFIG = """
+import pathlib, sys
+sys.modules["torch"] = None  # the tools would import it where it is installed, for another of their uses
+from onnxruntime.tools.ort_format_model import create_config_from_models
+create_config_from_models([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), False)
+"""
+TRIAL_HW = (96, 128)  # of the picture that both files are tried on, where any size will do
+BROKEN_FROM = 0.05  # mean difference in deviations: rounding in fp16 or int8 stays below, wrong answers are about 1
+
+
+def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, form: ExportOptions) -> None:
+    """Writes the model as .ort and, beside it, the configuration for a build with its operators alone.
+
+    Args:
+        path: the .ort file; it is replaced only when it has been loaded and answers as the .onnx does.
+        checkpoint: the weights and their config.
+        preprocessing: how pictures are made ready, for the metadata.
+        form: which graph.
+
+    Raises:
+        EngineError: when the packages `onnx` or `onnxruntime` are not installed, or the conversion fails.
+        OutputError: when a file cannot be written.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+            graph, converted = Path(folder) / f"{path.stem}.onnx", Path(folder) / path.name
+            write_onnx(graph, checkpoint, preprocessing, form)
+            convert(graph, converted)
+            config = write_required_operators(converted)
+            check_answers(graph, converted, form)
+            for part in (config, converted):
+                part.replace(path.with_name(part.name))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
+
+
+def convert(graph: Path, target: Path) -> None:
+    """Optimises the .onnx for any processor and saves it as .ort.
+
+    Raises:
+        EngineError: when ONNX Runtime does not.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.add_session_config_entry("session.qdqisint8allowed", "1")  # signed activations, which ARM prefers
+    try:
+        onnxruntime.InferenceSession(
+            str(graph), options, providers=[CPU], disabled_optimizers=[*NOT_PORTABLE, *SLOWING_OPTIMIZERS]
+        )
+    except Exception as error:
+        raise EngineError(
+            "ONNX Runtime cannot convert the graph to its own format",
+            found=str(error).splitlines()[0][:200],
+            remedy="write an .onnx file",
+        ) from error
+
+
+def write_required_operators(converted: Path) -> Path:
+    """The configuration file beside an .ort file: what `build.sh --include_ops_by_config` takes.
+
+    ONNX Runtime's own function writes it, in a process of its own, since importing it configures logging for all.
+
+    Raises:
+        EngineError: when it fails.
+    """
+    config = converted.with_suffix(CONFIG_SUFFIX)
+    command = [sys.executable, "-c", WRITE_CONFIG, converted.name, config.name]
+    done = subprocess.run(command, cwd=converted.parent, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EngineError(
+            "ONNX Runtime's tools cannot tell which operators the file needs",
+            found=(done.stderr.splitlines() or ["no reason given"])[-1][:200],
+            remedy="run pip install --upgrade onnxruntime flatbuffers",
+        )
+    return config
+
+
+def check_answers(graph: Path, converted: Path, form: ExportOptions) -> None:
+    """Runs both files once on the same picture.
+
+    Raises:
+        EngineError: when the .ort file does not load, or answers otherwise.
+    """
+    feeds = trial(form)
+    names = ["scores"] if form.end_to_end else [LOGITS, BOXES]
+    expected, found = (answers(file, feeds, names) for file in (graph, converted))
+    for name, one, other in zip(names, expected, found, strict=True):
+        same_shape = one.shape == other.shape
+        apart = float(np.abs(one - other).mean() / (one.std() or 1)) if same_shape else np.inf
+        if not apart < BROKEN_FROM:
+            raise EngineError(
+                f"ONNX Runtime's conversion changed {name}",
+                found=f"a mean difference of {apart:.2g} deviations",
+                remedy="write an .onnx file",
+            )
+
+
+def trial(form: ExportOptions) -> dict[str, NDArray[Any]]:
+    """Inputs for a graph of that form: noise."""
+    random = np.random.default_rng(0)
+    height, width = form.shape_hw or TRIAL_HW
+    if form.end_to_end:
+        image = random.integers(0, 256, (height, width, 3), np.uint8)
+        return {IMAGE: image, THRESHOLD: np.zeros(1, np.float32)}
+    B = form.batch or 1
+    pixels = {PIXELS: random.standard_normal((B, 3, height, width), np.float32)}
+    return pixels | ({MASK: np.ones((B, height, width), np.int64)} if form.mask else {})
+
+
+def answers(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:
+    """What a plain session says of the inputs.
+
+    Raises:
+        EngineError: when the file does not load or run.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=[CPU], disabled_optimizers=SLOWING_OPTIMIZERS
+        )
+        return list(session.run(names, feeds))
+    except Exception as error:
+        raise EngineError(
+            f"ONNX Runtime cannot run what it wrote: {file.name}",
+            found=str(error).splitlines()[0][:200],
+            remedy="write an .onnx file",
+        ) from error

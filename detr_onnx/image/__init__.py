@@ -1,0 +1,1 @@
+"""Image files and arrays -> the pixels and mask that the network sees; drawing detections."""

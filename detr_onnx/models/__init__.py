@@ -1,0 +1,1 @@
+"""Model names -> a loaded engine with its labels and preprocessing."""

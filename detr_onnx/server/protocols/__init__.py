@@ -1,0 +1,1 @@
+"""Wire formats of the HTTP APIs that the server speaks; no sockets."""

@@ -1,0 +1,400 @@
+"""The README's tables are those that the results give."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+
+ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def figures(median: float) -> dict[str, float]:
+    return {"median": median, "p10": 0.9 * median, "p90": 1.2 * median}
+
+
+LATENCY: dict[str, Any] = {
+    "date": "2026-01-02",
+    "machine": {"processor": "A Processor", "features": ["avx512f"], "cores": 2},
+    "model": "seeded",
+    "threads": 2,
+    "runs": 9,
+    "rows": [
+        {"key": "ours", "title": "ours, numpy", "versions": {"numpy": "2.0"}, "ms": {"network": figures(1000)}},
+        {"key": "theirs", "title": "torch", "versions": {"torch": "9.9"}, "ms": {"network": figures(2000)}},
+        {"key": "pixels", "title": "ours", "versions": {}, "ms": {"decode": figures(3), "total": figures(10)}},
+    ],
+    "ratios": [{"part": "network", "ours": "ours", "theirs": "theirs", "at_most": 0.4, "ratio": figures(0.512)}],
+    "left_out": [{"title": "optimum", "why": "not there"}],
+}
+MEMORY: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine", "model", "threads", "runs", "left_out")},
+    "rows": [
+        {"key": "ours", "title": "ours, numpy", "peak_mb": figures(300), "wall_s": figures(1.2), "at_most_mb": 500},
+    ],
+}
+RIGHT, WRONG = {"logits_of_std": 4e-6, "boxes": 1e-6}, {"logits_of_std": 2.5, "boxes": 0.3}
+COMPARE: dict[str, Any] = {
+    "model": "seeded",
+    "threads": 2,
+    "runs": 9,
+    "latency": {
+        "onnxruntime": {"ours": {"ms": figures(600)}, "dynamic": {"ms": figures(650)}},
+        "openvino": {"ours": {"ms": figures(550)}, "dynamic": {"error": "RuntimeError: no such operation"}},
+    },
+    "versions": {"onnx": "1.0"},
+    "reference": "transformers, PyTorch",
+    "right_below": 1e-3,
+    "mixed_sizes": ["800x1066", "608x800"],
+    "rows": [
+        {"key": "ours", "title": "ours", "nodes": 600, "mb": 166.4, "free_axes": ["batch", "height"], "mask": True,
+         "differences": {"single": RIGHT, "other": RIGHT, "mixed": RIGHT}},
+        {"key": "dynamic", "title": "optimum, dynamic", "nodes": 2400, "mb": 166.8, "free_axes": ["batch"],
+         "mask": False, "differences": {"single": RIGHT, "other": {"error": "shapes"}, "mixed": WRONG}},
+        {"key": "static", "title": "optimum, static", "nodes": 2400, "mb": 166.8, "free_axes": [], "mask": False,
+         "differences": {"single": RIGHT, "other": None, "mixed": None}},
+        {"key": "torch", "title": "torch, dynamo", "refused": "ValueError: constraints violated"},
+    ],
+}  # fmt: skip
+ACCURACY: dict[str, Any] = {
+    "date": "2026-01-02",
+    "model": "demo",
+    "pictures": 500,
+    "score": 0.5,
+    "reference": "fp32",
+    "versions": {"onnxruntime": "1.0"},
+    "full_size_mb": {"fp32": 166.7},
+    "rows": [
+        {"key": "fp32", "title": "onnxruntime, `fp32`", "mb": 11.8, "AP": 0.9, "AP50": 0.98, "identical": 1.0,
+         "score_difference": 0.0},
+        {"key": "fp16", "title": "onnxruntime, `fp16`", "mb": 5.9, "AP": 0.89, "AP50": 0.97, "identical": 0.9987,
+         "score_difference": 2.5e-4},
+    ],
+    "left_out": [{"title": "OpenVINO", "why": "no such package"}],
+}  # fmt: skip
+END_TO_END: dict[str, Any] = {
+    "rows": [
+        {"model": "demo", "title": "photographs", "pictures": 64, "detections": 99, "same_labels": 64,
+         "score_difference": 5.1e-6, "box_difference_px": 1e-3},
+    ]
+}  # fmt: skip
+FORMATS: dict[str, Any] = {
+    "date": "2026-01-02",
+    "model": "seeded",
+    "versions": {"onnxruntime": "1.0"},
+    "rows": [{"title": ".ort, mapped", "mb": 167.2, "peak_mb": figures(400), "own_mb": 280}],
+}
+INSTALL: dict[str, Any] = {
+    "at_most": 0.16,
+    "rows": [
+        {"key": "core", "title": "detr-onnx", "mb": 170.2},
+        {"key": "transformers", "title": "transformers and torch", "mb": 1702},
+    ],
+}
+DEMO: dict[str, Any] = {
+    "pictures": 500,
+    "objects": 2249,
+    "engine": "numpy 2, fp32",
+    "figures": {"AP": 0.75, "AP50": 0.95, "AP_small": 0.5, "AR_1": 0.4},
+    "recall_at_half": 0.97,
+    "false_at_half": 0.1,
+}
+ENGINES: dict[str, Any] = {
+    "engine": "onnxruntime",
+    "pictures": 500,
+    "detections": 2300,
+    "pictures_with_other_labels": 0,
+    "score_difference": 3e-6,
+    "box_difference_px": 4e-4,
+}
+THROUGHPUT: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine", "model", "threads", "runs", "left_out")},
+    "rows": [
+        {
+            "key": "numpy",
+            "title": "ours, numpy",
+            "versions": {},
+            "pictures_per_s": {"1": figures(0.7), "4": figures(1.4)},
+        }
+    ],
+}
+PRECISIONS: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "model", "threads", "runs")},
+    "rows": [
+        {
+            "key": "fp32",
+            "title": "ONNX Runtime, fp32",
+            "mb": 166.7,
+            "peak_mb": figures(380.0),
+            "ms": {"network": figures(500)},
+        },
+        {
+            "key": "int8",
+            "title": "ONNX Runtime, int8",
+            "mb": 45.1,
+            "peak_mb": figures(200.4),
+            "ms": {"network": figures(240)},
+        },
+        {"key": "stock", "title": "optimum's", "mb": None, "peak_mb": None, "ms": {"network": figures(600)}},
+    ],
+    "ratios": [
+        {"part": "network", "ours": "int8", "theirs": "fp32", "at_most": 0.5, "ratio": figures(0.48)},
+        {"part": "network", "ours": "int8", "theirs": "stock", "at_most": None, "ratio": figures(0.4)},
+    ],
+}
+SIZES: dict[str, Any] = {
+    "rows": [
+        {
+            "key": "onnxruntime",
+            "title": "onnxruntime 1",
+            "resident_mb": {"10": 400.0, "150": 410.0, "300": 420.0},
+            "growth": 1.05,
+            "at_most": 1.15,
+        }
+    ]
+}
+SERVING: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine")},
+    "overhead": {"bytes": 100_100, "raw_ms": 4.2, "json_ms": 20.0},
+    "load": {
+        "requests": 10_000,
+        "by_kind": {"a": 1, "b": 2},
+        "concurrency": 32,
+        "wrong": {"bomb: 200": 2, "jpeg: 500": 1},
+        "memory_ratio": 1.01,
+        "health_ms_p50": 5.0,
+        "health_ms_p99": 50.0,
+    },
+    "siege": {
+        "idle_or_half_open": 1000,
+        "slow_bodies": 9,
+        "gigabyte_bodies_at_once": 3,
+        "health_ms_p50": 6.0,
+        "health_ms_p99": 60.0,
+        "memory_mb_before": 200.0,
+        "memory_mb_most": 300.0,
+    },
+    "bars": {"memory": 1.05, "raw_ms": 5.0, "json_ms": 25.0, "health_ms": 100.0},
+}
+RESULTS = {
+    "latency": LATENCY,
+    "memory": MEMORY,
+    "compare": COMPARE,
+    "accuracy": ACCURACY,
+    "end_to_end": END_TO_END,
+    "formats": FORMATS,
+    "install": INSTALL,
+    "precisions": PRECISIONS,
+    "sizes": SIZES,
+    "serving": SERVING,
+    "demo-results": DEMO,
+    "demo-engines": ENGINES,
+}
+PAGE = "".join(f"{name}:\n<!-- table: {name} -->\n<!-- end -->\n" for name in RESULTS)
+
+
+def test_a_page_without_results_stays_as_it_is() -> None:
+    assert report.filled(PAGE, {}) == PAGE
+
+
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.file.relative_to(ROOT).as_posix())
+def test_a_page_is_what_the_results_give(page: report.Page) -> None:
+    text, results = page.file.read_text(encoding="utf-8"), page.read_results()
+    assert results.keys() <= set(page.tables)
+    assert all(f"<!-- table: {name} -->" in text for name in page.tables)
+    assert report.filled(text, results) == text
+
+
+def test_the_plot_is_what_the_results_give() -> None:
+    latency = report.read_results(report.README.results, "latency")
+    assert report.PLOT.read_text(encoding="utf-8") == report.latency_plot(latency)
+    assert f"](docs/{report.PLOT.name})" in report.README.file.read_text(encoding="utf-8")
+
+
+def test_a_results_file_that_is_not_there_yet_leaves_its_table_as_it_is(tmp_path: Path) -> None:
+    page = report.Page(tmp_path / "page.md", tmp_path, ("throughput",))
+    assert page.read_results() == {}
+    text = "<!-- table: throughput -->\nNot measured yet.\n<!-- end -->\n"
+    assert report.filled(text, page.read_results()) == text
+
+
+def test_the_plot_is_well_formed_has_a_bar_a_row_and_one_scale() -> None:
+    results = {**LATENCY, "rows": [{**row, "title": f"{row['title']} & <b>"} for row in LATENCY["rows"]]}
+    picture = ET.fromstring(report.latency_plot(results))
+    bars = {bar.get("class"): float(bar.get("width", "0")) for bar in picture.iter(f"{SVG}rect")}
+    assert bars["theirs"] == pytest.approx(2 * bars["ours"], abs=0.2)
+    words = [text.text for text in picture.iter(f"{SVG}text")]
+    assert "torch & <b>" in words
+    assert "1000 ms" in words
+    assert "ours & <b>" not in words  # preprocessing is no bar
+
+
+def test_the_readme_has_no_rows_of_one_size_and_of_preprocessing() -> None:
+    rows = [{**row, "key": f"{row['key']}{end}"} for row in LATENCY["rows"] for end in ("", *report.DETAILS)]
+    results = {**LATENCY, "rows": rows}
+    assert report.brief_latency_table(results) == report.latency_table(LATENCY)
+
+
+def test_a_row_that_goes_all_the_way_stands_where_detections_are_with_its_parts() -> None:
+    whole = {"decode": figures(3), "pixels": figures(7), "network": figures(90), "detect": figures(101)}
+    row = {"key": "whole", "title": "ours", "versions": {}, "ms": whole}
+    lines = report.latency_table({**LATENCY, "rows": [*LATENCY["rows"], row]}).splitlines()
+    assert lines[-3] == "| ours (decode 3.00, pixels 7.00, network 90.0) | 101 | 90.9–121 | |"
+    assert lines[-4].startswith("| **a file to its detections**")
+
+
+def test_throughput_is_a_row_a_contender_and_a_column_a_number_at_a_time() -> None:
+    head, _, first = report.throughput_table(THROUGHPUT).splitlines()[:3]
+    assert head == "| pictures a second | 1 at a time | 4 at a time |"
+    assert first == "| ours, numpy | 0.70 | 1.40 |"
+
+
+def test_a_changed_number_in_the_page_is_noticed() -> None:
+    page = report.filled(PAGE, RESULTS)
+    assert "| ours, numpy | 1000 | 900–1200 | 0.51× torch |" in page
+    tampered = page.replace("0.51×", "0.41×")
+    assert report.filled(tampered, RESULTS) == page != tampered
+
+
+def test_a_changed_number_in_the_results_is_noticed() -> None:
+    page, changed = report.filled(PAGE, RESULTS), copy.deepcopy(RESULTS)
+    changed["memory"]["rows"][0]["peak_mb"]["median"] = 301
+    assert report.filled(page, changed) != page
+
+
+def test_filling_twice_changes_nothing() -> None:
+    page = report.filled(PAGE, RESULTS)
+    assert report.filled(page, RESULTS) == page
+
+
+def test_only_what_is_between_the_marks_changes() -> None:
+    page = report.filled(f"before\n{PAGE}<!-- commands: main -->\nkept\n<!-- end -->\nafter\n", RESULTS)
+    assert page.startswith("before\n")
+    assert page.endswith("<!-- commands: main -->\nkept\n<!-- end -->\nafter\n")
+
+
+def test_a_page_without_a_place_for_a_table_says_which() -> None:
+    with pytest.raises(ValueError, match="latency"):
+        report.filled("nothing here", RESULTS)
+
+
+def test_parts_of_the_preprocessing_stand_beside_its_sum() -> None:
+    assert "| ours (decode 3.00) | 10.0 | 9.00–12.0 | |" in report.latency_table(LATENCY)
+
+
+def test_who_was_left_out_is_said() -> None:
+    assert report.latency_table(LATENCY).endswith("Left out: optimum.")
+
+
+def test_wrong_answers_are_called_wrong_and_what_does_not_run_fails() -> None:
+    ours, dynamic, static = report.compare_table(COMPARE).splitlines()[2:5]
+    assert "| right (4e-06) | right (4e-06) | right (4e-06) |" in ours
+    assert "| right (4e-06) | **fails** | **wrong** (2e+00) |" in dynamic
+    assert "| right (4e-06) | one size only | one size only |" in static
+
+
+def test_times_stand_beside_each_graph_or_why_there_are_none() -> None:
+    ours, dynamic, static = report.compare_table(COMPARE).splitlines()[2:5]
+    assert ours.endswith("| 600 | 550 |")
+    assert dynamic.endswith("| 650 | cannot |")
+    assert static.endswith("| – | – |")
+    assert "Times: medians of 9 runs in turns, 2 threads, in the precision that" in report.compare_table(COMPARE)
+    assert "Times: not measured with this table." in report.compare_table({**COMPARE, "latency": {}})
+
+
+def test_what_an_exporter_refused_is_said_with_its_reason() -> None:
+    assert report.compare_table(COMPARE).endswith("torch, dynamo: ValueError: constraints violated.")
+
+
+def test_accuracy_stands_beside_the_reference_with_what_was_left_out() -> None:
+    reference, half = report.accuracy_table(ACCURACY).splitlines()[2:4]
+    assert reference == "| onnxruntime, `fp32` | 11.8 MB | 166.7 MB | 0.9000 | 0.9800 | reference | |"
+    assert half == "| onnxruntime, `fp16` | 5.9 MB | | 0.8900 | 0.9700 | 99.9 % | 2.5e-04 |"
+    assert report.accuracy_table(ACCURACY).endswith("Left out: OpenVINO (no such package).")
+
+
+def test_folders_and_formats_have_a_row_each() -> None:
+    assert report.end_to_end_table(END_TO_END).endswith("| demo, 64 photographs | 99 | 64 | 5e-06 | 1e-03 px |")
+    assert report.formats_table(FORMATS).splitlines()[2] == "| .ort, mapped | 167 MB | 400 MB | 280 MB |"
+
+
+def test_a_precision_stands_with_what_it_costs_and_what_that_is_of_others() -> None:
+    first, int8, stock = report.precisions_table(PRECISIONS).splitlines()[2:5]
+    assert first == "| ONNX Runtime, fp32 | 167 MB | 380 MB | 500 | |"
+    assert int8 == "| ONNX Runtime, int8 | 45 MB | 200 MB | 240 | 0.48× ONNX Runtime, fp32; 0.40× optimum's |"
+    assert stock == "| optimum's | | | 600 | |"
+
+
+def test_memory_over_sizes_stands_at_the_start_in_the_middle_and_at_the_end() -> None:
+    assert report.sizes_table(SIZES).splitlines()[2] == "| onnxruntime 1 | 400 MB | 410 MB | 420 MB | 1.05× |"
+
+
+def test_what_the_server_bears_stands_beside_what_is_wanted() -> None:
+    told = report.serving_table(SERVING)
+    assert "| 10,000 requests of 2 kinds, 32 at a time: wrong answers | 3 | 0 |" in told
+    assert "| resident memory then, at most | 300 MB (200 before) | |" in told
+    assert "| the same as a JSON array | +20.0 ms | 25 ms |" in told
+
+
+def test_the_demo_models_figures_stand_with_what_was_measured() -> None:
+    head, _, row, _, note = report.demo_table(DEMO).splitlines()
+    assert head == "| AP | AP50 | AP small | recall at score 0.5, IoU 0.5 | false detections an object |"
+    assert row == "| 0.750 | 0.950 | 0.500 | 0.970 | 0.100 |"
+    assert note == "500 scenes, 2249 objects; numpy 2, fp32, one picture at a time."
+    assert "| 500 | 2300 | 0 | 3e-06 | 4e-04 px |" in report.engines_table(ENGINES)
+
+
+def test_what_installing_takes_is_one_sentence() -> None:
+    assert report.install_sentence(INSTALL) == (
+        "On disk, freshly installed with all they need: detr-onnx 170 MB; transformers and torch 1702 MB (ours 0.10×)."
+    )
+
+
+def test_bars_say_whether_they_are_reached() -> None:
+    assert report.bars({}) == []
+    assert report.bars(RESULTS) == [
+        "missed   ours / theirs, network: 0.512, at most 0.4",
+        "reached  int8 / fp32, network: 0.48, at most 0.5",
+        "reached  ours, peak MB: 300, at most 500",
+        "reached  onnxruntime, memory over sizes: 1.05, at most 1.15",
+        "reached  installed, of torch's: 0.1, at most 0.16",
+    ]
+
+
+def test_bars_of_agreement_are_those_of_their_precisions() -> None:
+    rows = [
+        {"key": "onnxruntime-fp32", "AP": 0.72, "identical": 1.0},
+        {"key": "onnxruntime-int8", "AP": 0.71, "identical": 0.985},
+        {"key": "openvino-fp32-bf16", "AP": 0.7, "identical": 0.984},
+    ]
+    assert report.bars({"accuracy": {"rows": rows}}) == [
+        "reached  onnxruntime-int8, detections that differ: 0.015, at most 0.02",
+        "missed   openvino-fp32-bf16, detections that differ: 0.016, at most 0.005",
+        "missed   onnxruntime-int8, AP lost: 0.01, at most 0.005",
+    ]
+
+
+@pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
+def test_check_exits_with_1_when_page_and_results_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool, status: int
+) -> None:
+    page, results = tmp_path / "README.md", tmp_path / "results"
+    results.mkdir()
+    for name, found in RESULTS.items():
+        (results / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+    page.write_text(report.filled(PAGE, RESULTS) if same else PAGE, encoding="utf-8")
+    one = report.Page(page, results, tuple(RESULTS))
+    monkeypatch.setattr(report, "PAGES", (one,))
+    monkeypatch.setattr(report, "README", one)
+    monkeypatch.setattr(report, "PLOT", tmp_path / "latency.svg")
+    (tmp_path / "latency.svg").write_text(report.latency_plot(LATENCY), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["report", "--check"])
+    assert report.main() == status

@@ -1,0 +1,221 @@
+"""A checkpoint loads from whatever dialect it was written in, or is refused with everything that is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detr_onnx.checkpoint.load import checkpoint_of, load_checkpoint
+from detr_onnx.checkpoint.safetensors import write_safetensors
+from detr_onnx.errors import CheckpointError
+from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
+from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.network.config import DetrConfig
+from tests.parity.seeded import CONFIGS, SPELLINGS, seeded_tensors, spelled, write_checkpoint
+
+SMALL = CONFIGS["small"]
+MASK_HEAD = {"mask_head.lay1.weight": np.ones((2, 2), "f4"), "bbox_attention.q_linear.bias": np.ones(2, "f4")}
+HALF_PRECISION = 2.0**-11  # the largest relative error of rounding to float16
+BFLOAT_PRECISION = 2.0**-7  # of cutting a float32 down to bfloat16
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return seeded_tensors(SMALL, seed=1)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path, SMALL, seed=1)
+
+
+def rewritten(directory: Path, tensors: Mapping[str, NDArray[np.float32]], dialect: str = "huggingface-native") -> Path:
+    write_safetensors(directory / "model.safetensors", spelled(tensors, SPELLINGS[dialect]))
+    return directory
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_an_empty_directory_holds_no_checkpoint(tmp_path):
+    assert "found an empty directory, expected config.json and model.safetensors" in refusal(tmp_path)
+
+
+def test_a_file_without_tensors_lacks_them_all(directory):
+    write_safetensors(directory / "model.safetensors", {})
+    message = refusal(directory)
+    assert " missing; " in message
+    assert re.search(r"and \d+ more, expected 197 tensors", message)
+
+
+@pytest.mark.parametrize("dialect", SPELLINGS)
+def test_every_dialect_gives_the_same_tensors_in_the_same_order(dialect, tensors, directory):
+    checkpoint = load_checkpoint(rewritten(directory, tensors, dialect))
+    assert checkpoint.config == SMALL
+    assert list(checkpoint.tensors) == list(tensors)
+    assert all(np.array_equal(checkpoint.tensors[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize(
+    "form", [ExportOptions(), ExportOptions(shape_hw=(64, 96), mask=False)], ids=["dynamic", "fixed"]
+)
+def test_every_dialect_gives_byte_identical_graphs(form, tensors, directory):
+    graphs = {
+        onnx_model(load_checkpoint(rewritten(directory, tensors, dialect)), Preprocessing(), form).SerializeToString()
+        for dialect in SPELLINGS
+    }
+    assert len(graphs) == 1
+
+
+def test_the_order_of_the_file_does_not_matter(tensors):
+    backwards = spelled(dict(reversed(tensors.items())), SPELLINGS["huggingface-timm"])
+    assert list(checkpoint_of(backwards, SMALL, "file").tensors) == list(tensors)
+
+
+@pytest.mark.parametrize("dialect", ["original", "huggingface-timm", "huggingface-native"])
+def test_a_panoptic_checkpoint_gives_its_detector_and_its_mask_head_is_left(dialect, tensors, directory):
+    prefixed = {f"detr.{name}": tensor for name, tensor in spelled(tensors, SPELLINGS[dialect]).items()}
+    write_safetensors(directory / "model.safetensors", prefixed | MASK_HEAD)
+    found = load_checkpoint(directory).tensors
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_counts_of_training_batches_are_left(tensors):
+    named = spelled(tensors, SPELLINGS["huggingface-timm"])
+    counts = {
+        name.replace("running_mean", "num_batches_tracked"): np.array(7) for name in named if "running_mean" in name
+    }
+    assert set(checkpoint_of(named | counts, SMALL, "file").tensors) == set(tensors)
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("F16", HALF_PRECISION), ("BF16", BFLOAT_PRECISION)])
+def test_weights_in_half_precision_are_widened(dtype, precision, tensors, directory):
+    named = spelled(tensors, SPELLINGS["huggingface-native"])
+    header, buffer = {}, b""
+    for name, tensor in named.items():
+        data = tensor.astype("<f2") if dtype == "F16" else (tensor.view("<u4") >> 16).astype("<u2")
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [len(buffer), len(buffer) + data.nbytes],
+        }
+        buffer += data.tobytes()
+    text = json.dumps(header).encode()
+    (directory / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + buffer)
+    found = load_checkpoint(directory).tensors
+    assert {tensor.dtype for tensor in found.values()} == {np.dtype("f4")}
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(found[name], tensor, rtol=precision, atol=1e-7)
+
+
+def test_a_bare_file_tells_its_config_by_its_shapes(tmp_path):
+    config = DetrConfig(**{**vars(SMALL), "encoder_heads": 8, "decoder_heads": 8})
+    write_safetensors(tmp_path / "bare.safetensors", spelled(seeded_tensors(config, 1), SPELLINGS["original"]))
+    found = load_checkpoint(tmp_path / "bare.safetensors").config
+    assert found == DetrConfig(**{**vars(config), "labels": tuple(f"LABEL_{i}" for i in range(7))})
+
+
+def test_a_config_that_is_given_goes_before_the_one_beside_the_file(directory):
+    given = DetrConfig(**{**vars(SMALL), "labels": ("one", "two", "three", "four", "five", "six", "seven")})
+    assert load_checkpoint(directory, given).config == given
+    assert load_checkpoint(directory / "model.safetensors", given).config == given
+
+
+def test_all_that_is_wrong_is_told_at_once_in_the_file_s_own_names(tensors, directory):
+    broken = dict(tensors)
+    del broken["decoder.layers.1.fc2.bias"]
+    broken["class_labels_classifier.bias"] = np.zeros(9, "f4")
+    broken["encoder.layers.0.fc1.bias"] = tensors["encoder.layers.0.fc1.bias"] * np.float32(np.nan)
+    broken["extra.weight"] = np.zeros(1, "f4")
+    message = refusal(rewritten(directory, broken))
+    assert "model.decoder.layers.1.fc2.bias missing" in message
+    assert "class_labels_classifier.bias of shape [9], not [8]" in message
+    assert "extra.weight unexpected" in message
+    assert "model.encoder.layers.0.fc1.bias with 128 values that are NaN or infinite" in message
+    assert "backbone in the naming of Hugging Face, native, transformer of Hugging Face" in message
+
+
+def test_packed_projections_are_told_by_their_packed_name(tensors, directory):
+    named = spelled(tensors, SPELLINGS["original"])
+    del named["transformer.encoder.layers.0.self_attn.in_proj_weight"]
+    named["transformer.decoder.layers.0.multihead_attn.in_proj_bias"] = np.zeros(64, "f4")
+    write_safetensors(directory / "model.safetensors", named)
+    message = refusal(directory)
+    assert message.count("transformer.encoder.layers.0.self_attn.in_proj_weight missing") == 1
+    assert "transformer.decoder.layers.0.multihead_attn.in_proj_bias of shape [64], not [192]" in message
+    assert "q_proj" not in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_found(value, tensors):
+    wrong = tensors | {"bbox_predictor.layers.0.weight": tensors["bbox_predictor.layers.0.weight"].copy()}
+    wrong["bbox_predictor.layers.0.weight"][3, 5] = value
+    with pytest.raises(CheckpointError, match=r"bbox_predictor\.layers\.0\.weight with 1 values that are NaN"):
+        checkpoint_of(spelled(wrong, SPELLINGS["huggingface-timm"]), SMALL, "file")
+
+
+def test_large_numbers_whose_sum_overflows_are_finite(tensors):
+    large = tensors | {"class_labels_classifier.bias": np.full(8, 3e38, "f4")}
+    checkpoint_of(spelled(large, SPELLINGS["huggingface-timm"]), SMALL, "file")
+
+
+def test_whole_numbers_are_no_weights(tensors):
+    wrong = spelled(tensors, SPELLINGS["huggingface-timm"]) | {"class_labels_classifier.bias": np.zeros(8, np.int64)}
+    with pytest.raises(CheckpointError, match=r"class_labels_classifier\.bias of int64, not floats"):
+        checkpoint_of(wrong, SMALL, "file")
+
+
+def test_a_name_in_two_spellings_is_one_too_many(tensors):
+    twice = spelled(tensors, SPELLINGS["huggingface-timm"])
+    twice["model.encoder.layers.00.fc1.bias"] = twice["model.encoder.layers.0.fc1.bias"]
+    twice["encoder.layers.0.fc1.bias"] = twice["model.encoder.layers.0.fc1.bias"]
+    with pytest.raises(CheckpointError, match=r"00\.fc1\.bias unexpected; encoder\.layers\.0\.fc1\.bias unexpected"):
+        checkpoint_of(twice, SMALL, "file")
+
+
+def test_weights_of_another_model_are_refused_with_a_count(tmp_path):
+    write_safetensors(tmp_path / "model.safetensors", {f"bert.{i}.weight": np.zeros(1, "f4") for i in range(20)})
+    (tmp_path / "config.json").write_text('{"model_type": "detr"}')
+    assert "more, expected 530 tensors" in refusal(tmp_path)
+
+
+def test_weights_of_another_model_without_a_config_do_not_tell_what_they_are(tmp_path):
+    write_safetensors(tmp_path / "model.safetensors", {"bert.weight": np.zeros(1, "f4")})
+    assert "do not tell what model they are" in refusal(tmp_path)
+
+
+def test_a_missing_path_is_refused(tmp_path):
+    assert f"{tmp_path / 'nowhere'} does not exist" in refusal(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "detr-r50-e632da11.pth"])
+def test_a_pickle_is_never_read_and_the_way_to_convert_it_is_told(name, tmp_path):
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+    assert "python -m detr_onnx.checkpoint.convert_pth" in refusal(tmp_path)
+    assert "is a pickle, which can run code" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize(("text", "complaint"), [
+    ("", "cannot be read as JSON"),
+    ("{", "cannot be read as JSON"),
+    ("[" * 100_000, "cannot be read as JSON"),
+    ("[]", "found a JSON list, expected an object"),
+    ("null", "found a JSON NoneType"),
+    ('{"model_type": "bert"}', "found model_type 'bert'"),
+    ('{"model_type": "detr", "position_embedding_type": "learned"}', "position_embedding_type 'learned'"),
+])  # fmt: skip
+def test_a_config_that_is_none_is_refused_by_its_path(text, complaint, directory):
+    (directory / "config.json").write_text(text)
+    message = refusal(directory)
+    assert complaint in message
+    assert str(directory / "config.json") in message

@@ -1,0 +1,295 @@
+"""OpenVINO runs the same graphs with the same answers, and says what it cannot."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detr_onnx import Detector
+from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.engines.bfloat16 import backbone_ends, is_lowered, lower_backbone
+from detr_onnx.engines.numpy import numpy_engine
+from detr_onnx.engines.openvino import BF16_BACKBONE, convert_to_ir, has_bfloat16, openvino_engine
+from detr_onnx.errors import EngineError, ModelFileError, UsageError
+from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.models.metadata import read_model
+from detr_onnx.models.open import Source, choose, open_model
+from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
+from tests.small_model import LABELS, write_foreign_onnx, write_small_checkpoint
+
+LOGITS_TOLERANCE = 1e-3  # of their standard deviation: float32 sums in another order, and Winograd convolutions
+BF16_TOLERANCE = 0.1  # of the standard deviation, in the mean: 8 bits through twenty convolutions; 1 is a wrong answer
+BOXES_TOLERANCE = 1e-4  # of the picture: the same, after a sigmoid
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    pytest.importorskip("openvino")
+    return write_small_checkpoint(tmp_path_factory.mktemp("openvino") / "small")
+
+
+def graph(checkpoint: Path, directory: Path, form: ExportOptions | None = None) -> Path:
+    write_onnx(directory / "model.onnx", *read_model(checkpoint), form or ExportOptions())
+    return directory / "model.onnx"
+
+
+def test_without_openvino_asking_for_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineError, match=r"run pip install 'detr-onnx\[openvino\]'"):
+        openvino_engine(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [ExportOptions(), ExportOptions((64, 80)), ExportOptions(mask=False), ExportOptions((64, 80), mask=False, batch=1)],
+)
+def test_every_form_answers_as_numpy_does(checkpoint, tmp_path, form):
+    pixels = seeded_pixels(3, 1, 3, 64, 80)
+    logits, boxes = openvino_engine(graph(checkpoint, tmp_path, form), "fp32").network(pixels, None)
+    expected_logits, expected_boxes = numpy_engine(read_model(checkpoint)[0]).network(pixels, None)
+    np.testing.assert_allclose(logits, expected_logits, rtol=0, atol=LOGITS_TOLERANCE * expected_logits.std())
+    np.testing.assert_allclose(boxes, expected_boxes, rtol=0, atol=BOXES_TOLERANCE)
+
+
+def test_a_padded_batch_answers_as_numpy_does(checkpoint, tmp_path):
+    pixels, mask = padded_batch(seeded_pixels(3, 3, 3, 97, 131), [(97, 131), (50, 131), (97, 33)])
+    logits, boxes = openvino_engine(graph(checkpoint, tmp_path), "fp32").network(pixels, mask)
+    expected_logits, expected_boxes = numpy_engine(read_model(checkpoint)[0]).network(pixels, mask)
+    np.testing.assert_allclose(logits, expected_logits, rtol=0, atol=LOGITS_TOLERANCE * expected_logits.std())
+    np.testing.assert_allclose(boxes, expected_boxes, rtol=0, atol=BOXES_TOLERANCE)
+
+
+def test_auto_takes_openvino_where_it_is_installed(checkpoint):
+    detector = Detector(checkpoint)
+    assert detector.engine.startswith("openvino ")
+    assert detector.labels == LABELS
+
+
+def test_threads_and_precision_are_what_was_asked_for(checkpoint):
+    assert open_model(checkpoint, engine="openvino", threads=1, precision="fp32").engine.title.endswith("CPU, fp32")
+
+
+def test_without_a_precision_the_backbone_alone_is_in_bf16_where_the_processor_has_it(checkpoint):
+    expected = "bf16-backbone" if has_bfloat16() else "fp32"
+    assert open_model(checkpoint, engine="openvino").engine.title.endswith(f"CPU, {expected}")
+
+
+@pytest.fixture
+def any_processor_has_bf16(monkeypatch):
+    """Where it does not, OpenVINO computes what is in bfloat16 in float32, from the rounded weights."""
+    openvino = pytest.importorskip("openvino")
+
+    monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "BF16"])
+
+
+@pytest.mark.parametrize("form", [ExportOptions(), ExportOptions((130, 163)), ExportOptions(precision="fp16-weights")])
+def test_with_a_backbone_in_bf16_a_graph_answers_nearly_as_in_fp32(checkpoint, tmp_path, form, any_processor_has_bf16):
+    pixels, mask = padded_batch(seeded_pixels(3, 3, 3, 130, 163), [(130, 163), (70, 163), (130, 33)])
+    path = graph(checkpoint, tmp_path, form)
+    lowered, exact = openvino_engine(path), openvino_engine(path, "fp32")
+    assert lowered.title.endswith("bf16-backbone")
+    assert (lowered.batch, lowered.canvas_hw, lowered.classes) == (exact.batch, exact.canvas_hw, exact.classes)
+    for found, expected in zip(lowered.network(pixels, mask), exact.network(pixels, mask), strict=True):
+        assert 0 < np.abs(found - expected).mean() < BF16_TOLERANCE * expected.std()
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith(("small", "basic"))])
+def test_every_kind_of_backbone_can_be_in_bf16(tmp_path, name, any_processor_has_bf16):
+    path = tmp_path / "model.onnx"
+    write_onnx(path, Checkpoint(CONFIGS[name], seeded_tensors(CONFIGS[name], 5)), Preprocessing(), ExportOptions())
+    pixels = seeded_pixels(3, 1, 3, 130, 163)
+    lowered, exact = openvino_engine(path), openvino_engine(path, "fp32")
+    assert lowered.title.endswith("bf16-backbone")
+    for found, expected in zip(lowered.network(pixels, None), exact.network(pixels, None), strict=True):
+        assert 0 < np.abs(found - expected).mean() < BF16_TOLERANCE * expected.std()
+
+
+NARROW_SIZES = [(480, 32), (32, 480), (97, 32), (24, 33), (33, 24), (127, 200), (1, 1)]
+
+
+@pytest.mark.parametrize("precision", [BF16_BACKBONE, "bf16"])
+@pytest.mark.parametrize("size_hw", NARROW_SIZES)
+def test_narrow_images_are_computed_in_float32(checkpoint, tmp_path, precision, size_hw, any_processor_has_bf16):
+    path = graph(checkpoint, tmp_path)
+    lowered, exact = openvino_engine(path, precision), openvino_engine(path, "fp32")
+    pixels = seeded_pixels(3, 1, 3, *size_hw)
+    for found, expected in zip(lowered.network(pixels, None), exact.network(pixels, None), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_narrow_images_of_a_graph_kept_in_bf16_are_computed_in_float32(checkpoint, tmp_path, any_processor_has_bf16):
+    path = graph(checkpoint, tmp_path)
+    write_onnx(path, *read_model(checkpoint), ExportOptions(), external_data=True)
+    exact = openvino_engine(graph(checkpoint, tmp_path.parent), "fp32")
+    convert_to_ir(BF16_BACKBONE, path)
+    lowered = openvino_engine(path.with_suffix(".xml"))
+    assert lowered.title.endswith("bf16-backbone")
+    for size_hw in NARROW_SIZES:
+        pixels = seeded_pixels(3, 1, 3, *size_hw)
+        for found, expected in zip(lowered.network(pixels, None), exact.network(pixels, None), strict=True):
+            assert np.abs(found - expected).mean() < BF16_TOLERANCE / 2 * expected.std()  # rounded weights alone
+
+
+@pytest.mark.parametrize("precision", [BF16_BACKBONE, "bf16"])
+def test_narrow_images_have_the_same_answer_each_time(checkpoint, tmp_path, precision):
+    if not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    engine = openvino_engine(graph(checkpoint, tmp_path), precision)
+    for size_hw in NARROW_SIZES:
+        pixels = seeded_pixels(3, 1, 3, *size_hw)
+        first, again = (engine.network(pixels, None) for _ in range(2))
+        np.testing.assert_array_equal(first[0], again[0])
+        np.testing.assert_array_equal(first[1], again[1])
+
+
+def kinds(model: object, dtype: str) -> list[str]:
+    """The types of the nodes that give out a type of number."""
+    return [node.get_type_name() for node in model.get_ops() if node.get_output_size() and says(node, dtype)]
+
+
+def says(node: object, dtype: str) -> bool:
+    return node.get_output_element_type(0).get_type_name() == dtype
+
+
+def test_bf16_begins_behind_the_stem_and_ends_behind_the_projection(checkpoint, tmp_path):
+    import openvino
+
+    model = openvino.Core().read_model(graph(checkpoint, tmp_path))
+    ends = backbone_ends(model)
+    assert not is_lowered(ends)
+    lower_backbone(model, ends)
+    assert is_lowered(ends)
+    assert kinds(model, "f32").count("Convolution") == 1  # the stem's
+    assert kinds(model, "bf16").count("Convolution") == 19 + 1  # the stages' and the projection
+    assert not {"MatMul", "MaxPool", "Softmax"} & {*kinds(model, "bf16")}
+    assert kinds(model, "bf16").count("Convert") == 1
+    assert not [node for node in model.get_ops() if node.get_type_name() == "Result" and says(node, "bf16")]
+
+
+def test_what_biases_lose_in_bf16_is_added_again(checkpoint, tmp_path):
+    import openvino
+
+    exact, lowered = (openvino.Core().read_model(graph(checkpoint, tmp_path)) for _ in range(2))
+    lower_backbone(lowered, backbone_ends(lowered))
+    biases = {name: value for name, value in constants(exact) if name.endswith("bias") and "backbone.layer" in name}
+    kept = [value for _, value in constants(lowered)]
+    for bias in biases.values():
+        rounded = next(k for k in kept if k.size == bias.size and np.allclose(k.ravel(), bias, rtol=2**-8))
+        lost = bias - rounded.ravel()
+        assert np.abs(lost).max() > 0
+        assert any(k.size == bias.size and np.allclose(k.ravel(), lost, rtol=2**-8, atol=0) for k in kept)
+
+
+def constants(model: object) -> list[tuple[str, np.ndarray]]:
+    """Name and values, as float32, of each constant of floats."""
+    return [
+        (node.get_friendly_name(), node.get_data(dtype=np.float32))
+        for node in model.get_ops()
+        if node.get_type_name() == "Constant" and (says(node, "bf16") or says(node, "f32"))
+    ]
+
+
+def test_a_graph_without_names_of_its_stages_stays_in_fp32(checkpoint, tmp_path, any_processor_has_bf16):
+    path = graph(checkpoint, tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"stem", b"mets"))
+    assert openvino_engine(path).title.endswith("fp32")
+    with pytest.raises(ModelFileError, match="does not say where its backbone begins and ends"):
+        openvino_engine(path, "bf16-backbone")
+
+
+def test_a_backbone_in_int8_is_not_put_into_bf16(checkpoint, tmp_path, any_processor_has_bf16):
+    path = graph(checkpoint, tmp_path, ExportOptions(precision="int8"))
+    assert openvino_engine(path).title.endswith("fp32")
+    with pytest.raises(ModelFileError, match=r"no backbone to be put into bf16: found one in int8; use precision fp32"):
+        openvino_engine(path, "bf16-backbone")
+
+
+def test_bf16_in_the_backbone_alone_is_nearer_to_fp32_than_bf16_throughout(checkpoint, tmp_path):
+    if not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    pixels, path = seeded_pixels(3, 1, 3, 130, 163), graph(checkpoint, tmp_path)
+    exact, nearer, farther = (
+        openvino_engine(path, p).network(pixels, None)[0] for p in ("fp32", BF16_BACKBONE, "bf16")
+    )
+    assert 0 < np.abs(nearer - exact).mean() < np.abs(farther - exact).mean()
+
+
+def test_bf16_of_a_checkpoint_keeps_half_the_bytes(checkpoint, tmp_path):
+    if not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    pixels = seeded_pixels(3, 1, 3, 130, 163)
+    halved = open_model(checkpoint, engine="openvino", precision="bf16").engine
+    (kept,) = (path for path in (tmp_path / "cache" / "built").glob("*-openvino-*") if path.is_dir())
+    assert {path.name for path in kept.iterdir()} == {"model.xml", "model.bin", "manifest.json"}
+    exact, whole = (openvino_engine(graph(checkpoint, tmp_path), p).network(pixels, None)[0] for p in ("fp32", "bf16"))
+    off = np.abs(halved.network(pixels, None)[0] - exact).mean()
+    assert 0 < off < 1.5 * np.abs(whole - exact).mean()
+    assert open_model(kept / "model.xml", threads=1).labels == LABELS
+
+
+def test_a_backbone_kept_in_bf16_is_not_called_fp32(checkpoint, tmp_path):
+    if not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    direct = openvino_engine(graph(checkpoint, tmp_path), BF16_BACKBONE)
+    kept = open_model(checkpoint, engine="openvino").engine
+    pixels = seeded_pixels(3, 1, 3, 130, 163)
+    found, expected = (engine.network(pixels, None)[0] for engine in (kept, direct))
+    assert np.abs(found - expected).mean() < BF16_TOLERANCE / 2 * expected.std()  # weights in float16 elsewhere
+    (path,) = (tmp_path / "cache" / "built").glob("*-bf16-backbone/model.xml")
+    assert openvino_engine(path).title.endswith("bf16-backbone")
+    with pytest.raises(ModelFileError, match=r"is not in fp32: found a backbone in bfloat16; use precision bf16-back"):
+        openvino_engine(path, "fp32")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16-backbone"])
+def test_a_precision_that_the_processor_lacks_is_an_error(checkpoint, monkeypatch, precision):
+    import openvino
+
+    monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "INT8"])
+    with pytest.raises(EngineError, match=f"this processor has no {precision}: found no bfloat16"):
+        open_model(checkpoint, engine="openvino", precision=precision)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
+def test_openvinos_own_format_is_openvinos(tmp_path, engine):
+    with pytest.raises(EngineError, match=r"use engine openvino|runs checkpoints"):
+        choose(Source(None, tmp_path / "model.xml"), engine, None)
+
+
+def test_providers_are_not_openvinos(checkpoint):
+    with pytest.raises(UsageError, match="engine openvino has no providers: found CUDA"):
+        open_model(checkpoint, engine="openvino", providers=["CUDA"])
+
+
+def test_a_truncated_graph_is_one_clear_error(checkpoint, tmp_path):
+    path = graph(checkpoint, tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(
+        ModelFileError, match=r"model\.onnx is not an ONNX file: found 1000 bytes, which end in the middle of a field"
+    ):
+        openvino_engine(path)
+
+
+def test_a_missing_graph_is_one_clear_error(checkpoint, tmp_path):
+    with pytest.raises(ModelFileError, match="no such file"):
+        openvino_engine(tmp_path / "gone.onnx")
+
+
+def test_pixels_of_a_shape_that_the_graph_does_not_take_are_one_error(checkpoint, tmp_path):
+    engine = openvino_engine(graph(checkpoint, tmp_path, ExportOptions((64, 80), mask=False, batch=1)))
+    with pytest.raises(EngineError, match=r"OpenVINO failed on .*model\.onnx"):
+        engine.network(seeded_pixels(3, 1, 3, 64, 81), None)
+
+
+def test_a_graph_without_metadata_runs_with_the_config_beside_it(checkpoint, tmp_path):
+    path = write_foreign_onnx(tmp_path / "foreign.onnx", checkpoint, ExportOptions())
+    assert open_model(path, engine="openvino", config=checkpoint).labels == LABELS

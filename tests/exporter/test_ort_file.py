@@ -1,0 +1,139 @@
+"""An .ort file answers as the .onnx it was made of, says what it is, and comes with what a build for it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from detr_onnx import Detector
+from detr_onnx.errors import EngineError, OutputError
+from detr_onnx.exporter import ort_file
+from detr_onnx.exporter.onnx_file import ExportOptions, metadata
+from detr_onnx.exporter.ort_file import write_ort
+from detr_onnx.models.metadata import read_model
+from tests.cli.command_line import complaint, outcome
+from tests.small_model import picture
+
+# Of scores and of boxes in pixels: convolutions without blocked channels sum in another order.
+SCORES_TOLERANCE = 1e-5
+BOXES_TOLERANCE = 1e-3
+
+FORMS = {
+    "any size, mask": ExportOptions(),
+    "one size, no mask": ExportOptions(shape_hw=(64, 85), mask=False, batch=1),
+    "two pictures": ExportOptions(shape_hw=(64, 85), batch=2),
+    "fused attention": ExportOptions(fused_attention=True),
+    "fp16": ExportOptions(precision="fp16"),
+    "int8-weights": ExportOptions(precision="int8-weights"),
+    "end to end": ExportOptions(end_to_end=True),
+}
+
+
+@pytest.fixture(scope="module")
+def ort(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .ort file of `small`, alone with its configuration."""
+    path = tmp_path_factory.mktemp("ort") / "small.ort"
+    write_ort(path, *read_model(small), ExportOptions())
+    return path
+
+
+def test_a_detector_finds_the_same_with_either_format(ort: Path, graph: Path) -> None:
+    expected, found = (Detector(file, engine="onnxruntime")(picture(90, 60), 0.0) for file in (graph, ort))
+    assert [d.label for d in found] == [d.label for d in expected]
+    np.testing.assert_allclose(found.scores, expected.scores, atol=SCORES_TOLERANCE)
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=BOXES_TOLERANCE)
+
+
+def test_auto_takes_onnx_runtime_for_it_whatever_else_is_installed(ort: Path) -> None:
+    assert Detector(ort).engine.startswith("onnxruntime ")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "numpy"])
+def test_another_engine_says_that_it_cannot_run_it(ort: Path, engine: str) -> None:
+    with pytest.raises(EngineError, match=rf"engine {engine} runs .*small\.ort"):
+        Detector(ort, engine=engine)
+
+
+def test_it_keeps_the_metadata(ort: Path, small: Path) -> None:
+    session = onnxruntime.InferenceSession(str(ort), providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == metadata(*read_model(small), "fp32")
+
+
+def test_the_configuration_beside_it_names_the_operators_and_no_place(ort: Path) -> None:
+    assert sorted(file.name for file in ort.parent.iterdir()) == ["small.ort", "small.required_operators.config"]
+    lines = (ort.parent / "small.required_operators.config").read_text().splitlines()
+    assert lines[:2] == ["# Generated from model/s:", "# - small.ort"]
+    operators = {name for line in lines[2:] for name in line.split(";")[2].split(",")}
+    assert {"Conv", "MaxPool", "MatMul", "Softmax", "LayerNormalization"} <= operators
+
+
+def test_no_operator_in_it_is_for_one_processor_alone(ort: Path) -> None:
+    text = (ort.parent / "small.required_operators.config").read_text()
+    assert {line.split(";")[0] for line in text.splitlines()[2:]} <= {"ai.onnx", "com.microsoft"}  # com.microsoft.nchwc
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_every_form_becomes_an_ort_file(form: ExportOptions, small: Path, tmp_path: Path) -> None:
+    write_ort(tmp_path / "model.ort", *read_model(small), form)
+    assert {file.name for file in tmp_path.iterdir()} == {"model.ort", "model.required_operators.config"}
+
+
+@pytest.mark.parametrize("words", [["--format", "ort"], []])
+def test_the_command_line_writes_it(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    path = tmp_path / "model.ort"
+    assert outcome(["export", small, "-o", path, *words], capsys)[0] == 0
+    assert path.read_bytes()[4:8] == b"ORTM"  # the format's mark
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "model.onnx", "--format", "ort"], "the output is no .ort file: found model.onnx; let its name end in"),
+        (["-o", "model.ort", "--format", "onnx"], "the output is no .onnx file: found model.ort; let its name end in"),
+        (["-o", "model.ort", "--external-data"], "an .ort file holds its weights: found --external-data; leave it out"),
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(
+    small: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert complaint(outcome(["export", small, *words], capsys), 2).startswith(said)
+
+
+def test_a_conversion_that_changes_the_answers_leaves_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: Callable[..., list[Any]] = ort_file.answers
+
+    def changed(file: Path, *rest: Any) -> list[Any]:
+        return [one[::-1, ::-1] if file.suffix == ".ort" else one for one in given(file, *rest)]
+
+    monkeypatch.setattr(ort_file, "answers", changed)
+    with pytest.raises(EngineError, match="conversion changed logits: found a mean difference of"):
+        write_ort(tmp_path / "model.ort", *read_model(small), ExportOptions())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_tools_that_name_the_operators_it_says_what_to_install(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_file, "WRITE_CONFIG", "import nothing_of_that_name")
+    with pytest.raises(EngineError, match=r"No module named .*; run pip install --upgrade onnxruntime flatbuffers"):
+        write_ort(tmp_path / "model.ort", *read_model(small), ExportOptions())
+
+
+def test_a_directory_in_its_place_is_an_output_error(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.ort").mkdir()
+    with pytest.raises(OutputError, match=r"model\.ort cannot be written: found a directory"):
+        write_ort(tmp_path / "model.ort", *read_model(small), ExportOptions())
+
+
+def test_a_missing_directory_is_an_output_error(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No such file or directory"):
+        write_ort(tmp_path / "nowhere" / "model.ort", *read_model(small), ExportOptions())

@@ -1,0 +1,315 @@
+"""Whatever holds a picture becomes an upright RGB picture, or one sentence says what was there instead."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_onnx.errors import ImageError, UsageError
+from detr_onnx.image.decode import MAX_PIXELS
+from detr_onnx.image.preprocess import read_rgb
+
+JPEG_STEPS = 6  # of 255: a lossy decoder's distance from a flat colour
+
+
+def striped(width: int = 12, height: int = 8) -> Image.Image:
+    """A picture whose corners differ, so that every turn of it does: red at the upper left, getting blue downwards."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 2] = np.linspace(0, 200, height)[:, None]
+    pixels[: height // 2, : width // 2, 0] = 255
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that ends where its pixels begin."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+        + struct.pack(">I", 9)
+        + b"IDAT"
+    )
+
+
+def same(a: Image.Image, b: Image.Image) -> bool:
+    return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
+
+
+def test_no_bytes_are_no_image():
+    with pytest.raises(ImageError, match="the data is not an image: found 0 bytes"):
+        read_rgb(b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"hello world\n", r"12 bytes of text \('hello world'\)"),
+        ("größer".encode()[:3], "3 bytes of text"),
+        (b"%PDF-1.7 \x00", "a PDF document"),
+        (b"\x00\x00\x00\x18ftypheic", "a HEIC picture"),
+        (b"\x00\x00\x00\x18ftypisom", "a video"),
+        (b"\xfe\xed\x00\x01" * 9, "36 bytes that begin with fe ed 00 01"),
+    ],
+)
+def test_what_is_no_image_is_named(data: bytes, found: str):
+    with pytest.raises(ImageError, match=f"the data is not an image: found {found}.*expected JPEG"):
+        read_rgb(data)
+
+
+@pytest.mark.parametrize("kind", ["path", "text path", "bytes", "bytearray", "memoryview", "file", "image", "array"])
+def test_every_kind_of_source_gives_the_same_picture(kind: str, tmp_path: Path):
+    image, path = striped(), tmp_path / "striped.png"
+    path.write_bytes(encoded(image))
+    data = path.read_bytes()
+    sources = {
+        "path": path,
+        "text path": str(path),
+        "bytes": data,
+        "bytearray": bytearray(data),
+        "memoryview": memoryview(data),
+        "file": io.BytesIO(data),
+        "image": image,
+        "array": np.asarray(image),
+    }
+    assert same(read_rgb(sources[kind]), image)
+
+
+def test_a_file_object_is_read_from_its_start_and_left_open():
+    stream = io.BytesIO(encoded(striped()))
+    stream.seek(20)
+    assert same(read_rgb(stream), striped())
+    assert not stream.closed
+
+
+def test_a_pipe_is_read_to_its_end():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as sink:
+        sink.write(encoded(striped()))
+    with os.fdopen(reading, "rb") as pipe:
+        assert same(read_rgb(pipe), striped())
+        assert not pipe.closed
+
+
+def test_a_file_that_was_opened_here_is_closed(tmp_path: Path):
+    path = tmp_path / "a.gif"
+    striped().save(path, save_all=True, append_images=[striped(12, 8)])
+    open_before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+    kept = read_rgb(path)
+    open_after = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+    assert kept.size == (12, 8)
+    assert open_after == open_before
+
+
+@pytest.mark.parametrize("source", [None, 3, [1, 2], io.StringIO("text"), object()])
+def test_what_is_no_source_is_refused_by_its_type(source: object):
+    with pytest.raises(UsageError, match=type(source).__name__):
+        read_rgb(source)  # type: ignore[arg-type]
+
+
+def test_a_closed_file_and_a_file_for_writing_are_refused(tmp_path: Path):
+    closed = io.BytesIO(b"1")
+    closed.close()
+    with pytest.raises(UsageError, match='open it with mode "rb"'):
+        read_rgb(closed)
+    with (tmp_path / "out").open("wb") as writing, pytest.raises(UsageError, match='open it with mode "rb"'):
+        read_rgb(writing)
+
+
+def test_paths_that_lead_nowhere_say_why(tmp_path: Path):
+    with pytest.raises(ImageError, match="no such file; check the path"):
+        read_rgb(tmp_path / "missing.jpg")
+    with pytest.raises(ImageError, match="a directory; name the pictures in it"):
+        read_rgb(tmp_path)
+    with pytest.raises(ImageError, match="null byte"):
+        read_rgb("a\0b")
+    with pytest.raises(ImageError, match="name too long") as raised:
+        read_rgb("x" * 5000)
+    assert len(str(raised.value)) < 300
+    with pytest.raises(ImageError, match="no such file"):
+        read_rgb("~/striped.png")
+
+
+def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ImageError, match="no permission; allow this user to read it"):
+        read_rgb(tmp_path / "secret.jpg")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_a_picture_that_was_cut_short_is_damaged(form: str, tmp_path: Path):
+    data = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), form)
+    path = tmp_path / "half.img"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match=r"half\.img is damaged or cut short: found .*; get it anew"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damaged_bytes_never_end_in_anything_but_a_picture_or_an_image_error(seed: int):
+    generator = np.random.default_rng(seed)
+    form = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")[seed % 6]
+    data = np.frombuffer(encoded(striped(), form), np.uint8).copy()
+    places = generator.integers(0, min(len(data), 100), 5)
+    data[places] = generator.integers(0, 256, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged notes in a file make Pillow warn
+        with contextlib.suppress(ImageError):
+            assert read_rgb(data.tobytes()).mode == "RGB"
+
+
+def test_a_picture_beyond_the_limit_is_refused_from_its_header():
+    with pytest.raises(ImageError, match="too large: found 60000 x 60000 pixels, expected at most 179 million"):
+        read_rgb(png_header(60000, 60000))
+
+
+def test_a_picture_within_the_limit_gives_no_warning_and_changes_no_limit():
+    before = Image.MAX_IMAGE_PIXELS
+    assert MAX_PIXELS > 10_000 * 10_000
+    with pytest.raises(ImageError, match="cut short"):  # Pillow would warn of 100 million pixels
+        read_rgb(png_header(10_000, 10_000))
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0), (0,), (4,), (5, 4, 2), (1, 5, 4, 3), (3, 5, 6)])
+def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]):
+    with pytest.raises(UsageError, match=r"found uint8 \[.*expected uint8 \[height, width, 3\]"):
+        read_rgb(np.zeros(shape, np.uint8))
+
+
+def test_arrays_of_other_types_are_refused_with_a_remedy():
+    with pytest.raises(UsageError, match=r"found float32 .*use array.astype"):
+        read_rgb(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"transpose\(1, 2, 0\)"):
+        read_rgb(np.zeros((3, 6, 5), np.uint8))
+    with pytest.raises(UsageError, match="one by one"):
+        read_rgb(np.zeros((2, 6, 5, 3), np.uint8))
+
+
+def test_arrays_may_be_grey_have_alpha_or_lie_strided_in_memory():
+    grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    colour = np.dstack([grey, grey + 50, grey + 100])
+    assert np.array_equal(read_rgb(grey), np.dstack([grey] * 3))
+    assert np.array_equal(read_rgb(grey[..., None]), np.dstack([grey] * 3))
+    assert np.array_equal(read_rgb(np.dstack([colour, grey])), colour)
+    assert np.array_equal(read_rgb(colour[::-1, ::2]), colour[::-1, ::2])
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_its_orientation_says(orientation: int, form: str):
+    # What a camera stores for the upright picture, by the definition: 0th row and 0th column of the stored picture
+    # are, for orientations 1 to 8, top left, top right, bottom right, bottom left, left top, right top, right bottom,
+    # left bottom of the upright one.
+    upright = np.asarray(striped(48, 32))
+    stored = upright.swapaxes(0, 1) if orientation >= 5 else upright
+    flip_rows = orientation in (3, 4, 7, 6)
+    flip_columns = orientation in (2, 3, 7, 8)
+    stored = stored[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if form == "WEBP" else {"quality": 100, "subsampling": 0} if form == "JPEG" else {}
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored)), form, exif=exif, **options)
+    read = read_rgb(data)
+    assert read.size == (48, 32)
+    difference = np.asarray(read).astype(int) - upright
+    assert np.median(np.abs(difference)) <= (JPEG_STEPS if form == "JPEG" else 0)
+    assert np.mean(np.abs(difference)) <= (JPEG_STEPS if form == "JPEG" else 0)
+
+
+def test_a_picture_that_was_turned_once_is_not_turned_again():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    once = read_rgb(encoded(striped(), "PNG", exif=exif))
+    assert once.size == (8, 12)
+    assert read_rgb(once) is once
+
+
+def test_damaged_notes_leave_the_picture_as_it_is():
+    assert same(read_rgb(encoded(striped(), "PNG", exif=b"Exif\0\0no exif at all")), striped())
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+)
+def test_every_mode_becomes_rgb(mode: str):
+    via = {"La": "LA", "RGBa": "RGBA", "PA": "P"}.get(mode, mode)
+    read = read_rgb(striped().convert(via).convert(mode))
+    assert (read.mode, read.size) == ("RGB", (12, 8))
+    if mode not in ("1", "L", "LA", "La"):
+        assert np.abs(np.asarray(read).astype(int) - np.asarray(striped())).mean() <= JPEG_STEPS
+
+
+def test_transparency_is_dropped_and_the_colours_beneath_it_stay():
+    image = striped().convert("RGBA")
+    image.putalpha(0)
+    assert same(read_rgb(encoded(image)), striped())
+    palette = striped().convert("P")
+    expected = palette.convert("RGB")
+    assert same(read_rgb(encoded(palette, transparency=bytes(range(100)))), expected)
+    assert same(read_rgb(encoded(palette, transparency=3)), expected)
+
+
+def test_grey_of_sixteen_bits_is_scaled_and_not_clipped():
+    grey = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    for image in (Image.fromarray(grey), Image.open(io.BytesIO(encoded(Image.fromarray(grey))))):
+        assert np.asarray(read_rgb(image))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 7, 255, -3]], np.int32), [0, 7, 255, 0]),
+        (np.array([[0, 257, 65535, -3]], np.int32), [0, 1, 255, 0]),
+        (np.array([[0, 0.5, 1, -3]], np.float32), [0, 128, 255, 0]),
+        (np.array([[0, 100, 255, np.nan]], np.float32), [0, 100, 255, 0]),
+        (np.array([[0, 1e9, 0, np.inf]], np.float32), [0, 255, 0, 0]),
+        (np.array([[0, 0]], np.float32), [0, 0]),
+    ],
+)
+def test_grey_of_integers_and_floats_takes_the_least_white_that_holds_it(values: np.ndarray, expected: list[int]):
+    assert np.asarray(read_rgb(Image.fromarray(values)))[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+def test_an_animation_gives_its_first_frame(form: str, tmp_path: Path):
+    first, second = Image.new("RGB", (9, 7), "red"), Image.new("RGB", (9, 7), "blue")
+    path = tmp_path / "moving"
+    options = {"lossless": True} if form == "WEBP" else {}
+    path.write_bytes(encoded(first, form, save_all=True, append_images=[second], duration=100, **options))
+    frame = read_rgb(path)
+    assert same(frame.resize((3, 3)), first.resize((3, 3)))  # its file is closed by now
+
+
+def test_a_picture_without_pixels_is_refused():
+    with pytest.raises(ImageError, match="no pixels: found 0 x 5"):
+        read_rgb(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_the_thinnest_pictures_are_read(size: tuple[int, int]):
+    assert read_rgb(encoded(Image.new("RGB", size))).size == size
+
+
+def test_formats_that_would_run_another_program_are_no_images():
+    with pytest.raises(ImageError, match=r"not an image: found .* bytes of text"):
+        read_rgb(encoded(striped(), "EPS"))

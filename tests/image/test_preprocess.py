@@ -1,0 +1,280 @@
+"""The size rule, the normalisation and the batch are those of transformers' Pillow processor."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_onnx.errors import CheckpointError, UsageError
+from detr_onnx.image.preprocess import Preprocessing, batch, fitted_hw, read_rgb, resized_hw, to_pixels
+
+DETR = Preprocessing()
+FLOAT32_STEPS = 4e-7  # three roundings to float32 of values up to 2.64, half a step of 2.4e-7 each
+COLOURS = [(0, 0, 0), (255, 255, 255), (124, 116, 104), (1, 128, 254)]
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def size_rule(heights: np.ndarray, widths: np.ndarray, shortest: int = 800, longest: int = 1333) -> np.ndarray:
+    """[n, 2] heights and widths by the rule as published, for n pictures at once, in float64; no least size."""
+    short, long = np.minimum(heights, widths), np.maximum(heights, widths)
+    limited = long / short * shortest > longest
+    exact = np.where(limited, longest * short / long, shortest)
+    rounded = np.rint(exact)
+    kept = rounded == short
+    new_short, new_long = np.where(kept, short, rounded), np.where(kept, long, np.trunc(exact * long / short))
+    upright = heights > widths
+    return np.stack([np.where(upright, new_long, new_short), np.where(upright, new_short, new_long)], 1).astype(int)
+
+
+def normalised(pixels_hwc: np.ndarray) -> np.ndarray:
+    """[3, h, w] float64 of [h, w, 3] bytes, by the definition."""
+    return ((pixels_hwc / 255 - np.array(DETR.mean)) / np.array(DETR.std)).transpose(2, 0, 1)
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="a batch needs a picture: found none, expected at least one"):
+        batch([], DETR)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (480, 640, (800, 1066)),  # 1066.67, cut and not rounded
+        (640, 480, (1066, 800)),
+        (800, 1066, (800, 1066)),
+        (800, 1333, (800, 1333)),
+        (500, 500, (800, 800)),
+        (2000, 2000, (800, 800)),
+        (427, 1280, (445, 1333)),
+        (600, 4000, (200, 1333)),
+        (33, 47, (800, 1139)),
+        (1, 1, (800, 800)),
+        (1, 2000, (1, 2000)),  # the short side has its size already, so the long one stays above the limit
+        (1, 5000, (1, 1333)),  # transformers: 0 x 1333
+        (20_000, 3, (1333, 1)),
+    ],
+)
+def test_the_size_rule_of_single_pictures(height: int, width: int, expected: tuple[int, int]):
+    assert resized_hw(height, width, 800, 1333) == expected
+
+
+def test_the_size_rule_over_a_grid_to_2000():
+    heights, widths = (axis.ravel() for axis in np.meshgrid(np.arange(1, 2001, 7), np.arange(1, 2001, 3)))
+    ours = np.array([resized_hw(h, w, 800, 1333) for h, w in zip(heights.tolist(), widths.tolist(), strict=True)])
+    assert np.array_equal(ours, np.maximum(size_rule(heights, widths), 1))
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(800, 1333), (480, 640), (800, 800), (1000, 1000), (256, 455)])
+def test_the_size_rule_of_random_sizes_to_20000(shortest: int, longest: int):
+    heights, widths = np.random.default_rng(0).integers(1, 20_001, (2, 20_000))
+    sizes = zip(heights.tolist(), widths.tolist(), strict=True)
+    ours = np.array([resized_hw(h, w, shortest, longest) for h, w in sizes])
+    assert np.array_equal(ours, np.maximum(size_rule(heights, widths, shortest, longest), 1))
+
+
+@pytest.mark.parametrize("canvas_hw", [(480, 640), (800, 1066), (64, 64), (1333, 1333), (640, 480)])
+def test_fitting_a_canvas_keeps_the_aspect_to_half_a_pixel(canvas_hw: tuple[int, int]):
+    for height, width in np.random.default_rng(0).integers(1, 5000, (500, 2)).tolist():
+        fitted = fitted_hw(height, width, canvas_hw)
+        scale = min(Fraction(canvas_hw[0], height), Fraction(canvas_hw[1], width))
+        assert all(1 <= side <= limit for side, limit in zip(fitted, canvas_hw, strict=True))
+        assert any(side == limit for side, limit in zip(fitted, canvas_hw, strict=True))
+        exact = height * scale, width * scale
+        assert all(abs(a - b) <= Fraction(1, 2) or a == 1 for a, b in zip(fitted, exact, strict=True))
+
+
+def test_every_byte_is_normalised_to_within_the_steps_of_float32():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    preprocessing = Preprocessing(resize=False)
+    pixels = to_pixels(read_rgb(ramp), preprocessing)
+    assert pixels.dtype == np.float32
+    assert np.abs(pixels - normalised(ramp)).max() <= FLOAT32_STEPS
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_flat_picture_keeps_its_colour_in_every_pixel(colour: tuple[int, int, int]):
+    pixels = to_pixels(Image.new("RGB", (64, 48), colour), DETR)
+    assert pixels.shape == (3, 800, 1066)
+    expected = normalised(np.array(colour, np.uint8).reshape(1, 1, 3))
+    assert np.abs(pixels - expected).max() <= FLOAT32_STEPS
+
+
+def test_scaling_is_a_triangle_filter_over_the_source_pixels():
+    source = noise(100, 60)
+    preprocessing = Preprocessing(shortest_edge=24, longest_edge=1000)
+
+    def weights(n: int, m: int) -> np.ndarray:
+        centres, support = (np.arange(m) + 0.5) * n / m, n / m
+        tent = np.maximum(0, 1 - np.abs((np.arange(n) + 0.5 - centres[:, None]) / support))
+        return tent / tent.sum(axis=1, keepdims=True)
+
+    exact = np.einsum("hy,yxc,wx->hwc", weights(60, 24), np.asarray(source, float), weights(100, 40))
+    bytes_away = np.abs(to_pixels(source, preprocessing) - normalised(exact)) * np.array(DETR.std)[:, None, None] * 255
+    assert bytes_away.max() <= 1.01  # Pillow rounds to whole bytes after each of its two passes
+
+
+def test_one_picture_has_no_padding_and_a_mask_of_ones():
+    pixels, mask, sizes_hw = batch([noise(64, 48)], DETR)
+    assert (pixels.shape, pixels.dtype) == ((1, 3, 800, 1066), np.float32)
+    assert (mask.shape, mask.dtype, bool(mask.all())) == ((1, 800, 1066), np.bool_, True)
+    assert (sizes_hw.tolist(), sizes_hw.dtype) == ([[48, 64]], np.int64)
+
+
+def test_pictures_of_different_sizes_stand_at_the_upper_left_over_zeros():
+    images = [noise(64, 48), noise(48, 64, seed=1), noise(200, 20, seed=2)]
+    pixels, mask, sizes_hw = batch(images, DETR)
+    assert pixels.shape == (3, 3, 1066, 1333)
+    assert sizes_hw.tolist() == [[48, 64], [64, 48], [20, 200]]
+    for image, picture, valid in zip(images, pixels, mask, strict=True):
+        alone = to_pixels(image, DETR)
+        _, h, w = alone.shape
+        assert np.array_equal(picture[:, :h, :w], alone)
+        assert bool(valid[:h, :w].all())
+        assert int(valid.sum()) == h * w
+        assert not picture[:, ~valid].any()
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "canvas_hw", "picture_hw"),
+    [
+        ((640, 480), (1344, 1344), (800, 1066)),  # fits: scaled by the rule and never beyond it
+        ((640, 480), (800, 1066), (800, 1066)),
+        ((480, 640), (800, 1066), (800, 600)),
+        ((640, 480), (256, 256), (192, 256)),
+        ((1, 5000), (64, 64), (64, 1)),
+    ],
+)
+def test_a_canvas_holds_the_picture_whole(
+    size_wh: tuple[int, int], canvas_hw: tuple[int, int], picture_hw: tuple[int, int]
+):
+    pixels, mask, sizes_hw = batch([Image.new("RGB", size_wh, "white")], DETR, canvas_hw=canvas_hw)
+    assert pixels.shape[2:] == canvas_hw
+    assert (int(mask.any(axis=2).sum()), int(mask.any(axis=1).sum())) == picture_hw
+    assert bool((pixels[0, :, : picture_hw[0], : picture_hw[1]] > 2).all())
+    assert np.count_nonzero(pixels) == 3 * mask.sum()
+    assert sizes_hw.tolist() == [[size_wh[1], size_wh[0]]]
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (1, 5000), (5000, 1)])
+def test_the_thinnest_pictures_give_pixels(size_wh: tuple[int, int]):
+    pixels, mask, _ = batch([Image.new("RGB", size_wh)], DETR)
+    assert min(pixels.shape) >= 1
+    assert bool(mask.all())
+
+
+def test_no_fields_at_all_mean_detr():
+    assert Preprocessing.from_json({}, "a test") == DETR
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"size": {"shortest_edge": 800, "longest_edge": 1333}}, DETR),
+        ({"size": 800, "max_size": 1333, "feature_extractor_type": "DetrFeatureExtractor"}, DETR),
+        ({"size": 600, "max_size": 900}, Preprocessing(600, 900)),
+        ({"size": 600}, Preprocessing(600, 1333)),
+        ({"size": {"shortest_edge": 600}, "max_size": 700}, Preprocessing(600, 700)),
+        ({"size": {"height": 480, "width": 640}}, Preprocessing(fixed_hw=(480, 640))),
+        ({"size": {"height": 480, "width": 640, "shortest_edge": None}}, Preprocessing(fixed_hw=(480, 640))),
+        ({"do_resize": False}, Preprocessing(resize=False)),
+        ({"do_rescale": False}, Preprocessing(rescale_factor=1.0)),
+        ({"do_normalize": False}, Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))),
+        ({"image_mean": 0.5, "image_std": [0.5, 0.5, 1]}, Preprocessing(mean=(0.5,) * 3, std=(0.5, 0.5, 1))),
+        ({"rescale_factor": 0.00392156862745098, "resample": 2, "do_pad": True, "pad_size": None}, DETR),
+    ],
+)
+def test_every_dialect_of_the_configuration_is_read(fields: dict[str, Any], expected: Preprocessing):
+    read = Preprocessing.from_json(fields, "a test")
+    assert read == expected
+    assert Preprocessing.from_json(json.loads(json.dumps(read.to_json())), "a test") == read
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"size": "large"}, "size.shortest_edge 'large' (expected a positive whole number)"),
+        ({"size": {"shortest_edge": -1, "longest_edge": 1333}}, "size.shortest_edge -1"),
+        ({"size": {"longest_edge": 800}}, "size of longest_edge (expected shortest_edge and longest_edge, or"),
+        ({"size": {"max_height": 8, "max_width": 9}}, "size of max_height, max_width"),
+        ({"size": {"height": True, "width": 9}}, "size.height True"),
+        ({"image_mean": [0.5, 0.5]}, "image_mean [0.5, 0.5] (expected three numbers)"),
+        ({"image_std": [0.5, 0, 0.5]}, "image_std [0.5, 0, 0.5] (expected three numbers, none of them 0)"),
+        ({"image_std": None}, "image_std None"),
+        ({"image_mean": "red"}, "image_mean 'red'"),
+        ({"rescale_factor": 0}, "rescale_factor 0 (expected a positive number)"),
+        ({"rescale_factor": float("nan")}, "rescale_factor nan"),
+        ({"do_resize": "yes"}, "do_resize 'yes' (expected true or false)"),
+        ({"resample": 3}, "resample 3 (expected 2, bilinear)"),
+        ({"do_center_crop": True}, "do_center_crop True, which is not supported"),
+        ({"pad_size": {"height": 8, "width": 8}}, "pad_size {'height': 8, 'width': 8}, which is not supported"),
+    ],
+)
+def test_a_configuration_that_cannot_be_followed_names_the_field(fields: dict[str, Any], complaint: str):
+    with pytest.raises(CheckpointError) as raised:
+        Preprocessing.from_json(fields, "preprocessor_config.json")
+    assert complaint in str(raised.value)
+    assert str(raised.value).startswith("preprocessor_config.json does not describe DETR's preprocessing: found ")
+
+
+def test_all_problems_of_a_configuration_come_in_one_message():
+    with pytest.raises(CheckpointError, match=r"shortest_edge 0 .*; image_mean .*; resample 3"):
+        Preprocessing.from_json(
+            Preprocessing.from_json({"size": {"shortest_edge": 0}, "image_mean": [], "resample": 3}, "a test")
+        )
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_size_rule_is_that_of_transformers(step: int):
+    reference = pytest.importorskip("transformers.image_transforms").get_size_with_aspect_ratio
+    grid = [(h, w) for h in range(1, 2001, step) for w in range(1, 2001, min(step, 5))]
+    grid += map(tuple, np.random.default_rng(1).integers(1, 20_001, (20_000, 2)).tolist())
+    wrong = [
+        (h, w) for h, w in grid if resized_hw(h, w, 800, 1333) != tuple(max(1, s) for s in reference((h, w), 800, 1333))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"size": {"shortest_edge": 200, "longest_edge": 333}},
+        {"size": {"height": 100, "width": 180}},
+        {"do_resize": False},
+        {"do_rescale": False},
+        {"do_normalize": False},
+        {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.2, 0.1]},
+    ],
+)
+@pytest.mark.parametrize("sizes_wh", [[(640, 480)], [(33, 47)], [(640, 480), (500, 375), (300, 640)], [(1066, 800)]])
+def test_pixels_and_masks_are_those_of_transformers_bit_for_bit(
+    fields: dict[str, Any], sizes_wh: list[tuple[int, int]]
+):
+    module = pytest.importorskip("transformers.models.detr.image_processing_pil_detr")
+    modes = ("RGB", "L", "CMYK")
+    images = [noise(*size, seed).convert(modes[seed]) for seed, size in enumerate(sizes_wh)]
+    processor = module.DetrImageProcessorPil(**fields)
+    expected = processor([image.convert("RGB") for image in images], return_tensors="np")
+    pixels, mask, _ = batch([read_rgb(image) for image in images], Preprocessing.from_json(fields, "a test"))
+    assert np.array_equal(pixels, expected["pixel_values"])
+    assert np.array_equal(mask, expected["pixel_mask"].astype(bool))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("size", [{"shortest_edge": 200, "longest_edge": 333}, {"height": 100, "width": 180}])
+def test_the_configuration_that_transformers_writes_is_read(size: dict[str, int]):
+    module = pytest.importorskip("transformers.models.detr.image_processing_pil_detr")
+    written = module.DetrImageProcessorPil(size=size).to_dict()
+    assert Preprocessing.from_json(written, "a test") == Preprocessing.from_json({"size": size}, "a test")
+    assert module.DetrImageProcessorPil(**DETR.to_json()).to_dict() == module.DetrImageProcessorPil().to_dict()

@@ -1,0 +1,101 @@
+"""The transformer: who adds positions to what, where the norms stand, and that padding is nobody's business."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detr_onnx.network.numpy_ops import NumpyOps
+from detr_onnx.network.position import sine_position
+from detr_onnx.network.resnet import fold_batch_norm
+from detr_onnx.network.transformer import attention, decoder, encoder, residual
+from tests.parity.seeded import CONFIGS, seeded_tensors
+
+ROUNDING = 2e-5  # float32 through two layers of each kind, values around 1
+SEEN = 1e-3  # what a change that matters changes at least
+
+SMALL = CONFIGS["small"]
+D, Q = SMALL.d_model, SMALL.queries
+
+
+@pytest.fixture(scope="module", params=["small", "small-table-transformer"])
+def model(request):
+    """A config and its ops, norms after and norms before."""
+    config = CONFIGS[request.param]
+    return config, NumpyOps(fold_batch_norm(seeded_tensors(config, 1)))
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+
+
+def run(model, cells, valid):
+    """[B,h,w,D] cells and which of them are valid -> what the queries find, [B,Q,D]."""
+    config, ops = model
+    B, h, w, _ = cells.shape
+    position = sine_position(ops, valid, D)
+    bias = ops.key_bias(valid)
+    memory = encoder(ops.at("encoder"), config, cells.reshape(B, h * w, D), position, bias)
+    query = ops.parameter("query_position_embeddings.weight")
+    return decoder(ops.at("decoder"), config, query * np.float32(0), query, memory, position, bias)
+
+
+def test_no_layers_change_nothing():
+    config = replace(SMALL, encoder_layers=0)
+    x = normal(1, 1, 5, D)
+    assert encoder(NumpyOps({}), config, x, x, None) is x
+
+
+def test_a_picture_finds_the_same_padded_and_alone(model):
+    cells = normal(2, 1, 3, 4, D)
+    alone = run(model, cells, np.ones((1, 3, 4), np.float32))
+    padded, valid = normal(3, 1, 6, 5, D), np.zeros((1, 6, 5), np.float32)
+    padded[:, :3, :4], valid[:, :3, :4] = cells, 1
+    np.testing.assert_allclose(run(model, padded, valid), alone, atol=ROUNDING)
+
+
+def test_pictures_of_a_batch_do_not_see_each_other(model):
+    cells, valid = normal(4, 3, 3, 4, D), np.ones((3, 3, 4), np.float32)
+    valid[1, 2:], valid[2, :, 1:] = 0, 0
+    together = run(model, cells, valid)
+    for b in range(3):
+        np.testing.assert_allclose(together[b : b + 1], run(model, cells[b : b + 1], valid[b : b + 1]), atol=ROUNDING)
+
+
+def test_the_order_of_the_cells_matters_through_their_positions_alone(model):
+    config, ops = model
+    cells, position = normal(5, 1, 7, D), normal(6, 1, 7, D)
+    backwards = np.s_[:, ::-1]
+    found = encoder(ops.at("encoder"), config, cells, position, None)
+    moved = encoder(ops.at("encoder"), config, cells[backwards], position[backwards], None)
+    np.testing.assert_allclose(moved[backwards], found, atol=ROUNDING)
+    assert np.abs(encoder(ops.at("encoder"), config, cells[backwards], position, None)[backwards] - found).max() > SEEN
+
+
+def test_positions_tell_where_to_look_and_never_what_is_seen():
+    """With one key alone all the attention goes to it, so a position can only show up through the value."""
+    ops = NumpyOps(fold_batch_norm(seeded_tensors(SMALL, 1))).at("decoder").at("layers.0").at("encoder_attn")
+    x, source = normal(7, 1, Q, D), normal(8, 1, 1, D)
+    found = [attention(ops, x, source, normal(s, 1, Q, D), normal(s + 1, 1, 1, D), None, 2, D) for s in (9, 19)]
+    np.testing.assert_allclose(found[0], found[1], atol=ROUNDING)
+
+
+def test_attention_scales_by_the_width_of_a_head():
+    """Scores grow with the square root of a head's width, so four heads of 16 are no two heads of 32."""
+    ops = NumpyOps(fold_batch_norm(seeded_tensors(SMALL, 1))).at("encoder").at("layers.0").at("self_attn")
+    x, nowhere = normal(7, 1, 5, D), np.zeros((1, 5, D), np.float32)
+    found = attention(ops, x, x, nowhere, nowhere, None, 1, D)
+    q, k, v = (ops.linear(f"{part}_proj", x) for part in "qkv")
+    scores = (q @ k.swapaxes(1, 2)) / np.sqrt(D)
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    truth = ops.linear("out_proj", np.float32(shares / shares.sum(-1, keepdims=True)) @ v)
+    np.testing.assert_allclose(found, truth, atol=ROUNDING)
+
+
+def test_the_norm_stands_after_the_sum_or_before_the_sub_layer():
+    ops = NumpyOps({"n.weight": np.full(4, 2, "f4"), "n.bias": np.ones(4, "f4")})
+    x = normal(1, 1, 3, 4)
+    assert np.array_equal(residual(ops, "n", x, lambda y: y * 3, False), ops.layer_norm("n", x + x * 3))
+    assert np.array_equal(residual(ops, "n", x, lambda y: y * 3, True), x + ops.layer_norm("n", x) * 3)

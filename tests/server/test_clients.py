@@ -1,0 +1,157 @@
+"""The hosted API's own clients, and others', unchanged, against the server; each in its own environment.
+
+DETR_ONNX_CLIENTS names a directory with the virtual environments `new` (cloudflare, huggingface_hub, schemathesis,
+tritonclient[http]) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, miniflare, esbuild, playwright-core).
+`.ci/run` makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("onnxruntime")
+
+from tests.server.live_server import RUN
+
+pytestmark = pytest.mark.clients
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(__file__).parent / "sdk_clients"
+PICTURE = ROOT / "examples" / "demo-scene.jpg"
+CLIENTS = Path(os.environ.get("DETR_ONNX_CLIENTS", "/nonexistent"))
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+
+
+@pytest.fixture(scope="module")
+def expected(detector):
+    return detector(PICTURE, 0.1).to_api()
+
+
+def above(found: list[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
+    return [item for item in found if item["score"] > threshold]
+
+
+def output_of(program: str, *arguments: object, **environment: str) -> str:
+    """What a client's program prints; skips where the client is not installed."""
+    path = CLIENTS / program if "/" in program else Path(shutil.which(program) or "/nonexistent")
+    if not path.exists():
+        pytest.skip(f"{program} is not installed")
+    command = [str(path), *map(str, arguments)]
+    npm = {"NODE_PATH": str(CLIENTS / "npm" / "node_modules"), "CHROMIUM": CHROMIUM}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **npm, **environment}, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def node(package: str, script: Path, *arguments: object) -> Any:
+    if not (CLIENTS / "npm" / "node_modules" / package).exists():
+        pytest.skip(f"npm's {package} is not installed")
+    return json.loads(output_of("node", script, *arguments))
+
+
+@pytest.mark.parametrize("environment", ["new", "old"])
+def test_the_python_sdk_finds_and_is_refused(server, expected, environment):
+    answers = json.loads(output_of(f"{environment}/bin/python", SCRIPTS / "sdk.py", server.url, PICTURE))
+    assert (environment == "old") == (answers["version"] == "4.3.1")
+    assert answers["found"] == expected
+    name, status, body = answers["bad input"]
+    assert (name, status, body["errors"][0]["code"]) == ("BadRequestError", 400, 5006)
+    assert answers["no model"][2]["errors"][0]["code"] == 5007
+    assert answers["models"] == ["@cf/facebook/detr-resnet-50"]
+    assert answers["token"] == "active"
+
+
+def test_the_npm_sdk_finds_and_is_refused(server, expected):
+    answers = node("cloudflare", SCRIPTS / "sdk.mjs", server.url, PICTURE)
+    assert answers["found"] == expected
+    assert answers["refused"][:2] == ["BadRequestError", 400]
+    assert answers["refused"][2][0]["code"] == 5006
+
+
+def test_the_documented_curl_command_finds(server, expected):
+    arguments = [
+        f"{server.url}{RUN}",
+        "-X",
+        "POST",
+        "-H",
+        "Authorization: Bearer token",
+        "--data-binary",
+        f"@{PICTURE}",
+    ]
+    assert json.loads(output_of("curl", "-s", *arguments))["result"] == expected
+
+
+def test_hugging_faces_client_finds(server, expected):
+    answers = json.loads(output_of("new/bin/python", SCRIPTS / "hub.py", server.url, PICTURE))
+    assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9)}
+
+
+def test_tritons_client_finds_in_binary_and_in_json(server, expected):
+    answers = json.loads(output_of("new/bin/python", SCRIPTS / "triton.py", server.url, PICTURE))
+    assert (answers["live"], answers["metadata"]) == (True, "detr-resnet-50")
+    for form in ("binary", "json"):
+        assert answers[form]["names"] == [item["label"] for item in above(expected, 0.5)]
+        assert answers[form]["scores"] == [item["score"] for item in above(expected, 0.5)]
+    assert answers["tensors"][0] == 2
+    assert "neither an input image nor pixel_values" in answers["refused"]
+
+
+def test_the_documented_worker_runs_unchanged_under_miniflare(server, expected, tmp_path):
+    for name in ("miniflare", "esbuild"):
+        if not (CLIENTS / "npm" / "node_modules" / name).exists():
+            pytest.skip(f"npm's {name} is not installed")
+    worker = shutil.copytree(ROOT / "examples" / "worker", tmp_path / "worker")
+    (worker / "node_modules").symlink_to(CLIENTS / "npm" / "node_modules")
+    answer = json.loads(output_of("node", worker / "run.mjs", server.url, PICTURE))
+    assert answer == {"inputs": {"image": []}, "response": expected}
+
+
+def test_the_openapi_document_holds_under_schemathesis(server):
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    document = f"{server.url}/openapi.json"
+    options = [
+        "--checks",
+        checks,
+        "--max-examples",
+        "20",
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--generation-database",
+        "none",
+    ]
+    text = output_of("new/bin/schemathesis", "run", document, *options)
+    assert "Tested: 14" in text
+
+
+def test_the_page_in_a_real_browser(server, expected, tmp_path):
+    if not CHROMIUM:
+        pytest.skip("there is no chromium")
+    seen = node("playwright-core", SCRIPTS / "browser.cjs", f"{server.url}/", PICTURE, tmp_path)
+    found = above(expected, 0.5)
+    assert seen["json"] == found
+    assert seen["listed"] == [item["label"] for item in found]
+    assert seen["status"].startswith(f"{len(found)} found in ")
+    assert all(item["label"] in seen["label"] for item in found)
+    assert (seen["withBoxes"]["width"], seen["withBoxes"]["height"]) == (640, 480)
+    assert seen["withBoxes"]["sum"] != seen["withoutBoxes"]["sum"]
+    assert ("@drop.jpg" in seen["dropped"][0], "@paste.jpg" in seen["pasted"][0]) == (True, True)
+    assert [seen["dropped"][1], seen["pasted"][1]] == [len(found)] * 2
+    assert seen["atEnd"] == 0
+    assert seen["atHome"][: len(expected)] == expected
+    assert set(seen["filtered"]) == {found[0]["label"]}
+    assert "found in" in seen["camera"]
+    assert "3010" in seen["refused"]
+    assert (seen["phoneOverflow"], seen["darkOverflow"]) == (0, 0)
+    assert all(request.startswith(server.url) for request in seen["requests"])
+    assert [error for error in seen["errors"] if "400" not in error] == []
+    assert RUN.rpartition("/accounts/")[2].partition("/")[2] in seen["curl"]

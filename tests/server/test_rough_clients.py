@@ -1,0 +1,316 @@
+"""Clients that are slow, wrong or gone, and the end of a server: others are served, memory is bounded, nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("onnxruntime")
+
+from detr_onnx import server
+from detr_onnx.cli import main as cli
+from detr_onnx.server import run as server_run
+from tests.server.live_server import PATIENCE_S, RUN, LiveServer
+
+ROOT = Path(__file__).parents[2]
+PICTURE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
+HEAD = f"POST {RUN} HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def live(detector):
+    with LiveServer(detector, timeout_s=20, max_body=1 << 20) as live:
+        yield live
+
+
+def answer_on(connection: socket.socket) -> http.client.HTTPResponse:
+    """The next answer on a connection, read to its end."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.body = answer.read()
+    return answer
+
+
+def code_on(connection: socket.socket) -> tuple[int, int]:
+    answer = answer_on(connection)
+    return answer.status, json.loads(answer.body)["errors"][0]["code"]
+
+
+def posting(length: int | str, body: bytes) -> bytes:
+    return f"{HEAD}Content-Length: {length}\r\n\r\n".encode() + body
+
+
+# Bodies
+
+
+def test_requests_that_come_in_one_piece_are_answered_in_their_order(live):
+    with live.raw() as connection:
+        get = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: %d\r\n\r\n"
+        connection.sendall(get % 1 + posting(len(PICTURE), PICTURE) + get % 2 + posting(5, b"hello") + get % 3)
+        reader = connection.makefile("rb")
+        with contextlib.closing(reader):
+            statuses = []
+            for _ in range(5):
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += reader.readline()
+                length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+                reader.read(length)
+                statuses.append(int(head.split()[1]))
+    assert statuses == [200, 200, 200, 400, 200]
+
+
+def test_a_body_in_chunks_is_one_picture(live):
+    with live.raw() as connection:
+        pieces = [PICTURE[i : i + 7000] for i in range(0, len(PICTURE), 7000)]
+        body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+        connection.sendall(HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n")
+        answer = answer_on(connection)
+    assert json.loads(answer.body)["success"] is True
+
+
+def test_a_client_that_waits_for_100_continue_gets_it(live):
+    with live.raw() as connection:
+        connection.sendall(f"{HEAD}Content-Length: {len(PICTURE)}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(PICTURE)
+        assert answer_on(connection).status == 200
+
+
+def test_a_body_that_is_announced_too_large_is_refused_before_it_is_sent(live):
+    with live.raw() as connection:
+        connection.sendall(f"{HEAD}Content-Length: {1 << 30}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert code_on(connection) == (413, 3006)
+
+
+def test_a_body_that_never_ends_is_refused_and_cut(live):
+    with live.raw() as connection:
+        connection.sendall(HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+        chunk, sent = b"10000\r\n" + bytes(0x10000) + b"\r\n", 0
+        with contextlib.suppress(OSError):
+            while sent < 1 << 30:
+                connection.sendall(chunk)
+                sent += len(chunk)
+    assert sent < 200 << 20
+    until_idle(live)
+
+
+def frames_with(name: str, value: bytes) -> set[str]:
+    """Names of the functions that hold `value`, even those that have ended, as in the traceback of an error."""
+    frames = [o for o in gc.get_objects() if isinstance(o, FrameType)]
+    return {frame.f_code.co_name for frame in frames if len(frame.f_locals.get(name) or b"") == len(value)}
+
+
+@pytest.mark.parametrize("body", [bytes(800_000), b"[" * 800_000], ids=["no picture", "no json"])
+def test_what_is_refused_is_forgotten_at_once(live, body):
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert (
+                live.post(RUN, body, content_type="application/json" if body[:1] == b"[" else "image/png").status == 400
+            )
+        until(lambda: not frames_with("body", body) - {"test_what_is_refused_is_forgotten_at_once"})
+    finally:
+        gc.enable()
+
+
+def test_half_a_body_and_a_client_that_is_gone_leave_nothing_behind(live):
+    for _ in range(20):
+        with live.raw() as connection:
+            connection.sendall(posting(len(PICTURE), PICTURE[:9000]))
+    until_idle(live)
+
+
+def test_half_a_body_and_a_client_that_waits_is_told_that_time_is_up(detector):
+    with LiveServer(detector, timeout_s=1) as impatient, impatient.raw() as connection:
+        connection.sendall(posting(len(PICTURE), PICTURE[:9000]))
+        assert code_on(connection) == (408, 3007)
+        until_idle(impatient)
+
+
+def test_bytes_after_the_announced_length_are_not_taken_for_the_picture(live):
+    with live.raw() as connection:
+        connection.sendall(posting(len(PICTURE), PICTURE + b"more"))
+        assert answer_on(connection).status == 200
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"nonsense\r\n\r\n", posting("-5", b""), posting("x", b""), posting("5, 6", b"hello"),
+     b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000 + b"\r\n"],
+)  # fmt: skip
+def test_what_is_not_http_is_refused_and_the_next_client_served(live, request_line):
+    with live.raw() as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(request_line)
+        assert connection.recv(100)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
+    assert live.get("/healthz").status == 200
+
+
+def test_all_bodies_together_are_bounded(detector):
+    with LiveServer(detector, max_held=100_000) as small:
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(small.raw()).sendall(posting(40_000, bytes(30_000)))
+            until(lambda: small.service.intake.held == 90_000)
+            refused = small.post(RUN, bytes(20_000))
+            assert refused.error[:2] == (429, 3040)
+            assert refused.headers["retry-after"] == "1"
+        until_idle(small)
+        assert small.post(RUN, PICTURE).status == 200
+
+
+def until(condition) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.02)
+
+
+def until_idle(live: LiveServer) -> None:
+    """Waits until the server holds nothing of any request."""
+    until(lambda: live.service.intake.held == 0 and live.service.inference.pending == 0)
+
+
+# Many connections
+
+
+def test_a_thousand_idle_and_half_open_connections_keep_nobody_out(detector):
+    server_run.raise_file_limit()
+    with LiveServer(detector) as crowded, contextlib.ExitStack() as stack:
+        for number in range(1000):
+            connection = stack.enter_context(crowded.raw())
+            if number % 2:
+                connection.sendall(HEAD.encode())
+        until(lambda: len(crowded.server.server_state.connections) >= 1000)
+        assert crowded.get("/healthz").status == 200
+        assert crowded.post(RUN, PICTURE).status == 200
+
+
+# The command, as a process
+
+
+@contextlib.contextmanager
+def served(*options: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    """`detr-onnx serve` and where it listens."""
+    command = [sys.executable, "-m", "detr_onnx", "serve", "-m", "demo", "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        event = json.loads(process.stderr.readline())
+        assert event["event"] == "listening"
+        drain = threading.Thread(target=process.stderr.read)  # or its log would fill the pipe
+        drain.start()
+        yield process, event["url"]
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(PATIENCE_S)
+        drain.join()
+        process.stderr.close()
+
+
+def post(url: str, body: bytes) -> int:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.request("POST", RUN, body)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "two workers"])
+def test_sigterm_ends_the_server_after_the_last_accepted_request_is_answered(options):
+    statuses: list[int | str] = []
+
+    def client(url: str) -> None:
+        """Asks on one connection for as long as it may."""
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            connection.connect()
+            while True:
+                try:
+                    connection.request("POST", RUN, PICTURE)
+                    answer = connection.getresponse()
+                    answer.read()
+                except OSError as error:
+                    statuses.append(repr(error))
+                    return
+                statuses.append(answer.status)
+                if answer.headers.get("connection") == "close":
+                    return
+
+    with served(*options, "--no-access-log") as (process, url):
+        clients = [threading.Thread(target=client, args=(url,)) for _ in range(8)]
+        for thread in clients:
+            thread.start()
+        until(lambda: len(statuses) > 8)
+        process.send_signal(signal.SIGTERM)
+        for thread in clients:
+            thread.join()
+        assert process.wait(PATIENCE_S) == 0
+    assert set(statuses) == {200}
+    with pytest.raises(OSError, match="refused"):
+        post(url, PICTURE)
+
+
+def runs_counted(url: str) -> float:
+    """The requests of `post` that the workers have counted, together; asking is a request too, of another route."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    lines = [line for line in text.splitlines() if line.startswith("detr_requests_total{") and "/ai/run/" in line]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def test_a_worker_that_dies_is_replaced_and_their_counts_are_added_up():
+    with served("--workers", "2", "--no-access-log") as (process, url):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.exists():
+            pytest.skip("the system does not list a process's children")
+        for _ in range(6):
+            assert post(url, PICTURE) == 200
+        # A request is counted when its answer has gone out, so another worker may be asked for the sum a little before.
+        until(lambda: runs_counted(url) == 6)
+        before = {
+            pid for pid in children.read_text().split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        }
+        os.kill(int(min(before)), signal.SIGKILL)
+        until(lambda: len(set(children.read_text().split()) - before) >= 1)
+        for _ in range(6):
+            assert post(url, PICTURE) == 200
+
+
+def test_it_listens_on_this_machine_alone_unless_told_otherwise():
+    with served("--no-access-log") as (_, url):
+        assert urlsplit(url).hostname == "127.0.0.1"
+
+
+def test_a_port_that_is_taken_is_one_line_of_trouble(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert cli.main(["serve", "-m", "demo", "--port", str(taken.getsockname()[1])]) == 1
+    assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(server, "NEEDED", ("starlette", "no_such_package"))
+    assert cli.main(["serve"]) == 1
+    assert capsys.readouterr().err == (
+        "detr-onnx: error: the server needs no_such_package; run pip install 'detr-onnx[serve]'\n"
+    )

@@ -1,0 +1,443 @@
+"""The server over real sockets: every dialect's paths, the token, the limits, and the table of errors."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("starlette")
+pytest.importorskip("onnxruntime")
+
+from detr_onnx import Detector
+from detr_onnx.errors import UsageError
+from detr_onnx.server.protocols.workers_ai import OUTPUT_SCHEMA
+from detr_onnx.server.settings import Settings
+from tests.server.live_server import RUN, LiveServer
+
+ROOT = Path(__file__).parents[2]
+PICTURE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
+PATHS = [
+    RUN,
+    "/client/v4/accounts/a/ai/run/@cf%2Ffacebook%2Fdetr-resnet-50",
+    "/client/v4/accounts/a/ai/run/%40cf%2ffacebook%2fdetr-resnet-50",
+    "/client/v4/accounts/a/ai/run/@cf/meta/detr-resnet-50",
+    "/v1/account/gateway/workers-ai/@cf/facebook/detr-resnet-50",
+]
+
+
+@pytest.fixture(scope="module")
+def expected(detector):
+    return detector(PICTURE, 0.1).to_api()
+
+
+def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (90, 120, 60)).save(file, kind)
+    return file.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header announces more pixels than there is memory."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    )
+
+
+# The hosted API
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_of_the_hosted_api_answers_what_the_detector_finds(server, expected, path):
+    answer = server.post(path, PICTURE, content_type="application/x-www-form-urlencoded")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json == {"result": expected, "success": True, "errors": [], "messages": []}
+    jsonschema.validate(answer.json["result"], OUTPUT_SCHEMA)
+
+
+def test_json_and_raw_bytes_are_answered_with_the_same_bytes(server):
+    assert server.post_json(RUN, {"image": list(PICTURE)}).body == server.post(RUN, PICTURE).body
+
+
+def test_the_binding_of_workers_gets_the_bare_result(server, expected):
+    body = {"inputs": {"image": list(PICTURE)}, "options": {}}
+    answer = server.post_json("/run?version=3", body, cf_consn_model_id="@cf/facebook/detr-resnet-50")
+    assert (answer.status, answer.json) == (200, expected)
+
+
+def test_the_binding_of_workers_is_refused_in_its_own_form(server):
+    answer = server.post_json("/run?version=3", {"inputs": {"image": [300]}, "options": {}})
+    assert (answer.status, answer.json["internalCode"], answer.json["name"]) == (400, 5006, "AiError")
+    assert "must be <= 255" in answer.json["description"]
+    assert answer.headers["cf-ai-req-id"] in answer.json["message"]
+
+
+def test_a_threshold_in_the_query_is_kept(server, expected):
+    middle = expected[len(expected) // 2]["score"]
+    result = server.post(f"{RUN}?threshold={middle}", PICTURE).json["result"]
+    assert result == [item for item in expected if item["score"] > middle]
+    assert 0 < len(result) < len(expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "refused"),
+    [
+        (RUN, b"", "", (400, 3003)),
+        (RUN, b"hello", "", (400, 3010)),
+        (RUN, PICTURE[:5000], "image/jpeg", (400, 3010)),
+        (RUN, encoded(3, 50), "image/png", (400, 3011)),
+        (RUN, png_that_claims(60_000, 60_000), "image/png", (413, 3006)),
+        (RUN, b'{"image": "?"}', "application/json", (400, 5004)),
+        (RUN, b'{"image": [1.5]}', "application/json", (400, 5006)),
+        (RUN, PICTURE, "application/json", (400, 5006)),
+        (f"{RUN}?threshold=2", PICTURE, "", (400, 5006)),
+        (f"{RUN}-51", PICTURE, "", (400, 5007)),
+        ("/v1/a/g/workers-ai/@cf/other", PICTURE, "", (400, 5007)),
+        ("/client/v4/nothing", PICTURE, "", (400, 7000)),
+        ("/client/v4/accounts/a/b", PICTURE, "", (404, 7003)),
+        ("/healthz", PICTURE, "", (405, 7001)),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_status_code_and_envelope(server, path, body, kind, refused):
+    answer = server.post(path, body, **({"content_type": kind} if kind else {}))
+    assert answer.error[:2] == refused
+
+
+def test_a_wrong_method_is_told_with_those_that_are_right(server):
+    answer = server.get(RUN)
+    assert answer.error == (405, 7001, "Method GET not available for that URI.")
+    assert answer.headers["allow"] == "POST"
+
+
+def test_the_catalogue_has_the_model_and_its_schemas(server):
+    found = server.get("/client/v4/accounts/a/ai/models/search?search=detr").json
+    assert [model["name"] for model in found["result"]] == ["@cf/facebook/detr-resnet-50"]
+    assert server.get("/client/v4/accounts/a/ai/models/search?search=llama").json["result"] == []
+    schema = server.get("/client/v4/accounts/a/ai/models/schema?model=@cf/facebook/detr-resnet-50").json["result"]
+    assert set(schema) == {"input", "output"}
+    assert server.get("/client/v4/accounts/a/ai/models/schema?model=x").error[:2] == (400, 5007)
+
+
+# Who may
+
+
+@pytest.fixture(scope="module")
+def guarded(detector):
+    with LiveServer(detector, token="s3cret") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({}, (400, 9106)),
+        ({"authorization": "s3cret"}, (400, 6003)),
+        ({"authorization": "Basic s3cret"}, (400, 6003)),
+        ({"authorization": "Bearer "}, (400, 6003)),
+        ({"authorization": "Bearer wrong"}, (401, 10000)),
+        ({"authorization": "Bearer s3cre"}, (401, 10000)),
+        ({"x_auth_key": "wrong", "x_auth_email": "a@b.c"}, (401, 10000)),
+    ],
+)
+def test_without_the_token_nothing_is_done(guarded, headers, refused):
+    assert guarded.post(RUN, PICTURE, **headers).error[:2] == refused
+
+
+@pytest.mark.parametrize(
+    "headers", [{"authorization": "Bearer s3cret"}, {"x_auth_key": "s3cret", "x_auth_email": "a@b.c"}]
+)
+def test_with_the_token_it_is(guarded, expected, headers):
+    assert guarded.post(RUN, PICTURE, **headers).json["result"] == expected
+
+
+@pytest.mark.parametrize("path", ["/models/facebook/detr-resnet-50", "/v2/models/detr-resnet-50/infer", "/run"])
+def test_the_token_guards_the_other_dialects_too(guarded, path):
+    assert guarded.post(path, PICTURE).status == 400
+    assert guarded.post(path, PICTURE, authorization="Bearer wrong").status == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v2/health/live", "/v2"])
+def test_health_and_the_page_need_no_token(guarded, path):
+    assert guarded.get(path).status == 200
+
+
+def test_a_token_can_be_verified(guarded):
+    answer = guarded.get("/client/v4/user/tokens/verify", authorization="Bearer s3cret")
+    assert (answer.status, answer.json["result"]["status"]) == (200, "active")
+    assert b"s3cret" not in answer.body
+    assert guarded.get("/client/v4/user/tokens/verify", authorization="Bearer x").error[1] == 10000
+
+
+# Hugging Face
+
+
+@pytest.mark.parametrize("path", ["/models/facebook/detr-resnet-50", "/hf-inference/models/demo"])
+def test_hugging_faces_dialect_answers_above_a_half(server, expected, path):
+    answer = server.post(path, PICTURE, content_type="image/jpeg")
+    assert answer.json == [item for item in expected if item["score"] > 0.5]
+
+
+def test_hugging_faces_dialect_takes_base64_and_a_threshold(server, expected):
+    middle = expected[len(expected) // 2]["score"]
+    body = {"inputs": base64.b64encode(PICTURE).decode(), "parameters": {"threshold": middle}}
+    answer = server.post_json("/models/facebook/detr-resnet-50", body)
+    assert answer.json == [item for item in expected if item["score"] > middle]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b'{"inputs": 5}', b'{"inputs": "?"}', b'{"inputs":"aa","parameters":{"threshold":9}}']
+)
+def test_hugging_faces_dialect_refuses_in_its_own_form(server, body):
+    answer = server.post("/models/facebook/detr-resnet-50", body, content_type="application/json")
+    assert (answer.status, set(answer.json)) == (400, {"error"})
+
+
+# KServe
+
+
+INFER = "/v2/models/detr-resnet-50/infer"
+
+
+def outputs(answer) -> dict[str, list]:
+    return {entry["name"]: entry["data"] for entry in answer.json["outputs"]}
+
+
+def test_kserve_tells_what_the_model_takes(server):
+    tensors = server.get("/v2/models/detr-resnet-50").json
+    assert {entry["name"] for entry in tensors["inputs"]} == {"image", "pixel_values", "pixel_mask"}
+    assert server.get("/v2/models/detr-resnet-50/versions/1").json == tensors
+    assert server.get("/v2/health/ready").json == {"ready": True}
+    assert server.get("/v2/models/other").status == 404
+
+
+def test_kserve_takes_an_encoded_picture(server, expected):
+    data = [base64.b64encode(PICTURE).decode()]
+    body = {"id": "7", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": data}]}
+    answer = server.post_json(INFER, body)
+    found = outputs(answer)
+    assert answer.json["id"] == "7"
+    assert found["scores"] == [item["score"] for item in expected]
+    assert found["names"] == [item["label"] for item in expected]
+    assert [int(x) for x in found["boxes"][:4]] == list(expected[0]["box"].values())
+
+
+def test_kserve_takes_the_pixels_of_a_picture(server, detector):
+    pixels = np.asarray(Image.open(io.BytesIO(PICTURE)).convert("RGB"))
+    entry = {"name": "image", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.reshape(-1).tolist()}
+    answer = server.post_json(
+        INFER, {"inputs": [entry], "parameters": {"threshold": 0.5}, "outputs": [{"name": "scores"}]}
+    )
+    assert outputs(answer) == {"scores": detector(pixels, 0.5).by_score().scores.tolist()}
+
+
+def test_kserve_takes_the_networks_own_tensors_in_binary_and_gives_them_back_so(server, detector):
+    pixels, mask, _ = detector.preprocess([encoded(90, 60)])
+    data = pixels.tobytes() + mask.tobytes()
+    inputs = [
+        {"name": n, "datatype": d, "shape": list(a.shape), "parameters": {"binary_data_size": a.nbytes}}
+        for n, d, a in (("pixel_values", "FP32", pixels), ("pixel_mask", "BOOL", mask))
+    ]
+    head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
+    answer = server.post(INFER, head + data, inference_header_content_length=str(len(head)))
+    length = int(answer.headers["inference-header-content-length"])
+    entries = json.loads(answer.body[:length])["outputs"]
+    logits, boxes = detector.network(pixels, mask)
+    assert [entry["shape"] for entry in entries] == [list(logits.shape), list(boxes.shape)]
+    assert answer.body[length:] == logits.tobytes() + boxes.tobytes()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{}", b"[]", b"?", b'{"inputs": []}', b'{"inputs": [5]}', b'{"inputs": [{"name": "image"}]}',
+        b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [5]}]}',
+        b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": ["aaaa"]}]}',
+        b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1], "data": [5]}]}',
+        b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [99999999999], "data": [5]}]}',
+        b'{"inputs": [{"name": "image", "datatype": {}, "shape": [1], "data": [5]}]}',
+        b'{"inputs": [{"name": "other", "datatype": "UINT8", "shape": [1], "data": [5]}]}',
+        b'{"inputs": [{"name": "pixel_values", "datatype": "FP32", "shape": [1], "data": ["x"]}]}',
+        b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 9}}]}',
+    ],
+)  # fmt: skip
+def test_kserve_refuses_in_its_own_form(server, body):
+    answer = server.post(INFER, body)
+    assert (answer.status, set(answer.json)) == (400, {"error"})
+
+
+# Operations
+
+
+def test_health_and_readiness(server):
+    assert server.get("/healthz").json == {"status": "ok"}
+    assert server.get("/readyz").json["status"] == "ready"
+
+
+def test_metrics_count_requests_by_route_status_and_code(detector):
+    with LiveServer(detector) as server:
+        server.post(RUN, PICTURE)
+        server.post(RUN, b"?")
+        server.get("/secret/path/1")
+        text = server.get("/metrics").body.decode()
+    route = "/client/v4/accounts/{account}/ai/run/{model:path}"
+    assert f'detr_requests_total{{code="0",route="{route}",status="200"}} 1.0' in text
+    assert f'detr_requests_total{{code="3010",route="{route}",status="400"}} 1.0' in text
+    assert 'detr_stage_seconds_count{stage="network"} 1.0' in text
+    assert "secret" not in text
+
+
+def test_a_request_keeps_its_own_id_if_that_is_a_plain_word(server):
+    assert server.get("/healthz", x_request_id="abc-1.2_3").headers["x-request-id"] == "abc-1.2_3"
+    assert server.get("/healthz", x_request_id="a b").headers["x-request-id"] != "a b"
+
+
+def test_the_access_log_is_a_json_line_a_request(detector, capsys):
+    with LiveServer(detector, access_log=True) as server:
+        server.post(RUN, PICTURE, x_request_id="mine")
+    line = json.loads(capsys.readouterr().err.splitlines()[0])
+    assert (line["id"], line["method"], line["path"], line["status"], line["code"]) == ("mine", "POST", RUN, 200, 0)
+    assert line["bytes_in"] == len(PICTURE)
+    assert line["ms"] >= line["network_ms"] > 0
+
+
+def test_the_openapi_document_names_every_path_of_the_dialects(server):
+    document = server.get("/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    assert "/client/v4/accounts/{account}/ai/run/{model}" in document["paths"]
+
+
+def test_a_bug_is_answered_with_3001_and_tells_nothing(detector, caplog):
+    with LiveServer(detector) as server:
+        server.service.inference.detector = None
+        assert server.post(RUN, PICTURE).error[:2] == (500, 3001)
+        assert server.get("/healthz").status == 200
+    assert "NoneType" in caplog.text
+
+
+# Limits
+
+
+def test_a_body_that_is_too_large_is_refused_from_its_header_and_from_its_length(detector):
+    with LiveServer(detector, max_body=10_000) as server:
+        assert server.post(RUN, bytes(10_001)).error[:2] == (413, 3006)
+        chunks = iter([bytes(6000)] * 2)
+        assert server.ask("POST", RUN, chunks).error[:2] == (413, 3006)
+        assert server.post(RUN, bytes(10_000)).error[:2] == (400, 3010)
+        assert server.service.intake.held == 0
+
+
+def test_a_picture_of_too_many_pixels_is_refused(detector):
+    with LiveServer(detector, max_pixels=100) as server:
+        assert server.post(RUN, encoded(20, 20)).error[:2] == (413, 3006)
+        assert server.post(RUN, encoded(10, 10)).status == 200
+
+
+class Gate:
+    """A network that waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.detector = Detector("demo")
+        self.open, self.sizes = threading.Event(), []
+        self._network = self.detector.network
+        self.detector.network = self
+
+    def __call__(self, pixels, mask=None):
+        self.sizes.append(len(pixels))
+        assert self.open.wait(60)
+        return self._network(pixels, mask)
+
+
+def at_once(server, count: int, body: bytes = PICTURE) -> tuple[list[threading.Thread], list]:
+    """So many requests, on their way."""
+    answers: list = []
+    threads = [threading.Thread(target=lambda: answers.append(server.post(RUN, body))) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.01)
+
+
+def test_who_finds_the_queue_full_is_told_when_to_try_again_and_the_others_are_served(expected):
+    gate = Gate()
+    with LiveServer(gate.detector, queue=2) as server:
+        threads, answers = at_once(server, 3)
+        until(lambda: server.service.inference.pending == 3)
+        refused = server.post(RUN, PICTURE)
+        assert refused.error[:2] == (429, 3040)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert server.get("/healthz").status == 200
+        gate.open.set()
+        for thread in threads:
+            thread.join()
+    assert [answer.json["result"] for answer in answers] == [expected] * 3
+    assert gate.sizes == [1, 1, 1]
+
+
+def test_who_goes_away_leaves_the_queue_to_others(expected):
+    gate = Gate()
+    with LiveServer(gate.detector, queue=2) as server:
+        threads, answers = at_once(server, 1)
+        until(lambda: gate.sizes == [1])
+        for _ in range(2):
+            with server.raw() as connection:
+                connection.sendall(
+                    f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(PICTURE)}\r\n\r\n".encode() + PICTURE
+                )
+                until(lambda: server.service.inference.pending == 2)
+            until(lambda: server.service.inference.pending == 1)
+        gate.open.set()
+        threads[0].join()
+        assert server.service.intake.held == 0
+    assert answers[0].json["result"] == expected
+    assert gate.sizes == [1]
+
+
+def test_who_waits_too_long_is_told_so_and_the_server_goes_on(expected):
+    gate = Gate()
+    with LiveServer(gate.detector, timeout_s=0.3) as server:
+        assert server.post(RUN, PICTURE).error[:2] == (408, 3007)
+        gate.open.set()
+        until(lambda: server.post(RUN, encoded(8, 8)).status == 200)
+        assert server.service.inference.pending == 0
+
+
+def test_pictures_of_one_size_share_a_run_of_the_network_if_that_is_wanted(detector):
+    gate = Gate()
+    with LiveServer(gate.detector, max_batch=4) as server:
+        first, first_answer = at_once(server, 1)
+        until(lambda: gate.sizes == [1])
+        others, answers = at_once(server, 4)
+        until(lambda: len(server.service.inference._waiting) == 4)
+        gate.open.set()
+        for thread in first + others:
+            thread.join()
+    assert gate.sizes == [1, 4]
+    scores = [item["score"] for item in detector(PICTURE, 0.1).to_api()]
+    for answer in first_answer + answers:
+        np.testing.assert_allclose([item["score"] for item in answer.json["result"]], scores, atol=1e-4)
+
+
+def test_settings_that_cannot_be_are_all_named():
+    with pytest.raises(UsageError, match=r"workers 0, queue -1, timeout-s 0"):
+        Settings(lambda: None, "demo", workers=0, queue=-1, timeout_s=0)

@@ -1,0 +1,281 @@
+"""Imports go down the layers, heavy packages stay out, and files and functions stay short."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import detr_onnx
+from detr_onnx.cli import parser
+from detr_onnx.models import open as opening
+from detr_onnx.network import onnx_ops
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "detr_onnx"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LAYERS = (
+    ("errors", "labels", "text"),
+    ("network", "detections", "cache"),
+    ("checkpoint", "image", "hub"),
+    ("engines", "evaluation"),
+    ("exporter",),
+    ("models",),
+    ("detector",),
+    ("bench", "server"),
+    ("cli",),
+)
+"""Packages and modules of detr_onnx, lowest first. Each imports from the layers below and from itself."""
+
+ANYWHERE_BANNED = {"torch", "torchvision", "transformers", "optimum", "timm", "safetensors", "scipy", "cv2"}
+MAY_IMPORT = {
+    "bench/baselines": {"torch", "transformers"},  # it runs by itself, in environments that have them
+    "checkpoint/convert_pth": {"torch"},
+}
+ONLY_IN_FUNCTIONS_OF = {
+    "torch": {"bench/baselines", "checkpoint/convert_pth"},
+    "transformers": {"bench/baselines"},
+    "onnx": {"exporter/onnx_file", "engines/optimized"},
+    "onnxruntime": {"engines/onnxruntime", "bench/baselines"},
+    "huggingface_hub": {"hub/download"},
+    "openvino": {"engines/openvino", "engines/bfloat16", "bench/baselines"},
+    "pycocotools": {"evaluation/average_precision"},
+    "tqdm": {"cli/console"},
+}
+ONLY_IN_THE_SERVER = {
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+    "anyio",
+}  # imported at the top there, as in any server
+LONGEST_FILE, LONGEST_FUNCTION = 300, 45
+LONG_FILES = {
+    "bench/baselines": "it runs by itself elsewhere, so all that the peers need is in it",
+    "exporter/onnx_file": "being divided",
+    "exporter/calibrate": "being divided",
+    "network/onnx_ops": "a method an op of the vocabulary, and the graph they write into",
+    "network/config": "two generations of Hugging Face's fields, and shapes",
+}
+VARIADIC_KEYWORDS = {"network/onnx_ops.either"}  # a decorator passes on what its method takes
+
+
+def module_of(file: Path) -> str:
+    """`network/detr` for detr_onnx/network/detr.py, `engines` for detr_onnx/engines/__init__.py."""
+    name = file.relative_to(PACKAGE).with_suffix("").as_posix()
+    return name.removesuffix("/__init__")
+
+
+TREES = {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+
+
+TYPES_ONLY = "TYPE_CHECKING"
+
+
+def layer_of(module: str) -> int:
+    """The layer of a module, by its package."""
+    package = module.split("/")[0]
+    return next(level for level, packages in enumerate(LAYERS) if package in packages)
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Every dotted name that is imported, with its statement."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide where things are"
+            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+
+
+def without_types_only(tree: ast.AST) -> ast.Module:
+    """The tree without what only a type checker imports."""
+
+    class Drop(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.If | None:
+            return None if ast.unparse(node.test) == TYPES_ONLY else node
+
+    return Drop().visit(ast.parse(ast.unparse(tree)))
+
+
+def own_imports(tree: ast.AST) -> set[str]:
+    """The modules of this package that a module imports at run time."""
+    dotted = [name.split(".")[1:] for name, _ in imports(without_types_only(tree)) if name.startswith("detr_onnx.")]
+    candidates = ("/".join(parts[:n]) for parts in dotted for n in (len(parts), len(parts) - 1) if n)
+    return {name for name in candidates if name in TREES}
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Imports
+
+
+INNER = sorted(set(TREES) - {"__init__", "__main__"})
+
+
+@pytest.mark.parametrize("module", INNER)
+def test_imports_go_down_the_layers(module):
+    package = module.split("/")[0]
+    imported = {name.split("/")[0] for name in own_imports(TREES[module])} - {package, "__init__"}
+    assert {name for name in imported if layer_of(name) >= layer_of(package)} == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module: own_imports(tree) - {"__init__", module} for module, tree in TREES.items()}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_the_architecture_page_shows_these_layers():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| ((?:`[\w/]+`,? ?)+) \|", text, re.MULTILINE)
+    assert [tuple(re.findall(r"`([\w/]+)`", row)) for row in rows] == list(LAYERS)
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_heavy_packages_are_imported_only_where_they_are_needed(module):
+    tree = TREES[module]
+    lazy = {id(node) for function in functions(tree) for node in ast.walk(function)}
+    for_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == TYPES_ONLY
+        for node in ast.walk(block)
+    }
+    for name, node in imports(tree):
+        top = name.split(".")[0]
+        assert top not in ANYWHERE_BANNED - MAY_IMPORT.get(module, set())
+        assert top not in ONLY_IN_THE_SERVER or module.startswith("server/"), f"{module} imports {top}"
+        if name.startswith("detr_onnx.server") and not module.startswith("server"):
+            assert id(node) in lazy, f"{module} imports the server when it is imported itself"
+        if top in ONLY_IN_FUNCTIONS_OF and id(node) not in for_types:
+            assert module in ONLY_IN_FUNCTIONS_OF[top], f"{module} imports {top}"
+            assert id(node) in lazy, f"{module} imports {top} when it is imported itself"
+
+
+def test_what_runs_in_the_environments_of_others_imports_nothing_of_ours():
+    assert own_imports(TREES["bench/baselines"]) == set()
+
+
+def test_importing_the_package_pulls_in_nothing():
+    loaded = python("import detr_onnx, sys; print(*sys.modules)").split()
+    assert not {"numpy", "onnxruntime", "PIL", "onnx", "huggingface_hub"} & set(loaded)
+
+
+def test_importing_the_detector_pulls_in_numpy_and_pillow_but_no_engine_hub_or_plug_in():
+    loaded = set(python("from detr_onnx import Detector; import sys; print(*sys.modules)").split())
+    assert {"numpy", "PIL.Image"} <= loaded
+    assert not {"onnxruntime", "onnx", "huggingface_hub", "requests", "httpx", "openvino"} & loaded
+    assert [name for name in loaded if name.startswith("PIL.") and name.endswith("ImagePlugin")] == []
+
+
+def test_the_version_is_told_without_numpy():
+    code = """
+import sys
+from detr_onnx.cli.main import main
+try:
+    main(["--version"])
+except SystemExit as ended:
+    print(ended.code, *sys.modules)
+"""
+    first, second = python(code).splitlines()
+    assert first == f"detr-onnx {detr_onnx.__version__}"
+    assert second.split()[0] == "0"
+    assert not {"numpy", "PIL", "onnxruntime"} & set(second.split())
+
+
+# Names
+
+
+def test_the_public_names_are_these():
+    assert detr_onnx.__all__ == ["Box", "Detection", "Detections", "Detector", "DetrError", "__version__"]
+    assert dir(detr_onnx) == sorted(detr_onnx.__all__)
+    assert all(getattr(detr_onnx, name).__name__ == name for name in detr_onnx.__all__ if name != "__version__")
+
+
+def test_a_name_that_the_package_does_not_have_says_which_it_has():
+    with pytest.raises(AttributeError, match=r"no attribute 'Detektor'; it has Box, .*Detector"):
+        detr_onnx.Detektor  # noqa: B018 - the look-up is what is tested
+
+
+def test_the_default_model_is_the_same_in_python_and_on_the_command_line():
+    assert parser.DEFAULT_MODEL == opening.DEFAULT_MODEL
+
+
+def test_the_precisions_to_export_are_those_of_the_graph():
+    assert parser.PRECISIONS == onnx_ops.PRECISIONS == opening.PRECISIONS["onnxruntime"]
+
+
+def test_the_version_stands_in_one_place_and_the_changelog_has_it():
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dynamic = ["version"]' in pyproject
+    assert not re.search(r"^version\s*=", pyproject, re.MULTILINE)
+    texts = [file.read_text(encoding="utf-8") for file in FILES]
+    assert sum(f'"{detr_onnx.__version__}"' in text for text in texts) == 1
+    assert f"## {detr_onnx.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_installed_distribution_has_the_version_of_the_source():
+    try:
+        installed = importlib.metadata.version("detr-onnx")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("not installed")
+    assert installed == detr_onnx.__version__
+
+
+# Manner
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_no_file_is_too_long(module):
+    file = PACKAGE / f"{module}.py" if (PACKAGE / f"{module}.py").exists() else PACKAGE / module / "__init__.py"
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST_FILE or module in LONG_FILES
+
+
+def test_the_list_of_long_files_holds_no_short_one():
+    lines = {module: len((PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()) for module in LONG_FILES}
+    assert {module for module, count in lines.items() if count <= LONGEST_FILE} == set()
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_no_function_is_too_long(module):
+    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions(TREES[module]) if f.end_lineno}
+    assert {name: count for name, count in long.items() if count > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_no_function_takes_keywords_that_it_does_not_name(module):
+    variadic = {f"{module}.{f.name}" for f in functions(TREES[module]) if f.args.kwarg}
+    assert variadic <= VARIADIC_KEYWORDS
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_only_errors_and_protocols_inherit(module):
+    allowed = {"Exception", "ValueError", "Protocol[V]"} | {
+        node.name
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+    }
+    classes = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.ClassDef)]
+    assert {ast.unparse(base) for node in classes for base in node.bases} <= allowed
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_every_module_says_what_it_is(module):
+    assert ast.get_docstring(TREES[module])

@@ -1,0 +1,158 @@
+"""Scenes in the form training eats: resized, packed into files by a process that runs ahead of the trainer."""
+
+import io
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from detr_onnx.image.preprocess import Preprocessing, resized_hw
+from weights.training.loss import Targets
+from weights.training.scenes import Scene, SceneRules, scene
+
+NO_OBJECT = 91
+SLOTS = 8  # objects of the fullest scene
+FILES_AHEAD = 9
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of the schedule: which scenes, at which size, how many rounds, how many scenes a batch."""
+
+    name: str
+    seed: int
+    rules: SceneRules
+    short_px: int
+    long_px: int
+    rounds: int
+    batch: int
+    shard_scenes: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """A resized scene: `pixels` [H,W,3] uint8, `boxes` [T,4] cxcywh in 0..1, `classes` [T] (91: none)."""
+
+    pixels: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+
+def example(one: Scene, short_px: int, long_px: int) -> Example:
+    """The scene resized, its boxes relative to its size."""
+    picture = Image.open(io.BytesIO(one.jpeg)).convert("RGB")
+    height, width = resized_hw(*one.size_hw, short_px, long_px)
+    pixels = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+    scale = np.array(one.size_hw[::-1] * 2, np.float32)
+    corners = one.boxes_xyxy / scale
+    boxes, classes = np.zeros((SLOTS, 4), np.float32), np.full(SLOTS, NO_OBJECT, np.int64)
+    count = len(corners)
+    boxes[:count] = np.concatenate(((corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]), 1)
+    classes[:count] = one.coco_ids
+    return Example(pixels, boxes, classes)
+
+
+def batch(examples: list[Example], augment: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor, Targets]:
+    """Pixels [B,3,H,W] normalised and padded, mask [B,H,W], targets; given a generator, mirrored and tinted."""
+    sizes = np.array([one.pixels.shape[:2] for one in examples])
+    height, width = sizes.max(0)
+    pixels = np.zeros((len(examples), height, width, 3), np.float32)
+    mask = np.zeros((len(examples), height, width), bool)
+    boxes = np.stack([one.boxes for one in examples])
+    mean, std = np.array(Preprocessing.mean, np.float32), np.array(Preprocessing.std, np.float32)
+    for k, one in enumerate(examples):
+        picture, gain = one.pixels, np.ones(3, np.float32)
+        if augment is not None:
+            gain = augment.uniform(0.9, 1.1, 3).astype(np.float32)
+            if augment.random() < 0.5:
+                picture = picture[:, ::-1]
+                boxes[k, :, 0] = 1 - boxes[k, :, 0]
+        h, w = sizes[k]
+        scale, shift = np.tile(gain / (255 * std), w), np.tile(mean / std, w)
+        pixels[k, :h, :w] = (picture.reshape(h, 3 * w) * scale - shift).reshape(h, w, 3)
+        mask[k, :h, :w] = True
+    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # channels last in memory
+    classes = torch.from_numpy(np.stack([one.classes for one in examples]))
+    targets = Targets(classes, torch.from_numpy(boxes), torch.from_numpy(sizes).float(), NO_OBJECT)
+    return tensor, torch.from_numpy(mask), targets
+
+
+def grouped(examples: list[Example], size: int, mixed: float, rng: np.random.Generator) -> list[list[Example]]:
+    """Batches of like shapes, and a share `mixed` of batches of any shapes (these train the mask), in random order."""
+    order = rng.permutation(len(examples))
+    any_shape, rest = order[: int(mixed * len(order))], order[int(mixed * len(order)) :]
+    aspects = np.array([np.log(examples[i].pixels.shape[0] / examples[i].pixels.shape[1]) for i in rest])
+    like = rest[np.argsort(aspects + rng.normal(0, 0.05, len(rest)))]
+    chunks = [part[i : i + size] for part in (any_shape, like) for i in range(0, len(part) - size + 1, size)]
+    return [[examples[i] for i in chunks[k]] for k in rng.permutation(len(chunks))]
+
+
+# Files
+
+
+def shard_path(directory: Path, phase: int, shard: int) -> Path:
+    """Where the shard lies."""
+    return directory / f"{phase}-{shard:05d}.npz"
+
+
+def write_shard(path: Path, phase: Phase, shard: int) -> None:
+    """Render one shard; the file appears when it is complete."""
+    first = shard * phase.shard_scenes
+    examples = [
+        example(scene(phase.seed, index, phase.rules), phase.short_px, phase.long_px)
+        for index in range(first, first + phase.shard_scenes)
+    ]
+    partial = path.with_suffix(".part.npz")
+    np.savez(
+        partial,
+        flat=np.concatenate([one.pixels.ravel() for one in examples]),
+        sizes=np.array([one.pixels.shape[:2] for one in examples]),
+        boxes=np.stack([one.boxes for one in examples]),
+        classes=np.stack([one.classes for one in examples]),
+    )
+    partial.rename(path)
+
+
+def read_shard(path: Path) -> list[Example]:
+    """The examples of a shard; waits until the renderer has written it."""
+    while not path.is_file():
+        time.sleep(0.2)
+    with np.load(path) as file:
+        flat, sizes, boxes, classes = (file[name] for name in ("flat", "sizes", "boxes", "classes"))
+    ends = np.cumsum(sizes.prod(1) * 3)
+    pictures = np.split(flat, ends[:-1])
+    return [
+        Example(picture.reshape(*size, 3), box, ids)
+        for picture, size, box, ids in zip(pictures, sizes, boxes, classes, strict=True)
+    ]
+
+
+def render(phases: tuple[Phase, ...], window: int, first: tuple[int, int], directory: Path) -> None:
+    """Write the shards of all phases from (phase, shard) `first` on, at most FILES_AHEAD at a time."""
+    trainer = os.getppid()
+    for k in range(first[0], len(phases)):
+        for shard in range(first[1] if k == first[0] else 0, phases[k].rounds + window - 1):
+            while os.getppid() == trainer and len(list(directory.glob("?-?????.npz"))) >= FILES_AHEAD:
+                time.sleep(0.3)
+            if os.getppid() != trainer:  # it was killed, and another may be at work in this directory
+                return
+            path = shard_path(directory, k, shard)
+            if not path.is_file():
+                write_shard(path, phases[k], shard)
+
+
+def start_renderer(phases: tuple[Phase, ...], window: int, first: tuple[int, int], directory: Path) -> None:
+    """Start the rendering process in an emptied directory; it ends with the trainer."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for stale in directory.iterdir():
+        stale.unlink()
+    process = multiprocessing.get_context("spawn").Process(
+        target=render, args=(phases, window, first, directory), daemon=True
+    )
+    process.start()
