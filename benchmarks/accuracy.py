@@ -3,9 +3,9 @@
     python weights/training/scenes.py --seed 2 --count 500 --out build/held-out
     python -m benchmarks.accuracy [--data build/held-out] [--calibrate build/calibration/images] [--full-size DIR]
 
-Each row is a file that `detr-onnx export` writes, or an engine on the checkpoint. Every picture goes through once, with
+Each row is a file that `detr-onnx export` writes, or an engine on the checkpoint. Every image goes through once, with
 all queries: these are COCO's figures, and those above a score of 0.5 are compared with ONNX Runtime's in float32. What
-is not here (an engine, a precision, pictures to calibrate with) is left out, and the results say why.
+is not here (an engine, a precision, images to calibrate with) is left out, and the results say why.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from detr_onnx.models.open import locate
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 REFERENCE = "onnxruntime-fp32"
 SCORE = 0.5  # from which on detections are compared, as `detr-onnx evaluate --against` does
-CALIBRATED = ("int8",)  # what has to see pictures before it can be written
+CALIBRATED = ("int8",)  # what has to see images before it can be written
 
 Detect = Callable[[Path], Detections]
-"""A picture's file -> every query's detection."""
+"""An image's file -> every query's detection."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def entries(calibrate: Path | None) -> list[Entry]:
     """All rows, the reference first; the precisions are those that `detr-onnx export` has."""
 
     def words(precision: str) -> tuple[str, ...]:
-        pictures = ("--calibrate", str(calibrate)) if precision in CALIBRATED and calibrate else ()
-        return ("--precision", precision, *pictures)
+        images = ("--calibrate", str(calibrate)) if precision in CALIBRATED and calibrate else ()
+        return ("--precision", precision, *images)
 
     return [
         *(Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", words=words(p)) for p in PRECISIONS),
@@ -99,7 +99,7 @@ def in_openvino(kept: str) -> list[tuple[str, str, str]]:
 def missing(entry: Entry, calibrate: Path | None) -> str | None:
     """Why an entry cannot take part, as far as can be told before it is tried."""
     needs = [p for p in CALIBRATED if p in entry.words]
-    return "needs pictures to calibrate with (--calibrate DIR)" if needs and calibrate is None else None
+    return "needs images to calibrate with (--calibrate DIR)" if needs and calibrate is None else None
 
 
 def exported(model: str, file: Path, words: Sequence[str]) -> Path:
@@ -124,14 +124,14 @@ def opened(entry: Entry, model: str, work: Path) -> tuple[Detect, str, Path]:
     file = exported(model, work / f"{entry.key}{entry.suffix}", entry.words)
     if entry.engine is None:
         detect, title = end_to_end_detector(file)
-        return lambda picture: detect(picture, 0.0), title, file
+        return lambda image: detect(image, 0.0), title, file
     detector = Detector(file, engine=entry.engine, precision=entry.precision)
     return with_all_queries(detector), detector.engine, file
 
 
 def with_all_queries(detector: Detector) -> Detect:
     """The detector without a threshold."""
-    return lambda picture: detector(picture, 0.0)
+    return lambda image: detector(image, 0.0)
 
 
 def judged(found: Mapping[int, Detections], truth: Annotations) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def above(found: Detections) -> Detections:
 
 
 def measured(
-    wanted: Sequence[Entry], model: str, work: Path, truth: Annotations, pictures: Mapping[int, Path]
+    wanted: Sequence[Entry], model: str, work: Path, truth: Annotations, images: Mapping[int, Path]
 ) -> Iterator[dict[str, Any]]:
     """A row an entry, or why there is none; the reference comes first, for the others to be compared with."""
     reference: Mapping[int, Detections] = {}
@@ -165,7 +165,7 @@ def measured(
         told = {"key": entry.key, "title": entry.title}
         try:
             detect, engine, file = opened(entry, model, work)
-            found = {number: detect(picture) for number, picture in pictures.items()}
+            found = {number: detect(image) for number, image in images.items()}
         except DetrError as error:
             yield told | {"left_out": str(error)}
             continue
@@ -187,7 +187,7 @@ def full_sizes(model: str, work: Path) -> dict[str, float]:
 
 
 def first(truth: Annotations, count: int | None) -> Annotations:
-    """The annotations of the first `count` pictures."""
+    """The annotations of the first `count` images."""
     files = dict(list(truth.files.items())[:count])
     objects = [row for row in truth.objects if row["image_id"] in files]
     return replace(truth, files=files, objects=objects)
@@ -197,9 +197,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description="Accuracy, engine by engine.")
     parser.add_argument("--data", type=Path, default=Path("build/held-out"), metavar="DIR", help="what scenes.py wrote")
     parser.add_argument("-m", "--model", default="demo", help="a name or a checkpoint (default: demo)")
-    parser.add_argument("--calibrate", type=Path, metavar="DIR", help="other pictures, for the precisions that need it")
+    parser.add_argument("--calibrate", type=Path, metavar="DIR", help="other images, for the precisions that need it")
     parser.add_argument("--full-size", metavar="DIR", help="a checkpoint of full size: its files' sizes stand beside")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures alone")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N images alone")
     parser.add_argument("--work", type=Path, default=Path("build/accuracy"), help="where exported files are kept")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
     return parser
@@ -211,10 +211,10 @@ def main() -> None:
     head = setting("python -m benchmarks.accuracy", sys.argv[1:])
     arguments.work.mkdir(parents=True, exist_ok=True)
     truth = first(read_annotations(arguments.data / "annotations.json"), arguments.limit)
-    pictures = truth.pictures(arguments.data / "images")
+    images = truth.images(arguments.data / "images")
     every = entries(arguments.calibrate)
     wanted = [entry for entry in every if not missing(entry, arguments.calibrate)]
-    rows = list(measured(wanted, arguments.model, arguments.work, truth, pictures))
+    rows = list(measured(wanted, arguments.model, arguments.work, truth, images))
     why = {entry.title: missing(entry, arguments.calibrate) for entry in every if entry not in wanted}
     why |= {row["title"]: row["left_out"] for row in rows if "left_out" in row}
     full = full_sizes(arguments.full_size, arguments.work) if arguments.full_size else {}
@@ -222,7 +222,7 @@ def main() -> None:
         **head,
         "model": arguments.model,
         "versions": versions_of("onnxruntime", "openvino", "numpy", "pycocotools"),
-        "pictures": len(pictures),
+        "images": len(images),
         "reference": REFERENCE,
         "score": SCORE,
         "full_size_mb": full,

@@ -1,8 +1,8 @@
-"""An end-to-end graph beside `Detector`, picture by picture, over folders of pictures:
+"""An end-to-end graph beside `Detector`, image by image, over folders of images:
 
     python -m benchmarks.end_to_end [-m MODEL] "500 held-out scenes=build/held-out/images" "photographs=DIR"
 
-writes how many pictures have the same labels, and how far scores and boxes lie apart at most, a row a folder, into
+writes how many images have the same labels, and how far scores and boxes lie apart at most, a row a folder, into
 `results/end_to_end.json`; rows of other models and folders stay there.
 """
 
@@ -35,7 +35,7 @@ from detr_onnx.models.open import locate
 RESULTS = Path(__file__).parent / "results" / "end_to_end.json"
 
 EndToEnd = Callable[[Path, float], Detections]
-"""A picture's file and a threshold -> its detections."""
+"""An image's file and a threshold -> its detections."""
 
 
 def end_to_end_detector(graph: Path) -> tuple[EndToEnd, str]:
@@ -43,26 +43,26 @@ def end_to_end_detector(graph: Path) -> tuple[EndToEnd, str]:
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     labels = json.loads(session.get_modelmeta().custom_metadata_map["detr_onnx.labels"])
 
-    def detect(picture: Path, threshold: float) -> Detections:
-        feeds = {"image": np.asarray(read_rgb(picture)), "threshold": np.array([threshold], np.float32)}
+    def detect(image: Path, threshold: float) -> Detections:
+        feeds = {"image": np.asarray(read_rgb(image)), "threshold": np.array([threshold], np.float32)}
         return Detections(*session.run(["scores", "labels", "boxes"], feeds), labels)
 
     return detect, f"onnxruntime {onnxruntime.__version__}, end to end"
 
 
 def compare(answers: Iterable[tuple[Detections, Detections]]) -> dict[str, Any]:
-    """How far apart the two are over all pictures."""
-    pictures = same = detections = 0
+    """How far apart the two are over all images."""
+    images = same = detections = 0
     score = box = 0.0
     for expected, found in answers:
         partners = pairs(expected, found)
-        pictures, detections = pictures + 1, detections + len(expected)
+        images, detections = images + 1, detections + len(expected)
         same += len(partners) == len(expected) == len(found)
         for i, j, _ in partners:
             score = max(score, abs(float(expected.scores[i] - found.scores[j])))
             box = max(box, float(np.abs(expected.xyxy[i] - found.xyxy[j]).max()))
     return {
-        "pictures": pictures,
+        "images": images,
         "detections": detections,
         "same_labels": same,
         "score_difference": float(f"{score:.2g}"),
@@ -94,10 +94,10 @@ def rows(model: str, folders: Sequence[str], threshold: float) -> list[dict[str,
         detect, _ = end_to_end_detector(graph)
     told = []
     for title, place in map(folder, folders):
-        pictures = [one.path for one in find_images([place])[0] if one.path]
-        both = ((detector(path, threshold).by_score(), detect(path, threshold)) for path in pictures)
+        images = [one.path for one in find_images([place])[0] if one.path]
+        both = ((detector(path, threshold).by_score(), detect(path, threshold)) for path in images)
         told.append({"model": Path(model).name, "title": title, "threshold": threshold, **compare(both)})
-        print(f"{title}: {len(pictures)} pictures", file=sys.stderr)
+        print(f"{title}: {len(images)} images", file=sys.stderr)
     return told
 
 
@@ -110,7 +110,7 @@ def merged(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> l
 def main() -> None:
     """Compares and writes the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.end_to_end", description="End to end beside Detector.")
-    parser.add_argument("folders", nargs="+", metavar="TITLE=DIR", help="pictures, and what to call them")
+    parser.add_argument("folders", nargs="+", metavar="TITLE=DIR", help="images, and what to call them")
     parser.add_argument("-m", "--model", default="demo", help="a name or a checkpoint (default: demo)")
     parser.add_argument("--threshold", type=float, default=0.5, help="of scores (default: 0.5)")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")

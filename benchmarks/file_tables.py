@@ -10,7 +10,7 @@ RUNTIMES = ("onnxruntime", "openvino")
 
 def compare_table(results: Results) -> str:
     """A row a graph: its size, what it takes, whether it answers rightly, and how fast."""
-    head = ("", "nodes", "size", "free axes", "mask", "one picture", "another size", "batch of two sizes",
+    head = ("", "nodes", "size", "free axes", "mask", "one image", "another size", "batch of two sizes",
             "onnxruntime, ms", "OpenVINO, ms")  # fmt: skip
     rows = [row for row in results["rows"] if "refused" not in row]
     lines = [_compare_row(row, results["latency"], results["right_below"]) for row in rows]
@@ -23,7 +23,7 @@ def compare_table(results: Results) -> str:
     refused = "".join(f" {row['title']}: {row['refused']}." for row in results["rows"] if "refused" in row)
     note = (
         f"Right or wrong: the largest difference of the logits from {results['reference']}, in standard deviations of "
-        f"the logits; the batch holds pictures of {' and '.join(results['mixed_sizes'])}. Times: {times}. "
+        f"the logits; the batch holds images of {' and '.join(results['mixed_sizes'])}. Times: {times}. "
         f"{results['model']}; {versions(results)}.{refused}"
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
@@ -60,7 +60,7 @@ def accuracy_table(results: Results) -> str:
     ]
     left_out = "".join(f" Left out: {absent['title']} ({absent['why']})." for absent in results["left_out"])
     note = (
-        f"Model: {results['model']}, {results['pictures']} held-out scenes. AP of every query; agreement above a score "
+        f"Model: {results['model']}, {results['images']} held-out scenes. AP of every query; agreement above a score "
         f"of {results['score']}, scores by their mean difference. {versions(results)}; {results['date']}.{left_out}"
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
@@ -89,11 +89,11 @@ def precisions_table(results: Results) -> str:
 
 
 def end_to_end_table(results: Results) -> str:
-    """A row a folder of pictures: how far the end-to-end graph and the detector lie apart at most."""
-    head = ("model, pictures", "detections", "same labels", "scores at most", "boxes at most")
+    """A row a folder of images: how far the end-to-end graph and the detector lie apart at most."""
+    head = ("model, images", "detections", "same labels", "scores at most", "boxes at most")
     lines = [
         (
-            f"{row['model']}, {row['pictures']} {row['title']}",
+            f"{row['model']}, {row['images']} {row['title']}",
             str(row["detections"]),
             str(row["same_labels"]),
             f"{row['score_difference']:.0e}",

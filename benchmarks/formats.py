@@ -4,7 +4,7 @@
 
 Each file is what `detr-onnx export` writes; each run is a whole `detr-onnx detect --engine onnxruntime`, its peak
 resident set counted as in `memory.py`, mapped files included: those pages are shared between processes, and the system
-may take them back. What is a process's own is what it has anonymously once a picture is done. Times are not kept:
+may take them back. What is a process's own is what it has anonymously once an image is done. Times are not kept:
 `latency.py` is for those.
 """
 
@@ -40,7 +40,7 @@ detector = Detector(sys.argv[1], engine="onnxruntime", threads=int(sys.argv[3]))
 detector(sys.argv[2])
 print(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1])
 """
-"""A program that says how many KiB are its own when it has looked at a picture."""
+"""A program that says how many KiB are its own when it has looked at an image."""
 
 
 def exported(model: str, work: Path, surroundings: Mapping[str, str]) -> dict[str, Path]:
@@ -53,7 +53,7 @@ def exported(model: str, work: Path, surroundings: Mapping[str, str]) -> dict[st
 
 
 def own_mb(file: Path, photograph: str, threads: int, surroundings: Mapping[str, str]) -> float:
-    """What a process that has looked at one picture has of its own."""
+    """What a process that has looked at one image has of its own."""
     command = [sys.executable, "-c", OWN, str(file), photograph, str(threads)]
     said = subprocess.run(command, check=True, env=surroundings, capture_output=True, text=True).stdout
     return round(int(said) * 1024 / 1e6, 1)

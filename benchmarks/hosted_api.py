@@ -1,4 +1,4 @@
-"""`python -m benchmarks.hosted_api PICTURES` is `detr-onnx bench --hosted PICTURES`: the hosted API beside us."""
+"""`python -m benchmarks.hosted_api IMAGES` is `detr-onnx bench --hosted IMAGES`: the hosted API beside us."""
 
 from __future__ import annotations
 

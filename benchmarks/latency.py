@@ -57,7 +57,7 @@ def entries(
     measured: Subject, optimum: Path | None, python_peers: str | None, threads: int, int8: Path | None = None
 ) -> list[Entry]:
     """Who takes part, in the order of the turns; `int8` is a file of the same model."""
-    inputs = {"pixels": str(measured.pixels), "picture": str(measured.photograph), "threads": threads}
+    inputs = {"pixels": str(measured.pixels), "image": str(measured.photograph), "threads": threads}
     model, graphs = str(measured.model), measured.graphs
     in_int8: list[Row] = [("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16")] if int8 else []
     networks: list[Row] = [

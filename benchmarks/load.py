@@ -19,7 +19,7 @@ from PIL import Image
 
 from detr_onnx import Detector
 
-PICTURE = Path(__file__).parent.parent / "examples" / "demo-scene.jpg"
+IMAGE = Path(__file__).parent.parent / "examples" / "demo-scene.jpg"
 RUN = "/client/v4/accounts/0123/ai/run/@cf/facebook/detr-resnet-50"
 JSON = {"content-type": "application/json"}
 
@@ -40,16 +40,16 @@ class Kind:
     right: Any
 
 
-def jpeg(picture: Image.Image, quality: int = 85) -> bytes:
-    """An encoded picture."""
+def jpeg(image: Image.Image, quality: int = 85) -> bytes:
+    """An encoded image."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    image.save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
 def kinds(detector: Detector) -> list[Kind]:
     """Good and bad requests, and what is right by `detector`."""
-    scene = Image.open(PICTURE).convert("RGB")
+    scene = Image.open(IMAGE).convert("RGB")
     crops = [jpeg(scene.crop((0, 0, 320 + 40 * i, 240 + 30 * i))) for i in range(4)]
     found = [detector(crop, 0.1).to_api() for crop in crops]
     good = [
@@ -63,7 +63,7 @@ def kinds(detector: Detector) -> list[Kind]:
     return [
         *good,
         Kind("nothing", 5, RUN, {}, b"", 400, 3003),
-        Kind("no picture", 10, RUN, {}, bytes(5000), 400, 3010),
+        Kind("no image", 10, RUN, {}, bytes(5000), 400, 3010),
         Kind("cut short", 5, RUN, {}, crops[0][:3000], 400, 3010),
         Kind("bomb", 5, RUN, {}, BOMB, 413, 3006),
         Kind("not json", 10, RUN, JSON, b"{", 400, 5006),

@@ -55,7 +55,7 @@ def programs(arguments: argparse.Namespace, place: dict[str, str]) -> list[Progr
         title = f"ours, onnxruntime, an int8 file of {arguments.int8.stat().st_size / 1e6:.0f} MB"
         detect = (*detect[:-1], str(arguments.int8), "--engine", "onnxruntime", *with_threads)
         wanted.insert(1, Program("ours-int8", title, detect))
-    given = {"picture": place["photograph"], "threads": threads}
+    given = {"image": place["photograph"], "threads": threads}
     if arguments.optimum:
         graph = arguments.optimum / "dynamic" / "model.onnx" if arguments.optimum.is_dir() else arguments.optimum
         by_hand = theirs(sys.executable, "onnxruntime-detect", given | {"graph": str(graph)})

@@ -25,7 +25,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f232
 
 
 def bars(sections: Sequence[tuple[str, str, Sequence[Results]]], title: str, note: str) -> str:
-    """The picture.
+    """The image.
 
     Args:
         sections: heading, the part whose milliseconds count, and rows of results, each drawn from the top.

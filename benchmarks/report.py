@@ -99,18 +99,18 @@ def memory_table(results: Results) -> str:
 
 
 def throughput_table(results: Results) -> str:
-    """A row a contender: pictures a second, by how many are asked for at a time."""
-    counts = [*results["rows"][0]["pictures_per_s"]]
+    """A row a contender: images a second, by how many are asked for at a time."""
+    counts = [*results["rows"][0]["images_per_s"]]
     lines = [
-        (row["title"], *(short_number(row["pictures_per_s"][count]["median"]) for count in counts))
+        (row["title"], *(short_number(row["images_per_s"][count]["median"]) for count in counts))
         for row in results["rows"]
     ]
-    head = ("pictures a second", *(f"{count} at a time" for count in counts))
+    head = ("images a second", *(f"{count} at a time" for count in counts))
     return f"{markdown_table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
 def sizes_table(results: Results) -> str:
-    """A row an engine: its resident memory after so many pictures, each of another size."""
+    """A row an engine: its resident memory after so many images, each of another size."""
     counts = [*results["rows"][0]["resident_mb"]]
     shown = [counts[0], counts[len(counts) // 2], counts[-1]]
     lines = [
@@ -126,7 +126,7 @@ def serving_table(results: Results) -> str:
     asked = f"{load['requests']:,} requests of {len(load['by_kind'])} kinds, {load['concurrency']} at a time"
     rough = f"{siege['idle_or_half_open']} idle or half-open connections, {siege['slow_bodies']} slow bodies"
     rough += f", {siege['gigabyte_bodies_at_once']} of a gigabyte, decompression bombs, huge arrays"
-    picture = f"{overhead['bytes'] / 1000:.0f} kB picture beside `Detector` in process"
+    image = f"{overhead['bytes'] / 1000:.0f} kB image beside `Detector` in process"
     rows = (
         (f"{asked}: wrong answers", str(sum(load["wrong"].values())), "0"),
         ("resident memory, last quarter of first", f"{load['memory_ratio']:.3f}×", f"{bars['memory']}×"),
@@ -137,7 +137,7 @@ def serving_table(results: Results) -> str:
             f"{siege['memory_mb_most']:.0f} MB ({siege['memory_mb_before']:.0f} before)",
             "",
         ),
-        (f"{picture}, raw", f"{overhead['raw_ms']:+.1f} ms", f"{bars['raw_ms']:.0f} ms"),
+        (f"{image}, raw", f"{overhead['raw_ms']:+.1f} ms", f"{bars['raw_ms']:.0f} ms"),
         ("the same as a JSON array", f"{overhead['json_ms']:+.1f} ms", f"{bars['json_ms']:.0f} ms"),
     )
     machine = results["machine"]
@@ -162,7 +162,7 @@ def demo_table(results: Results) -> str:
     figures = {name: value for name, value in results["figures"].items() if name.startswith("AP")}
     head = (*(name.replace("_", " ") for name in figures), "recall at score 0.5, IoU 0.5", "false detections an object")
     values = (*figures.values(), results["recall_at_half"], results["false_at_half"])
-    note = f"{results['pictures']} scenes, {results['objects']} objects; {results['engine']}, one picture at a time."
+    note = f"{results['images']} scenes, {results['objects']} objects; {results['engine']}, one image at a time."
     return f"{markdown_table(head, [[f'{value:.3f}' for value in values]])}\n\n{note}"
 
 
@@ -170,9 +170,9 @@ def engines_table(results: Results) -> str:
     """How far the engines differ on the same scenes: what `agree.py` said."""
     head = ("scenes", "detections above 0.5", "scenes with other labels", "scores differ by", "boxes differ by")
     row = (
-        str(results["pictures"]),
+        str(results["images"]),
         str(results["detections"]),
-        str(results["pictures_with_other_labels"]),
+        str(results["images_with_other_labels"]),
         f"{results['score_difference']:.0e}",
         f"{results['box_difference_px']:.0e} px",
     )

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from benchmarks.load import BOMB, JSON, PICTURE, RUN, health_ms, jpeg, kinds, load
+from benchmarks.load import BOMB, IMAGE, JSON, RUN, health_ms, jpeg, kinds, load
 from benchmarks.siege import siege
 from detr_onnx import Detector
 from detr_onnx.bench.setting import setting
@@ -58,20 +58,20 @@ def serving() -> Iterator[tuple[int, str]]:
 
 
 def overhead(address: str, detector: Detector, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a request of 100 kB, raw and in JSON, beside the same picture in process, in turns."""
-    scene = Image.open(PICTURE).convert("RGB").resize((1024, 768))
-    picture = min((jpeg(scene, quality) for quality in range(60, 100)), key=lambda p: abs(len(p) - OVERHEAD_BYTES))
-    body = json.dumps({"image": list(picture)}).encode()
+    """Milliseconds of a request of 100 kB, raw and in JSON, beside the same image in process, in turns."""
+    scene = Image.open(IMAGE).convert("RGB").resize((1024, 768))
+    image = min((jpeg(scene, quality) for quality in range(60, 100)), key=lambda p: abs(len(p) - OVERHEAD_BYTES))
+    body = json.dumps({"image": list(image)}).encode()
     connection = http.client.HTTPConnection(address, timeout=600)
 
     def in_process() -> None:
-        detector(picture, 0.1)
+        detector(image, 0.1)
 
     def over_http(body: bytes, headers: dict[str, str]) -> None:
         connection.request("POST", RUN, body, headers)
         connection.getresponse().read()
 
-    ways = {"in_process": in_process, "raw": lambda: over_http(picture, {}), "json": lambda: over_http(body, JSON)}
+    ways = {"in_process": in_process, "raw": lambda: over_http(image, {}), "json": lambda: over_http(body, JSON)}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 3):
         for name, way in ways.items():
@@ -86,7 +86,7 @@ def overhead(address: str, detector: Detector, rounds: int) -> dict[str, Any]:
         f"{name}_ms": round(statistics.median(a - b for a, b in zip(times[name], times["in_process"], strict=True)), 1)
         for name in ("raw", "json")
     }
-    return {"bytes": len(picture), "rounds": rounds, "in_process_ms": round(alone, 1), **extra}
+    return {"bytes": len(image), "rounds": rounds, "in_process_ms": round(alone, 1), **extra}
 
 
 def main() -> int:

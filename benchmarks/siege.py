@@ -1,7 +1,7 @@
 """Rough clients all at once: what others notice of them, and what they cost the server in memory.
 
 A thousand connections that ask for nothing or stop within the header, bodies that come a byte at a time, bodies of a
-gigabyte in chunks, pictures of four thousand million pixels, JSON made to be slow.
+gigabyte in chunks, images of four thousand million pixels, JSON made to be slow.
 """
 
 from __future__ import annotations

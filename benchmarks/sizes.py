@@ -1,9 +1,9 @@
-"""Memory of a process that sees picture after picture, each of another size: does it grow?
+"""Memory of a process that sees image after image, each of another size: does it grow?
 
-    python -m benchmarks.sizes [--engines onnxruntime,openvino,numpy] [--pictures 300] [--size 800]
+    python -m benchmarks.sizes [--engines onnxruntime,openvino,numpy] [--images 300] [--size 800]
 
 An engine that keeps something for every shape it has met does. Each engine runs in a process of its own, which is asked
-for its resident set after 10 pictures and after each further tenth of all.
+for its resident set after 10 images and after each further tenth of all.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from detr_onnx.bench.setting import setting
 
 RESULTS = Path(__file__).parent / "results" / "sizes.json"
 ENGINES = "onnxruntime,openvino,numpy"
-FIRST, PICTURES, SIZE = 10, 300, 800
+FIRST, IMAGES, SIZE = 10, 300, 800
 AT_MOST = 1.15  # of what it was after the first ten
 
 
-def watch(engine: str, model: str, threads: int, pictures: int, size: int) -> dict[str, Any]:
-    """Resident megabytes after so many pictures; this runs in the engine's own process."""
+def watch(engine: str, model: str, threads: int, images: int, size: int) -> dict[str, Any]:
+    """Resident megabytes after so many images; this runs in the engine's own process."""
     import numpy as np
 
     from detr_onnx import Detector
@@ -36,9 +36,9 @@ def watch(engine: str, model: str, threads: int, pictures: int, size: int) -> di
     detector = Detector(model, engine=engine, threads=own_threads, size=size)
     rng = np.random.default_rng(1)
     grown = {}
-    for number, (height, width) in enumerate(different_sizes(pictures), start=1):
+    for number, (height, width) in enumerate(different_sizes(images), start=1):
         detector(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        if number == FIRST or number % max(1, pictures // 10) == 0:
+        if number == FIRST or number % max(1, images // 10) == 0:
             grown[number] = round(resident_mb(), 1)
     return {"title": detector.engine, "resident_mb": grown}
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sizes", description="Memory over many sizes.")
     parser.add_argument("--work", type=Path, default=Path("build/benchmarks"), help="where what is measured is kept")
     parser.add_argument("--engines", default=ENGINES, metavar="A,B")
-    parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--size", type=int, default=SIZE, help=f"short side in the network (default: {SIZE})")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
@@ -68,7 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         engine, model = arguments.child
-        print(json.dumps(watch(engine, model, arguments.threads, arguments.pictures, arguments.size)))
+        print(json.dumps(watch(engine, model, arguments.threads, arguments.images, arguments.size)))
         return
     place = subject_place(arguments.work, None)
     rows = []
@@ -84,7 +84,7 @@ def main() -> None:
         **setting("python -m benchmarks.sizes", sys.argv[1:]),
         "model": place["title"],
         "threads": arguments.threads,
-        "pictures": arguments.pictures,
+        "images": arguments.images,
         "size": arguments.size,
         "rows": rows,
     }

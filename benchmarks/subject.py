@@ -1,4 +1,4 @@
-"""What is measured: a checkpoint, the graphs written from it, a picture, and the pixels made of it.
+"""What is measured: a checkpoint, the graphs written from it, an image, and the pixels made of it.
 
     python -m benchmarks.subject WORK_DIR [--model DIR]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.photograph import jpeg
+from benchmarks.sample_photo import jpeg
 from benchmarks.setting import CACHE
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb

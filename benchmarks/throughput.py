@@ -1,9 +1,9 @@
-"""Pictures a second when one, two and four are asked for at a time: ours, engine by engine, beside transformers.
+"""Images a second when one, two and four are asked for at a time: ours, engine by engine, beside transformers.
 
     python -m benchmarks.throughput [--python-peers .venv-peers/bin/python] [--runs 5]
 
 A warm `Detector`, or pipeline, in a process of its own, asked by as many threads; the contenders take turns as for
-latency, and each turn is four pictures for each number of threads.
+latency, and each turn is four images for each number of threads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WARM_UP, RUNS = 1, 5
 
 def entries(measured: Subject, python_peers: str | None, threads: int) -> list[Entry]:
     """Who takes part, in the order of the turns."""
-    given = {"model": str(measured.model), "picture": str(measured.photograph), "threads": threads}
+    given = {"model": str(measured.model), "image": str(measured.photograph), "threads": threads}
     wanted = [
         Entry(engine, f"ours, {title}", ours("throughput", given | {"engine": engine}))
         for engine, title in TITLES.items()
@@ -37,20 +37,20 @@ def entries(measured: Subject, python_peers: str | None, threads: int) -> list[E
 
 
 def row(contender: Contender) -> dict[str, Any]:
-    """A contender's part of the results; pictures a second by the number asked for at a time."""
+    """A contender's part of the results; images a second by the number asked for at a time."""
     rates = {count: rate(seconds) for count, seconds in contender.seconds.items()}
     return {
         "key": contender.entry.key,
         "title": title_of(contender),
         "runs_on": contender.runs_on,
         "versions": contender.versions,
-        "pictures_per_s": rates,
+        "images_per_s": rates,
     }
 
 
 def main() -> None:
     """Measures and writes the results."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description="Pictures a second.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description="Images a second.")
     add_arguments(parser)
     parser.add_argument("--python-peers", metavar="PYTHON", help="an interpreter that has transformers and torch")
     parser.add_argument("--threads", type=int, default=2, help="of one operation, of every contender (default: 2)")

@@ -1,7 +1,7 @@
 """From the network's raw answer to a list of things with names, scores and boxes.
 
-The convention of a box stands in the name of whatever holds it: `cxcywh` (centre and size, in 0..1 of the picture) is
-what DETR predicts, `xyxy` (left, top, right, bottom, in pixels of the picture as it is looked at) is what people want.
+The convention of a box stands in the name of whatever holds it: `cxcywh` (centre and size, in 0..1 of the image) is
+what DETR predicts, `xyxy` (left, top, right, bottom, in pixels of the image as it is looked at) is what people want.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in pixels; x to the right, y downwards; may reach a little beyond the picture."""
+    """A rectangle in pixels; x to the right, y downwards; may reach a little beyond the image."""
 
     xmin: float
     ymin: float
@@ -40,12 +40,12 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)  # equality of arrays is no single answer
 class Detections:
-    """What was found in one picture, as parallel arrays; iterating gives `Detection` values.
+    """What was found in one image, as parallel arrays; iterating gives `Detection` values.
 
     Attributes:
         scores: [n] float32 in 0..1.
         class_ids: [n] int64, indices into `labels`.
-        xyxy: [n, 4] float32, pixels of the upright picture.
+        xyxy: [n, 4] float32, pixels of the upright image.
         labels: the name of every class of the model.
     """
 
@@ -142,12 +142,12 @@ def softmax(logits: Floats) -> Floats:
 def detections_of(
     logits: Floats, boxes_cxcywh: Floats, sizes_hw: Ints, labels: Sequence[str], threshold: float
 ) -> list[Detections]:
-    """One Detections a picture, in the order of the queries: the best class of each query above the threshold.
+    """One Detections an image, in the order of the queries: the best class of each query above the threshold.
 
     Args:
         logits: [B, Q, C+1]; the last class is "no object".
-        boxes_cxcywh: [B, Q, 4] in 0..1 of the picture.
-        sizes_hw: [B, 2] height and width of the pictures, in pixels.
+        boxes_cxcywh: [B, Q, 4] in 0..1 of the image.
+        sizes_hw: [B, 2] height and width of the images, in pixels.
         labels: C names.
         threshold: what a score has to exceed, strictly.
 

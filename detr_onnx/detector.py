@@ -1,6 +1,6 @@
-"""Pictures in, detections out: preprocessing, one engine, postprocessing, in that order.
+"""Images in, detections out: preprocessing, one engine, postprocessing, in that order.
 
-Which engine it is, and where its model comes from, is settled by `models.open_model` before the first picture.
+Which engine it is, and where its model comes from, is settled by `models.open_model` before the first image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 
 
 class Detector:
-    """Finds things in pictures.
+    """Finds things in images.
 
     Args:
         model: "demo", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a directory in Hugging
@@ -38,7 +38,7 @@ class Detector:
             "bf16", which is faster and strays further; with ONNX Runtime one of those that `export` writes, such as
             "fp16" for a GPU; None is the engine's best.
         threads: of one operation; None leaves it to the engine.
-        size: length of the short side that pictures are scaled to, in place of the model's own; the limit of the long
+        size: length of the short side that images are scaled to, in place of the model's own; the limit of the long
             side grows or shrinks with it.
         config: a config.json or its directory, for a model that has none beside it: a bare .safetensors file, an .onnx
             file of another exporter. A preprocessor_config.json beside it counts too.
@@ -52,7 +52,7 @@ class Detector:
     Attributes:
         engine: what it runs on, for people.
         labels: names of the classes, by id.
-        preprocessing: how pictures are made ready.
+        preprocessing: how images are made ready.
     """
 
     def __init__(
@@ -94,29 +94,29 @@ class Detector:
 
     @property
     def batch_size(self) -> int | None:
-        """The one number of pictures that the network takes at a time; None when it takes any."""
+        """The one number of images that the network takes at a time; None when it takes any."""
         return self._engine.batch
 
     def __call__(self, image: ImageSource, threshold: float = 0.5) -> Detections:
-        """What is in one picture: detections with a score above the threshold, in the order of the queries.
+        """What is in one image: detections with a score above the threshold, in the order of the queries.
 
         Args:
             image: a path, bytes, a binary file object, a PIL image, or a uint8 array [height, width, 3] in RGB.
             threshold: in 0..1; a score has to exceed it.
 
         Raises:
-            ImageError: the picture cannot be read.
-            UsageError: the threshold is out of range, or `image` is nothing that holds a picture.
+            ImageError: the image cannot be read.
+            UsageError: the threshold is out of range, or `image` is nothing that holds an image.
         """
         return self.batch([image], threshold)[0]
 
     def warm_up(self, width: int = 640, height: int = 480) -> None:
-        """Runs a grey picture of that size through, so that the first real one waits no longer than the next.
+        """Runs a grey image of that size through, so that the first real one waits no longer than the next.
 
-        Engines lay out weights, and make what a size of pictures needs, when it comes for the first time.
+        Engines lay out weights, and make what a size of images needs, when it comes for the first time.
 
         Args:
-            width, height: in pixels, of the pictures to come.
+            width, height: in pixels, of the images to come.
 
         Raises:
             UsageError: a size below 1.
@@ -127,45 +127,45 @@ class Detector:
         self(Image.new("RGB", (width, height), "grey"))
 
     def batch(self, images: Iterable[ImageSource], threshold: float = 0.5, *, batch_size: int = 1) -> list[Detections]:
-        """One Detections a picture.
+        """One Detections an image.
 
         Args:
-            images: pictures as `__call__` takes them, of any sizes.
+            images: images as `__call__` takes them, of any sizes.
             threshold: in 0..1; a score has to exceed it.
-            batch_size: pictures that go through the network together, padded to a common size and masked, which can
+            batch_size: images that go through the network together, padded to a common size and masked, which can
                 pay on a GPU. With 1 each comes out exactly as alone; padding that a mask hides from attention is still
                 seen by convolutions at its edge, and costs DETR 0.2 AP [mmdetection #5168].
         """
         check_threshold(threshold)
         if isinstance(images, str | bytes | os.PathLike | Image.Image):
-            raise UsageError("a batch is a list of pictures", found="one picture", remedy="put it into a list")
+            raise UsageError("a batch is a list of images", found="one image", remedy="put it into a list")
         if batch_size < 1:
             raise UsageError("the batch size is wrong", found=str(batch_size), expected="a number from 1 up")
-        pictures = (read_rgb(image) for image in images)
-        groups = self._groups(pictures, self._engine.batch or batch_size)
+        decoded = (read_rgb(image) for image in images)
+        groups = self._groups(decoded, self._engine.batch or batch_size)
         return [found for group in groups for found in self._detect(group, threshold)]
 
     def preprocess(self, images: Iterable[ImageSource]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
-        """Pixels [B,3,H,W] normalised, mask [B,H,W] with True for picture, original sizes [B,2] as height, width."""
+        """Pixels [B,3,H,W] normalised, mask [B,H,W] with True for image, original sizes [B,2] as height, width."""
         return batch([read_rgb(image) for image in images], self.preprocessing, canvas_hw=self._engine.canvas_hw)
 
     def network(self, pixels: Floats, mask: NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
-        """The seam: logits [B,Q,C+1], the last class "no object", and boxes [B,Q,4], cxcywh in 0..1 of the picture.
+        """The seam: logits [B,Q,C+1], the last class "no object", and boxes [B,Q,4], cxcywh in 0..1 of the image.
 
         Args:
             pixels: [B,3,H,W] float32, as `preprocess` gives them.
-            mask: [B,H,W], True for picture; None for no padding.
+            mask: [B,H,W], True for image; None for no padding.
         """
         return self._engine.network(pixels, mask)
 
-    def _groups(self, pictures: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
-        """Up to `size` pictures at a time; only equal sizes together where the engine cannot mask."""
+    def _groups(self, images: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
+        """Up to `size` images at a time; only equal sizes together where the engine cannot mask."""
         group: list[Image.Image] = []
-        for picture in pictures:
-            if len(group) == size or (group and not self._may_share(group[0], picture)):
+        for image in images:
+            if len(group) == size or (group and not self._may_share(group[0], image)):
                 yield group
                 group = []
-            group.append(picture)
+            group.append(image)
         if group:
             yield group
 
@@ -176,7 +176,7 @@ class Detector:
     def postprocess(
         self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: NDArray[np.int64], threshold: float = 0.5
     ) -> list[Detections]:
-        """One Detections a picture, from what `network` gave and the original sizes of `preprocess`.
+        """One Detections an image, from what `network` gave and the original sizes of `preprocess`.
 
         Raises:
             EngineError: the network's numbers are not finite, or its classes not those of the labels.
@@ -190,7 +190,7 @@ class Detector:
         return detections_of(logits, boxes_cxcywh, sizes_hw, self.labels, threshold)
 
     def _detect(self, group: list[Image.Image], threshold: float) -> list[Detections]:
-        """One Detections a picture of the group, which is filled up where the engine takes a fixed number."""
+        """One Detections an image of the group, which is filled up where the engine takes a fixed number."""
         filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
         pixels, mask, sizes_hw = batch(filled, self.preprocessing, canvas_hw=self._engine.canvas_hw)
         return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[: len(group)]
@@ -205,7 +205,7 @@ def _of_size(opened: OpenModel, size: int) -> Preprocessing:
     canvas_hw = opened.engine.canvas_hw
     if canvas_hw and not opened.engine.batches_mixed_sizes:
         height, width = canvas_hw
-        raise UsageError(f"the model takes pictures of {height}x{width} only", found=f"size {size}", expected="no size")
+        raise UsageError(f"the model takes images of {height}x{width} only", found=f"size {size}", expected="no size")
     return replace(opened.preprocessing.of_size(size), resize=True)
 
 

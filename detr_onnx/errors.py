@@ -2,12 +2,12 @@
 
     DetrError                 catch this one; the command line turns it into one line and exit status 1
     ├── UsageError            an argument is wrong (a ValueError too); exit status 2
-    ├── ImageError            a picture cannot be read
+    ├── ImageError            an image cannot be read
     │   └── ImageTooLargeError    it has too many pixels
     ├── CheckpointError       weights, or the config beside them, are not a DETR's
     ├── ModelFileError        an .onnx file cannot be read, or is no DETR
     ├── EngineError           an engine, provider or precision is not to be had here
-    ├── DatasetError          annotations, results or pictures to measure with cannot be used
+    ├── DatasetError          annotations, results or images to measure with cannot be used
     ├── HubError              a model cannot be fetched, or what came is not what was pinned
     └── OutputError           a result cannot be written
 
@@ -45,11 +45,11 @@ class UsageError(DetrError, ValueError):
 
 
 class ImageError(DetrError):
-    """A picture that is missing, no picture, damaged, or too large to be meant."""
+    """An image that is missing, no image, damaged, or too large to be meant."""
 
 
 class ImageTooLargeError(ImageError):
-    """A picture with more pixels than are let in."""
+    """An image with more pixels than are let in."""
 
 
 class CheckpointError(DetrError):
@@ -65,7 +65,7 @@ class EngineError(DetrError):
 
 
 class DatasetError(DetrError):
-    """Annotations, results or pictures to measure a model with that cannot be read, or do not belong together."""
+    """Annotations, results or images to measure a model with that cannot be read, or do not belong together."""
 
 
 class HubError(DetrError):

@@ -3,7 +3,7 @@
     python -m export.compare [--optimum DIR] [--torch DIR] [--python-peers .venv-peers/bin/python] [--runs 0]
 
 The graphs are those that `export.optimum_export` and `export.torch_export` wrote, and ours, written now. Their answers
-are compared with the torch model of transformers: one picture at two sizes, and a batch of two pictures of different
+are compared with the torch model of transformers: one image at two sizes, and a batch of two images of different
 sizes, padded, with the mask that says so given to whoever takes one. Without the peers' interpreter our numpy model
 stands in for it. A difference is the largest of the logits', in standard deviations of the logits. Then ONNX Runtime
 and OpenVINO run them in turns, each in a plain session of its own.
@@ -56,7 +56,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Height and width of the picture that the graphs of one size take, of another, and of the two in the batch."""
+    """Height and width of the image that the graphs of one size take, of another, and of the two in the batch."""
 
     single: Size = SHAPE_HW
     other: Size = (480, 640)
@@ -164,7 +164,7 @@ def difference(found: Arrays, reference: Arrays, name: str) -> dict[str, float]:
 
 
 def border_effect(reference: Arrays) -> float:
-    """How far the reference itself moves when the smaller picture is padded: convolutions see the padding's edge."""
+    """How far the reference itself moves when the smaller image is padded: convolutions see the padding's edge."""
     alone = reference["alone.logits"]
     return float(f"{np.abs(reference['mixed.logits'][1:] - alone).max() / alone.std():.2g}")
 

@@ -29,7 +29,7 @@ from tests.parity.seeded import seeded_pixels
 
 Array = NDArray[np.float32]
 
-STATIC_HW = (800, 1066)  # what a picture of 480x640 is scaled to
+STATIC_HW = (800, 1066)  # what an image of 480x640 is scaled to
 OTHER_HW = (480, 640)
 SEED = 7
 SOURCE = "source.sha256"  # beside the files: of the weights they were made of

@@ -113,7 +113,7 @@ def export(network: Any, file: Path, variant: Variant, shape_hw: tuple[int, int]
 
 
 def example(shape_hw: tuple[int, int]) -> dict[str, Any]:
-    """Two pictures of different sizes and their mask, as int64."""
+    """Two images of different sizes and their mask, as int64."""
     height, width = shape_hw
     pixels, mask = padded_batch(seeded_pixels(SEED, 2, 3, height, width), [shape_hw, (height * 3 // 4, width * 3 // 4)])
     return {"pixel_values": pixels, "pixel_mask": mask.astype(np.int64)}

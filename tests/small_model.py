@@ -1,4 +1,4 @@
-"""A small seeded model, pictures for it, files like those of other exporters: for the tests of the upper floors."""
+"""A small seeded model, images for it, files like those of other exporters: for the tests of the upper floors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_small_checkpoint(directory: Path, seed: int = SEED) -> Path:
     return directory
 
 
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:
     """Colours that change slowly, with noise."""
     random = np.random.default_rng(seed)
     x, y = np.arange(width) / 9, np.arange(height)[:, None] / 7

@@ -13,7 +13,7 @@ from detr_onnx.errors import UsageError
 
 LABELS = ("cat", "dog", "bird")
 SCORE_ULPS = 1.2e-7  # one rounding of float32 near 1: torch adds up softmax in another order
-BOX_PX = 1e-4  # two roundings of float32 for a box on a picture of a thousand pixels
+BOX_PX = 1e-4  # two roundings of float32 for a box on an image of a thousand pixels
 
 
 def detections(scores=(), class_ids=(), xyxy=()) -> Detections:
@@ -25,11 +25,11 @@ def detections(scores=(), class_ids=(), xyxy=()) -> Detections:
 THREE = detections([0.5, 0.9, 0.7], [0, 2, 0], [[0.9, -0.9, 10.99, 20.5], [1, 2, 3, 4], [-5.5, 0, 7, 8]])
 
 
-def random_answer(seed: int, pictures: int = 2, queries: int = 20):
+def random_answer(seed: int, images: int = 2, queries: int = 20):
     random = np.random.default_rng(seed)
-    logits = random.normal(0, 3, (pictures, queries, len(LABELS) + 1)).astype(np.float32)
-    boxes = random.uniform(0, 1, (pictures, queries, 4)).astype(np.float32)
-    return logits, boxes, np.array([[480, 640], [333, 1000]][:pictures], np.int64)
+    logits = random.normal(0, 3, (images, queries, len(LABELS) + 1)).astype(np.float32)
+    boxes = random.uniform(0, 1, (images, queries, 4)).astype(np.float32)
+    return logits, boxes, np.array([[480, 640], [333, 1000]][:images], np.int64)
 
 
 # A Detections
@@ -179,7 +179,7 @@ def test_the_order_is_that_of_the_queries():
         assert found.class_ids.tolist() == row[:, :-1].argmax(-1).tolist()
 
 
-def test_boxes_are_in_pixels_of_each_picture_as_it_came():
+def test_boxes_are_in_pixels_of_each_image_as_it_came():
     logits = np.zeros((2, 1, 4), np.float32)
     boxes = np.array([[[0.5, 0.25, 0.5, 0.5]]] * 2, np.float32)
     found = detections_of(logits, boxes, np.array([[480, 640], [100, 10]]), LABELS, 0.0)

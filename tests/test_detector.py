@@ -1,4 +1,4 @@
-"""Pictures in, detections out, whatever holds the picture and whatever runs the model."""
+"""Images in, detections out, whatever holds the image and whatever runs the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.small_model import (
     LABELS,
     LONGEST_PX,
     SHORTEST_PX,
-    picture,
+    sample_image,
     write_config,
     write_foreign_onnx,
 )
@@ -37,7 +37,7 @@ from tests.standin_hub import StandInHub
 pytest.importorskip("onnxruntime")
 
 SCORE_TOLERANCE = 1e-4  # logits agree to 1e-3 of their deviation; softmax flattens that
-BOX_TOLERANCE_PX = 2e-3  # 1e-5 of pictures that are at most 131 pixels wide, and float32
+BOX_TOLERANCE_PX = 2e-3  # 1e-5 of images that are at most 131 pixels wide, and float32
 THEIR_SCORES = 1e-3  # ours against torch's, through preprocessing, network and softmax
 THEIR_BOXES_PX = 1e-2
 SIZES_WH = [(64, 48), (131, 60), (40, 90)]
@@ -60,8 +60,8 @@ def own_cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def pictures():
-    return [picture(width, height, seed) for seed, (width, height) in enumerate(SIZES_WH)]
+def images():
+    return [sample_image(width, height, seed) for seed, (width, height) in enumerate(SIZES_WH)]
 
 
 def png(image) -> bytes:
@@ -92,47 +92,47 @@ def lambda_detector(monkeypatch, network, **facts) -> Detector:
     return Detector("any")
 
 
-# Pictures
+# Images
 
 
-def test_no_pictures_give_no_detections(detector):
+def test_no_images_give_no_detections(detector):
     assert detector.batch([]) == []
     assert detector.batch(iter(())) == []
 
 
-def test_whatever_holds_the_picture_gives_the_same(detector, pictures, tmp_path):
-    image = pictures[0]
+def test_whatever_holds_the_image_gives_the_same(detector, images, tmp_path):
+    image = images[0]
     expected = detector(image, 0.0)
-    (tmp_path / "picture.png").write_bytes(png(image))
+    (tmp_path / "image.png").write_bytes(png(image))
     assert len(expected) == CONFIG.queries
-    with (tmp_path / "picture.png").open("rb") as file:
-        for source in (tmp_path / "picture.png", str(tmp_path / "picture.png"), png(image), file, np.asarray(image)):
+    with (tmp_path / "image.png").open("rb") as file:
+        for source in (tmp_path / "image.png", str(tmp_path / "image.png"), png(image), file, np.asarray(image)):
             assert_same(detector(source, 0.0), expected)
 
 
-def test_detections_are_in_pixels_of_the_picture_as_it_came(detector, pictures):
-    once = detector(pictures[0], 0.0)
-    twice = detector(pictures[0].resize((128, 96), 0), 0.0)
+def test_detections_are_in_pixels_of_the_image_as_it_came(detector, images):
+    once = detector(images[0], 0.0)
+    twice = detector(images[0].resize((128, 96), 0), 0.0)
     assert once.xyxy.max() < 2 * 64
     assert once.labels == LABELS
     assert twice.xyxy.max() > once.xyxy.max()
 
 
-def test_a_batch_one_by_one_is_what_each_is_alone(detector, pictures):
-    for found, image in zip(detector.batch(pictures, 0.0), pictures, strict=True):
+def test_a_batch_one_by_one_is_what_each_is_alone(detector, images):
+    for found, image in zip(detector.batch(images, 0.0), images, strict=True):
         assert_same(found, detector(image, 0.0))
 
 
 def test_equal_sizes_together_are_what_each_is_alone(detector):
-    images = [picture(64, 48, seed) for seed in range(3)]
+    images = [sample_image(64, 48, seed) for seed in range(3)]
     for found, image in zip(detector.batch(images, 0.0, batch_size=3), images, strict=True):
         assert_close(found, detector(image, 0.0))
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
-def test_mixed_sizes_together_go_through_the_mask(detector, pictures, batch_size):
-    found = detector.batch(pictures, 0.0, batch_size=batch_size)
-    pixels, mask, sizes_hw = detector.preprocess(pictures[:batch_size])
+def test_mixed_sizes_together_go_through_the_mask(detector, images, batch_size):
+    found = detector.batch(images, 0.0, batch_size=batch_size)
+    pixels, mask, sizes_hw = detector.preprocess(images[:batch_size])
     logits, boxes = detector.network(pixels, mask)
     assert not mask.all()
     assert sizes_hw.tolist() == [[height, width] for width, height in SIZES_WH[:batch_size]]
@@ -141,34 +141,34 @@ def test_mixed_sizes_together_go_through_the_mask(detector, pictures, batch_size
     assert found[0].class_ids.tolist() == logits[0, :, :-1].argmax(-1).tolist()
 
 
-def test_pictures_are_read_as_they_are_needed(detector, pictures):
+def test_images_are_read_as_they_are_needed(detector, images):
     read = []
 
-    def images() -> Iterator:
-        for number, image in enumerate(pictures):
+    def one_by_one() -> Iterator:
+        for number, image in enumerate(images):
             read.append(number)
             yield image
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        detector.batch(images())
+        detector.batch(one_by_one())
     assert read == [0, 1, 2]
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), float("inf")])
-def test_a_threshold_out_of_range_is_refused_before_any_picture_is_read(detector, threshold):
+def test_a_threshold_out_of_range_is_refused_before_any_image_is_read(detector, threshold):
     with pytest.raises(UsageError, match="the threshold is out of range"):
         detector("gone.jpg", threshold)
 
 
-def test_the_threshold_is_half_unless_given(detector, pictures):
-    assert_same(detector(pictures[0]), detector(pictures[0], 0.5))
-    assert len(detector(pictures[0], 1.0)) == 0
+def test_the_threshold_is_half_unless_given(detector, images):
+    assert_same(detector(images[0]), detector(images[0], 0.5))
+    assert len(detector(images[0], 1.0)) == 0
 
 
-@pytest.mark.parametrize("one", ["a.jpg", b"bytes", Path("a.jpg"), picture(2, 2)])
-def test_one_picture_is_no_batch(detector, one):
-    with pytest.raises(UsageError, match="a batch is a list of pictures"):
+@pytest.mark.parametrize("one", ["a.jpg", b"bytes", Path("a.jpg"), sample_image(2, 2)])
+def test_one_image_is_no_batch(detector, one):
+    with pytest.raises(UsageError, match="a batch is a list of images"):
         detector.batch(one)
 
 
@@ -180,13 +180,13 @@ def test_a_batch_size_below_one_is_refused(detector, batch_size):
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 300), (300, 1), (5000, 1)])
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
-def test_the_thinnest_pictures_go_through(small, engine, width, height):
-    found = Detector(small, engine=engine)(picture(width, height), 0.0)
+def test_the_thinnest_images_go_through(small, engine, width, height):
+    found = Detector(small, engine=engine)(sample_image(width, height), 0.0)
     assert len(found) == CONFIG.queries
     assert np.isfinite(found.xyxy).all()
 
 
-def test_what_is_no_picture_is_an_error_of_the_picture(detector, tmp_path):
+def test_what_is_no_image_is_an_error_of_the_image(detector, tmp_path):
     with pytest.raises(ImageError, match=r"cannot read 'gone\.jpg'"):
         detector("gone.jpg")
     with pytest.raises(ImageError, match="is not an image"):
@@ -196,8 +196,8 @@ def test_what_is_no_picture_is_an_error_of_the_picture(detector, tmp_path):
 # Preprocessing
 
 
-def test_preprocess_gives_pixels_mask_and_sizes(detector, pictures):
-    pixels, mask, sizes_hw = detector.preprocess(pictures)
+def test_preprocess_gives_pixels_mask_and_sizes(detector, images):
+    pixels, mask, sizes_hw = detector.preprocess(images)
     assert pixels.dtype == np.float32
     assert pixels.shape == (3, 3, *mask.shape[1:])
     assert sizes_hw.tolist() == [[48, 64], [60, 131], [90, 40]]
@@ -205,16 +205,16 @@ def test_preprocess_gives_pixels_mask_and_sizes(detector, pictures):
 
 
 @pytest.mark.parametrize("size", [16, 100])
-def test_the_size_asked_for_is_the_short_side(graph, pictures, size):
-    pixels, _, _ = Detector(graph, size=size).preprocess(pictures[:1])
+def test_the_size_asked_for_is_the_short_side(graph, images, size):
+    pixels, _, _ = Detector(graph, size=size).preprocess(images[:1])
     assert min(pixels.shape[2:]) == size
 
 
 def test_a_size_scales_also_where_the_model_does_not(small, tmp_path):
     still = shutil.copytree(small, tmp_path / "still")
     (still / "preprocessor_config.json").write_text('{"do_resize": false}')
-    assert Detector(still, engine="numpy").preprocess([picture(50, 40)])[0].shape == (1, 3, 40, 50)
-    assert Detector(still, engine="numpy", size=20).preprocess([picture(50, 40)])[0].shape == (1, 3, 20, 25)
+    assert Detector(still, engine="numpy").preprocess([sample_image(50, 40)])[0].shape == (1, 3, 40, 50)
+    assert Detector(still, engine="numpy", size=20).preprocess([sample_image(50, 40)])[0].shape == (1, 3, 20, 25)
 
 
 @pytest.mark.parametrize("size", [0, -1])
@@ -228,16 +228,16 @@ def test_a_size_below_one_is_refused(graph, size):
 
 @pytest.mark.parametrize("size", SIZES_WH)
 def test_the_engines_agree(small, size):
-    image = picture(*size)
+    image = sample_image(*size)
     by_numpy, by_onnxruntime = (Detector(small, engine=engine) for engine in ("numpy", "onnxruntime"))
     assert by_numpy.engine.startswith("numpy ")
     assert by_onnxruntime.engine.startswith("onnxruntime ")
     assert_close(by_onnxruntime(image, 0.0), by_numpy(image, 0.0))
 
 
-def test_the_engines_agree_on_a_padded_batch(small, pictures):
+def test_the_engines_agree_on_a_padded_batch(small, images):
     by_numpy, by_onnxruntime = (
-        Detector(small, engine=engine).batch(pictures, 0.0, batch_size=3) for engine in ("numpy", "onnxruntime")
+        Detector(small, engine=engine).batch(images, 0.0, batch_size=3) for engine in ("numpy", "onnxruntime")
     )
     for found, expected in zip(by_onnxruntime, by_numpy, strict=True):
         assert_close(found, expected)
@@ -249,7 +249,7 @@ def test_an_engine_is_any_function(monkeypatch):
         logits[:, 0, 1] = 9
         return logits, np.full((len(pixels), 2, 4), 0.5, np.float32)
 
-    (dog,) = lambda_detector(monkeypatch, network)(picture(40, 20))
+    (dog,) = lambda_detector(monkeypatch, network)(sample_image(40, 20))
     assert (dog.label, dog.box.xmin, dog.box.ymin, dog.box.xmax, dog.box.ymax) == ("dog", 10, 5, 30, 15)
 
 
@@ -261,7 +261,7 @@ def test_numbers_that_are_not_finite_are_an_error_not_an_empty_answer(monkeypatc
         return logits, np.full((1, 2, 4), value if place == "boxes" else 0, np.float32)
 
     with pytest.raises(EngineError, match="a test answered with numbers that are not finite"):
-        lambda_detector(monkeypatch, network)(picture(40, 20))
+        lambda_detector(monkeypatch, network)(sample_image(40, 20))
 
 
 def test_classes_that_only_show_in_the_answer_are_checked_there(monkeypatch):
@@ -269,7 +269,7 @@ def test_classes_that_only_show_in_the_answer_are_checked_there(monkeypatch):
         return np.zeros((1, 2, 4), np.float32), np.zeros((1, 2, 4), np.float32)
 
     with pytest.raises(ModelFileError, match="found 7 names for 3 classes"):
-        lambda_detector(monkeypatch, network)(picture(40, 20))
+        lambda_detector(monkeypatch, network)(sample_image(40, 20))
 
 
 @pytest.mark.parametrize(
@@ -289,10 +289,10 @@ def test_what_is_not_there_is_never_replaced(graph, options, error):
 
 def test_labels_can_be_renamed(graph):
     assert Detector(graph, labels=list("abcdefg")).labels == tuple("abcdefg")
-    assert {d.label for d in Detector(graph, labels=list("abcdefg"))(picture(64, 48), 0.0)} <= set("abcdefg")
+    assert {d.label for d in Detector(graph, labels=list("abcdefg"))(sample_image(64, 48), 0.0)} <= set("abcdefg")
 
 
-def test_warming_up_runs_a_picture_of_that_size(monkeypatch):
+def test_warming_up_runs_an_image_of_that_size(monkeypatch):
     seen = []
 
     def network(pixels, mask):
@@ -316,7 +316,9 @@ def test_what_is_wrong_with_a_model_is_said_while_it_warms_up(monkeypatch):
 
 
 def test_threads_can_be_asked_for(graph, detector):
-    assert_close(Detector(graph, engine="onnxruntime", threads=1)(picture(64, 48), 0.0), detector(picture(64, 48), 0.0))
+    assert_close(
+        Detector(graph, engine="onnxruntime", threads=1)(sample_image(64, 48), 0.0), detector(sample_image(64, 48), 0.0)
+    )
 
 
 # Graphs of one shape, and of other exporters
@@ -327,46 +329,46 @@ def export(small: Path, tmp_path: Path, form: ExportOptions) -> Detector:
     return Detector(tmp_path / "form.onnx", engine="onnxruntime")  # in float32 on every processor
 
 
-def test_a_fixed_shape_with_a_mask_pads(small, tmp_path, detector, pictures):
+def test_a_fixed_shape_with_a_mask_pads(small, tmp_path, detector, images):
     fixed = export(small, tmp_path, ExportOptions((64, 107), batch=1))
-    pixels, mask, _ = fixed.preprocess(pictures[:1])
+    pixels, mask, _ = fixed.preprocess(images[:1])
     assert pixels.shape == (1, 3, 64, 107)
     assert mask.sum() == 64 * 85  # 48x64 scaled to a short side of 64
     logits, _ = detector.network(pixels, mask)
-    found = fixed(pictures[0], 0.0)
+    found = fixed(images[0], 0.0)
     assert found.class_ids.tolist() == logits[0, :, :-1].argmax(-1).tolist()
-    assert len(fixed.batch(pictures, 0.0, batch_size=5)) == 3
+    assert len(fixed.batch(images, 0.0, batch_size=5)) == 3
 
 
-def test_a_fixed_shape_of_the_pictures_own_size_is_the_dynamic_graph(small, tmp_path, detector):
-    image = picture(107, 64)
+def test_a_fixed_shape_of_the_images_own_size_is_the_dynamic_graph(small, tmp_path, detector):
+    image = sample_image(107, 64)
     assert_close(export(small, tmp_path, ExportOptions((64, 107), batch=1))(image, 0.0), detector(image, 0.0))
 
 
-def test_a_picture_that_does_not_fit_is_scaled_until_it_does(small, tmp_path):
-    pixels, mask, _ = export(small, tmp_path, ExportOptions((32, 32), batch=1)).preprocess([picture(100, 50)])
+def test_an_image_that_does_not_fit_is_scaled_until_it_does(small, tmp_path):
+    pixels, mask, _ = export(small, tmp_path, ExportOptions((32, 32), batch=1)).preprocess([sample_image(100, 50)])
     assert pixels.shape == (1, 3, 32, 32)
     assert mask.sum() == 16 * 32
 
 
-def test_a_fixed_shape_without_a_mask_stretches(small, tmp_path, pictures):
+def test_a_fixed_shape_without_a_mask_stretches(small, tmp_path, images):
     fixed = export(small, tmp_path, ExportOptions((48, 96), mask=False, batch=1))
-    pixels, mask, _ = fixed.preprocess(pictures[:1])
+    pixels, mask, _ = fixed.preprocess(images[:1])
     assert pixels.shape == (1, 3, 48, 96)
     assert mask.all()
     assert pixels[0, :, :, -1].any()
-    assert len(fixed.batch(pictures, 0.0)) == 3
+    assert len(fixed.batch(images, 0.0)) == 3
 
 
 def test_a_fixed_shape_without_a_mask_takes_no_other_size(small, tmp_path):
     write_onnx(tmp_path / "form.onnx", *read_model(small), ExportOptions((48, 96), mask=False, batch=1))
-    with pytest.raises(UsageError, match="the model takes pictures of 48x96 only: found size 32"):
+    with pytest.raises(UsageError, match="the model takes images of 48x96 only: found size 32"):
         Detector(tmp_path / "form.onnx", size=32)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_fixed_batch_is_filled_up(small, tmp_path, detector, count):
-    images = [picture(64, 48, seed) for seed in range(count)]
+    images = [sample_image(64, 48, seed) for seed in range(count)]
     found = export(small, tmp_path, ExportOptions(batch=2)).batch(images, 0.0)
     assert len(found) == count
     for one, image in zip(found, images, strict=True):
@@ -375,23 +377,23 @@ def test_a_fixed_batch_is_filled_up(small, tmp_path, detector, count):
 
 FOREIGN = {
     "optimum": (ExportOptions(mask=False), {}),
-    "one picture at a time": (ExportOptions(mask=False), {"pixel_values": [1, 3]}),
+    "one image at a time": (ExportOptions(mask=False), {"pixel_values": [1, 3]}),
     "transformers.js": (ExportOptions(), {"pixel_mask": ["batch", 64, 64]}),
 }
 
 
 @pytest.mark.parametrize("exporter", FOREIGN)
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_files_of_other_exporters_give_each_picture_what_it_gets_alone(
-    small, graph, tmp_path, pictures, exporter, batch_size
+def test_files_of_other_exporters_give_each_image_what_it_gets_alone(
+    small, graph, tmp_path, images, exporter, batch_size
 ):
     form, axes = FOREIGN[exporter]
     path, config = write_foreign_onnx(tmp_path / "foreign.onnx", small, form, **axes), write_config(tmp_path / "config")
     ours, foreign = Detector(graph, engine="onnxruntime"), Detector(path, engine="onnxruntime", config=config)
     assert foreign.labels == LABELS
     assert foreign.engine.endswith("as exported")
-    images = [pictures[0], pictures[0], *pictures]
-    for found, image in zip(foreign.batch(images, 0.0, batch_size=batch_size), images, strict=True):
+    several = [images[0], images[0], *images]
+    for found, image in zip(foreign.batch(several, 0.0, batch_size=batch_size), several, strict=True):
         assert_close(found, ours(image, 0.0))
 
 
@@ -418,10 +420,10 @@ def standin(tmp_path, monkeypatch) -> Iterator[StandInHub]:
 
 def test_a_name_of_the_hub_is_fetched_once_and_works_offline_from_then_on(standin, small):
     standin.add("owner/name", {file.name: file for file in small.iterdir()})
-    expected = Detector(small)(picture(64, 48), 0.0)
-    assert_close(Detector("owner/name")(picture(64, 48), 0.0), expected)
+    expected = Detector(small)(sample_image(64, 48), 0.0)
+    assert_close(Detector("owner/name")(sample_image(64, 48), 0.0), expected)
     asked = len(standin.bodies())
-    assert_close(Detector("owner/name", offline=True)(picture(64, 48), 0.0), expected)
+    assert_close(Detector("owner/name", offline=True)(sample_image(64, 48), 0.0), expected)
     assert asked == len(standin.bodies()) >= 2
 
 
@@ -439,7 +441,7 @@ def test_a_full_size_model_goes_from_the_hub_to_an_answer_on_the_command_line(st
 
     full = write_checkpoint(tmp_path / "full", CONFIGS["detr-resnet-50"], 1)
     standin.add("owner/full", {file.name: file for file in full.iterdir()})
-    picture(640, 480).save(tmp_path / "street.png")
+    sample_image(640, 480).save(tmp_path / "street.png")
     command = [sys.executable, "-c", DETECT, "detect", str(tmp_path / "street.png"), "-m", "owner/full"]
     command += ["--threshold", "0", "--size", "256", "--save", str(tmp_path / "out.png")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
@@ -457,17 +459,17 @@ def test_a_full_size_model_goes_from_the_hub_to_an_answer_on_the_command_line(st
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_pictures_of_mixed_sizes_come_out_as_from_transformers(small, pictures, batch_size):
+def test_images_of_mixed_sizes_come_out_as_from_transformers(small, images, batch_size):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     processors = pytest.importorskip("transformers.models.detr.image_processing_pil_detr")
     model = transformers.DetrForObjectDetection.from_pretrained(small).eval()
     processor = processors.DetrImageProcessorPil(size={"shortest_edge": SHORTEST_PX, "longest_edge": LONGEST_PX})
     for engine in ("numpy", "onnxruntime"):
-        found = Detector(small, engine=engine).batch(pictures, 0.0, batch_size=batch_size)
+        found = Detector(small, engine=engine).batch(images, 0.0, batch_size=batch_size)
         expected = []
-        for start in range(0, len(pictures), batch_size):
-            group = pictures[start : start + batch_size]
+        for start in range(0, len(images), batch_size):
+            group = images[start : start + batch_size]
             with torch.no_grad():
                 outputs = model(**processor(group, return_tensors="pt"))
             sizes = torch.tensor([(image.height, image.width) for image in group])
@@ -477,9 +479,9 @@ def test_pictures_of_mixed_sizes_come_out_as_from_transformers(small, pictures, 
             np.testing.assert_allclose(ours.xyxy, theirs["boxes"].numpy(), rtol=0, atol=THEIR_BOXES_PX)
 
 
-def test_the_small_model_hides_nothing(detector, pictures):
-    """Its queries differ, its scores spread and its pictures matter; else the tests above would show little."""
-    found = detector.batch(pictures, 0.0)
+def test_the_small_model_hides_nothing(detector, images):
+    """Its queries differ, its scores spread and its images matter; else the tests above would show little."""
+    found = detector.batch(images, 0.0)
     assert np.ptp(found[0].scores) > 0.05
     assert len({hashlib.sha256(one.scores.tobytes()).digest() for one in found}) == 3
     assert huggingface_config(CONFIG)["num_queries"] == CONFIG.queries

@@ -1,6 +1,6 @@
 """What ours is measured beside, each as its own users would write it; this file runs by itself in their environments.
 
-    python peers.py KIND '{"model": …, "picture": …, "threads": 2}' [once]
+    python peers.py KIND '{"model": …, "image": …, "threads": 2}' [once]
 
 says in one line of JSON that it is ready and which versions it runs on, and then, for every line it reads, takes one
 turn and answers with the seconds of its parts. With "once" it takes one turn, prints its parts and ends: the whole
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 Given = Mapping[str, Any]
-"""What a contender is told: model or graph, picture or pixels, threads, and what else its kind takes."""
+"""What a contender is told: model or graph, image or pixels, threads, and what else its kind takes."""
 Turn = Callable[[], dict[str, float]]
 """One turn: part -> seconds."""
 
@@ -41,7 +41,7 @@ class Ready:
 SHORT_WARM_UP, SHORT_RUNS = 3, 20
 DECODE, PIXELS, NETWORK, POSTPROCESS, DETECT, TOTAL = "decode", "pixels", "network", "postprocess", "detect", "total"
 AT_ONCE = (1, 2, 4)
-PICTURES_A_TURN = 4  # of each of these
+IMAGES_A_TURN = 4  # of each of these
 THRESHOLD = 0.5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT, LONG = 800, 1333
@@ -90,7 +90,7 @@ def repeated(turn: Turn) -> Turn:
 
 
 def crowded(detect: Callable[[], Any]) -> Turn:
-    """Seconds a picture when one, two and four are asked for at a time, as "1", "2" and "4"."""
+    """Seconds an image when one, two and four are asked for at a time, as "1", "2" and "4"."""
 
     def turn() -> dict[str, float]:
         parts = {}
@@ -98,8 +98,8 @@ def crowded(detect: Callable[[], Any]) -> Turn:
             with ThreadPoolExecutor(count) as threads:
                 list(threads.map(lambda _: None, range(count)))  # has them started
                 begin = time.perf_counter()
-                list(threads.map(lambda _: detect(), range(PICTURES_A_TURN)))
-                parts[str(count)] = (time.perf_counter() - begin) / PICTURES_A_TURN
+                list(threads.map(lambda _: detect(), range(IMAGES_A_TURN)))
+                parts[str(count)] = (time.perf_counter() - begin) / IMAGES_A_TURN
         return parts
 
     return turn
@@ -128,11 +128,11 @@ def stock_network(runtime: str, given: Given) -> Ready:
 
 
 def stock_detect(runtime: str, given: Given) -> Ready:
-    """The graph with the leanest program around it: Pillow, numpy, the size rule for this one picture."""
+    """The graph with the leanest program around it: Pillow, numpy, the size rule for this one image."""
     (run, runs_on), sizes = _stock(runtime, given), given.get("sizes") or (SHORT, LONG)
     steps = [
-        (DECODE, lambda _: _decoded(given["picture"])),
-        (PIXELS, lambda picture: _pixels_by_hand(picture, *sizes)),
+        (DECODE, lambda _: _decoded(given["image"])),
+        (PIXELS, lambda image: _pixels_by_hand(image, *sizes)),
         (NETWORK, run),
         (POSTPROCESS, lambda answer: _rows_by_hand(*answer)),
     ]
@@ -194,13 +194,13 @@ def _feeds(pixels: Any, masks: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return {"pixel_values": pixels, **{name: np.ones(shape, np.int64) for name, shape in shapes.items()}}
 
 
-def _pixels_by_hand(picture: Any, short: int, long: int) -> Any:
+def _pixels_by_hand(image: Any, short: int, long: int) -> Any:
     """[1,3,H,W] float32."""
     import numpy as np
     from PIL import Image
 
-    scale = min(short / min(picture.size), long / max(picture.size))
-    scaled = picture.resize((int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BILINEAR)
+    scale = min(short / min(image.size), long / max(image.size))
+    scaled = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BILINEAR)
     return ((np.asarray(scaled, np.float32) / 255 - MEAN) / STD).astype(np.float32).transpose(2, 0, 1)[None]
 
 
@@ -214,10 +214,10 @@ def _rows_by_hand(logits: Any, boxes: Any) -> Any:
     return list(zip(scores.max(axis=-1)[kept], scores.argmax(axis=-1)[kept], boxes[0][kept], strict=True))
 
 
-def _decoded(picture: str) -> Any:
+def _decoded(image: str) -> Any:
     from PIL import Image
 
-    return Image.open(io.BytesIO(Path(picture).read_bytes())).convert("RGB")
+    return Image.open(io.BytesIO(Path(image).read_bytes())).convert("RGB")
 
 
 # transformers
@@ -238,10 +238,10 @@ def transformers_parts(way: str, given: Given) -> Ready:
     from transformers import AutoImageProcessor
 
     run, processor = _transformers(way, given), AutoImageProcessor.from_pretrained(given["model"])
-    sizes: list[tuple[int, int]] = [_decoded(given["picture"]).size[::-1]]
+    sizes: list[tuple[int, int]] = [_decoded(given["image"]).size[::-1]]
     steps = [
-        (DECODE, lambda _: _decoded(given["picture"])),
-        (PIXELS, lambda picture: processor(images=picture, return_tensors="pt")),
+        (DECODE, lambda _: _decoded(given["image"])),
+        (PIXELS, lambda image: processor(images=image, return_tensors="pt")),
         (NETWORK, run),
         (
             POSTPROCESS,
@@ -270,15 +270,15 @@ def _transformers(way: str, given: Given) -> Callable[[Any], Any]:
 
 
 def transformers_preprocessing(given: Given) -> Ready:
-    """Its image processor alone, from the bytes of a picture to a tensor."""
+    """Its image processor alone, from the bytes of an image to a tensor."""
     import torch
     from transformers import AutoImageProcessor
 
     torch.set_num_threads(given["threads"])
     processor = AutoImageProcessor.from_pretrained(given["model"])
     steps = [
-        (DECODE, lambda _: _decoded(given["picture"])),
-        ("processor", lambda picture: processor(images=picture, return_tensors="pt")),
+        (DECODE, lambda _: _decoded(given["image"])),
+        ("processor", lambda image: processor(images=image, return_tensors="pt")),
     ]
     return Ready(repeated(in_parts(TOTAL, steps)), type(processor).__name__)
 
@@ -300,7 +300,7 @@ def _pipeline(given: Given) -> Callable[[], Any]:
     torch.set_num_threads(given["threads"])
     detect = pipeline("object-detection", model=given["model"], device="cpu")
     detect.model.float()
-    return lambda: detect(given["picture"], threshold=THRESHOLD)
+    return lambda: detect(given["image"], threshold=THRESHOLD)
 
 
 KINDS: dict[str, Callable[[Given], Ready]] = {

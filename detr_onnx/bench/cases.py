@@ -51,12 +51,12 @@ class BenchmarkCase:
         return Program(self.key, self.title, command)
 
 
-def our_own(options: Mapping[str, Any], picture: Path) -> list[BenchmarkCase]:
+def our_own(options: Mapping[str, Any], image: Path) -> list[BenchmarkCase]:
     """Ours on the engine that is asked for, or on each.
 
     Args:
         options: those of the command line that `Detector` takes, by their names there.
-        picture: the file that is looked at.
+        image: the file that is looked at.
     """
     asked = options["engine"]
     if asked not in ENGINES:
@@ -64,8 +64,8 @@ def our_own(options: Mapping[str, Any], picture: Path) -> list[BenchmarkCase]:
     engines = [asked] if asked != "auto" else ["onnxruntime"] if options["providers"] else [*ENGINES[1:]]
     found = []
     for engine in sorted(engines, reverse=True):
-        given = {**options, "engine": engine, "picture": str(picture)}
-        whole = (sys.executable, "-m", "detr_onnx", "detect", str(picture), *_words(given))
+        given = {**options, "engine": engine, "image": str(image)}
+        whole = (sys.executable, "-m", "detr_onnx", "detect", str(image), *_words(given))
         found.append(BenchmarkCase(engine, f"ours, {engine}", ours("detect", given), ours("throughput", given), whole))
     return found
 
@@ -79,14 +79,14 @@ def _words(given: Mapping[str, Any]) -> list[str]:
 
 
 def beside(
-    peer: str, source: Source, picture: Path, threads: int, python: str, graph: Path | None
+    peer: str, source: Source, image: Path, threads: int, python: str, graph: Path | None
 ) -> list[BenchmarkCase]:
     """A peer in all its ways.
 
     Args:
         peer: one of `PEERS`.
         source: the model's files.
-        picture: the file that is looked at.
+        image: the file that is looked at.
         threads: of one operation.
         python: an interpreter that has transformers and torch.
         graph: optimum's export of the model.
@@ -94,7 +94,7 @@ def beside(
     Raises:
         EngineError, UsageError: what it needs is not given.
     """
-    given: dict[str, Any] = {"picture": str(picture), "threads": threads}
+    given: dict[str, Any] = {"image": str(image), "threads": threads}
     if peer == "transformers":
         return _transformers(given | {"model": str(_directory(source))}, python)
     if graph is None or not graph.is_file():
@@ -127,7 +127,7 @@ def _directory(source: Source) -> Path:
 
 
 def _sizes(source: Source) -> tuple[int, int]:
-    """The short and the long side that pictures are scaled to."""
+    """The short and the long side that images are scaled to."""
     place = source.checkpoint or (source.graph or Path()).parent
     rules = Description.of(place).read_preprocessing()
     return rules.shortest_edge, rules.longest_edge

@@ -50,11 +50,11 @@ def detect(given: Given) -> Ready:
     """A warm `Detector`, from a file to its detections, part by part."""
     from detr_onnx.image.preprocess import read_rgb
 
-    detector, path = open_detector(given), Path(given["picture"])
+    detector, path = open_detector(given), Path(given["image"])
     sizes: list[Any] = []
 
-    def pixels(picture: Any) -> Any:
-        values, mask, sizes_hw = detector.preprocess([picture])
+    def pixels(image: Any) -> Any:
+        values, mask, sizes_hw = detector.preprocess([image])
         sizes[:] = [sizes_hw]
         return values, mask
 
@@ -69,27 +69,27 @@ def detect(given: Given) -> Ready:
 
 def throughput(given: Given) -> Ready:
     """One warm `Detector`, asked by one, two and four threads."""
-    detector, path = open_detector(given), Path(given["picture"])
+    detector, path = open_detector(given), Path(given["image"])
     return Ready(crowded(lambda: detector(path)), detector.engine)
 
 
 def preprocessing(given: Given) -> Ready:
-    """From the bytes of a picture to the pixels of the network, by part."""
+    """From the bytes of an image to the pixels of the network, by part."""
     from PIL import Image
 
     from detr_onnx.image.preprocess import read_rgb, to_pixels
     from detr_onnx.models.metadata import Description
 
-    rules, data = Description.of(Path(given["model"])).read_preprocessing(), Path(given["picture"]).read_bytes()
+    rules, data = Description.of(Path(given["model"])).read_preprocessing(), Path(given["image"]).read_bytes()
 
-    def scaled(picture: Image.Image) -> Image.Image:
-        height, width = rules.resized_hw(picture.height, picture.width)
-        return picture.resize((width, height), Image.Resampling.BILINEAR)
+    def scaled(image: Image.Image) -> Image.Image:
+        height, width = rules.resized_hw(image.height, image.width)
+        return image.resize((width, height), Image.Resampling.BILINEAR)
 
     steps: list[tuple[str, Callable[[Any], Any]]] = [
         (DECODE, lambda _: read_rgb(data)),
         ("resize", scaled),
-        ("normalise", lambda picture: to_pixels(picture, rules)),  # has its size already
+        ("normalise", lambda image: to_pixels(image, rules)),  # has its size already
     ]
     return Ready(repeated(in_parts(TOTAL, steps)), "Pillow, numpy")
 

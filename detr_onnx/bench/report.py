@@ -14,13 +14,13 @@ from detr_onnx.text import aligned_table, printable, short_number
 PARTS = (DECODE, PIXELS, NETWORK, POSTPROCESS, DETECT)
 HEAD = ("milliseconds", "decode", "resize", "network", "postprocess", "total", "p10-p90")
 AT_A_TIME = [f"{count} at a time" for count in AT_ONCE]
-SECOND_HEAD = ("", "cold start", "peak memory", f"pictures/s, {AT_A_TIME[0]}", *AT_A_TIME[1:])
+SECOND_HEAD = ("", "cold start", "peak memory", f"images/s, {AT_A_TIME[0]}", *AT_A_TIME[1:])
 
 Row = dict[str, Any]
 
 
 def rows_of(latencies: Sequence[Contender], throughputs: Sequence[Contender], programs: Sequence[Program]) -> list[Row]:
-    """A row for each that took part; milliseconds, pictures a second, megabytes and seconds."""
+    """A row for each that took part; milliseconds, images a second, megabytes and seconds."""
     crowds = {one.entry.key: one.seconds for one in throughputs}
     whole = {one.key: one for one in programs}
     rows = []
@@ -29,7 +29,7 @@ def rows_of(latencies: Sequence[Contender], throughputs: Sequence[Contender], pr
         row |= {"spun_ms": round(1000 * one.spun_s / max(map(len, one.seconds.values())), 1)}
         row |= {"ms": {part: figures(seconds, 1000) for part, seconds in one.seconds.items()}}
         if crowd := crowds.get(one.entry.key):
-            row |= {"pictures_per_s": {count: rate(seconds) for count, seconds in crowd.items()}}
+            row |= {"images_per_s": {count: rate(seconds) for count, seconds in crowd.items()}}
         if program := whole.get(one.entry.key):
             row |= {"cold_start_s": figures(program.wall_s), "peak_mb": figures(program.peak_mb, digits=1)}
         rows.append(row)
@@ -37,7 +37,7 @@ def rows_of(latencies: Sequence[Contender], throughputs: Sequence[Contender], pr
 
 
 def rate(seconds: Sequence[float]) -> dict[str, float]:
-    """Pictures a second, from seconds a picture."""
+    """Images a second, from seconds an image."""
     return figures([1 / value for value in seconds], digits=2)
 
 
@@ -71,7 +71,7 @@ def _latency(row: Row) -> tuple[str, ...]:
 
 def _whole(row: Row) -> tuple[str, ...]:
     cold, peak = row.get("cold_start_s"), row.get("peak_mb")
-    rates = row.get("pictures_per_s", {})
+    rates = row.get("images_per_s", {})
     return (
         row["title"],
         f"{cold['median']:.2f} s" if cold else "-",
@@ -95,7 +95,7 @@ def _circumstances(results: Mapping[str, Any]) -> list[str]:
     features = f" ({' '.join(machine['features'])})" if machine["features"] else ""
     runs = f"{results['runs']} runs in turns, medians; threads: {results['threads']}"
     return [
-        f"{results['model']}, {results['picture']}; {runs}",
+        f"{results['model']}, {results['image']}; {runs}",
         f"{machine['processor']}, {machine['cores']} cores{features}; {machine['system']}, Python {machine['python']}",
         ", ".join(f"{name} {version}" for name, version in {"detr-onnx": results["version"], **versions}.items()),
         *(f"{row['title']} runs on {row['runs_on']}" for row in rows),

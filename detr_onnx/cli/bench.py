@@ -21,7 +21,7 @@ from detr_onnx.errors import EngineError, ImageError, UsageError
 from detr_onnx.models.open import demo_image, locate
 
 RUNS, WARM_UP = 10, 2
-MOST_LONG_RUNS = 5  # of whole processes and of throughput, which takes a dozen pictures a turn
+MOST_LONG_RUNS = 5  # of whole processes and of throughput, which takes a dozen images a turn
 HOSTED = (
     "dialect", "base_url", "remote_model", "concurrency", "timeout", "retries", "backoff", "price", "threshold",
     "limit", "journal", "html", "worst",
@@ -44,18 +44,18 @@ def measure(arguments: Namespace) -> int:
     """Measures, writes and tells."""
     runs = arguments.runs if arguments.runs is not None else RUNS
     peers = check_usage(arguments)
-    picture = arguments.image if arguments.image is not None else demo_image()
-    if not picture.is_file():
-        raise ImageError(f"cannot read {picture}", found="no such file", remedy="check the path")
+    image = arguments.image if arguments.image is not None else demo_image()
+    if not image.is_file():
+        raise ImageError(f"cannot read {image}", found="no such file", remedy="check the path")
     threads = arguments.threads or os.cpu_count() or 1
     options = {name: getattr(arguments, name) for name in OPTIONS} | {"threads": threads}
     options["config"] = str(arguments.config) if arguments.config is not None else None
-    some = [*our_own(options, picture), *_others(arguments, peers, picture, threads)]
+    some = [*our_own(options, image), *_others(arguments, peers, image, threads)]
     results = {
         **setting("detr-onnx", arguments.words),
         "version": __version__,
         "model": without_place(arguments.model),
-        "picture": picture.name,
+        "image": image.name,
         "threads": threads,
         "runs": runs,
     }
@@ -87,12 +87,12 @@ def check_usage(arguments: Namespace) -> list[str]:
     return list(dict.fromkeys(peers))
 
 
-def _others(arguments: Namespace, peers: Sequence[str], picture: Path, threads: int) -> list[BenchmarkCase]:
+def _others(arguments: Namespace, peers: Sequence[str], image: Path, threads: int) -> list[BenchmarkCase]:
     if not peers:
         return []
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     python, graph = arguments.peers_python or sys.executable, arguments.optimum
-    return [one for peer in peers for one in beside(peer, source, picture, threads, python, graph)]
+    return [one for peer in peers for one in beside(peer, source, image, threads, python, graph)]
 
 
 def _measured(some: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, str], strict: bool) -> dict[str, Any]:

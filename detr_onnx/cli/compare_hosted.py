@@ -1,4 +1,4 @@
-"""`detr-onnx bench --hosted PICTURES`: the hosted API, or a server of its dialect or Hugging Face's, and us."""
+"""`detr-onnx bench --hosted IMAGES`: the hosted API, or a server of its dialect or Hugging Face's, and us."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def bench(arguments: Namespace, environment: Mapping[str, str]) -> int:
         lines = [journal.reply(one.sha256, far) for one in photographs]
     if all(line["outcome"] != "answered" for line in lines):
         found, remedy = lines[0]["trouble"], f"{arguments.journal} has what was said of each"
-        raise RemoteApiError("not one picture was answered", found=found, remedy=remedy)
+        raise RemoteApiError("not one image was answered", found=found, remedy=remedy)
     with progress(len(photographs)) as show:
         views = look_at_all(photographs, lines, detector, arguments.threshold, show)
     result |= results_of(views, arguments.threshold, arguments.price)
@@ -98,12 +98,12 @@ def bench(arguments: Namespace, environment: Mapping[str, str]) -> int:
     return 0
 
 
-def tell_plan(pictures: int, asked: int, price: float, far: RemoteApi) -> None:
+def tell_plan(images: int, asked: int, price: float, far: RemoteApi) -> None:
     """What is about to be paid for, on stderr."""
     parts = urlsplit(far.base_url)
     if far.token and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         sys.stderr.write(f"note: the token goes to {parts.hostname} unencrypted\n")
-    sys.stderr.write(f"{pictures} pictures, {asked} to ask the far side about: ${asked * price:.6f}\n")
+    sys.stderr.write(f"{images} images, {asked} to ask the far side about: ${asked * price:.6f}\n")
 
 
 def check_usage(arguments: Namespace) -> None:

@@ -76,7 +76,7 @@ def notes(verbose: bool) -> Iterator[None]:
     logger.setLevel(logging.DEBUG if verbose else logging.INFO if sys.stderr.isatty() else logging.WARNING)
     try:
         with warnings.catch_warnings():
-            if not sys.warnoptions:  # damaged EXIF data, a picture of many pixels: nothing a user can act on
+            if not sys.warnoptions:  # damaged EXIF data, an image of many pixels: nothing a user can act on
                 warnings.simplefilter("ignore")
             yield
     finally:
@@ -86,7 +86,7 @@ def notes(verbose: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(count: int) -> Iterator[Callable[[int, str], None]]:
-    """A function to call with the number and name of the next picture: one line, written over, on a terminal."""
+    """A function to call with the number and name of the next image: one line, written over, on a terminal."""
     started = time.monotonic()
     watched = sys.stdout is not None and sys.stdout.isatty()  # then the results themselves show how far it is
     shown = count > 1 and sys.stderr.isatty() and not watched
@@ -118,5 +118,5 @@ def bar(items: Sequence[T]) -> Iterable[T]:
     except ImportError as error:
         remedy = "run pip install 'detr-onnx[eval]'"
         raise EngineError("the progress bar needs the package tqdm", found=str(error), remedy=remedy) from error
-    watched: Iterable[T] = tqdm(items, file=sys.stderr, unit=" pictures", leave=False, disable=None)
+    watched: Iterable[T] = tqdm(items, file=sys.stderr, unit=" images", leave=False, disable=None)
     return watched

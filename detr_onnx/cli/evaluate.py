@@ -1,4 +1,4 @@
-"""`detr-onnx evaluate`: a model measured on annotated pictures, or compared with another on any."""
+"""`detr-onnx evaluate`: a model measured on annotated images, or compared with another on any."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEASURE_ONLY, COMPARE_ONLY = ("results", "save_results"), ("against_engine", "ag
 
 
 def measure(arguments: Namespace) -> int:
-    """COCO's figures of a model on annotated pictures, or of a results file."""
+    """COCO's figures of a model on annotated images, or of a results file."""
     check_usage(arguments)
     import_pycocotools()
     truth = read_annotations(arguments.annotations)
@@ -37,10 +37,10 @@ def measure(arguments: Namespace) -> int:
 def compare(arguments: Namespace) -> int:
     """How far a model agrees with `--against`, the reference."""
     check_usage(arguments)
-    pictures, missing = find_images([arguments.images])
+    images, missing = find_images([arguments.images])
     if missing:
         raise missing[0]
-    paths = [picture.path for picture in pictures if picture.path is not None]
+    paths = [image.path for image in images if image.path is not None]
     reference, expected = _answers(reference_of(arguments), paths)
     tested, found = _answers(arguments, paths)
     subject = {"model": arguments.model, "engine": tested}
@@ -54,7 +54,7 @@ def check_usage(arguments: Namespace) -> None:
     """Raises what is wrong with the options before anything is read."""
     check_threshold(arguments.threshold)
     if arguments.batch < 1:
-        raise UsageError("the batch is wrong", found=str(arguments.batch), expected="a number of pictures from 1 up")
+        raise UsageError("the batch is wrong", found=str(arguments.batch), expected="a number of images from 1 up")
     other, partner = (MEASURE_ONLY, "annotations") if arguments.against else (COMPARE_ONLY, "against")
     stray = [f"--{name.replace('_', '-')}" for name in other if getattr(arguments, name) is not None]
     if stray:
@@ -79,13 +79,13 @@ def _rows(arguments: Namespace, truth: Annotations) -> tuple[dict[str, str], lis
     """What is measured, and its rows: a results file's, or those of a model that runs now."""
     if arguments.results is not None:
         return {"results": str(arguments.results)}, read_results(arguments.results, truth)
-    pictures = truth.pictures(Path(arguments.images))
+    images = truth.images(Path(arguments.images))
     detector = open_detector(arguments)
-    rows = detect_rows(detector, truth, pictures, batch_size=arguments.batch, watch=bar)
+    rows = detect_rows(detector, truth, images, batch_size=arguments.batch, watch=bar)
     return {"model": arguments.model, "engine": detector.engine}, rows
 
 
 def _answers(arguments: Namespace, paths: Sequence[Path]) -> tuple[str, list[Detections]]:
-    """The engine, and what is in each picture."""
+    """The engine, and what is in each image."""
     detector = open_detector(arguments)
     return detector.engine, detector.batch(bar(paths), arguments.threshold, batch_size=arguments.batch)

@@ -32,7 +32,7 @@ def export(arguments: Namespace) -> int:
     batch = arguments.batch if arguments.batch is not None else (1 if shape_hw else None)
     check_usage(arguments, batch)
     as_ort = check_format(arguments.output, arguments.format, arguments.external_data)
-    pictures = calibration_pictures(arguments.calibrate) if arguments.calibrate is not None else []
+    images = calibration_images(arguments.calibrate) if arguments.calibrate is not None else []
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
         raise UsageError(
@@ -48,8 +48,8 @@ def export(arguments: Namespace) -> int:
         fused_attention=arguments.fused_attention,
         end_to_end=arguments.end_to_end,
     )
-    if pictures:
-        found = judged(model, pictures, arguments)
+    if images:
+        found = judged(model, images, arguments)
         form = replace(
             form, quant_params=found.quant_params, fp16_feed_forward=found.chosen.fp16_feed_forward, told=found.told()
         )
@@ -65,18 +65,16 @@ def check_usage(arguments: Namespace, batch: int | None) -> None:
     """Raises what can be told of the options before a model is read."""
     check_output(arguments.output, batch)
     if arguments.end_to_end and batch is not None:
-        raise UsageError(
-            "--end-to-end takes one picture of any size", found="--shape or --batch", remedy="leave it out"
-        )
+        raise UsageError("--end-to-end takes one image of any size", found="--shape or --batch", remedy="leave it out")
     stray = [f"--{name}" for name in ONLY_INT8 if getattr(arguments, name)]
     if arguments.precision != "int8" and stray:
         remedy = "add --precision int8"
         raise UsageError(f"{' and '.join(stray)} can be used only with int8", found=arguments.precision, remedy=remedy)
     if arguments.precision == "int8" and arguments.calibrate is None:
         raise UsageError(
-            "int8 needs pictures to be calibrated with",
+            "int8 needs images to be calibrated with",
             found="no --calibrate",
-            remedy="add --calibrate DIR, with 100 or so pictures like those that the network will see",
+            remedy="add --calibrate DIR, with 100 or so images like those that the network will see",
         )
     if arguments.report not in (None, "-"):
         check_place(Path(arguments.report), remedy="choose another file, or - for stdout")
@@ -85,7 +83,7 @@ def check_usage(arguments: Namespace, batch: int | None) -> None:
 def check_output(output: Path, batch: int | None) -> None:
     """Raises what is wrong with `--batch` and with the file to write."""
     if batch is not None and batch < 1:
-        raise UsageError("the batch is wrong", found=str(batch), expected="a number of pictures from 1 up")
+        raise UsageError("the batch is wrong", found=str(batch), expected="a number of images from 1 up")
     if output.suffix not in (".onnx", ".ort"):
         remedy = "let its name end in .onnx or .ort"
         raise UsageError("the output is no .onnx file", found=str(output), remedy=remedy)
@@ -116,8 +114,8 @@ def parse_shape(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def calibration_pictures(directory: str) -> list[Path]:
-    """The pictures of a directory.
+def calibration_images(directory: str) -> list[Path]:
+    """The images of a directory.
 
     Raises:
         UsageError: when it is no directory, or may not be read.
@@ -126,31 +124,31 @@ def calibration_pictures(directory: str) -> list[Path]:
     place = Path(directory)
     if not place.is_dir() or not os.access(place, os.R_OK | os.X_OK):
         found = "no permission to read it" if place.is_dir() else "a file" if place.exists() else "no such directory"
-        expected = "a directory of pictures"
+        expected = "a directory of images"
         raise UsageError(f"cannot calibrate with {place}", found=found, expected=expected, remedy="check the path")
-    pictures, missing = find_images([directory])
+    images, missing = find_images([directory])
     if missing:
         raise missing[0]
-    return [picture.path for picture in pictures if picture.path is not None]
+    return [image.path for image in images if image.path is not None]
 
 
-def judged(model: Model, pictures: Sequence[Path], arguments: Namespace) -> Calibration:
+def judged(model: Model, images: Sequence[Path], arguments: Namespace) -> Calibration:
     """The calibration, reported where that was asked for.
 
     Raises:
         DetrError: when the gate stays shut and is not forced.
     """
-    found = calibrate(model, pictures, shown, layers=arguments.report is not None)
+    found = calibrate(model, images, shown, layers=arguments.report is not None)
     chosen, trouble = found.chosen, found.chosen.trouble()
     logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.floats))
     if arguments.report is not None:
         report(found, arguments.report)
     if trouble and not arguments.force:
         raise DetrError(
-            f"int8 does not agree with fp32 on the pictures in {arguments.calibrate}",
+            f"int8 does not agree with fp32 on the images in {arguments.calibrate}",
             found=trouble[0],
             expected=trouble[1],
-            remedy="calibrate with more pictures like those it will see, use int8-weights, or write it with --force",
+            remedy="calibrate with more images like those it will see, use int8-weights, or write it with --force",
         )
     if trouble:
         logger.warning("int8 was forced: %s, expected %s", *trouble)

@@ -13,39 +13,37 @@ from detr_onnx.image.files import ImageFile
 from detr_onnx.text import printable
 
 Found = Iterable[tuple[ImageFile, Detections]]
-"""Each picture and what is in it."""
+"""Each image and what is in it."""
 
 
 def array(found: Found) -> Iterator[str]:
-    """One picture: exactly what the hosted API answers, `[{"score", "label", "box"}, …]`."""
+    """One image: exactly what the hosted API answers, `[{"score", "label", "box"}, …]`."""
     for _, detections in found:
         yield json.dumps(detections.to_api()) + "\n"
 
 
 def arrays(found: Found) -> Iterator[str]:
-    """Several pictures: one JSON array of `{"file", "detections"}`."""
-    yield from _json_array(_line(picture, detections) for picture, detections in found)
+    """Several images: one JSON array of `{"file", "detections"}`."""
+    yield from _json_array(_line(image, detections) for image, detections in found)
 
 
 def lines(found: Found) -> Iterator[str]:
     """`{"file", "detections"}`, one JSON object a line."""
-    for picture, detections in found:
-        yield _line(picture, detections) + "\n"
+    for image, detections in found:
+        yield _line(image, detections) + "\n"
 
 
 def coco(found: Found) -> Iterator[str]:
     """Rows of a COCO results file, as one JSON array."""
-    yield from _json_array(
-        json.dumps(row) for picture, detections in found for row in detections.to_coco(picture.image_id)
-    )
+    yield from _json_array(json.dumps(row) for image, detections in found for row in detections.to_coco(image.image_id))
 
 
 def table(found: Found) -> Iterator[str]:
-    """For people: a heading with the picture's name, then a line a detection, best first, boxes in whole pixels."""
-    for picture, detections in found:
+    """For people: a heading with the image's name, then a line a detection, best first, boxes in whole pixels."""
+    for image, detections in found:
         rows = [(f"{d.score:.3f}", printable(d.label), _box(d)) for d in detections.by_score()]
         width = max((len(label) for _, label, _ in rows), default=0)
-        yield f"{printable(picture.name)}: {len(rows)} found\n"
+        yield f"{printable(image.name)}: {len(rows)} found\n"
         for score, label, box in rows:
             yield f"  {score}  {label:<{width}}  {box}\n"
 
@@ -54,7 +52,7 @@ FORMATS: dict[str, Callable[[Found], Iterator[str]]] = {"json": arrays, "ndjson"
 
 
 def writer(form: str | None, one: bool) -> Callable[[Found], Iterator[str]]:
-    """The function for a `--format`; without one, or for "json", one picture is answered as the API does."""
+    """The function for a `--format`; without one, or for "json", one image is answered as the API does."""
     return array if one and form in (None, "json") else FORMATS[form or "ndjson"]
 
 
@@ -62,8 +60,8 @@ def _box(d: Detection) -> str:
     return " ".join(f"{round(side):>5}" for side in (d.box.xmin, d.box.ymin, d.box.xmax, d.box.ymax))
 
 
-def _line(picture: ImageFile, detections: Detections) -> str:
-    return json.dumps({"file": picture.name, "detections": detections.to_api()})
+def _line(image: ImageFile, detections: Detections) -> str:
+    return json.dumps({"file": image.name, "detections": detections.to_api()})
 
 
 def _json_array(items: Iterable[str]) -> Iterator[str]:

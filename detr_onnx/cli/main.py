@@ -66,26 +66,26 @@ def demo(arguments: Namespace) -> int:
     """`detr-onnx demo`."""
     from detr_onnx.models.open import demo_image
 
-    picture = demo_image()
-    return look_at([ImageFile(picture.name, picture)], [], arguments, one=True)
+    image = demo_image()
+    return look_at([ImageFile(image.name, image)], [], arguments, one=True)
 
 
-def look_at(pictures: list[ImageFile], missing: list[ImageError], arguments: Namespace, *, one: bool) -> int:
-    """Detects, prints, saves; 1 when a picture was missing, or could not be read or saved, after all the others."""
+def look_at(images: list[ImageFile], missing: list[ImageError], arguments: Namespace, *, one: bool) -> int:
+    """Detects, prints, saves; 1 when an image was missing, or could not be read or saved, after all the others."""
     from detr_onnx.cli.formats import writer
     from detr_onnx.detector import check_threshold
 
     check_threshold(arguments.threshold)
-    saved = save_paths(pictures, arguments.save, one) if arguments.save is not None else None
+    saved = save_paths(images, arguments.save, one) if arguments.save is not None else None
     for error in missing:
         complain(error)
-    if not pictures:
+    if not images:
         return 1
     detector = open_detector(arguments)
     labels = wanted_labels(arguments.labels, detector.labels) if arguments.labels is not None else None
     failures: list[DetrError] = [*missing]
-    places: Sequence[Path | None] = saved or [None] * len(pictures)
-    found = each(detector, list(zip(pictures, places, strict=True)), arguments.threshold, labels, failures)
+    places: Sequence[Path | None] = saved or [None] * len(images)
+    found = each(detector, list(zip(images, places, strict=True)), arguments.threshold, labels, failures)
     for text in writer(arguments.format, one)(found):
         tell(text)
     return 1 if failures else 0
@@ -93,42 +93,42 @@ def look_at(pictures: list[ImageFile], missing: list[ImageError], arguments: Nam
 
 def each(
     detector: Detector,
-    pictures: Sequence[tuple[ImageFile, Path | None]],
+    images: Sequence[tuple[ImageFile, Path | None]],
     threshold: float,
     labels: list[str] | None,
     failures: list[DetrError],
 ) -> Iterator[tuple[ImageFile, Detections]]:
-    """Each picture with what is in it, one at a time; what fails is complained of and counted, the rest goes on."""
+    """Each image with what is in it, one at a time; what fails is complained of and counted, the rest goes on."""
 
     def note(error: DetrError) -> None:
         complain(error)
         failures.append(error)
 
-    with progress(len(pictures)) as show:
-        for number, (picture, place) in enumerate(pictures, start=1):
-            show(number, picture.name)
+    with progress(len(images)) as show:
+        for number, (image, place) in enumerate(images, start=1):
+            show(number, image.name)
             try:
-                found = look(detector, picture, place, threshold, labels, note)
+                found = look(detector, image, place, threshold, labels, note)
             except ImageError as error:
                 note(error)
             except MemoryError:
-                note(ImageError(f"not enough memory for {picture.name}", remedy="try a smaller --size"))
+                note(ImageError(f"not enough memory for {image.name}", remedy="try a smaller --size"))
             else:
-                yield picture, found
+                yield image, found
 
 
 def look(
     detector: Detector,
-    picture: ImageFile,
+    image_file: ImageFile,
     place: Path | None,
     threshold: float,
     labels: list[str] | None,
     note: Callable[[DetrError], None],
 ) -> Detections:
-    """What is in one picture, drawn into `place` if there is one; trouble with that is noted and costs no answer."""
+    """What is in one image_file, drawn into `place` if there is one; trouble with that is noted and costs no answer."""
     from detr_onnx.image.preprocess import read_rgb
 
-    image = read_rgb(picture.source())
+    image = read_rgb(image_file.source())
     found = detector(image, threshold)
     found = found.only(labels) if labels is not None else found
     if place is not None:

@@ -24,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"detr-onnx {__version__}")
     commands = root.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     add = commands.add_parser
-    _detect(add("detect", help="find things in pictures", usage="%(prog)s [options] IMAGE [IMAGE ...]"))
-    _demo(add("demo", help="the shipped model on a shipped picture; works offline", usage="%(prog)s [options]"))
+    _detect(add("detect", help="find things in images", usage="%(prog)s [options] IMAGE [IMAGE ...]"))
+    _demo(add("demo", help="the shipped model on a shipped image; works offline", usage="%(prog)s [options]"))
     _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
     _export(add("export", help="write a model as an .onnx or .ort file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
     _bench(add("bench", help="time and memory here, engine by engine, beside others", usage="%(prog)s [options]"))
@@ -56,9 +56,9 @@ def _answer(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--format",
         choices=("json", "ndjson", "coco", "table"),
-        help="default: json (the API's) for one picture, else ndjson",
+        help="default: json (the API's) for one image, else ndjson",
     )
-    command.add_argument("--save", metavar="PATH", help="annotated picture, or directory of them")
+    command.add_argument("--save", metavar="PATH", help="annotated image, or directory of them")
 
 
 def _model(command: argparse.ArgumentParser) -> None:
@@ -76,7 +76,7 @@ def _engine(command: argparse.ArgumentParser) -> None:
         help="fp32; bf16-backbone, bf16 with openvino; `export`'s with onnxruntime (default: the engine's best)",
     )
     command.add_argument("--threads", type=int, help="threads of one operation")
-    command.add_argument("--size", type=int, help="short side that pictures are scaled to, in pixels")
+    command.add_argument("--size", type=int, help="short side that images are scaled to, in pixels")
     _verbose(command)
 
 
@@ -96,17 +96,17 @@ def _verbose(command: argparse.ArgumentParser) -> None:
 
 def _evaluate(command: argparse.ArgumentParser) -> None:
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--images", metavar="DIR", help="the pictures")
+    what.add_argument("--images", metavar="DIR", help="the images")
     what.add_argument("--results", type=Path, metavar="FILE", help="a COCO results file, in place of running a model")
     measure = command.add_mutually_exclusive_group(required=True)
-    measure.add_argument("--annotations", type=Path, metavar="FILE", help="what the pictures show, in COCO's form")
+    measure.add_argument("--annotations", type=Path, metavar="FILE", help="what the images show, in COCO's form")
     measure.add_argument("--against", metavar="MODEL", help="the model whose detections are the reference")
     command.add_argument("--against-engine", metavar="ENGINE", help="the reference's engine (default: --engine)")
     command.add_argument("--against-precision", metavar="P", help="the reference's precision (default: its best)")
     command.add_argument(
         "--threshold", type=float, default=0.5, help="of scores, with --against; AP takes all (default: 0.5)"
     )
-    command.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time (default: 1)")
+    command.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default: 1)")
     command.add_argument("--save-results", type=Path, metavar="FILE", help="what was found, in COCO's results form")
     command.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     _model(command)
@@ -126,16 +126,16 @@ def _export(command: argparse.ArgumentParser) -> None:
         "--precision", choices=PRECISIONS, default="fp32",
         help="what is computed in and kept; with -weights only kept so, a smaller file (default: fp32)",
     )  # fmt: skip
-    command.add_argument("--calibrate", metavar="DIR", help="with int8: pictures like those it will see, 100 or so")
+    command.add_argument("--calibrate", metavar="DIR", help="with int8: images like those it will see, 100 or so")
     command.add_argument("--report", metavar="FILE", help="with int8: what calibrating found, as JSON (- for stdout)")
     command.add_argument("--force", action="store_true", help="with int8: write it even if it strays too far from fp32")
-    command.add_argument("--shape", metavar="HxW", help="for pictures of this one size, such as 800x1066")
-    command.add_argument("--batch", type=int, metavar="N", help="for this one number of pictures (1 with --shape)")
+    command.add_argument("--shape", metavar="HxW", help="for images of this one size, such as 800x1066")
+    command.add_argument("--batch", type=int, metavar="N", help="for this one number of images (1 with --shape)")
     command.add_argument("--no-mask", action="store_true", help="without pixel_mask: no padding, so one size a batch")
     fused = "attention as one node of ONNX Runtime's own: faster there, unknown to most others"
     command.add_argument("--fused-attention", action="store_true", help=fused)
     command.add_argument(
-        "--end-to-end", action="store_true", help="from a picture's bytes to scores, labels and boxes in pixels"
+        "--end-to-end", action="store_true", help="from an image's bytes to scores, labels and boxes in pixels"
     )
     command.add_argument("--external-data", action="store_true", help="weights in FILE.onnx.data: less memory")
     _verbose(command)
@@ -162,7 +162,7 @@ def _hosted(command: argparse.ArgumentParser) -> None:
         "CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or HF_TOKEN, say who asks; every answer is paid for once",
     )
     add = group.add_argument
-    add("--hosted", type=Path, metavar="PICTURES", help="ask about these; the options below are for this alone")
+    add("--hosted", type=Path, metavar="IMAGES", help="ask about these; the options below are for this alone")
     add("--dialect", choices=("cloudflare", "huggingface"), help="default: cloudflare")
     add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
     add("--remote-model", metavar="NAME", help="the name of the model there")
@@ -172,10 +172,10 @@ def _hosted(command: argparse.ArgumentParser) -> None:
     add("--backoff", type=float, metavar="S", help="the first wait; each is twice the last (default: 1)")
     add("--price", type=float, metavar="DOLLARS", help="of a request (default: 0.0000075)")
     add("--threshold", type=float, help="what scores have to exceed, from 0.1 up (default: 0.1)")
-    add("--limit", type=int, metavar="N", help="the first N pictures only")
+    add("--limit", type=int, metavar="N", help="the first N images only")
     add("--journal", type=Path, metavar="FILE", help="every reply (default: detr-onnx-hosted.ndjson)")
-    add("--html", type=Path, metavar="FILE", help="a page with the results and the worst pictures")
-    add("--worst", type=int, metavar="N", help="pictures on that page (default: 12)")
+    add("--html", type=Path, metavar="FILE", help="a page with the results and the worst images")
+    add("--worst", type=int, metavar="N", help="images on that page (default: 12)")
 
 
 def _serve(command: argparse.ArgumentParser) -> None:
@@ -189,8 +189,8 @@ def _serve(command: argparse.ArgumentParser) -> None:
     add("--queue", type=int, default=64, metavar="N", help="requests that may wait in a process (default: 64)")
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds a request may take (default: 60)")
     add("--max-body", type=int, default=32, metavar="MB", help="of a request (default: 32)")
-    add("--max-pixels", type=float, default=50.0, metavar="MP", help="of a picture, in millions (default: 50)")
-    add("--max-batch", type=int, default=1, metavar="N", help="pictures of one size at a time (default: 1)")
+    add("--max-pixels", type=float, default=50.0, metavar="MP", help="of an image, in millions (default: 50)")
+    add("--max-batch", type=int, default=1, metavar="N", help="images of one size at a time (default: 1)")
     add("--no-access-log", action="store_true", help="no line of JSON on stderr for each request")
     _engine(command)
     _source(command)

@@ -22,9 +22,9 @@ class Engine:
     Attributes:
         title: what it really runs on, for people: "onnxruntime 1.23.0, CPUExecutionProvider, fp32".
         network: the seam.
-        batches_mixed_sizes: whether it takes a mask, so that pictures of different sizes can share a batch.
+        batches_mixed_sizes: whether it takes a mask, so that images of different sizes can share a batch.
         canvas_hw: the one input size it takes, or None.
-        batch: the one number of pictures it takes at a time, or None.
+        batch: the one number of images it takes at a time, or None.
         classes: how many it tells apart, "no object" not counted; None when that shows only in its answers.
         metadata: what an .onnx file says about itself; empty for other models.
     """

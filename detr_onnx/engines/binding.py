@@ -1,6 +1,6 @@
 """A pass through a graph on a GPU: inputs and outputs lie in memory of the device, the same as long as sizes are.
 
-That spares an allocation for each picture, and is what CUDA graphs need: they replay on the addresses they first saw.
+That spares an allocation for each image, and is what CUDA graphs need: they replay on the addresses they first saw.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def bound_run(session: Any, value_type: Any, outputs: Sequence[Port], device: st
 
 
 def _shape(port: Port, batch: int) -> list[int] | None:
-    """The shape of an output for so many pictures; None where that does not tell it."""
+    """The shape of an output for so many images; None where that does not tell it."""
     lengths = [port.length(axis) for axis in range(1, len(port.shape))]
     known = [length for length in lengths if length is not None]
     return [batch, *known] if lengths and len(known) == len(lengths) else None

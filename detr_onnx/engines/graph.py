@@ -1,7 +1,7 @@
 """What every engine that runs .onnx files has in common: which files are a DETR's, and how to feed them.
 
 Files of other exporters run too: a mask of a frozen size is filled with ones, and what takes no mask is told to the
-caller, who then gives it pictures of one size at a time.
+caller, who then gives it images of one size at a time.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ def graph_engine(
 def _check_unpadded(path: Path, mask: Mask | None) -> None:
     if mask is not None and not mask.all():
         raise UsageError(
-            f"{path} cannot tell padding from picture",
+            f"{path} cannot tell padding from image",
             found="a mask with padding",
-            remedy="give it pictures of one size at a time, or export a graph that takes a mask",
+            remedy="give it images of one size at a time, or export a graph that takes a mask",
         )
 
 

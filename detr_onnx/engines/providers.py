@@ -45,7 +45,7 @@ FOR_MANY_SIZES: dict[str, dict[str, object]] = {
         "cudnn_conv_algo_search": "HEURISTIC",  # its default tries every algorithm out, again for each new size
     }
 }
-"""Options that suit pictures of many sizes; those that are given win."""
+"""Options that suit images of many sizes; those that are given win."""
 
 
 def parse_providers(text: str) -> list[Provider]:

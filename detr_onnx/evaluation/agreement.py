@@ -1,4 +1,4 @@
-"""How far two models, or one model on two engines, say the same of the same pictures; no annotations are needed."""
+"""How far two models, or one model on two engines, say the same of the same images; no annotations are needed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOOSE_IOU, TIGHT_IOU = 0.5, 0.95
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two models agree on over some pictures; shares are None where there is nothing to share.
+    """What two models agree on over some images; shares are None where there is nothing to share.
 
     Attributes:
-        pictures: how many there were.
+        images: how many there were.
         reference, tested: detections of either model.
         recall_50, recall_95: share of the reference's boxes that the tested model has too: a box of the same label
             with an IoU of at least 0.5 or 0.95, each box counting once.
@@ -26,7 +26,7 @@ class Agreement:
         identical: share of all detections, a pair of `recall_50` counting as one, that both models have.
     """
 
-    pictures: int
+    images: int
     reference: int
     tested: int
     recall_50: float | None
@@ -36,17 +36,17 @@ class Agreement:
 
 
 def agreement(answers: Iterable[tuple[Detections, Detections]]) -> Agreement:
-    """Compares, picture by picture, what the reference found with what the tested model found."""
-    pictures = reference = tested = 0
+    """Compares, image by image, what the reference found with what the tested model found."""
+    images = reference = tested = 0
     overlaps, differences = [], []
     for expected, found in answers:
-        pictures, reference, tested = pictures + 1, reference + len(expected), tested + len(found)
+        images, reference, tested = images + 1, reference + len(expected), tested + len(found)
         for i, j, overlap in pairs(expected, found):
             overlaps.append(overlap)
             differences.append(abs(float(expected.scores[i]) - float(found.scores[j])))
     both = len(overlaps)
     return Agreement(
-        pictures,
+        images,
         reference,
         tested,
         recall_50=both / reference if reference else None,

@@ -1,6 +1,6 @@
-"""How good a model is on annotated pictures: COCO's twelve numbers, by COCO's own code (pycocotools).
+"""How good a model is on annotated images: COCO's twelve numbers, by COCO's own code (pycocotools).
 
-pictures ── detector, every query kept ──► rows of COCO's results format ── pycocotools ──► Evaluation
+images ── detector, every query kept ──► rows of COCO's results format ── pycocotools ──► Evaluation
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SCORE = 0.5  # from which on a detection counts in `recall_at_half` and `false_a
 IOU_50, ALL_AREAS, MOST_DETECTIONS = 0, 0, -1  # positions in pycocotools' tables
 
 Watch = Callable[[list[Path]], Iterable[Path]]
-"""Passes on the pictures, one at a time, and may show how far it is."""
+"""Passes on the images, one at a time, and may show how far it is."""
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """AP, AP50 and AR (at most 100 detections a picture) of one category that occurs."""
+    """AP, AP50 and AR (at most 100 detections an image) of one category that occurs."""
 
     id: int
     label: str
@@ -51,14 +51,14 @@ class Evaluation:
     """How good some results are.
 
     Attributes:
-        pictures, objects: how many were annotated.
+        images, objects: how many were annotated.
         figures: the twelve numbers by the names of `FIGURES`, in 0..1; None where no object has that size.
         recall_at_half: share of the objects that a detection with a score above 0.5 has found, at an IoU of 0.5.
         false_at_half: how many such detections found nothing, for each object.
         classes: the figures of each category that occurs, by id.
     """
 
-    pictures: int
+    images: int
     objects: int
     figures: dict[str, float | None]
     recall_at_half: float
@@ -67,24 +67,24 @@ class Evaluation:
 
 
 def detect_rows(
-    detector: Detector, truth: Annotations, pictures: Mapping[int, Path], *, batch_size: int = 1, watch: Watch = iter
+    detector: Detector, truth: Annotations, images: Mapping[int, Path], *, batch_size: int = 1, watch: Watch = iter
 ) -> list[Row]:
-    """Rows of a COCO results file: one for each query of each picture, whatever its score.
+    """Rows of a COCO results file: one for each query of each image, whatever its score.
 
     Args:
         detector: the model.
         truth: its categories must be among the model's labels.
-        pictures: by image id, as `truth.pictures` gives them.
-        batch_size: pictures at a time, as `Detector.batch` takes it.
+        images: by image id, as `truth.images` gives them.
+        batch_size: images at a time, as `Detector.batch` takes it.
         watch: shows progress.
 
     Raises:
         DatasetError: when the categories are not the model's.
-        ImageError: when a picture cannot be read.
+        ImageError: when an image cannot be read.
     """
     category_of = truth.category_of(detector.labels)
-    answers = detector.batch(watch([*pictures.values()]), 0.0, batch_size=batch_size)
-    rows = (row for image_id, found in zip(pictures, answers, strict=True) for row in found.to_coco(image_id))
+    answers = detector.batch(watch([*images.values()]), 0.0, batch_size=batch_size)
+    rows = (row for image_id, found in zip(images, answers, strict=True) for row in found.to_coco(image_id))
     return [{**row, "category_id": c} for row in rows if (c := category_of[row["category_id"]]) is not None]
 
 

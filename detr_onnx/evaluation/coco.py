@@ -1,4 +1,4 @@
-"""What a picture should show, and what a model found: COCO's annotation files and results files.
+"""What an image should show, and what a model found: COCO's annotation files and results files.
 
 A file is read whole before anything is run, and every problem found is in the one message.
 """
@@ -21,11 +21,11 @@ SHOWN = 3  # of many names or problems in a message
 
 @dataclass(frozen=True)
 class Annotations:
-    """The objects of some pictures.
+    """The objects of some images.
 
     Attributes:
         source: the file, for messages.
-        files: the picture's file name, by image id.
+        files: the image's file name, by image id.
         categories: names by category id.
         objects: rows that also have `id` from 1 up, `area` and `iscrowd`.
     """
@@ -35,8 +35,8 @@ class Annotations:
     categories: Mapping[int, str]
     objects: Sequence[Row]
 
-    def pictures(self, directory: Path) -> dict[int, Path]:
-        """The pictures by image id, in the file's order.
+    def images(self, directory: Path) -> dict[int, Path]:
+        """The images by image id, in the file's order.
 
         Raises:
             DatasetError: when some are not in the directory.
@@ -45,7 +45,7 @@ class Annotations:
         missing = [self.files[image_id] for image_id, place in places.items() if not place.is_file()]
         if missing:
             raise DatasetError(
-                f"{self.source} names pictures that are not in {directory}",
+                f"{self.source} names images that are not in {directory}",
                 found=f"{len(places) - len(missing)} of {len(places)}, without {_some(missing)}",
                 remedy="give --images the directory that these annotations are of",
             )
@@ -105,7 +105,7 @@ def annotations_of(content: Any, source: str) -> Annotations:
         raise DatasetError(f"{source} is not sound", found=_some(problems, "; "), remedy="mend the file")
     objects = [_object(number, row) for number, row in enumerate(lists["annotations"], start=1)]
     if not objects:
-        raise DatasetError(f"{source} has no objects", remedy="give annotations of pictures that show something")
+        raise DatasetError(f"{source} has no objects", remedy="give annotations of images that show something")
     return Annotations(
         source,
         {row["id"]: row["file_name"] for row in lists["images"]},
@@ -118,7 +118,7 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
     """The rows of a COCO results file, as `detect --format coco` and `evaluate --save-results` write them.
 
     Raises:
-        DatasetError: when it cannot be read, is no such file, or is of other pictures than the annotations.
+        DatasetError: when it cannot be read, is no such file, or is of other images than the annotations.
     """
     rows = _read_json(path)
     if not isinstance(rows, list) or not rows or not all(_is_result(row) for row in rows):
@@ -129,8 +129,8 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
     strange = {row["image_id"] for row in rows} - truth.files.keys()
     if strange:
         raise DatasetError(
-            f"{path} has results of other pictures than {truth.source}",
-            found=f"{len(strange)} pictures that are not annotated, such as {_some(sorted(strange))}",
+            f"{path} has results of other images than {truth.source}",
+            found=f"{len(strange)} images that are not annotated, such as {_some(sorted(strange))}",
             remedy="give the annotations that belong to these results",
         )
     if not {row["category_id"] for row in rows} & truth.categories.keys():
@@ -193,7 +193,7 @@ def _id(row: Any) -> int | None:
 
 
 def _is_box(row: Any) -> bool:
-    """Whether there are the ids of a picture and of a category, and a box."""
+    """Whether there are the ids of an image and of a category, and a box."""
     if not isinstance(row, dict) or type(row.get("image_id")) is not int or type(row.get("category_id")) is not int:
         return False
     box = row.get("bbox")

@@ -37,7 +37,7 @@ def as_json(subject: Subject, figures: Evaluation | Agreement) -> str:
 
 def of_evaluation(subject: Subject, found: Evaluation) -> str:
     """The twelve numbers, what a threshold of 0.5 would give, and a line for each class, best first."""
-    lines = [*_headed(subject), f"{found.pictures} pictures, {found.objects} objects", ""]
+    lines = [*_headed(subject), f"{found.images} images, {found.objects} objects", ""]
     lines += [f"{SAID[name]:<32}{_figure(value)}" for name, value in found.figures.items()]
     lines += [
         f"{'found, score and IoU above 0.5':<32}{_figure(found.recall_at_half)}",
@@ -59,7 +59,7 @@ def of_agreement(subject: Subject, found: Agreement) -> str:
         "identical detections, IoU 0.5": found.identical,
         "mean difference of scores": found.score_difference,
     }
-    lines = [*_headed(subject), f"{found.pictures} pictures, {found.reference} detections of the reference,"
+    lines = [*_headed(subject), f"{found.images} images, {found.reference} detections of the reference,"
              f" {found.tested} of the model", ""]  # fmt: skip
     return "\n".join([*lines, *(f"{name:<40}{_figure(value, 5)}" for name, value in said.items())]) + "\n"
 

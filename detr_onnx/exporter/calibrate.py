@@ -1,9 +1,9 @@
-"""From pictures to a network that convolves in 8 bits, and a judgement whether it still says what it said in float.
+"""From images to a network that convolves in 8 bits, and a judgement whether it still says what it said in float.
 
-    pictures ── fp32, observed ──► histograms ── a method ──► grids ── int8 ──► answers ── beside fp32's ──► the gate
+    images ── fp32, observed ──► histograms ── a method ──► grids ── int8 ──► answers ── beside fp32's ──► the gate
                                                                 └── without the worst layers, until it opens ◄──┘
 
-Every method is tried; the gate chooses. ONNX Runtime runs both, one picture at a time, and nothing of a picture is kept
+Every method is tried; the gate chooses. ONNX Runtime runs both, one image at a time, and nothing of an image is kept
 but counts and answers. What its own quantizer does with a finished graph we do while the graph is written, where a
 convolution still knows its ReLU and its shortcut.
 """
@@ -45,16 +45,16 @@ SCORES_AT_MOST = 0.03  # mean difference of their scores
 FEWEST_DETECTIONS = 50  # of fp32's: with fewer, one that differs is more than 2 %
 THRESHOLD = 0.5
 QUANTIZED = "backbone."  # where convolutions are computed in 8 bits; the rest is a tenth of the work, and touchy
-STANDARD_ERRORS = 2  # that the pictures, a sample, have to be above the bound: then 98 % of others like them are too
+STANDARD_ERRORS = 2  # that the images, a sample, have to be above the bound: then 98 % of others like them are too
 FLOATS_AT_MOST = 0.75  # share of the layers; with more of them int8 is not worth its name
 CELLS, CELLS_EVERY = "projection", 7  # the stage that the backbone ends with; which of its numbers are kept
 OUTPUTS = (LOGITS, BOXES, CELLS)
-LAYER_PICTURES = 8  # that each layer's own error is measured on: it takes a session for each layer
+LAYER_IMAGES = 8  # that each layer's own error is measured on: it takes a session for each layer
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network said of one picture: logits [1,Q,C+1], boxes [1,Q,4]; the picture's size [1,2]; some numbers of
+    """What a network said of one image: logits [1,Q,C+1], boxes [1,Q,4]; the image's size [1,2]; some numbers of
     what the backbone handed to the transformer."""
 
     logits: Floats
@@ -91,7 +91,7 @@ class Trial:
         found = self.agreement
         if found.reference < FEWEST_DETECTIONS:
             return (
-                f"{found.reference} detections of fp32 in {found.pictures} pictures, too few to judge by",
+                f"{found.reference} detections of fp32 in {found.images} images, too few to judge by",
                 f"at least {FEWEST_DETECTIONS}",
             )
         identical, scores, wanted = found.identical or 0.0, found.score_difference or 0.0, self.wanted()
@@ -161,22 +161,22 @@ class Calibration:
         }
 
 
-def calibrate(model: Model, pictures: Sequence[Path], watch: Watch[Any], *, layers: bool = False) -> Calibration:
-    """The grids of a model's int8 form, chosen and judged on pictures.
+def calibrate(model: Model, images: Sequence[Path], watch: Watch[Any], *, layers: bool = False) -> Calibration:
+    """The grids of a model's int8 form, chosen and judged on images.
 
     Args:
-        model: the checkpoint, and how it wants its pictures.
-        pictures: at least one; what they show should be like what the network will see.
+        model: the checkpoint, and how it wants its images.
+        images: at least one; what they show should be like what the network will see.
         watch: shows progress.
         layers: measure each layer alone even if nothing needs to be left in float.
 
     Raises:
-        DatasetError: when every picture shows one colour only.
-        ImageError: when a picture cannot be read.
+        DatasetError: when every image shows one colour only.
+        ImageError: when an image cannot be read.
         EngineError: when ONNX Runtime or `onnx` is missing.
     """
     with tempfile.TemporaryDirectory() as place:
-        bench = _observed(model, pictures, watch, Path(place))
+        bench = _observed(model, images, watch, Path(place))
         trials = [bench.trial(method) for method in METHODS]
         chosen = min(trials, key=_rank)
         if _may_mend(chosen):  # what costs a few megabytes and no time first
@@ -190,10 +190,10 @@ def calibrate(model: Model, pictures: Sequence[Path], watch: Watch[Any], *, laye
     return Calibration(bench.quant_params(chosen.method, chosen.floats), chosen, tuple(trials), alone)
 
 
-def ranges_alone(model: Model, pictures: Sequence[Path], method: str) -> dict[str, ConvQuantParams]:
+def ranges_alone(model: Model, images: Sequence[Path], method: str) -> dict[str, ConvQuantParams]:
     """The grids that a method gives, untried: for measuring speed, which does not depend on them."""
     with tempfile.TemporaryDirectory() as place:
-        return _observed(model, pictures, lambda _, items: items, Path(place)).quant_params(method, ())
+        return _observed(model, images, lambda _, items: items, Path(place)).quant_params(method, ())
 
 
 def _rank(trial: Trial) -> tuple[bool, float]:
@@ -208,10 +208,10 @@ def _may_mend(trial: Trial) -> bool:
 
 @dataclass(frozen=True)
 class _Bench:
-    """What trials are made with: the pictures, fp32's answers, and what was seen at each convolution."""
+    """What trials are made with: the images, fp32's answers, and what was seen at each convolution."""
 
     model: Model
-    pictures: Sequence[Path]
+    images: Sequence[Path]
     expected: Sequence[Answer]
     seen: Mapping[str, tuple[Histogram, Histogram]]
     watch: Watch[Any]
@@ -227,7 +227,7 @@ class _Bench:
         }
 
     def trial(self, method: str, floats: tuple[str, ...] = (), fp16_feed_forward: bool = False) -> Trial:
-        """The whole int8 network on all pictures."""
+        """The whole int8 network on all images."""
         form = ExportOptions(
             mask=False,
             precision="int8",
@@ -236,7 +236,7 @@ class _Bench:
         )
         what = f"int8, {method}{', finer weights' if fp16_feed_forward else ''}"
         what += f", {len(floats)} layers in float" if floats else ""
-        found = list(self._answers(form, self.watch(what, self.pictures)))
+        found = list(self._answers(form, self.watch(what, self.images)))
         labels = self.model[0].config.labels
         both = zip(self.expected, found, strict=True)
         agreed = agreement((answer.detections(labels), other.detections(labels)) for answer, other in both)
@@ -244,7 +244,7 @@ class _Bench:
 
     def alone(self, method: str) -> dict[str, float]:
         """How far each convolution moves the answers when it is the only one in 8 bits."""
-        quant_params, some = self.quant_params(method, ()), self.pictures[:LAYER_PICTURES]
+        quant_params, some = self.quant_params(method, ()), self.images[:LAYER_IMAGES]
         return {
             conv: _noise(
                 self.expected,
@@ -253,18 +253,18 @@ class _Bench:
             for conv in self.watch("each layer alone", list(quant_params))
         }
 
-    def _answers(self, form: ExportOptions, pictures: Iterable[Path]) -> Iterable[Answer]:
+    def _answers(self, form: ExportOptions, images: Iterable[Path]) -> Iterable[Answer]:
         path = self.place / "trial.onnx"
         write_onnx(path, *self.model, replace(form, stages=(CELLS,)), external_data=True)
         run = named_outputs(path)
-        for picture in pictures:
-            pixels, _, sizes_hw = batch([read_rgb(picture)], self.model[1])
+        for image in images:
+            pixels, _, sizes_hw = batch([read_rgb(image)], self.model[1])
             found = run({PIXELS: pixels}, OUTPUTS)
             yield _answer(found, sizes_hw)
 
 
-def _observed(model: Model, pictures: Sequence[Path], watch: Watch[Any], place: Path) -> _Bench:
-    """fp32 on all pictures that show something, with an eye on what flows through it."""
+def _observed(model: Model, images: Sequence[Path], watch: Watch[Any], place: Path) -> _Bench:
+    """fp32 on all images that show something, with an eye on what flows through it."""
     checkpoint, preprocessing = model
     form = ExportOptions(mask=False, stages=(CELLS,))
     graph = record(checkpoint.config, fold_batch_norm(checkpoint.tensors), form)
@@ -273,21 +273,21 @@ def _observed(model: Model, pictures: Sequence[Path], watch: Watch[Any], place: 
     run = named_outputs(place / "observed.onnx")
     histograms = {name: Histogram() for names in ends.values() for name in names}
     used, expected = [], []
-    for picture in watch("observing fp32", pictures):
-        image = read_rgb(picture)
+    for path in watch("observing fp32", images):
+        image = read_rgb(path)
         if image.getcolors(maxcolors=1):
             continue
         pixels, _, sizes_hw = batch([image], preprocessing)
         found = run({PIXELS: pixels}, [*OUTPUTS, *histograms])
-        used.append(picture)
+        used.append(path)
         expected.append(_answer(found, sizes_hw))
         for name, histogram in histograms.items():
             histogram.add(found[name])
     if not used:
         raise DatasetError(
-            "the pictures to calibrate with show nothing",
-            found=f"one colour only in each of {len(pictures)}",
-            expected="pictures like those that the network will see",
+            "the images to calibrate with show nothing",
+            found=f"one colour only in each of {len(images)}",
+            expected="images like those that the network will see",
         )
     seen = {conv: (histograms[x], histograms[y]) for conv, (x, y) in ends.items()}
     return _Bench(model, used, expected, seen, watch, place)

@@ -1,4 +1,4 @@
-"""The graph that needs no program around it: a picture's bytes in, scores, labels and boxes in pixels out.
+"""The graph that needs no program around it: an image's bytes in, scores, labels and boxes in pixels out.
 
     image [H,W,3] uint8 ── size ── resized ── normalized ── detr ── detections ──► scores, labels, boxes
 
@@ -90,13 +90,13 @@ def record_end_to_end(
         fused_attention: attention as one node, an operator of ONNX Runtime's own.
     """
     graph, image = Graph(), Symbol(IMAGE, UINT8)
-    sizing, picture, answer = (Tape(graph, place) for place in ("size", "picture", "answer"))
+    sizing, pixels, answer = (Tape(graph, place) for place in ("size", "pixels", "answer"))
     hw = sizing.node("Shape", image, attributes={"start": 0, "end": 2}, dtype=INT64)
     if preprocessing.resize:
-        image = resized(picture, image, size(sizing, hw, preprocessing))
+        image = resized(pixels, image, size(sizing, hw, preprocessing))
     ops = OnnxOps(parameters, graph, None, None, fused_attention, precision, quant_params, fp16_feed_forward)
     logits, boxes_cxcywh = (
-        answer.single(v) for v in detr(ops, config, normalized(picture, batch_of(picture, image), preprocessing), None)
+        answer.single(v) for v in detr(ops, config, normalized(pixels, batch_of(pixels, image), preprocessing), None)
     )
     for name, value in zip(OUTPUTS, detections(answer, logits, boxes_cxcywh, hw), strict=True):
         graph.add_output(value, name)
@@ -104,7 +104,7 @@ def record_end_to_end(
 
 
 def size(tape: Tape, hw: Symbol, preprocessing: Preprocessing) -> Value:
-    """[2] height and width that a picture of `hw` is scaled to: `image.resized_hw`, in float64 as Python has it."""
+    """[2] height and width that an image of `hw` is scaled to: `image.resized_hw`, in float64 as Python has it."""
     if preprocessing.fixed_hw is not None:
         return np.array(preprocessing.fixed_hw, np.int64)
     shortest, longest = (
@@ -133,7 +133,7 @@ def batch_of(tape: Tape, image: Symbol) -> Symbol:
 def resized(tape: Tape, image: Symbol, hw: Value) -> Symbol:
     """[H,W,3] uint8 -> [h,w,3] uint8: Pillow's antialiased bilinear, bit for bit, one axis after the other.
 
-    Pillow takes the axes of pictures more than twice as high as wide in the other order; there it may be one level off.
+    Pillow takes the axes of images more than twice as high as wide in the other order; there it may be one level off.
     """
     ends = (np.array([n], np.int64) for n in (0, 1, 2))
     zero, one, two = ends
@@ -195,7 +195,7 @@ def normalized(tape: Tape, batch: Symbol, preprocessing: Preprocessing) -> Symbo
 
 
 def detections(tape: Tape, logits: Symbol, boxes_cxcywh: Symbol, hw: Symbol) -> tuple[Symbol, Symbol, Symbol]:
-    """`detections.detections_of` and `by_score`: scores [n], labels [n] and boxes [n,4] in pixels of the picture."""
+    """`detections.detections_of` and `by_score`: scores [n], labels [n] and boxes [n,4] in pixels of the image."""
     first, last, axis = (np.array([n], np.int64) for n in (0, -1, -1))
     probabilities = tape.node("Slice", tape.node("Softmax", logits, attributes={"axis": -1}), first, last, axis)
     classes = tape.node("Squeeze", probabilities, first)  # [1,Q,C] -> [Q,C]

@@ -40,13 +40,13 @@ class ExportOptions:
     """Which of the graphs of a model to write.
 
     Attributes:
-        shape_hw: the one size of pictures the file is for, or None for any. With a size, positions are constants.
-        mask: whether the graph takes a `pixel_mask`, and so batches of pictures of different sizes.
-        batch: the one number of pictures at a time, or None for any.
+        shape_hw: the one size of images the file is for, or None for any. With a size, positions are constants.
+        mask: whether the graph takes a `pixel_mask`, and so batches of images of different sizes.
+        batch: the one number of images at a time, or None for any.
         precision: one of `onnx_ops.PRECISIONS`; whatever it is, inputs and outputs are float32.
         fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, an operator of ONNX Runtime's own.
         stages: names of stages to give out beside logits and boxes.
-        end_to_end: from a picture's bytes to detections (`end_to_end.py`); for one picture of any size.
+        end_to_end: from an image's bytes to detections (`end_to_end.py`); for one image of any size.
         grids: of the convolutions that int8 computes in 8 bits, by place; what `calibrate` finds.
         fp16_feed_forward: int8 keeps the feed-forward layers' weights in float16.
         told: what else the metadata says.
@@ -77,7 +77,7 @@ def write_onnx(
     Args:
         path: the .onnx file; it is replaced only when everything has been written.
         checkpoint: the weights and their config.
-        preprocessing: how pictures are made ready, for the metadata.
+        preprocessing: how images are made ready, for the metadata.
         form: which graph.
         external_data: weights in `{path}.data` beside the file, which starts faster and takes half the memory.
 

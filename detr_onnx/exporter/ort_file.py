@@ -37,7 +37,7 @@ sys.modules["torch"] = None  # the tools would import it where it is installed, 
 from onnxruntime.tools.ort_format_model import create_config_from_models
 create_config_from_models([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), False)
 """
-TRIAL_HW = (96, 128)  # of the picture that both files are tried on, where any size will do
+TRIAL_HW = (96, 128)  # of the image that both files are tried on, where any size will do
 BROKEN_FROM = 0.05  # mean difference in deviations: rounding in fp16 or int8 stays below, wrong answers are about 1
 
 
@@ -47,7 +47,7 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
     Args:
         path: the .ort file; it is replaced only when it has been loaded and answers as the .onnx does.
         checkpoint: the weights and their config.
-        preprocessing: how pictures are made ready, for the metadata.
+        preprocessing: how images are made ready, for the metadata.
         form: which graph.
 
     Raises:
@@ -115,7 +115,7 @@ def write_required_operators(converted: Path) -> Path:
 
 
 def check_answers(graph: Path, converted: Path, form: ExportOptions) -> None:
-    """Runs both files once on the same picture.
+    """Runs both files once on the same image.
 
     Raises:
         EngineError: when the .ort file does not load, or answers otherwise.

@@ -1,4 +1,4 @@
-"""From whatever holds a picture to an upright RGB picture, or one sentence that says what was there instead."""
+"""From whatever holds an image to an upright RGB image, or one sentence that says what was there instead."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 178_956_970
-"""Larger pictures are refused from their header. It is where Pillow by itself refuses; decoded they would be 700 MB."""
+"""Larger images are refused from their header. It is where Pillow by itself refuses; decoded they would be 700 MB."""
 
 OPENING_ERRORS: dict[type[Exception], tuple[str, str]] = {
     FileNotFoundError: ("no such file", "check the path"),
-    IsADirectoryError: ("a directory", "name the pictures in it"),
+    IsADirectoryError: ("a directory", "name the images in it"),
     PermissionError: ("no permission", "allow this user to read it"),
 }
 """What a path met -> what to say was found, what to do."""
@@ -46,29 +46,29 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what makes the picture upright; 1 needs nothing."""
+"""EXIF orientation -> what makes the image upright; 1 needs nothing."""
 
 SIGNATURES = {b"%PDF": "a PDF document", b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip file"}
-BRANDS = {b"heic": "a HEIC picture", b"heix": "a HEIC picture", b"mif1": "a HEIF picture", b"avif": "an AVIF picture"}
+BRANDS = {b"heic": "a HEIC image", b"heix": "a HEIC image", b"mif1": "a HEIF image", b"avif": "an AVIF image"}
 
 
 def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in mode RGB, upright: turned as its EXIF orientation says, the first frame of an animation.
+    """The image in mode RGB, upright: turned as its EXIF orientation says, the first frame of an animation.
 
     Transparency is dropped and the colours beneath it stay, as with `Image.convert("RGB")` and in transformers'
     pipelines. Grey of 16 bits becomes 8 bits by its upper byte (Pillow would clip it); see `_eight_bit` for I and F.
 
     Args:
-        source: a path ("~" is not expanded), an encoded picture as bytes or as a binary file object (read from its
+        source: a path ("~" is not expanded), an encoded image as bytes or as a binary file object (read from its
             start, left open), a Pillow image, or a uint8 array [height, width, 3] in the order red, green, blue; also
             [height, width] for grey and [height, width, 4] with an alpha.
-        max_pixels: an encoded picture with more is refused from its header, before anything is decoded.
+        max_pixels: an encoded image with more is refused from its header, before anything is decoded.
 
-    An upright RGB Pillow image comes back as the same object. ImageError says what is no picture, UsageError what is
+    An upright RGB Pillow image comes back as the same object. ImageError says what is no image, UsageError what is
     no source at all.
     """
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, "the picture")
+        return _upright_rgb(source, "the image")
     if isinstance(source, np.ndarray):
         return _of_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -78,7 +78,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if hasattr(source, "read"):
         return _of_file(source, max_pixels)
     raise UsageError(
-        "no picture can be read from this",
+        "no image can be read from this",
         found=type(source).__name__,
         expected="a path, bytes, a binary file object, a Pillow image or a uint8 array",
     )
@@ -121,7 +121,7 @@ def _of_array(array: NDArray[Any]) -> Image.Image:
     channels = array.shape[2:] or (1,)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in ((1,), (3,), (4,)) or not array.size:
         raise UsageError(
-            "the array is not a picture",
+            "the array is not an image",
             found=f"{array.dtype} {list(array.shape)}",
             expected="uint8 [height, width, 3], [height, width] or [height, width, 4], none of them 0",
             remedy=_array_remedy(array),
@@ -135,28 +135,28 @@ def _array_remedy(array: NDArray[Any]) -> str | None:
     if array.dtype != np.uint8:
         return "scale the values to 0..255 and use array.astype(numpy.uint8)"
     if array.ndim == 4:
-        return "give the pictures one by one"
+        return "give the images one by one"
     return "put the channels last with array.transpose(1, 2, 0)" if array.shape[:1] in ((1,), (3,), (4,)) else None
 
 
 def _decoded(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     try:
         stream = _rewound(file)
-        picture = _identified(stream)
+        image = _identified(stream)
     except Image.DecompressionBombError as error:  # some plug-ins look themselves
         raise ImageTooLargeError(f"{name} is too large", found=str(error), remedy="scale it down first") from error
     except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
-    if picture is None:
+    if image is None:
         raise ImageError(f"{name} is not an image", found=_looks_like(stream), expected="JPEG, PNG, WebP or the like")
-    if picture.width * picture.height > max_pixels:
+    if image.width * image.height > max_pixels:
         raise ImageTooLargeError(
             f"{name} is too large",
-            found=f"{picture.width} x {picture.height} pixels",
+            found=f"{image.width} x {image.height} pixels",
             expected=f"at most {max_pixels / 1e6:.0f} million",
             remedy="scale it down first",
         )
-    return _upright_rgb(picture, name)
+    return _upright_rgb(image, name)
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
@@ -164,7 +164,7 @@ def _damaged(name: str, error: Exception) -> ImageError:
 
 
 def _identified(stream: BinaryIO) -> Image.Image | None:
-    """The picture that the stream holds, its header read and nothing decoded; None if no plug-in knows it.
+    """The image that the stream holds, its header read and nothing decoded; None if no plug-in knows it.
 
     What `Image.open` does but for its check of the size, which would warn through the filters of the whole process.
     Where a plug-in claims the first bytes and none can read the rest of the header, its complaint is raised.
@@ -204,39 +204,39 @@ def _looks_like(stream: BinaryIO) -> str:
     return f"{count} bytes that begin with {head[:8].hex(' ')}"
 
 
-def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
-    if not picture.width or not picture.height:
-        raise ImageError(f"{name} has no pixels", found=f"{picture.width} x {picture.height}")
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    if not image.width or not image.height:
+        raise ImageError(f"{name} has no pixels", found=f"{image.width} x {image.height}")
     try:
-        picture.load()
-        turn = TURNS.get(_orientation(picture))
-        rgb = _rgb(picture)
+        image.load()
+        turn = TURNS.get(_orientation(image))
+        rgb = _rgb(image)
     except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
     if turn is None:
         return rgb
     upright = rgb.transpose(turn)
-    upright.info = {}  # the orientation is in there and would turn the picture again
+    upright.info = {}  # the orientation is in there and would turn the image again
     return upright
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        return int(picture.getexif().get(ORIENTATION_TAG, 1))
-    except DECODER_ERRORS:  # a picture is not worse for damaged notes about it
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except DECODER_ERRORS:  # an image is not worse for damaged notes about it
         return 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB":
-        return picture
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        picture = Image.fromarray(_eight_bit(np.asarray(picture)))
-    elif picture.mode == "La":  # grey times its alpha: no way to RGB but this
-        picture = picture.convert("LA")
-    elif picture.mode == "P" and "transparency" in picture.info:  # to RGB at once would warn
-        picture = picture.convert("RGBA")
-    return picture.convert("RGB")
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_eight_bit(np.asarray(image)))
+    elif image.mode == "La":  # grey times its alpha: no way to RGB but this
+        image = image.convert("LA")
+    elif image.mode == "P" and "transparency" in image.info:  # to RGB at once would warn
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _eight_bit(grey: NDArray[Any]) -> NDArray[np.uint8]:

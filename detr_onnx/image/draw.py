@@ -1,4 +1,4 @@
-"""Boxes and names drawn on a picture, and the picture written to a file."""
+"""Boxes and names drawn on an image, and the image written to a file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Rectangle = tuple[float, float, float, float]  # left, top, right, bottom, in pi
 Colour = tuple[int, int, int]  # red, green, blue, 0..255
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2  # steps of this part of the circle keep away from all earlier ones
-TYPE_SHARE = 0.027  # height of the type for the root of the picture's area: 15 pixels at 640x480
+TYPE_SHARE = 0.027  # height of the type for the root of the image's area: 15 pixels at 640x480
 SMALLEST_TYPE_PX = 11  # legible; 300x200 would get 7
 JPEG_QUALITY = 92
 
 
 def annotate(image: Image.Image, detections: Detections) -> Image.Image:
-    """A copy of the upright picture, mode RGB, with a box and a label such as "cat 0.99" for each detection.
+    """A copy of the upright image, mode RGB, with a box and a label such as "cat 0.99" for each detection.
 
-    Lines and type grow with the picture. What scores best is drawn last, on top, and its label takes the best place.
+    Lines and type grow with the image. What scores best is drawn last, on top, and its label takes the best place.
     """
     drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
@@ -58,7 +58,7 @@ def ink_on(colour: Colour) -> Colour:
 
 
 def _inside(xyxy: Any, image: Image.Image) -> Rectangle:
-    """The part of a box that lies in the picture, in whole pixels."""
+    """The part of a box that lies in the image, in whole pixels."""
     last = np.array([image.width - 1, image.height - 1] * 2)
     left, top, right, bottom = np.clip(np.nan_to_num(xyxy), 0, last).round().tolist()
     return left, top, max(left, right), max(top, bottom)
@@ -90,9 +90,9 @@ def _plates(boxes: list[Rectangle], sizes: list[tuple[int, int]], image_wh: tupl
 
 
 def _places(box: Rectangle, width: int, height: int, image_wh: tuple[int, int]) -> Iterator[Rectangle]:
-    """Where a plate may lie, best first: on the box, in it, below it, at its left or its right; always in the picture.
+    """Where a plate may lie, best first: on the box, in it, below it, at its left or its right; always in the image.
 
-    A picture that is smaller than the plate gets the beginning of it.
+    An image that is smaller than the plate gets the beginning of it.
     """
     left, top, right, bottom = box
     corners = [
@@ -110,7 +110,7 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Writes the picture in the format of the path's suffix: all of it or, with an OutputError, nothing."""
+    """Writes the image in the format of the path's suffix: all of it or, with an OutputError, nothing."""
     target = Path(path)
     form = _format_of(target)
     draft = target.with_name(f".{secrets.token_hex(8)}.part")  # beside it, so that it can be renamed in one step
@@ -134,7 +134,7 @@ def _format_of(path: Path) -> str:
         raise OutputError(
             f"cannot write {path}",
             found=f"the suffix {suffix!r}" if suffix else "no suffix",
-            expected=".jpg, .png, .webp or another format of pictures",
+            expected=".jpg, .png, .webp or another format of images",
         )
     return form
 

@@ -1,4 +1,4 @@
-"""Which pictures a command line means, and what to call what is made of them."""
+"""Which images a command line means, and what to call what is made of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from detr_onnx.errors import ImageError, OutputError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
-KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated pictures keep these; others become .png
+KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others become .png
 STDIN = "-"
 COCO_NAME = re.compile(r"(?:COCO_\w+_)?([0-9]{1,18})")  # 000000000139, COCO_val2014_000000000139
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One picture to look at.
+    """One image to look at.
 
     Attributes:
         name: what it goes by in the answer.
@@ -41,15 +41,15 @@ class ImageFile:
         if self.path is not None:
             return self.path
         if sys.stdin is None:
-            raise ImageError("there is no stdin to read a picture from", remedy="pipe one in, or name a file")
+            raise ImageError("there is no stdin to read an image from", remedy="pipe one in, or name a file")
         return sys.stdin.buffer.read()
 
 
 def find_images(arguments: Sequence[str]) -> tuple[list[ImageFile], list[ImageError]]:
-    """The pictures that files, directories (searched to the bottom), patterns such as `*.jpg` and `-` (stdin) name.
+    """The images that files, directories (searched to the bottom), patterns such as `*.jpg` and `-` (stdin) name.
 
     In the order of the arguments, sorted within a directory or pattern, each once. The errors are of arguments that
-    name nothing: missing files, directories without pictures, patterns that nothing matches.
+    name nothing: missing files, directories without images, patterns that nothing matches.
     """
     found: dict[str, Path | None] = {}
     errors = []
@@ -69,7 +69,7 @@ def image_ids(names: Sequence[str]) -> list[int]:
 
 
 def is_single_image(arguments: Sequence[str]) -> bool:
-    """Whether the arguments name one picture, not a directory or pattern that happens to hold one."""
+    """Whether the arguments name one image, not a directory or pattern that happens to hold one."""
     return len(arguments) == 1 and not _is_directory(arguments[0]) and not _is_pattern(arguments[0])
 
 
@@ -82,14 +82,14 @@ def _is_pattern(argument: str) -> bool:
 
 
 def _expand(argument: str) -> Iterator[tuple[str, Path | None]]:
-    """Name and path of each picture that one argument names."""
+    """Name and path of each image that one argument names."""
     if argument == STDIN:
         yield STDIN, None
     elif _is_directory(argument):
-        yield from _pictures_among(Path(argument).rglob("*"), f"no pictures in {argument}")
+        yield from _images_among(Path(argument).rglob("*"), f"no images in {argument}")
     elif _is_pattern(argument):
         matches = glob.iglob(argument, recursive=True)  # noqa: PTH207 - a pattern may be absolute
-        yield from _pictures_among(map(Path, matches), f"no picture matches {argument}")
+        yield from _images_among(map(Path, matches), f"no image matches {argument}")
     elif os.path.lexists(argument):
         yield argument, Path(argument)
     else:
@@ -97,22 +97,22 @@ def _expand(argument: str) -> Iterator[tuple[str, Path | None]]:
         raise ImageError(f"cannot read {name!r}", found="no such file", remedy="check the path")
 
 
-def _pictures_among(paths: Iterator[Path], else_trouble: str) -> list[tuple[str, Path]]:
-    pictures = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not pictures:
+def _images_among(paths: Iterator[Path], else_trouble: str) -> list[tuple[str, Path]]:
+    images = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not images:
         raise ImageError(else_trouble, expected=f"files that end in {', '.join(SUFFIXES)}", remedy="check the path")
-    return [(str(path), path) for path in pictures]
+    return [(str(path), path) for path in images]
 
 
-# Where annotated pictures go
+# Where annotated images go
 
 
-def save_paths(pictures: Sequence[ImageFile], save: str, one: bool) -> list[Path]:
-    """Where each annotated picture goes: `save` itself for one picture, else a name of its own in that directory.
+def save_paths(images: Sequence[ImageFile], save: str, one: bool) -> list[Path]:
+    """Where each annotated image goes: `save` itself for one image, else a name of its own in that directory.
 
     Raises:
-        UsageError: several pictures for one file, or a suffix that is no picture's.
-        OutputError: the directory is not there or cannot be made, or a picture would be written over itself.
+        UsageError: several images for one file, or a suffix that is no image's.
+        OutputError: the directory is not there or cannot be made, or an image would be written over itself.
     """
     target = Path(save)
     is_directory = _is_directory(save) or save.endswith(("/", os.sep)) or not target.suffix
@@ -122,11 +122,11 @@ def save_paths(pictures: Sequence[ImageFile], save: str, one: bool) -> list[Path
     else:
         _make(target)
         taken: set[str] = set()
-        places = [target / _untaken(picture, taken) for picture in pictures]
-    originals = {_identity(picture.path) for picture in pictures if picture.path is not None} - {None}
+        places = [target / _untaken(image, taken) for image in images]
+    originals = {_identity(image.path) for image in images if image.path is not None} - {None}
     for place in places:
         if _identity(place) in originals:
-            raise OutputError(f"--save {save} would write over the picture {place}", remedy="choose another place")
+            raise OutputError(f"--save {save} would write over the image {place}", remedy="choose another place")
     return places
 
 
@@ -140,19 +140,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _check_file(target: Path, one: bool) -> None:
-    """One picture may go there, as far as can be told before there is one."""
+    """One image may go there, as far as can be told before there is one."""
     from PIL import Image
 
     form = Image.registered_extensions().get(target.suffix.lower())
     if form not in Image.SAVE:
         raise UsageError(
-            f"no picture can be saved as {target}",
+            f"no image can be saved as {target}",
             found=f"the suffix {target.suffix!r}",
-            expected=f"{', '.join(KEPT_SUFFIXES)} or another format of pictures",
+            expected=f"{', '.join(KEPT_SUFFIXES)} or another format of images",
             remedy="put a / behind it if it is meant to be a directory",
         )
     if not one:
-        raise UsageError(f"several pictures do not fit into {target}", remedy="name a directory")
+        raise UsageError(f"several images do not fit into {target}", remedy="name a directory")
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {target}", found=f"no directory {target.parent}", remedy="create it first")
 
@@ -169,9 +169,9 @@ def _make(directory: Path) -> None:
         )
 
 
-def _untaken(picture: ImageFile, taken: set[str]) -> str:
-    """`street.jpg`, then `street-2.jpg`, … for pictures of the same name; case makes no difference on some disks."""
-    path = picture.path or Path("stdin")
+def _untaken(image: ImageFile, taken: set[str]) -> str:
+    """`street.jpg`, then `street-2.jpg`, … for images of the same name; case makes no difference on some disks."""
+    path = image.path or Path("stdin")
     suffix = path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".png"
     name, number = f"{path.stem}{suffix}", 1
     while name.casefold() in taken:

@@ -1,7 +1,7 @@
-"""From pictures to the numbers that the network sees.
+"""From images to the numbers that the network sees.
 
-`read_rgb` (of `photograph.py`) makes an upright RGB picture of whatever holds one. Here it is scaled by DETR's size
-rule, normalised, and put into a batch with a mask that says which pixels are picture and which are padding. The results
+`read_rgb` (of `photograph.py`) makes an upright RGB image of whatever holds one. Here it is scaled by DETR's size
+rule, normalised, and put into a batch with a mask that says which pixels are image and which are padding. The results
 are those of transformers' Pillow processor (`DetrImageProcessorPil`), bit for bit.
 """
 
@@ -25,12 +25,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a checkpoint wants its pictures; as it stands, facebook/detr-resnet-50's.
+    """How a checkpoint wants its images; as it stands, facebook/detr-resnet-50's.
 
     Attributes:
-        shortest_edge, longest_edge: of the scaled picture, in pixels; see `resized_hw`.
-        fixed_hw: height and width to stretch every picture to instead, the aspect not kept.
-        resize: whether pictures are scaled at all.
+        shortest_edge, longest_edge: of the scaled image, in pixels; see `resized_hw`.
+        fixed_hw: height and width to stretch every image to instead, the aspect not kept.
+        resize: whether images are scaled at all.
         rescale_factor: times the bytes 0..255, before mean and std.
         mean, std: of red, green and blue.
 
@@ -86,7 +86,7 @@ class Preprocessing:
         return replace(self, shortest_edge=shortest_edge, longest_edge=longest_edge, fixed_hw=None)
 
     def resized_hw(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width, in pixels, that a picture of this height and width is scaled to."""
+        """Height and width, in pixels, that an image of this height and width is scaled to."""
         if not self.resize:
             return height, width
         return self.fixed_hw or resized_hw(height, width, self.shortest_edge, self.longest_edge)
@@ -146,10 +146,10 @@ def resized_hw(height: int, width: int, shortest_edge: int, longest_edge: int) -
     """Height and width after DETR's size rule: the short side at `shortest_edge` unless the long one gets too long.
 
     All in pixels, at least 1. Where the long side limits, it is reckoned from the short side *before* rounding, and
-    cut, not rounded, so it may end a pixel below `longest_edge`. A picture whose short side has its size already stays
+    cut, not rounded, so it may end a pixel below `longest_edge`. An image whose short side has its size already stays
     as it is, even where its long side is above the limit (1x2000).
 
-    Source: `get_size_with_aspect_ratio` of transformers, which gives a side of 0 for pictures as thin as 1x5000.
+    Source: `get_size_with_aspect_ratio` of transformers, which gives a side of 0 for images as thin as 1x5000.
     """
     short, long = min(height, width), max(height, width)
     short_exact: float = shortest_edge
@@ -172,7 +172,7 @@ def fitted_hw(height: int, width: int, canvas_hw: tuple[int, int]) -> tuple[int,
 
 
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> Floats:
-    """[3, h, w] float32, scaled and normalised, of an RGB picture as `read_rgb` gives it."""
+    """[3, h, w] float32, scaled and normalised, of an RGB image as `read_rgb` gives it."""
     pixels = np.empty((3, *preprocessing.resized_hw(image.height, image.width)), np.float32)
     _fill(pixels, image, preprocessing)
     return pixels
@@ -181,21 +181,21 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> Floats:
 def batch(
     images: Sequence[Image.Image], preprocessing: Preprocessing, *, canvas_hw: tuple[int, int] | None = None
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
-    """Pixels, mask and original sizes of RGB pictures, each scaled by itself and padded at the bottom and the right.
+    """Pixels, mask and original sizes of RGB images, each scaled by itself and padded at the bottom and the right.
 
     Args:
-        images: B pictures as `read_rgb` gives them, B at least 1.
+        images: B images as `read_rgb` gives them, B at least 1.
         preprocessing: sizes and statistics.
         canvas_hw: height and width of a network that takes no other; otherwise H and W are the largest in the batch.
-            A picture that would be larger than the canvas is scaled to fit, its aspect kept; it is never cropped.
+            An image that would be larger than the canvas is scaled to fit, its aspect kept; it is never cropped.
 
     Returns:
-        pixels: [B, 3, H, W] float32; the padding is 0, which is the mean of all pictures.
-        mask: [B, H, W], true where there is picture; all true for one picture without a canvas.
-        sizes_hw: [B, 2] int64, heights and widths of the pictures as they came.
+        pixels: [B, 3, H, W] float32; the padding is 0, which is the mean of all images.
+        mask: [B, H, W], true where there is image; all true for one image without a canvas.
+        sizes_hw: [B, 2] int64, heights and widths of the images as they came.
     """
     if not images:
-        raise UsageError("a batch needs a picture", found="none", expected="at least one")
+        raise UsageError("a batch needs an image", found="none", expected="at least one")
     scaled = [preprocessing.resized_hw(image.height, image.width) for image in images]
     if canvas_hw is not None:
         scaled = [
@@ -206,14 +206,14 @@ def batch(
     padded = any(hw != (height, width) for hw in scaled)
     pixels = (np.zeros if padded else np.empty)((len(images), 3, height, width), np.float32)
     mask = np.zeros((len(images), height, width), np.bool_)
-    for image, (h, w), picture, valid in zip(images, scaled, pixels, mask, strict=True):
-        _fill(picture[:, :h, :w], image, preprocessing)
+    for image, (h, w), canvas, valid in zip(images, scaled, pixels, mask, strict=True):
+        _fill(canvas[:, :h, :w], image, preprocessing)
         valid[:h, :w] = True
     return pixels, mask, np.array([(image.height, image.width) for image in images], np.int64)
 
 
 def _fill(pixels: Floats, image: Image.Image, preprocessing: Preprocessing) -> None:
-    """Scales an RGB picture to the size of `pixels` [3, h, w] and normalises it into there.
+    """Scales an RGB image to the size of `pixels` [3, h, w] and normalises it into there.
 
     A division by 255 in float32 gives for every byte what transformers gets by way of float64, and takes half the time
     of a table of 256 values.

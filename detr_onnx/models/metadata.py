@@ -1,4 +1,4 @@
-"""What the files beside a model, or the metadata inside it, say of its classes and of how it wants its pictures."""
+"""What the files beside a model, or the metadata inside it, say of its classes and of how it wants its images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Description:
 
 
 def read_model(path: Path, config: Path | None = None) -> tuple[Checkpoint, Preprocessing]:
-    """A checkpoint and how it wants its pictures, as the config given or the files beside the weights say.
+    """A checkpoint and how it wants its images, as the config given or the files beside the weights say.
 
     Raises:
         CheckpointError: when the weights, config.json or preprocessor_config.json cannot be used.

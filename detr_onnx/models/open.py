@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that is ready: its engine, the names of its classes, how it wants its pictures."""
+    """A model that is ready: its engine, the names of its classes, how it wants its images."""
 
     engine: Engine
     labels: tuple[str, ...]
@@ -103,11 +103,11 @@ def _check_precision(engine: str, asked: str | None) -> None:
         )
 
 
-def _check_needs_no_pictures(precision: str, checkpoint: Path | None) -> None:
+def _check_needs_no_images(precision: str, checkpoint: Path | None) -> None:
     """Raises EngineError for a precision that only an exported file can have."""
     if precision == "int8":
         raise EngineError(
-            "int8 needs pictures to be calibrated with",
+            "int8 needs images to be calibrated with",
             found=f"the checkpoint {checkpoint} alone",
             remedy="run detr-onnx export with --precision int8 --calibrate DIR, and name the file it writes",
         )
@@ -223,7 +223,7 @@ def _on_graph(
     """The source's graph, or one written from its checkpoint, on ONNX Runtime or OpenVINO."""
     kept = precision if engine == "onnxruntime" and precision else "fp32"  # OpenVINO converts as it loads
     if kept != "fp32" and source.checkpoint is not None:  # the demo's graph is fp32: another is written
-        _check_needs_no_pictures(kept, source.checkpoint)
+        _check_needs_no_images(kept, source.checkpoint)
         source = replace(source, graph=None)
     laid_out = source.graph is None and (engine, kept, providers) == ("onnxruntime", "fp32", None)
     fused = engine == "onnxruntime" and takes_fused_attention(providers)
@@ -266,7 +266,7 @@ def _graph_engine(
 
 
 def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> OpenModel:
-    """The engine with what its graph says of classes and pictures."""
+    """The engine with what its graph says of classes and images."""
     names, preprocessing = describe_graph(graph, engine, config, labels)
     if engine.canvas_hw and not engine.batches_mixed_sizes:  # nothing says what is padding: fill the canvas instead
         preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw)

@@ -63,7 +63,7 @@ class DetrConfig:
         encoder_layers, decoder_layers: how many of each.
         encoder_heads, decoder_heads: attention heads a layer; they divide d_model.
         encoder_ffn, decoder_ffn: width of the hidden layer of the feed-forward networks.
-        queries: object queries, the most things that can be found in one picture.
+        queries: object queries, the most things that can be found in one image.
         labels: names of the classes, by id; the class head has one logit more, "no object".
         pre_norm: True for Table Transformer: layer norm before each sub-layer, and one more after the encoder.
     """

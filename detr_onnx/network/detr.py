@@ -17,13 +17,13 @@ BOX_LAYERS = 3
 
 
 def detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> tuple[V, V]:
-    """Logits [B,Q,C+1], the last class being "no object", and boxes [B,Q,4], cxcywh in 0..1 of each picture.
+    """Logits [B,Q,C+1], the last class being "no object", and boxes [B,Q,4], cxcywh in 0..1 of each image.
 
     Args:
         ops: the vocabulary, standing at the network's root.
         config: the model's numbers.
         pixels: [B,3,H,W], normalised.
-        mask: [B,H,W], True where there is picture; None when there is no padding.
+        mask: [B,H,W], True where there is image; None when there is no padding.
     """
     feature = resnet(ops.at("backbone"), config.backbone, pixels)
     valid = ops.at("position").valid_cells(feature, mask)  # [B,h,w]

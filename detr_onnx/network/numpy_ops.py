@@ -1,7 +1,7 @@
 """The vocabulary, computed: arrays in, arrays out, nothing but numpy.
 
 Feature maps are NHWC, so that a convolution is a matrix product: each output cell's window, laid out as one row,
-times the kernel [kh·kw·in, out]. Windows are gathered a few rows of the picture at a time, which keeps them, and what
+times the kernel [kh·kw·in, out]. Windows are gathered a few rows of the image at a time, which keeps them, and what
 is done to the product afterwards (bias, residual, ReLU), inside the processor's cache.
 """
 

@@ -1,7 +1,7 @@
 """The vocabulary, recorded: symbols in, nodes of an ONNX graph written down, symbols out.
 
 Edges are objects (`Symbol`), named after the place that made them. A method whose inputs are all arrays computes its
-answer on the spot with `numpy_ops`: whatever does not depend on the picture (positions of a fixed shape and their
+answer on the spot with `numpy_ops`: whatever does not depend on the image (positions of a fixed shape and their
 products, the first decoder layer's self-attention) is a constant before any optimiser looks at the graph.
 
 Feature maps are NCHW, as ONNX has them. Nothing here imports `onnx`: `export.py` turns a `Graph` into a file.

@@ -49,7 +49,7 @@ class Ops(Protocol[V]):
         """Feature map -> [B,N,C], row by row."""
 
     def valid_cells(self, feature: V, mask: V | None) -> V:
-        """[B,h,w] float: 1 where a cell of the feature map shows picture, 0 for padding; [1,h,w] of 1 without mask."""
+        """[B,h,w] float: 1 where a cell of the feature map shows image, 0 for padding; [1,h,w] of 1 without mask."""
 
     # tokens
 

@@ -1,4 +1,4 @@
-"""Sine position embedding: where a cell stands in its own picture, padding not counted [DETR paper, appendix A.4]."""
+"""Sine position embedding: where a cell stands in its own image, padding not counted [DETR paper, appendix A.4]."""
 
 from __future__ import annotations
 

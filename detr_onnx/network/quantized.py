@@ -73,7 +73,7 @@ def quantized(array: Array, axis: int) -> tuple[Array, Array]:
 def _with_right_sums(levels: Array, exact: Array) -> Array:
     """[out,in,kh,kw] levels, some of them rounded the other way, so that each window's sum is right to half a level.
 
-    Pictures are smooth: neighbours are nearly equal, and what a sum of weights is off by is what the answer is off by.
+    Images are smooth: neighbours are nearly equal, and what a sum of weights is off by is what the answer is off by.
     """
     off = (levels - exact).reshape(*levels.shape[:2], -1)
     too_much = np.rint(off.sum(axis=-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""The transformer: an encoder over the cells of the picture, a decoder over the object queries.
+"""The transformer: an encoder over the cells of the image, a decoder over the object queries.
 
 Positions are added to what asks and to what is asked (q and k), in every layer, never to what is answered (v).
 """

@@ -18,7 +18,7 @@ from detr_onnx.network.workspace import Workspace
 
 Array = NDArray[np.float32]
 
-STEP, TILE = 4, 6  # pixels of the answer, and of the picture for them, along each axis
+STEP, TILE = 4, 6  # pixels of the answer, and of the image for them, along each axis
 VALUES, ANSWERS = TILE * TILE, STEP * STEP
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and infinity; with ±2 rounding errors are three times as large [Barabasz, 2020]
 AT_ONE = TILE + 1  # the value at the point (1, 1), whose share of each of the 16 answers is 1

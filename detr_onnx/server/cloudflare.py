@@ -72,7 +72,7 @@ def cloudflare_routes(service: Service) -> list[Route]:
 
 
 async def detected(service: Service, request: Request, inner: Any = None) -> Any:
-    """Detections for the picture of a request; `inner` finds the input in its JSON."""
+    """Detections for the image of a request; `inner` finds the input in its JSON."""
     threshold = threshold_of(request.query_params.get("threshold"), service.settings.threshold)
     kind = request.headers.get("content-type", "")
 

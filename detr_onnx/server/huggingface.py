@@ -68,5 +68,5 @@ def _image(fields: Any) -> bytes:
     if isinstance(inputs, bytes):
         return inputs
     if not isinstance(inputs, str):
-        raise ApiError(BAD_INPUT, 'expected {"inputs": base64 of a picture}')
+        raise ApiError(BAD_INPUT, 'expected {"inputs": base64 of an image}')
     return from_base64(inputs)

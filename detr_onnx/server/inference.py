@@ -1,9 +1,9 @@
 """From a request's bytes to detections, off the event loop: decoding ahead, one network at a time.
 
     place in the queue ──► decoder thread: bytes ─► pixels ──► network thread: pixels ─► logits, boxes ──► Detections
-         full: 429              one picture ahead                 one at a time, or a batch of one size
+         full: 429              one image ahead                 one at a time, or a batch of one size
 
-A picture is decoded only when the network is about to be free for it, so what waits is as small as its file.
+An image is decoded only when the network is about to be free for it, so what waits is as small as its file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
-AHEAD = 1  # pictures that are decoded while the network is busy with others
+AHEAD = 1  # images that are decoded while the network is busy with others
 MEMORY_OF_LAST = 0.2  # weight of the newest run in the mean time of one
 
 
@@ -95,16 +95,16 @@ class Inference:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, parse)
 
     async def detect(self, image: Callable[[], ImageSource], threshold: float, timing: Timing) -> Detections:
-        """What is in the picture that `image` gives, which is called in a thread.
+        """What is in the image that `image` gives, which is called in a thread.
 
         Raises:
-            ApiError: the queue is full, or the picture too small.
+            ApiError: the queue is full, or the image too small.
             TimeoutError: time is up.
-            ImageError: the picture is too large, or cannot be decoded.
+            ImageError: the image is too large, or cannot be decoded.
         """
 
         def prepared() -> tuple[Floats, Mask | None, NDArray[np.int64]]:
-            return self.detector.preprocess([self._picture(image())])
+            return self.detector.preprocess([self._image(image())])
 
         pixels_mask_sizes, (logits, boxes) = await self._through(prepared, lambda ready: ready[:2], timing)
         return self.detector.postprocess(logits, boxes, pixels_mask_sizes[2], threshold)[0]
@@ -114,11 +114,11 @@ class Inference:
         _, answer = await self._through(tensors, lambda ready: ready, timing)
         return answer
 
-    def _picture(self, source: ImageSource) -> Image.Image:
-        picture = read_rgb(source, self._max_pixels)
-        if min(picture.size) < LEAST_SIDE_PX:
+    def _image(self, source: ImageSource) -> Image.Image:
+        image = read_rgb(source, self._max_pixels)
+        if min(image.size) < LEAST_SIDE_PX:
             raise ApiError(TOO_SMALL)
-        return picture
+        return image
 
     async def _through(
         self, prepare: Callable[[], T], tensors: Callable[[T], tuple[Floats, Mask | None]], timing: Timing
@@ -173,7 +173,7 @@ class Inference:
             self._mean_s += MEMORY_OF_LAST * ((time.perf_counter() - started) / len(group) - self._mean_s)
 
     def _next_group(self) -> list[Run]:
-        """The run that waits longest, with those of the same shape: nobody's picture is padded for another's."""
+        """The run that waits longest, with those of the same shape: nobody's image is padded for another's."""
         self._waiting = [run for run in self._waiting if not run.done.done()]  # a request may have given up
         if not self._waiting:
             return []

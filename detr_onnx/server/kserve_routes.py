@@ -1,6 +1,6 @@
 """KServe's protocol, version 2, as clients of Triton and OpenVINO Model Server speak it.
 
-Two ways in: `image`, an encoded picture (BYTES) or its pixels (UINT8 [height, width, 3]), which gives detections; and
+Two ways in: `image`, an encoded image (BYTES) or its pixels (UINT8 [height, width, 3]), which gives detections; and
 `pixel_values` with an optional `pixel_mask`, as the network sees them, which gives `logits` and `pred_boxes`.
 """
 
@@ -138,12 +138,12 @@ def _text(value: Any) -> str | None:
 
 
 def image_of(array: Array) -> bytes | Image.Image:
-    """The picture of the input `image`."""
+    """The image of the input `image`."""
     if array.dtype == object and array.size == 1:
         return bytes(array.reshape(-1)[0])
     pixels = array[0] if array.ndim == 4 and len(array) == 1 else array
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise wrong("input image: expected one picture, encoded as BYTES [1] or UINT8 [height, width, 3]")
+        raise wrong("input image: expected one image, encoded as BYTES [1] or UINT8 [height, width, 3]")
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
@@ -166,12 +166,12 @@ def tensors_of(inputs: Any, most_pixels: int) -> tuple[Floats, Mask | None]:
     if mask is None:
         return pixels, None
     if mask.shape != (batch, height, width) or mask.dtype.kind not in "biu" or not mask.any(axis=(1, 2)).all():
-        raise wrong("input pixel_mask: expected BOOL [batch, height, width], with picture in each")
+        raise wrong("input pixel_mask: expected BOOL [batch, height, width], with image in each")
     return pixels, mask.astype(np.bool_)
 
 
 def outputs_of(found: Detections) -> dict[str, Array]:
-    """Detections as parallel tensors, best first; boxes are xyxy in pixels of the picture."""
+    """Detections as parallel tensors, best first; boxes are xyxy in pixels of the image."""
     names = np.empty(len(found), object)
     names[:] = [found.labels[i].encode() for i in found.class_ids]
     return {"scores": found.scores, "labels": found.class_ids, "names": names, "boxes": found.xyxy}

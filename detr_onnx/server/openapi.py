@@ -45,8 +45,8 @@ def answers(schema: Json, refused: Json) -> Json:
     return {"200": said("what was asked for", schema), **{code: said(text, refused) for code, text in REFUSED.items()}}
 
 
-def picture_body(json_schema: Json) -> Json:
-    """A body that is a picture, or JSON."""
+def image_body(json_schema: Json) -> Json:
+    """A body that is an image, or JSON."""
     raw = {"schema": {"type": "string", "format": "binary"}}
     kinds = {"application/octet-stream": raw, "image/jpeg": raw, "image/png": raw}
     return {"required": True, "content": {**kinds, "application/json": {"schema": json_schema}}}
@@ -85,9 +85,9 @@ def _cloudflare() -> Json:
     model = parameter("model", "path", {"type": "string", "enum": list(MODELS)})
     threshold = parameter("threshold", "query", {"type": "number", "minimum": 0, "maximum": 1})
     bytes_or_text = {"oneOf": [INPUT_SCHEMA["oneOf"][1]["properties"]["image"], {"type": "string"}]}
-    body = picture_body({"type": "object", "properties": {"image": bytes_or_text}, "required": ["image"]})
+    body = image_body({"type": "object", "properties": {"image": bytes_or_text}, "required": ["image"]})
     run = {
-        "summary": "Find things in a picture",
+        "summary": "Find things in an image",
         "operationId": "run",
         "parameters": [account, model, threshold],
         "requestBody": body,
@@ -118,7 +118,7 @@ def _huggingface() -> Json:
     refused = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     model = parameter("model", "path", {"type": "string", "enum": ["facebook/detr-resnet-50"]})
     fields = {"inputs": {"type": "string"}, "parameters": {"type": "object"}}
-    body = picture_body({"type": "object", "properties": fields, "required": ["inputs"]})
+    body = image_body({"type": "object", "properties": fields, "required": ["inputs"]})
     operation = {
         "operationId": "objectDetection",
         "parameters": [model],

@@ -72,7 +72,7 @@ def serve_on(settings: Settings, listener: socket.socket, started: Any = None) -
     raise_file_limit()
     detector = settings.open_detector()
     if settings.max_batch > 1 and detector.batch_size is not None and detector.batch_size < settings.max_batch:
-        raise UsageError("the model takes fewer pictures at a time than --max-batch", found=str(detector.batch_size))
+        raise UsageError("the model takes fewer images at a time than --max-batch", found=str(detector.batch_size))
     detector.warm_up()
     asyncio.run(run(settings, detector, listener, started))
 

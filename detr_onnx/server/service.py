@@ -44,7 +44,7 @@ class Service:
     ready: bool = True
 
     async def detect(self, request: Request, read: Callable[[bytes], bytes], threshold: float) -> Detections:
-        """What is in the picture that `read`, called in a thread, finds in the request's body."""
+        """What is in the image that `read`, called in a thread, finds in the request's body."""
         self.inference.check_room()
         async with self.intake.body(request) as body:
             work = self.inference.detect(lambda: read(body), threshold, note_of(request).timing)

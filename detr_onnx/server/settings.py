@@ -25,10 +25,10 @@ class Settings:
         workers: processes, each with a detector of its own.
         max_body: of a request, in bytes.
         max_held: bytes of all the bodies that one process holds at a time.
-        max_pixels: of a picture, told from its header before it is decoded.
+        max_pixels: of an image, told from its header before it is decoded.
         queue: requests that may wait in one process; more are answered with 429.
         timeout_s: for the whole of a request; half of it at most for its body to come in.
-        max_batch: pictures of the same size that go through the network together.
+        max_batch: images of the same size that go through the network together.
         idle_s: after which a connection without a request is closed, and one with half a header.
         drain_s: how long after SIGTERM open connections may still send a request.
         access_log: a JSON line on stderr for each request.

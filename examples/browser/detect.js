@@ -1,4 +1,4 @@
-// What is in a picture, by an end-to-end file of detr-onnx and onnxruntime-web: the same JSON as `detr-onnx detect`.
+// What is in an image, by an end-to-end file of detr-onnx and onnxruntime-web: the same JSON as `detr-onnx detect`.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
 
@@ -8,10 +8,10 @@ export async function open(address) {
   return { session: await ort.InferenceSession.create(bytes), labels: JSON.parse(metadata(bytes, "detr_onnx.labels")) };
 }
 
-// [{score, label, box: {xmin, ymin, xmax, ymax}}, …], best first; boxes in whole pixels of the upright picture.
-export async function detect({ session, labels }, picture, threshold = 0.5) {
+// [{score, label, box: {xmin, ymin, xmax, ymax}}, …], best first; boxes in whole pixels of the upright image.
+export async function detect({ session, labels }, image, threshold = 0.5) {
   const { scores, labels: ids, boxes } = await session.run({
-    image: await rgb(picture),
+    image: await rgb(image),
     threshold: new ort.Tensor("float32", [threshold], [1]),
   });
   return Array.from(scores.data, (score, i) => {
@@ -20,7 +20,7 @@ export async function detect({ session, labels }, picture, threshold = 0.5) {
   });
 }
 
-// A Blob that holds a picture -> uint8 [height, width, 3].
+// A Blob that holds an image -> uint8 [height, width, 3].
 async function rgb(blob) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const { width, height } = bitmap;

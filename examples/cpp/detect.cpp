@@ -1,6 +1,6 @@
-// What is in a picture, by an end-to-end file of detr-onnx and ONNX Runtime: the same JSON as `detr-onnx detect`.
+// What is in an image, by an end-to-end file of detr-onnx and ONNX Runtime: the same JSON as `detr-onnx detect`.
 //
-//     detect end.onnx [THRESHOLD] < picture.ppm
+//     detect end.onnx [THRESHOLD] < image.ppm
 
 #include <onnxruntime_cxx_api.h>
 
@@ -11,23 +11,23 @@
 #include <string>
 #include <vector>
 
-struct Picture {
+struct Image {
     std::int64_t height, width;
     std::vector<std::uint8_t> rgb;
 };
 
-// A binary PPM (P6, 8 bits): what djpeg and `convert picture.jpg ppm:-` write.
-Picture read_ppm(std::istream& in) {
+// A binary PPM (P6, 8 bits): what djpeg and `convert image.jpg ppm:-` write.
+Image read_ppm(std::istream& in) {
     std::string magic;
-    Picture picture{};
+    Image image{};
     int most = 0;
-    in >> magic >> picture.width >> picture.height >> most;
+    in >> magic >> image.width >> image.height >> most;
     in.get();
     if (!in || magic != "P6" || most != 255) throw std::runtime_error("stdin holds no binary PPM of 8 bits");
-    picture.rgb.resize(3 * picture.width * picture.height);
-    in.read(reinterpret_cast<char*>(picture.rgb.data()), static_cast<std::streamsize>(picture.rgb.size()));
-    if (!in) throw std::runtime_error("the picture ends too early");
-    return picture;
+    image.rgb.resize(3 * image.width * image.height);
+    in.read(reinterpret_cast<char*>(image.rgb.data()), static_cast<std::streamsize>(image.rgb.size()));
+    if (!in) throw std::runtime_error("the image ends too early");
+    return image;
 }
 
 // The strings of a JSON list, as they stand there: quotes and escapes included, ready to be printed again.
@@ -43,8 +43,8 @@ std::vector<std::string> strings_of(const std::string& list) {
 }
 
 int main(int count, char** arguments) try {
-    if (count < 2) throw std::runtime_error("usage: detect end.onnx [THRESHOLD] < picture.ppm");
-    Picture picture = read_ppm(std::cin);
+    if (count < 2) throw std::runtime_error("usage: detect end.onnx [THRESHOLD] < image.ppm");
+    Image image = read_ppm(std::cin);
     float threshold = count > 2 ? std::stof(arguments[2]) : 0.5f;
 
     Ort::Env env(ORT_LOGGING_LEVEL_ERROR);
@@ -54,10 +54,10 @@ int main(int count, char** arguments) try {
     if (!names) throw std::runtime_error("the file has no labels: was it written by detr-onnx export --end-to-end?");
     const std::vector<std::string> labels = strings_of(names.get());
 
-    const std::int64_t image_shape[] = {picture.height, picture.width, 3}, one[] = {1};
+    const std::int64_t image_shape[] = {image.height, image.width, 3}, one[] = {1};
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     const Ort::Value inputs[] = {
-        Ort::Value::CreateTensor(memory, picture.rgb.data(), picture.rgb.size(), image_shape, 3),
+        Ort::Value::CreateTensor(memory, image.rgb.data(), image.rgb.size(), image_shape, 3),
         Ort::Value::CreateTensor(memory, &threshold, 1, one, 1),
     };
     const char* taken[] = {"image", "threshold"};

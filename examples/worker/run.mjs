@@ -1,13 +1,13 @@
 // The documented Worker under Miniflare, its AI binding pointed at a detr-onnx server.
 //
-//   npm install && node run.mjs http://127.0.0.1:8787 [PICTURE]
+//   npm install && node run.mjs http://127.0.0.1:8787 [IMAGE]
 //
-// With a PICTURE, the Worker's own request for a picture is answered with that file, and nothing leaves this machine.
+// With a IMAGE, the Worker's own request for an image is answered with that file, and nothing leaves this machine.
 import { readFile } from "node:fs/promises";
 import { transform } from "esbuild";
 import { Miniflare, Response, fetch } from "miniflare";
 
-const [server, picture] = process.argv.slice(2);
+const [server, image] = process.argv.slice(2);
 const here = (name) => new URL(name, import.meta.url);
 const { code } = await transform(await readFile(here("src/index.ts"), "utf8"), { loader: "ts" });
 const common = { modules: true, compatibilityDate: "2025-01-01" };
@@ -18,7 +18,7 @@ const miniflare = new Miniflare({
       name: "documented",
       script: code,
       serviceBindings: { AI: "ai" },
-      outboundService: picture ? async () => new Response(await readFile(picture)) : (request) => fetch(request),
+      outboundService: image ? async () => new Response(await readFile(image)) : (request) => fetch(request),
     },
     {
       ...common,

@@ -120,11 +120,11 @@ def test_what_a_library_prints_does_not_come_between_the_answers(tmp_path):
     one.stop()
 
 
-def test_a_crowd_is_asked_for_the_same_pictures_by_each_number_of_threads():
+def test_a_crowd_is_asked_for_the_same_images_by_each_number_of_threads():
     asked = []
     turn = baselines.crowded(lambda: asked.append(1))
     assert [*turn()] == [str(count) for count in baselines.AT_ONCE]
-    assert len(asked) == baselines.PICTURES_A_TURN * len(baselines.AT_ONCE)
+    assert len(asked) == baselines.IMAGES_A_TURN * len(baselines.AT_ONCE)
 
 
 def test_steps_hand_on_what_they_give_and_add_up():
@@ -193,7 +193,7 @@ def test_what_a_peer_needs_and_is_not_given_is_told(tmp_path):
         beside("transformers", Source(None, Path("m.onnx")), Path("p.jpg"), 1, "python", None)
 
 
-def test_pictures_for_a_peers_graph_are_scaled_as_the_model_wants_them(tmp_path):
+def test_images_for_a_peers_graph_are_scaled_as_the_model_wants_them(tmp_path):
     wanted = json.loads((demo_directory() / "preprocessor_config.json").read_text())["size"]
     graph = tmp_path / "m.onnx"
     graph.touch()
@@ -204,8 +204,8 @@ def test_pictures_for_a_peers_graph_are_scaled_as_the_model_wants_them(tmp_path)
 @pytest.mark.parametrize("kind", ["onnxruntime-detect", "openvino-detect"])
 def test_a_peer_runs_a_graph_by_itself_in_an_environment_without_ours(tmp_path, kind):
     pytest.importorskip(kind.partition("-")[0])
-    graph, picture = str(demo_directory() / "model.onnx"), str(demo_image())
-    command = theirs(sys.executable, kind, {"graph": graph, "picture": picture, "threads": 1, "sizes": (96, 128)})
+    graph, image = str(demo_directory() / "model.onnx"), str(demo_image())
+    command = theirs(sys.executable, kind, {"graph": graph, "image": image, "threads": 1, "sizes": (96, 128)})
     done = subprocess.run([*command, "once"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert [*json.loads(done.stdout)] == ["decode", "pixels", "network", "postprocess", "detect"]
 
@@ -235,7 +235,7 @@ def test_the_demo_model_is_measured_part_by_part_and_written_down(tmp_path, caps
     (row,) = results["rows"]
     assert (status, row["key"], results["threads"], results["left_out"]) == (0, "onnxruntime", 1, {})
     assert [*row["ms"]] == ["decode", "pixels", "network", "postprocess", "detect"]
-    assert [*row["pictures_per_s"]] == ["1", "2", "4"]
+    assert [*row["images_per_s"]] == ["1", "2", "4"]
     assert {"onnxruntime", "numpy", "pillow"} <= row["versions"].keys()
     assert min(row["peak_mb"]["median"], row["cold_start_s"]["median"]) > 0
     assert {"processor", "features", "cores"} <= results["machine"].keys()

@@ -36,7 +36,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Cat:
-    """A detector that finds the stand-in's cat in every picture."""
+    """A detector that finds the stand-in's cat in every image."""
 
     def __init__(self) -> None:
         self.labels, self.engine = ("cat",), "a stand-in"
@@ -61,9 +61,9 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A folder of five small pictures, two of them equal."""
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    """A folder of five small images, two of them equal."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(4):
         Image.new("RGB", (64, 48), (60 * number, 90, 30)).save(folder / f"{number}.png")
@@ -90,25 +90,25 @@ def lines(path: Path) -> list[dict]:
 # The whole command, against the stand-in
 
 
-def test_equal_answers_are_identical_and_equal_pictures_are_asked_once(quick, pictures, run, tmp_path):
+def test_equal_answers_are_identical_and_equal_images_are_asked_once(quick, images, run, tmp_path):
     with StandInFarSide(refusal(429, 3040)) as far:
-        status, table, _ = run(pictures, "--base-url", far.url)
+        status, table, _ = run(images, "--base-url", far.url)
     result = json.loads((tmp_path / "r.json").read_text())
     assert (status, len(far.requests)) == (0, 5)
-    assert result["differences"]["identical"] == result["pictures"] == 5
+    assert result["differences"]["identical"] == result["images"] == 5
     assert result["troubles"]["retries"] == {"429/3040": 1}
     assert result["cost"]["paid_dollars"] == pytest.approx(4 * 0.0000075)
     assert "$7.50" in table
     assert "5 of 5" in table
 
 
-def test_differences_are_counted_and_the_worst_picture_comes_first(quick, pictures, run, tmp_path):
+def test_differences_are_counted_and_the_worst_image_comes_first(quick, images, run, tmp_path):
     dog = {**CAT, "label": "dog", "score": 0.5}
     moved = {**CAT, "score": 0.5, "box": {**CAT["box"], "xmax": 32}}
     answers = {"1.png": [dog], "2.png": [dog, moved]}
-    said = {(pictures / name).read_bytes(): found(*items) for name, items in answers.items()}
+    said = {(images / name).read_bytes(): found(*items) for name, items in answers.items()}
     with StandInFarSide(then=lambda request: said.get(request.body, found(CAT))) as far:
-        run(pictures, "--base-url", far.url)
+        run(images, "--base-url", far.url)
     result = json.loads((tmp_path / "r.json").read_text())
     differences = result["differences"]
     assert (differences["missing"], differences["extra"], differences["identical"]) == (1, 2, 3)
@@ -119,10 +119,10 @@ def test_differences_are_counted_and_the_worst_picture_comes_first(quick, pictur
     assert [heading.split(":")[0] for heading in headings] == ["1.png", "2.png"]
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(quick, pictures, run, tmp_path):
-    (pictures / "0.png").rename(pictures / "<b>&.png")
+def test_the_page_is_well_formed_and_needs_nothing_else(quick, images, run, tmp_path):
+    (images / "0.png").rename(images / "<b>&.png")
     with StandInFarSide(then=found({**CAT, "label": "<script>alert(1)</script>\x07"})) as far:
-        run(pictures, "--base-url", far.url)
+        run(images, "--base-url", far.url)
     text = (tmp_path / "r.html").read_text()
     page = ET.fromstring(text)
     assert [one.tag for one in page.iter(f"{HTML}script")] == []
@@ -135,11 +135,11 @@ def test_the_page_is_well_formed_and_needs_nothing_else(quick, pictures, run, tm
     assert "prefers-color-scheme: dark" in text
 
 
-def test_the_token_is_nowhere_even_if_the_far_side_repeats_it(quick, pictures, run, tmp_path):
+def test_the_token_is_nowhere_even_if_the_far_side_repeats_it(quick, images, run, tmp_path):
     script = [found(CAT), refusal(400, 3010, f"bad {TOKEN}"), refusal(401, 10000, f"{TOKEN} is wrong")]
     with StandInFarSide(*script) as far:
-        stopped = run(pictures, "--base-url", far.url, "--concurrency", 1)
-        went_on = run(pictures, "--base-url", far.url)
+        stopped = run(images, "--base-url", far.url, "--concurrency", 1)
+        went_on = run(images, "--base-url", far.url)
     assert (stopped[0], went_on[0]) == (1, 0)
     assert all(TOKEN in request.headers["authorization"] for request in far.requests)
     said = [*stopped[1:], *went_on[1:], *((tmp_path / name).read_text() for name in ("journal", "r.json", "r.html"))]
@@ -150,48 +150,48 @@ def test_the_token_is_nowhere_even_if_the_far_side_repeats_it(quick, pictures, r
 # The journal
 
 
-def test_a_run_goes_on_where_it_stopped_and_pays_for_nothing_twice(quick, pictures, run, tmp_path):
+def test_a_run_goes_on_where_it_stopped_and_pays_for_nothing_twice(quick, images, run, tmp_path):
     with StandInFarSide(found(CAT), refusal(400, 3010), refusal(401, 10000)) as far:
-        status, table, complaint = run(pictures, "--base-url", far.url, "--concurrency", 1)
+        status, table, complaint = run(images, "--base-url", far.url, "--concurrency", 1)
         assert (status, table, len(far.requests)) == (1, "", 3)
         assert "401/10000" in complaint.splitlines()[-1]
         assert [line["outcome"] for line in lines(tmp_path / "journal")] == ["answered", "refused"]
-        assert run(pictures, "--base-url", far.url)[0] == 0
+        assert run(images, "--base-url", far.url)[0] == 0
         assert len(far.requests) == 3 + 2
-        assert run(pictures, "--base-url", far.url)[0] == 0
+        assert run(images, "--base-url", far.url)[0] == 0
         assert len(far.requests) == 3 + 2
 
 
-def test_another_server_model_or_dialect_is_asked_anew(monkeypatch, quick, pictures, run):
+def test_another_server_model_or_dialect_is_asked_anew(monkeypatch, quick, images, run):
     bare = Scripted(200, json.dumps([CAT]).encode())
     monkeypatch.setenv("HF_TOKEN", "of-the-other-dialect")
     with StandInFarSide() as far, StandInFarSide(then=bare) as other:
-        run(pictures, "--base-url", far.url)
-        run(pictures, "--base-url", far.url, "--remote-model", "@cf/meta/detr-resnet-50")
+        run(images, "--base-url", far.url)
+        run(images, "--base-url", far.url, "--remote-model", "@cf/meta/detr-resnet-50")
         assert len(far.requests) == 8
-        run(pictures, "--base-url", other.url, "--dialect", "huggingface")
-        run(pictures, "--base-url", other.url)
+        run(images, "--base-url", other.url, "--dialect", "huggingface")
+        run(images, "--base-url", other.url)
     assert len(other.requests) == 8
     assert json.loads(other.requests[0].body)["parameters"] == {"threshold": 0.1}
     assert other.requests[0].headers["authorization"] == "Bearer of-the-other-dialect"
 
 
-def test_what_failed_is_asked_again_by_the_next_run(quick, pictures, run):
+def test_what_failed_is_asked_again_by_the_next_run(quick, images, run):
     with StandInFarSide(found(CAT), HANG_UP) as far:
-        _, table, _ = run(pictures, "--base-url", far.url, "--concurrency", 4)
+        _, table, _ = run(images, "--base-url", far.url, "--concurrency", 4)
         assert re.search(r"failed there after all retries +1\n", table)
-        _, table, _ = run(pictures, "--base-url", far.url)
+        _, table, _ = run(images, "--base-url", far.url)
     assert len(far.requests) == 5
     assert re.search(r"failed there after all retries +0\n", table)
 
 
-def test_a_last_line_that_was_cut_off_is_passed_over(quick, pictures, run, tmp_path):
+def test_a_last_line_that_was_cut_off_is_passed_over(quick, images, run, tmp_path):
     journal = tmp_path / "journal"
     with StandInFarSide() as far:
-        run(pictures, "--base-url", far.url)
+        run(images, "--base-url", far.url)
         journal.write_bytes(journal.read_bytes()[:-40])
-        assert run(pictures, "--base-url", far.url)[0] == 0
-        assert run(pictures, "--base-url", far.url)[0] == 0
+        assert run(images, "--base-url", far.url)[0] == 0
+        assert run(images, "--base-url", far.url)[0] == 0
     assert len(far.requests) == 5
 
 
@@ -204,7 +204,7 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
     assert path.read_bytes() == content
 
 
-def test_a_full_disk_stops_the_run_and_costs_one_line(monkeypatch, quick, pictures, run, tmp_path):
+def test_a_full_disk_stops_the_run_and_costs_one_line(monkeypatch, quick, images, run, tmp_path):
     whole, room = os.write, [1, 0.5, 0, 1, 1, 1]
 
     def write(descriptor: int, data: bytes) -> int:
@@ -216,9 +216,9 @@ def test_a_full_disk_stops_the_run_and_costs_one_line(monkeypatch, quick, pictur
     with StandInFarSide() as far:
         with monkeypatch.context() as patch:
             patch.setattr("detr_onnx.bench.hosted.journal.os.write", write)
-            status, line = complaint_of(run, pictures, "--base-url", far.url, "--concurrency", 1)
+            status, line = complaint_of(run, images, "--base-url", far.url, "--concurrency", 1)
         assert (status, "No space left" in line, len(far.requests)) == (1, True, 2)
-        assert run(pictures, "--base-url", far.url)[0] == 0
+        assert run(images, "--base-url", far.url)[0] == 0
     assert len(far.requests) == 2 + 3
     assert [text.endswith("}") for text in (tmp_path / "journal").read_text().splitlines()] == [
         True,
@@ -247,11 +247,11 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupted_run_leaves_a_journal_to_go_on_with(pictures, tmp_path, ctrl_c):
+def test_an_interrupted_run_leaves_a_journal_to_go_on_with(images, tmp_path, ctrl_c):
     journal = tmp_path / "journal"
     with StandInFarSide(delay_s=0.5) as far:
         options = ["-m", "demo", "--base-url", far.url, "--journal", journal, "--concurrency", "1"]
-        command = [sys.executable, "-m", "benchmarks.hosted_api", *map(str, [pictures, *options])]
+        command = [sys.executable, "-m", "benchmarks.hosted_api", *map(str, [images, *options])]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while process.poll() is None and not (journal.exists() and journal.stat().st_size):
                 time.sleep(0.02)
@@ -275,42 +275,42 @@ def complaint_of(run, *words) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", ["CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_TOKEN"])
-def test_without_account_or_token_it_says_which(monkeypatch, quick, pictures, run, name):
+def test_without_account_or_token_it_says_which(monkeypatch, quick, images, run, name):
     monkeypatch.delenv(name)
-    status, line = complaint_of(run, pictures)
+    status, line = complaint_of(run, images)
     assert (status, f"set {name}, or" in line) == (2, True)
 
 
-def test_a_token_that_no_header_can_hold_is_not_shown(monkeypatch, quick, pictures, run):
+def test_a_token_that_no_header_can_hold_is_not_shown(monkeypatch, quick, images, run):
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", f"{TOKEN}\nX: y")
-    status, line = complaint_of(run, pictures)
+    status, line = complaint_of(run, images)
     assert (status, TOKEN in line) == (2, False)
 
 
-def test_a_folder_that_is_none_or_has_no_pictures(quick, tmp_path, run):
+def test_a_folder_that_is_none_or_has_no_images(quick, tmp_path, run):
     assert complaint_of(run, tmp_path / "nowhere")[0] == 2
     status, line = complaint_of(run, tmp_path)
-    assert (status, "no pictures" in line) == (1, True)
+    assert (status, "no images" in line) == (1, True)
 
 
-def test_a_host_that_is_not_there(quick, pictures, run):
+def test_a_host_that_is_not_there(quick, images, run):
     with StandInFarSide() as far:
         url = far.url
-    status, line = complaint_of(run, pictures, "--base-url", url)
+    status, line = complaint_of(run, images, "--base-url", url)
     assert (status, "cannot reach 127.0.0.1" in line) == (1, True)
 
 
-def test_a_token_that_is_refused_is_refused_once(quick, pictures, run):
+def test_a_token_that_is_refused_is_refused_once(quick, images, run):
     with StandInFarSide(then=refusal(401, 10000, "Authentication error")) as far:
-        status, line = complaint_of(run, pictures, "--base-url", far.url, "--concurrency", 4)
+        status, line = complaint_of(run, images, "--base-url", far.url, "--concurrency", 4)
     assert (status, len(far.requests)) == (1, 1)
     assert "401/10000 Authentication error; check CLOUDFLARE_API_TOKEN" in line
 
 
-def test_not_one_answer_is_an_error(quick, pictures, run):
+def test_not_one_answer_is_an_error(quick, images, run):
     with StandInFarSide(then=refusal(500, 3001)) as far:
-        status, line = complaint_of(run, pictures, "--base-url", far.url, "--retries", 1)
-    assert (status, "not one picture was answered" in line) == (1, True)
+        status, line = complaint_of(run, images, "--base-url", far.url, "--retries", 1)
+    assert (status, "not one image was answered" in line) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ def test_not_one_answer_is_an_error(quick, pictures, run):
         ("--base-url", "http://host/?key=secret"),
     ],
 )
-def test_wrong_options_are_wrong_usage(quick, pictures, run, options):
-    status, line = complaint_of(run, pictures, *options)
+def test_wrong_options_are_wrong_usage(quick, images, run, options):
+    status, line = complaint_of(run, images, *options)
     assert (status, "secret" in line) == (2, False)
 
 
@@ -338,7 +338,7 @@ def test_a_token_that_goes_out_in_the_clear_is_noted(capsys):
         compare_hosted.tell_plan(2, 1, 0.5, RemoteApi("cloudflare", url, "@cf/model", "0123", TOKEN))
         text = capsys.readouterr().err
         assert (text.startswith("note: the token goes to far.example unencrypted\n"), TOKEN in text) == (noted, False)
-        assert text.endswith("2 pictures, 1 to ask the far side about: $0.500000\n")
+        assert text.endswith("2 images, 1 to ask the far side about: $0.500000\n")
 
 
 # Against our own server
@@ -351,7 +351,7 @@ def test_our_server_answers_as_the_detector_does_and_refuses_what_it_refuses(tmp
     from detr_onnx import Detector
     from tests.server.live_server import LiveServer
 
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     (folder / "scene.jpg").write_bytes(SCENE.read_bytes())
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
@@ -360,7 +360,7 @@ def test_our_server_answers_as_the_detector_does_and_refuses_what_it_refuses(tmp
         status, table, _ = run(folder, *options)
     assert status == 0
     result = json.loads((tmp_path / "r.json").read_text())
-    assert (result["differences"]["identical"], result["differences"]["pictures"]) == (1, 1)
+    assert (result["differences"]["identical"], result["differences"]["images"]) == (1, 1)
     assert result["differences"]["boxes_matched"] > 3
     assert result["troubles"]["refused_by_both"] == 1
     assert "scene.jpg" not in (tmp_path / "r.html").read_text()

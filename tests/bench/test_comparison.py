@@ -1,4 +1,4 @@
-"""Two answers about one picture, box by box."""
+"""Two answers about one image, box by box."""
 
 from __future__ import annotations
 

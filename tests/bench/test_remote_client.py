@@ -19,20 +19,20 @@ def caller(far: StandInFarSide, patience: RetryPolicy = AT_ONCE, dialect: str = 
 
 
 def asked(far: StandInFarSide, patience: RetryPolicy = AT_ONCE) -> Reply:
-    """The reply to one picture."""
+    """The reply to one image."""
     client = caller(far, patience)
     try:
-        return client.ask(b"picture")
+        return client.ask(b"image")
     finally:
         client.close()
 
 
-def test_a_picture_goes_out_as_the_documented_command_sends_it():
+def test_an_image_goes_out_as_the_documented_command_sends_it():
     with StandInFarSide() as far:
         reply = asked(far)
     (request,) = far.requests
     assert request.path == "/client/v4/accounts/0123/ai/run/@cf/model"
-    assert request.body == b"picture"
+    assert request.body == b"image"
     assert request.headers["authorization"] == f"Bearer {TOKEN}"
     assert (reply.outcome, reply.detections, reply.retried) == ("answered", [CAT], ())
 
@@ -50,7 +50,7 @@ def test_what_may_pass_is_asked_again(status, code):
 @pytest.mark.parametrize(
     ("status", "code"), [(400, 3003), (400, 3010), (400, 3011), (400, 5004), (400, 5006), (413, 3006)]
 )
-def test_what_concerns_the_picture_is_refused_for_good(status, code):
+def test_what_concerns_the_image_is_refused_for_good(status, code):
     with StandInFarSide(refusal(status, code, "AiError: no")) as far:
         reply = asked(far)
     assert (reply.outcome, reply.trouble) == ("refused", f"{status}/{code} AiError: no")
@@ -61,7 +61,7 @@ def test_what_concerns_the_picture_is_refused_for_good(status, code):
     ("status", "code"),
     [(401, 10000), (403, 10000), (400, 9106), (400, 6003), (400, 5007), (400, 7000), (404, 7003), (405, 7001)],
 )
-def test_what_concerns_every_picture_stops(status, code):
+def test_what_concerns_every_image_stops(status, code):
     with StandInFarSide(refusal(status, code)) as far, pytest.raises(RemoteApiError, match=f"{status}/{code}"):
         asked(far)
     assert len(far.requests) == 1

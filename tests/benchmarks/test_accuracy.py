@@ -1,4 +1,4 @@
-"""Engines and precisions are measured on the same pictures, and who cannot take part says why."""
+"""Engines and precisions are measured on the same images, and who cannot take part says why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.accuracy import REFERENCE, Entry, entries, exported, first, meas
 from detr_onnx.cli.parser import PRECISIONS
 from detr_onnx.errors import EngineError
 from detr_onnx.evaluation.coco import Annotations, annotations_of
-from tests.small_model import LABELS, picture
+from tests.small_model import LABELS, sample_image
 
 # Of scores in 0..1 and pixels: ONNX Runtime's, numpy's and the end-to-end graph's sums have other orders.
 SCORES_TOLERANCE = 1e-4
@@ -27,10 +27,10 @@ THERE = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures."""
-    place = tmp_path_factory.mktemp("pictures")
+    """Two images."""
+    place = tmp_path_factory.mktemp("images")
     for number in (1, 2):
-        picture(90, 60, seed=number).save(place / f"{number}.png")
+        sample_image(90, 60, seed=number).save(place / f"{number}.png")
     return place
 
 
@@ -60,16 +60,16 @@ def test_openvino_is_told_which_precision_since_its_own_choice_is_the_processors
     assert None not in told.values()
 
 
-def test_what_has_to_be_calibrated_is_left_out_without_pictures() -> None:
+def test_what_has_to_be_calibrated_is_left_out_without_images() -> None:
     entry = Entry("int8", "int8", "onnxruntime", words=("--precision", "int8"))
-    assert missing(entry, None) == "needs pictures to calibrate with (--calibrate DIR)"
-    assert missing(entry, Path("pictures")) is None
+    assert missing(entry, None) == "needs images to calibrate with (--calibrate DIR)"
+    assert missing(entry, Path("images")) is None
 
 
 def test_engines_agree_and_one_that_is_not_there_is_left_out_with_its_reason(
     small: Path, folder: Path, truth: Annotations, tmp_path: Path
 ) -> None:
-    rows = list(measured(THERE, str(small), tmp_path, truth, truth.pictures(folder)))
+    rows = list(measured(THERE, str(small), tmp_path, truth, truth.images(folder)))
     assert [row["key"] for row in rows] == [entry.key for entry in THERE]
     for row in rows[:-1]:
         assert row["identical"] == 1
@@ -85,7 +85,7 @@ def test_an_export_that_is_refused_says_so_in_its_own_words(small: Path, tmp_pat
         exported(str(small), tmp_path / "model.onnx", ["--shape", "wide"])
 
 
-def test_the_first_pictures_keep_their_own_objects(truth: Annotations) -> None:
+def test_the_first_images_keep_their_own_objects(truth: Annotations) -> None:
     some = first(truth, 1)
     assert list(some.files) == [1]
     assert [row["image_id"] for row in some.objects] == [1]
@@ -93,17 +93,17 @@ def test_the_first_pictures_keep_their_own_objects(truth: Annotations) -> None:
 
 
 def test_an_end_to_end_graph_finds_what_the_detector_finds(small: Path, folder: Path) -> None:
-    (row,) = end_to_end.rows(str(small), [f"two pictures={folder}"], 0.2)
-    assert (row["title"], row["pictures"], row["same_labels"]) == ("two pictures", 2, 2)
+    (row,) = end_to_end.rows(str(small), [f"two images={folder}"], 0.2)
+    assert (row["title"], row["images"], row["same_labels"]) == ("two images", 2, 2)
     assert row["detections"] > 0
     assert row["score_difference"] < SCORES_TOLERANCE
     assert row["box_difference_px"] < BOXES_TOLERANCE_PX
 
 
 def test_rows_of_another_folder_stay_and_those_of_the_same_are_replaced() -> None:
-    before = [{"model": "demo", "title": "a", "pictures": 1}, {"model": "demo", "title": "b", "pictures": 2}]
-    now = [{"model": "demo", "title": "b", "pictures": 3}]
-    assert [row["pictures"] for row in end_to_end.merged(before, now)] == [1, 3]
+    before = [{"model": "demo", "title": "a", "images": 1}, {"model": "demo", "title": "b", "images": 2}]
+    now = [{"model": "demo", "title": "b", "images": 3}]
+    assert [row["images"] for row in end_to_end.merged(before, now)] == [1, 3]
     assert end_to_end.folder("build/held-out") == ("held-out", "build/held-out")
 
 

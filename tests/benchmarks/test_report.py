@@ -67,7 +67,7 @@ COMPARE: dict[str, Any] = {
 ACCURACY: dict[str, Any] = {
     "date": "2026-01-02",
     "model": "demo",
-    "pictures": 500,
+    "images": 500,
     "score": 0.5,
     "reference": "fp32",
     "versions": {"onnxruntime": "1.0"},
@@ -82,7 +82,7 @@ ACCURACY: dict[str, Any] = {
 }  # fmt: skip
 END_TO_END: dict[str, Any] = {
     "rows": [
-        {"model": "demo", "title": "photographs", "pictures": 64, "detections": 99, "same_labels": 64,
+        {"model": "demo", "title": "photographs", "images": 64, "detections": 99, "same_labels": 64,
          "score_difference": 5.1e-6, "box_difference_px": 1e-3},
     ]
 }  # fmt: skip
@@ -100,7 +100,7 @@ INSTALL: dict[str, Any] = {
     ],
 }
 DEMO: dict[str, Any] = {
-    "pictures": 500,
+    "images": 500,
     "objects": 2249,
     "engine": "numpy 2, fp32",
     "figures": {"AP": 0.75, "AP50": 0.95, "AP_small": 0.5, "AR_1": 0.4},
@@ -109,9 +109,9 @@ DEMO: dict[str, Any] = {
 }
 ENGINES: dict[str, Any] = {
     "engine": "onnxruntime",
-    "pictures": 500,
+    "images": 500,
     "detections": 2300,
-    "pictures_with_other_labels": 0,
+    "images_with_other_labels": 0,
     "score_difference": 3e-6,
     "box_difference_px": 4e-4,
 }
@@ -122,7 +122,7 @@ THROUGHPUT: dict[str, Any] = {
             "key": "numpy",
             "title": "ours, numpy",
             "versions": {},
-            "pictures_per_s": {"1": figures(0.7), "4": figures(1.4)},
+            "images_per_s": {"1": figures(0.7), "4": figures(1.4)},
         }
     ],
 }
@@ -228,10 +228,10 @@ def test_a_results_file_that_is_not_there_yet_leaves_its_table_as_it_is(tmp_path
 
 def test_the_plot_is_well_formed_has_a_bar_a_row_and_one_scale() -> None:
     results = {**LATENCY, "rows": [{**row, "title": f"{row['title']} & <b>"} for row in LATENCY["rows"]]}
-    picture = ET.fromstring(report.latency_plot(results))
-    bars = {bar.get("class"): float(bar.get("width", "0")) for bar in picture.iter(f"{SVG}rect")}
+    image = ET.fromstring(report.latency_plot(results))
+    bars = {bar.get("class"): float(bar.get("width", "0")) for bar in image.iter(f"{SVG}rect")}
     assert bars["theirs"] == pytest.approx(2 * bars["ours"], abs=0.2)
-    words = [text.text for text in picture.iter(f"{SVG}text")]
+    words = [text.text for text in image.iter(f"{SVG}text")]
     assert "torch & <b>" in words
     assert "1000 ms" in words
     assert "ours & <b>" not in words  # preprocessing is no bar
@@ -253,7 +253,7 @@ def test_a_row_that_goes_all_the_way_stands_where_detections_are_with_its_parts(
 
 def test_throughput_is_a_row_a_contender_and_a_column_a_number_at_a_time() -> None:
     head, _, first = report.throughput_table(THROUGHPUT).splitlines()[:3]
-    assert head == "| pictures a second | 1 at a time | 4 at a time |"
+    assert head == "| images a second | 1 at a time | 4 at a time |"
     assert first == "| ours, numpy | 0.70 | 1.40 |"
 
 
@@ -348,7 +348,7 @@ def test_the_demo_models_figures_stand_with_what_was_measured() -> None:
     head, _, row, _, note = report.demo_table(DEMO).splitlines()
     assert head == "| AP | AP50 | AP small | recall at score 0.5, IoU 0.5 | false detections an object |"
     assert row == "| 0.750 | 0.950 | 0.500 | 0.970 | 0.100 |"
-    assert note == "500 scenes, 2249 objects; numpy 2, fp32, one picture at a time."
+    assert note == "500 scenes, 2249 objects; numpy 2, fp32, one image at a time."
     assert "| 500 | 2300 | 0 | 3e-06 | 4e-04 px |" in report.engines_table(ENGINES)
 
 

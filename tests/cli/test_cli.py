@@ -23,7 +23,7 @@ from detr_onnx.cli import main as cli
 from detr_onnx.exporter.onnx_file import ExportOptions
 from detr_onnx.image import draw, files, preprocess
 from tests.cli.command_line import complaint, outcome
-from tests.small_model import CONFIG, LABELS, picture, write_foreign_onnx
+from tests.small_model import CONFIG, LABELS, sample_image, write_foreign_onnx
 
 pytest.importorskip("onnxruntime")
 
@@ -34,12 +34,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def album(tmp_path, monkeypatch) -> Path:
-    """A directory to stand in, with three pictures."""
+    """A directory to stand in, with three images."""
     monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for seed, (name, size) in enumerate([("a.png", (64, 48)), ("b.jpg", (90, 40)), ("deep/c.png", (40, 40))]):
         Path(name).parent.mkdir(exist_ok=True)
-        picture(*size, seed).save(name)
+        sample_image(*size, seed).save(name)
     return tmp_path
 
 
@@ -132,7 +132,7 @@ def test_the_version_is_a_result(run):
         (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, numpy, onnxruntime"),
         (["--precision", "int4"], "no such precision: found 'int4'"),
         (["--config", "gone"], "there is no config gone"),
-        (["--save", "out.xyz"], "no picture can be saved as out.xyz: found the suffix '.xyz'"),
+        (["--save", "out.xyz"], "no image can be saved as out.xyz: found the suffix '.xyz'"),
     ],
 )
 def test_a_wrong_value_ends_with_status_2_before_any_detection(refused, no_network, arguments, says):
@@ -153,7 +153,7 @@ def test_what_is_not_to_be_had_ends_with_status_1(refused, no_network, arguments
 # Answers
 
 
-def test_one_picture_is_answered_exactly_as_the_api_does(run, graph):
+def test_one_image_is_answered_exactly_as_the_api_does(run, graph):
     status, out, err = run("detect", "a.png", "--threshold", "0.1")
     assert (status, err) == (0, "")
     assert out == json.dumps(Detector(graph)("a.png", 0.1).to_api()) + "\n"
@@ -164,7 +164,7 @@ def test_no_detection_is_an_empty_array(run):
     assert run("detect", "a.png", "--threshold", "1") == (0, "[]\n", "")
 
 
-def test_several_pictures_are_a_json_object_a_line(run, graph):
+def test_several_images_are_a_json_object_a_line(run, graph):
     status, out, err = run("detect", "a.png", "b.jpg", "--threshold", "0.1")
     assert (status, err) == (0, "")
     assert [json.loads(line) for line in out.splitlines()] == [
@@ -187,7 +187,7 @@ def stdin_of(monkeypatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
 
 
-def test_stdin_is_a_picture_too(run, monkeypatch):
+def test_stdin_is_an_image_too(run, monkeypatch):
     stdin_of(monkeypatch, Path("a.png").read_bytes())
     assert run("detect", "-", "--threshold", "0") == run("detect", "a.png", "--threshold", "0")
     stdin_of(monkeypatch, Path("a.png").read_bytes())
@@ -196,7 +196,7 @@ def test_stdin_is_a_picture_too(run, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])
-def test_a_stdin_without_a_picture_is_told(refused, monkeypatch, content):
+def test_a_stdin_without_an_image_is_told(refused, monkeypatch, content):
     stdin_of(monkeypatch, content)
     assert "is not an image: found" in refused("detect", "-")
 
@@ -241,21 +241,21 @@ def test_a_directory_of_weights_is_built_once_and_gives_the_same(run, small):
     assert run("detect", "a.png", "--engine", "numpy", model=small)[0] == 0
 
 
-# Pictures that fail
+# Images that fail
 
 
-def test_a_missing_picture_is_told_without_opening_the_model(refused):
+def test_a_missing_image_is_told_without_opening_the_model(refused):
     says = refused("detect", "gone.png", model="no-such-model")
     assert says == "cannot read 'gone.png': found no such file; check the path"
 
 
-def test_a_directory_without_pictures_is_told(refused):
+def test_a_directory_without_images_is_told(refused):
     Path("empty").mkdir()
-    assert refused("detect", "empty").startswith("no pictures in empty: expected files that end in .jpg")
-    assert refused("detect", "*.gif").startswith("no picture matches *.gif")
+    assert refused("detect", "empty").startswith("no images in empty: expected files that end in .jpg")
+    assert refused("detect", "*.gif").startswith("no image matches *.gif")
 
 
-def test_one_bad_picture_is_told_and_the_others_go_on(run):
+def test_one_bad_image_is_told_and_the_others_go_on(run):
     Path("bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
     Path("empty").mkdir()
     status, out, err = run("detect", "a.png", "gone.png", "bad.jpg", "empty", "b.jpg")
@@ -265,7 +265,7 @@ def test_one_bad_picture_is_told_and_the_others_go_on(run):
 
 
 @pytest.mark.parametrize("form", ["json", "coco"])
-def test_an_array_stays_whole_when_a_picture_fails(run, form):
+def test_an_array_stays_whole_when_an_image_fails(run, form):
     Path("bad.jpg").write_bytes(b"")
     status, out, err = run("detect", "bad.jpg", "a.png", "--format", form, "--threshold", "0")
     assert status == 1
@@ -274,7 +274,7 @@ def test_an_array_stays_whole_when_a_picture_fails(run, form):
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises a picture of this size and holds a hundred bytes of it."""
+    """A PNG that promises an image of this size and holds a hundred bytes of it."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -293,26 +293,26 @@ def png_header(width: int, height: int) -> bytes:
         (b"%PDF-1.7", "is not an image: found a PDF document"),
     ],
 )
-def test_what_is_no_picture_is_one_line(refused, content, says):
+def test_what_is_no_image_is_one_line(refused, content, says):
     Path("x.png").write_bytes(content)
     assert refused("detect", "x.png").startswith(f"x.png {says}")
 
 
-def test_a_truncated_picture_is_one_line(refused):
+def test_a_truncated_image_is_one_line(refused):
     for name in ("a.png", "b.jpg"):
         whole = Path(name).read_bytes()
         Path(f"cut-{name}").write_bytes(whole[: len(whole) // 2])
         assert "is damaged or cut short" in refused("detect", f"cut-{name}")
 
 
-def test_a_directory_named_like_a_picture_is_searched(refused):
+def test_a_directory_named_like_an_image_is_searched(refused):
     Path("folder.jpg").mkdir()
-    assert refused("detect", "folder.jpg").startswith("no pictures in folder.jpg")
+    assert refused("detect", "folder.jpg").startswith("no images in folder.jpg")
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1)])
-def test_the_thinnest_pictures_are_answered(run, width, height):
-    picture(width, height).save("thin.png")
+def test_the_thinnest_images_are_answered(run, width, height):
+    sample_image(width, height).save("thin.png")
     status, out, err = run("detect", "thin.png", "--threshold", "0", "--save", "out")
     assert (status, err, len(json.loads(out))) == (0, "", CONFIG.queries)
     assert preprocess.read_rgb("out/thin.png").size == (width, height)
@@ -332,7 +332,7 @@ BEGINNINGS = [
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 @pytest.mark.parametrize("seed", range(4))
-def test_random_bytes_for_a_picture_are_answered_or_one_line(run, beginning, seed):
+def test_random_bytes_for_an_image_are_answered_or_one_line(run, beginning, seed):
     random = np.random.default_rng(seed)
     Path("x.jpg").write_bytes(beginning + random.bytes(int(random.integers(0, 400))))
     status, out, err = run("detect", "x.jpg")
@@ -341,13 +341,13 @@ def test_random_bytes_for_a_picture_are_answered_or_one_line(run, beginning, see
 
 def test_notes_of_pillow_do_not_clutter_stderr(run):
     exif = b"Exif\0\0II*\0\x08\0\0\0\x09\0" + b"\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0"  # a tag that points past the end
-    picture(40, 30).save("exif.jpg", exif=exif)
+    sample_image(40, 30).save("exif.jpg", exif=exif)
     status, _, err = run("detect", "exif.jpg")
     assert (status, err) == (0, "")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), MemoryError("bad allocation")])
-def test_a_picture_that_memory_does_not_hold_is_told_and_the_others_go_on(run, monkeypatch, error):
+def test_an_image_that_memory_does_not_hold_is_told_and_the_others_go_on(run, monkeypatch, error):
     real = Detector.__call__
 
     def hungry(self, image, threshold=0.5):
@@ -365,7 +365,7 @@ def test_a_picture_that_memory_does_not_hold_is_told_and_the_others_go_on(run, m
 @pytest.mark.parametrize("form", ["ndjson", "table"])
 def test_a_file_name_that_is_no_text_is_answered(run, form):
     name = os.fsdecode(b"na\xefve\n\x1b[31m.png")
-    picture(40, 30).save(name)
+    sample_image(40, 30).save(name)
     status, out, err = run("detect", name, "a.png", "--format", form)
     assert (status, err) == (0, "")
     out.encode("utf-8")
@@ -430,7 +430,7 @@ def test_a_graph_that_does_not_describe_itself_takes_a_config(run, refused, smal
 # Saving
 
 
-def test_an_annotated_picture_is_saved_beside_the_answer(run):
+def test_an_annotated_image_is_saved_beside_the_answer(run):
     status, out, err = run("detect", "a.png", "--threshold", "0", "--save", "out.jpg")
     assert (status, err, len(json.loads(out))) == (0, "", CONFIG.queries)
     assert Path("out.jpg").read_bytes().startswith(b"\xff\xd8\xff")
@@ -439,20 +439,20 @@ def test_an_annotated_picture_is_saved_beside_the_answer(run):
     assert np.abs(saved - original).max() > 50
 
 
-def test_annotated_pictures_go_into_a_directory_each_under_its_name(run):
-    picture(30, 30).save("deep/a.png")
+def test_annotated_images_go_into_a_directory_each_under_its_name(run):
+    sample_image(30, 30).save("deep/a.png")
     assert run("detect", ".", "--save", "out")[0] == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["a-2.png", "a.png", "b.jpg", "c.png"]
 
 
-def test_several_pictures_for_one_file_are_refused(refused, no_network):
+def test_several_images_for_one_file_are_refused(refused, no_network):
     assert refused("detect", ".", "--save", "out.jpg", status=2).endswith("name a directory")
 
 
-def test_a_picture_is_never_written_over_itself(refused, no_network):
+def test_an_image_is_never_written_over_itself(refused, no_network):
     before = Path("a.png").read_bytes()
     for save in ("a.png", "."):
-        assert "would write over the picture a.png" in refused("detect", "a.png", "--save", save)
+        assert "would write over the image a.png" in refused("detect", "a.png", "--save", save)
     assert Path("a.png").read_bytes() == before
 
 
@@ -465,7 +465,7 @@ def test_a_place_that_is_not_there_is_refused_before_any_detection(refused, no_n
     ("error", "says"),
     [(PermissionError(errno.EACCES, "no"), "no permission"), (OSError(errno.ENOSPC, "No space"), "No space")],
 )
-def test_a_picture_that_cannot_be_saved_costs_no_answer(run, monkeypatch, error, says):
+def test_an_image_that_cannot_be_saved_costs_no_answer(run, monkeypatch, error, says):
     def fails(*arguments, **options):
         raise error
 
@@ -660,7 +660,7 @@ def test_closed_streams_are_no_catastrophe(album, graph, command, says):
 
 
 def test_an_encoding_that_lacks_letters_gets_them_spelt_out(album, graph):
-    picture(40, 30).save("straße.png")
+    sample_image(40, 30).save("straße.png")
     arguments = ["detect", "straße.png", "a.png", "-m", graph, "--format", "table", "--threshold", "1"]
     with in_a_process(*arguments, env={"PYTHONIOENCODING": "ascii"}) as process:
         out, err = process.communicate(timeout=60)

@@ -28,7 +28,7 @@ def answer(form: str | None, *found: tuple[ImageFile, Detections], one: bool = F
 
 
 @pytest.mark.parametrize(("form", "text"), [("json", "[]\n"), ("ndjson", ""), ("coco", "[]\n"), ("table", "")])
-def test_no_pictures_are_still_an_answer_of_the_form(form, text):
+def test_no_images_are_still_an_answer_of_the_form(form, text):
     assert answer(form) == text
 
 
@@ -41,31 +41,31 @@ def test_no_pictures_are_still_an_answer_of_the_form(form, text):
         ("table", "a.jpg: 0 found\n"),
     ],
 )
-def test_a_picture_without_detections_is_an_answer_too(form, text):
+def test_an_image_without_detections_is_an_answer_too(form, text):
     assert answer(form, (A, NOTHING)) == text
 
 
 @pytest.mark.parametrize("form", [None, "json"])
-def test_one_picture_is_answered_as_the_api_does(form):
+def test_one_image_is_answered_as_the_api_does(form):
     assert answer(form, (A, NOTHING), one=True) == "[]\n"
     text = answer(form, (A, TWO), one=True)
     assert json.loads(text) == TWO.to_api()
     assert text.count("\n") == 1
 
 
-def test_several_pictures_are_objects_a_line():
+def test_several_images_are_objects_a_line():
     rows = [json.loads(line) for line in answer(None, (A, TWO), (B, NOTHING)).splitlines()]
     assert rows == [{"file": A.name, "detections": TWO.to_api()}, {"file": B.name, "detections": []}]
 
 
-def test_several_pictures_can_be_one_array():
+def test_several_images_can_be_one_array():
     assert json.loads(answer("json", (A, TWO), (B, NOTHING))) == [
         {"file": A.name, "detections": TWO.to_api()},
         {"file": B.name, "detections": []},
     ]
 
 
-def test_results_of_coco_are_rows_with_the_pictures_number():
+def test_results_of_coco_are_rows_with_the_images_number():
     assert json.loads(answer("coco", (A, TWO), (B, TWO))) == TWO.to_coco(7) + TWO.to_coco(9)
 
 
@@ -82,7 +82,7 @@ def test_the_table_is_aligned_and_cannot_steer_the_terminal():
 def test_results_come_as_soon_as_they_are_there(form):
     def found():
         yield A, TWO
-        raise AssertionError("the second picture is looked at before the first is told")
+        raise AssertionError("the second image is looked at before the first is told")
 
     assert next(writer(form, False)(found()))
 

@@ -22,7 +22,7 @@ from tests.small_model import CONFIG, LABELS, write_foreign_onnx
 onnxruntime = pytest.importorskip("onnxruntime")
 
 LOGITS_TOLERANCE = 1e-3  # of their standard deviation: float32 sums in another order, through thirty layers
-BOXES_TOLERANCE = 1e-5  # of the picture: the same, after a sigmoid
+BOXES_TOLERANCE = 1e-5  # of the image: the same, after a sigmoid
 FROZEN = [1, 64, 64]  # the mask that transformers.js feeds
 
 
@@ -38,7 +38,7 @@ def assert_agree(found, expected) -> None:
     np.testing.assert_allclose(boxes, expected_boxes, rtol=0, atol=BOXES_TOLERANCE)
 
 
-def pictures(height: int = 64, width: int = 80, count: int = 1):
+def images(height: int = 64, width: int = 80, count: int = 1):
     return seeded_pixels(3, count, 3, height, width)
 
 
@@ -69,18 +69,18 @@ def write_graph(path: Path, inputs: dict[str, list], outputs: dict[str, list], e
 
 @pytest.mark.parametrize("mask_given", [False, True])
 def test_onnx_runtime_and_numpy_agree(graph, numpy_network, mask_given):
-    pixels = pictures(count=2)
+    pixels = images(count=2)
     mask = np.ones((2, 64, 80), bool) if mask_given else None
     assert_agree(onnxruntime_engine(graph).network(pixels, mask), numpy_network(pixels, mask))
 
 
 def test_onnx_runtime_and_numpy_agree_on_a_padded_batch(graph, numpy_network):
-    pixels, mask = padded_batch(pictures(97, 131, 3), [(97, 131), (50, 131), (97, 33)])
+    pixels, mask = padded_batch(images(97, 131, 3), [(97, 131), (50, 131), (97, 33)])
     assert_agree(onnxruntime_engine(graph).network(pixels, mask), numpy_network(pixels, mask))
 
 
 def test_no_mask_and_a_mask_without_padding_are_the_same(graph, numpy_network):
-    pixels = pictures()
+    pixels = images()
     for network in (numpy_network, onnxruntime_engine(graph).network):
         for one, other in zip(network(pixels, None), network(pixels, np.ones((1, 64, 80), bool)), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -101,10 +101,10 @@ def test_an_engine_says_what_it_is(graph, small):
 # Other exporters' files
 
 
-def test_a_graph_without_a_mask_runs_pictures_of_one_size(tmp_path, small, numpy_network):
+def test_a_graph_without_a_mask_runs_images_of_one_size(tmp_path, small, numpy_network):
     engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", small, ExportOptions(mask=False)))
     assert not engine.batches_mixed_sizes
-    pixels = pictures(count=2)
+    pixels = images(count=2)
     assert_agree(engine.network(pixels, np.ones((2, 64, 80), bool)), numpy_network(pixels, None))
 
 
@@ -113,15 +113,15 @@ def test_a_frozen_mask_is_filled_with_ones(tmp_path, small, numpy_network):
     engine = onnxruntime_engine(path)
     assert not engine.batches_mixed_sizes
     for shape in ((64, 80), (64, 64), (33, 47)):
-        assert_agree(engine.network(pictures(*shape), None), numpy_network(pictures(*shape), None))
+        assert_agree(engine.network(images(*shape), None), numpy_network(images(*shape), None))
 
 
 @pytest.mark.parametrize("form", ["no mask", "frozen mask"])
 def test_padding_that_a_graph_cannot_mask_is_refused(tmp_path, small, form):
     made = ExportOptions(mask=form != "no mask")
     engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", small, made, pixel_mask=FROZEN))
-    pixels, mask = padded_batch(pictures(), [(64, 40)])
-    with pytest.raises(UsageError, match="cannot tell padding from picture"):
+    pixels, mask = padded_batch(images(), [(64, 40)])
+    with pytest.raises(UsageError, match="cannot tell padding from image"):
         engine.network(pixels, mask)
 
 
@@ -131,14 +131,14 @@ def test_a_fixed_shape_is_known(tmp_path, small, numpy_network, mask):
     write_onnx(path, *read_model(small), ExportOptions((64, 80), mask=mask, batch=2))
     engine = onnxruntime_engine(path)
     assert (engine.canvas_hw, engine.batch, engine.batches_mixed_sizes) == ((64, 80), 2, mask)
-    assert_agree(engine.network(pictures(count=2), None), numpy_network(pictures(count=2), None))
+    assert_agree(engine.network(images(count=2), None), numpy_network(images(count=2), None))
 
 
 def test_pixels_of_a_shape_that_the_graph_does_not_take_are_one_error(tmp_path, small):
     path = tmp_path / "fixed.onnx"
     write_onnx(path, *read_model(small), ExportOptions((64, 80), batch=1))
     with pytest.raises(EngineError, match=r"pixel_values of shape \[1, 3, 64, 81\] "):
-        onnxruntime_engine(path).network(pictures(64, 81), None)
+        onnxruntime_engine(path).network(images(64, 81), None)
 
 
 def test_memory_that_runs_out_is_a_memory_error(graph, monkeypatch):
@@ -155,7 +155,7 @@ def test_memory_that_runs_out_is_a_memory_error(graph, monkeypatch):
     real = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", Exhausted)
     with pytest.raises(MemoryError, match="Failed to allocate"):
-        onnxruntime_engine(graph).network(pictures(), None)
+        onnxruntime_engine(graph).network(images(), None)
 
 
 # Files that are no model
@@ -230,7 +230,7 @@ def test_outputs_beside_those_of_detr_do_no_harm(tmp_path):
 
 @pytest.mark.parametrize("threads", [None, 1, 2])
 def test_the_number_of_threads_changes_little(graph, numpy_network, threads):
-    assert_agree(onnxruntime_engine(graph, threads=threads).network(pictures(), None), numpy_network(pictures(), None))
+    assert_agree(onnxruntime_engine(graph, threads=threads).network(images(), None), numpy_network(images(), None))
 
 
 def test_without_onnx_runtime_the_error_says_what_to_install(graph, monkeypatch):

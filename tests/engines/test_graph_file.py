@@ -26,7 +26,7 @@ CONTENTS = {
     "empty.onnx": b"",
     "text.onnx": b"hello, this is not a graph\n" * 50,
     "json.onnx": b'{"not": "a graph"}',
-    "picture.onnx": b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(300),
+    "image.onnx": b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(300),
     "zeros.onnx": bytes(1000),
     "endless-number.onnx": b"\xff" * 1000,
     "no-graph.onnx": b"\x08\x08",

@@ -23,7 +23,7 @@ from tests.small_model import LABELS, write_foreign_onnx, write_small_checkpoint
 
 LOGITS_TOLERANCE = 1e-3  # of their standard deviation: float32 sums in another order, and Winograd convolutions
 BF16_TOLERANCE = 0.1  # of the standard deviation, in the mean: 8 bits through twenty convolutions; 1 is a wrong answer
-BOXES_TOLERANCE = 1e-4  # of the picture: the same, after a sigmoid
+BOXES_TOLERANCE = 1e-4  # of the image: the same, after a sigmoid
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def assert_same(found, expected):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * expected[0].std())
 
 
-def test_pictures_of_any_size_have_the_same_answers(graphs):
+def test_images_of_any_size_have_the_same_answers(graphs):
     plain, best = (onnxruntime_engine(graph).network for graph in graphs)
     for height, width in [*SIZES, *SIZES]:
         pixels = seeded_pixels(3, 1, 3, height, width)

@@ -31,7 +31,7 @@ def moved(thing: Thing, by_px: float, score: float | None = None) -> Thing:
     return label, own_score if score is None else score, (xmin + by_px, ymin, xmax + by_px, ymax)
 
 
-def test_no_pictures_and_nothing_found_have_no_shares():
+def test_no_images_and_nothing_found_have_no_shares():
     assert agreement([]) == Agreement(0, 0, 0, None, None, None, None)
     assert agreement([(seen(), seen())]) == Agreement(1, 0, 0, None, None, None, None)
 
@@ -47,7 +47,7 @@ def test_what_only_the_tested_model_finds_costs_no_recall_but_is_not_identical()
 
 def test_what_only_the_reference_finds_costs_both():
     found = agreement([(seen(CAT, DOG), seen(CAT)), (seen(), seen())])
-    assert (found.pictures, found.recall_50, found.recall_95, found.identical) == (2, 0.5, 0.5, 0.5)
+    assert (found.images, found.recall_50, found.recall_95, found.identical) == (2, 0.5, 0.5, 0.5)
 
 
 def test_nothing_of_the_reference_and_something_of_the_model_is_no_agreement():

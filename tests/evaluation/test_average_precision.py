@@ -13,7 +13,7 @@ from detr_onnx import Detector
 from detr_onnx.evaluation.average_precision import FIGURES, detect_rows, evaluate
 from detr_onnx.evaluation.coco import annotations_of, read_annotations
 from tests.cli.command_line import complaint, outcome
-from tests.small_model import CONFIG, LABELS, picture
+from tests.small_model import CONFIG, LABELS, sample_image
 
 pytest.importorskip("pycocotools")
 pytest.importorskip("onnxruntime")
@@ -26,7 +26,7 @@ BATCH_TOLERANCE = 2e-3  # the mask does not hide padding from convolutions: the 
 
 
 def truth_of(*objects: tuple[int, int, list[float]]) -> Any:
-    """Annotations of two pictures, 1 and 2, from picture, category and box of each object."""
+    """Annotations of two images, 1 and 2, from image, category and box of each object."""
     return annotations_of(
         {
             "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
@@ -49,7 +49,7 @@ def test_the_truth_itself_is_perfect_and_sizes_that_do_not_occur_have_no_figure(
     assert tuple(found.figures) == FIGURES
     expected = {name: None if name.endswith(("small", "medium")) else 1.0 for name in FIGURES}  # 100x100 is large
     assert found.figures == pytest.approx(expected, abs=EXACT)
-    assert (found.pictures, found.objects, found.recall_at_half, found.false_at_half) == (2, 2, 1.0, 0.0)
+    assert (found.images, found.objects, found.recall_at_half, found.false_at_half) == (2, 2, 1.0, 0.0)
 
 
 def test_no_results_find_nothing():
@@ -101,12 +101,12 @@ def test_cocos_code_says_nothing_on_stdout(capsys):
 
 @pytest.fixture
 def album(tmp_path, monkeypatch) -> Path:
-    """A directory to stand in: pictures and their annotations, in which category ids are not the model's."""
+    """A directory to stand in: images and their annotations, in which category ids are not the model's."""
     monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     Path("images").mkdir()
     for seed, (name, size) in enumerate([("a.png", (64, 48)), ("b.png", (90, 40)), ("c.png", (64, 48))]):
-        picture(*size, seed).save(f"images/{name}")
+        sample_image(*size, seed).save(f"images/{name}")
     content = {
         "images": [{"id": n, "file_name": f"{name}.png"} for n, name in ((30, "c"), (10, "a"), (20, "b"))],
         "categories": [{"id": 1, "name": "Traffic light"}, {"id": 2, "name": "salt, pepper"}],  # what it does find
@@ -139,9 +139,9 @@ def refused(run):
 MEASURED = ("--images", "images", "--annotations", "truth.json")
 
 
-def test_every_query_of_every_picture_is_a_row_under_the_annotations_numbers(album, graph):
+def test_every_query_of_every_image_is_a_row_under_the_annotations_numbers(album, graph):
     truth, detector = read_annotations(album / "truth.json"), Detector(graph, engine="onnxruntime")
-    rows = detect_rows(detector, truth, truth.pictures(album / "images"))
+    rows = detect_rows(detector, truth, truth.images(album / "images"))
     assert [row["image_id"] for row in rows[:: CONFIG.queries]] == [30, 10, 20]
     assert len(rows) == 3 * CONFIG.queries
     (alone,) = [detector("images/a.png", 0.0).to_coco(10)]
@@ -154,14 +154,12 @@ def test_every_query_of_every_picture_is_a_row_under_the_annotations_numbers(alb
 
 def test_a_batch_gives_the_same_rows(album, graph):
     truth, detector = read_annotations(album / "truth.json"), Detector(graph, engine="onnxruntime")
-    alone, together = (
-        detect_rows(detector, truth, truth.pictures(album / "images"), batch_size=size) for size in (1, 2)
-    )
+    alone, together = (detect_rows(detector, truth, truth.images(album / "images"), batch_size=size) for size in (1, 2))
     assert [row["image_id"] for row in together] == [row["image_id"] for row in alone]
     assert [row["score"] for row in together] == pytest.approx([row["score"] for row in alone], abs=BATCH_TOLERANCE)
 
 
-def test_progress_is_told_picture_by_picture(album, graph):
+def test_progress_is_told_image_by_image(album, graph):
     truth, seen = read_annotations(album / "truth.json"), []
 
     def watch(paths):
@@ -169,7 +167,7 @@ def test_progress_is_told_picture_by_picture(album, graph):
             seen.append(path.name)
             yield path
 
-    detect_rows(Detector(graph, engine="onnxruntime"), truth, truth.pictures(album / "images"), watch=watch)
+    detect_rows(Detector(graph, engine="onnxruntime"), truth, truth.images(album / "images"), watch=watch)
     assert seen == ["c.png", "a.png", "b.png"]
 
 
@@ -179,7 +177,7 @@ def test_progress_is_told_picture_by_picture(album, graph):
 def test_a_table_shows_the_figures_and_every_class(run):
     status, out, err = run(*MEASURED)
     assert (status, err) == (0, "")
-    assert "3 pictures, 1 objects" in out
+    assert "3 images, 1 objects" in out
     assert "AP    IoU 0.50:0.95  all" in out
     assert out.splitlines()[-2].split() == ["class", "objects", "AP", "AP50", "AR_100"]
     assert out.splitlines()[-1].startswith("Traffic light")
@@ -188,7 +186,7 @@ def test_a_table_shows_the_figures_and_every_class(run):
 def test_json_has_the_same(run, graph):
     status, out, _ = run(*MEASURED, "--format", "json")
     found = json.loads(out)
-    assert (status, found["model"], found["pictures"], found["objects"]) == (0, str(graph), 3, 1)
+    assert (status, found["model"], found["images"], found["objects"]) == (0, str(graph), 3, 1)
     assert tuple(found["figures"]) == FIGURES
     assert [one["label"] for one in found["classes"]] == ["Traffic light"]
     assert found["engine"].startswith("onnxruntime ")
@@ -209,7 +207,7 @@ def test_a_model_agrees_with_itself_on_another_engine(run, small):
     )
     found = json.loads(out)
     assert (status, err) == (0, "")
-    assert (found["pictures"], found["reference"]) == (3, found["tested"])
+    assert (found["images"], found["reference"]) == (3, found["tested"])
     assert found["reference"] > 0
     assert (found["recall_50"], found["recall_95"], found["identical"]) == (1.0, 1.0, 1.0)
     assert found["reference_engine"].startswith("numpy")
@@ -253,11 +251,11 @@ def test_bad_data_is_told_in_one_line(refused):
     Path("wolves.json").write_text(json.dumps(content))
     assert "does not know: found 'wolf'" in refused("--images", "images", "--annotations", "wolves.json")
     Path("rows.json").write_text(json.dumps([row(1, 1, BOX, 0.5)]))
-    assert "has results of other pictures" in refused("--results", "rows.json", "--annotations", "truth.json")
+    assert "has results of other images" in refused("--results", "rows.json", "--annotations", "truth.json")
 
 
-def test_a_picture_that_cannot_be_read_ends_it(refused):
-    Path("images/a.png").write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_ends_it(refused):
+    Path("images/a.png").write_bytes(b"no image")
     assert "a.png" in refused(*MEASURED)
     assert "a.png" in refused("--images", "images", "--against", "demo")
 

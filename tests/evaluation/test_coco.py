@@ -16,7 +16,7 @@ BOX = [10.0, 20.0, 30.0, 40.0]
 
 
 def content(**changes: object) -> dict[str, object]:
-    """A sound file of two pictures."""
+    """A sound file of two images."""
     return {
         "images": [{"id": 139, "file_name": "a.jpg"}, {"id": 7, "file_name": "deep/b.jpg"}],
         "categories": [{"id": CAT, "name": "cat"}, {"id": DOG, "name": "dog"}],
@@ -29,7 +29,7 @@ def write(path: Path, value: object) -> Path:
     return path
 
 
-def test_pictures_categories_and_objects_come_out_with_what_cocos_code_needs():
+def test_images_categories_and_objects_come_out_with_what_cocos_code_needs():
     truth = annotations_of(content(), "truth.json")
     assert truth.files == {139: "a.jpg", 7: "deep/b.jpg"}
     assert truth.categories == {CAT: "cat", DOG: "dog"}
@@ -87,14 +87,14 @@ def test_of_many_problems_some_are_told_and_the_rest_counted():
         annotations_of(content(images=[{}] * 9), "truth.json")
 
 
-def test_pictures_that_are_not_there_are_named(tmp_path):
+def test_images_that_are_not_there_are_named(tmp_path):
     truth = annotations_of(content(), "truth.json")
     (tmp_path / "a.jpg").touch()
     with pytest.raises(DatasetError, match=r"that are not in .*: found 1 of 2, without deep/b.jpg"):
-        truth.pictures(tmp_path)
+        truth.images(tmp_path)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "b.jpg").touch()
-    assert truth.pictures(tmp_path) == {139: tmp_path / "a.jpg", 7: tmp_path / "deep" / "b.jpg"}
+    assert truth.images(tmp_path) == {139: tmp_path / "a.jpg", 7: tmp_path / "deep" / "b.jpg"}
 
 
 def test_the_classes_of_coco_have_their_own_ids():
@@ -135,7 +135,7 @@ def test_another_json_file_is_no_results_file(tmp_path, value):
 def test_results_of_another_data_set_are_refused(tmp_path):
     truth = annotations_of(content(), "truth.json")
     row = {"image_id": 1, "category_id": CAT, "bbox": BOX, "score": 0.25}
-    with pytest.raises(DatasetError, match=r"other pictures than truth.json: found 1 pictures .* such as 1"):
+    with pytest.raises(DatasetError, match=r"other images than truth.json: found 1 images .* such as 1"):
         read_results(write(tmp_path / "rows.json", [row]), truth)
     with pytest.raises(DatasetError, match=r"other categories than truth.json: found ids 3, expected some of 17, 18"):
         read_results(write(tmp_path / "rows.json", [row | {"image_id": 7, "category_id": 3}]), truth)

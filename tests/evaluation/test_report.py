@@ -20,7 +20,7 @@ EVALUATION = Evaluation(
 
 def test_the_twelve_numbers_stand_in_one_column():
     lines = of_evaluation({"model": "demo"}, EVALUATION).splitlines()
-    assert lines[:3] == ["model: demo", "5 pictures, 12 objects", ""]
+    assert lines[:3] == ["model: demo", "5 images, 12 objects", ""]
     numbers = lines[3:17]
     assert {line.rindex(" ") for line in numbers if line[-1] != "-"} == {31}
     assert {len(line) for line in numbers} == {38}
@@ -41,14 +41,14 @@ def test_agreement_is_told_with_five_digits_since_it_should_be_near_one():
     assert text.splitlines()[:3] == [
         "model: a",
         "reference engine: b",
-        "3 pictures, 9 detections of the reference, 8 of the model",
+        "3 images, 9 detections of the reference, 8 of the model",
     ]
     assert [line.split()[-1] for line in text.splitlines()[4:]] == ["0.98765", "-", "1.00000", "0.00012"]
 
 
 def test_json_has_every_attribute_by_its_name():
     found = json.loads(as_json({"model": "demo"}, EVALUATION))
-    assert list(found) == ["model", "pictures", "objects", "figures", "recall_at_half", "false_at_half", "classes"]
+    assert list(found) == ["model", "images", "objects", "figures", "recall_at_half", "false_at_half", "classes"]
     assert found["figures"]["AP_small"] is None
     assert found["classes"][0] == {
         "id": 1, "label": "person", "objects": 10, "AP": 0.125, "AP50": 0.5, "AR_100": 0.25

@@ -71,7 +71,7 @@ def test_an_exporter_that_gives_up_leaves_its_reason_and_no_graph(tmp_path, monk
 
 
 @pytest.mark.oracle
-def test_torch_s_old_exporter_is_right_for_one_picture_of_one_size(given, reference, tmp_path):
+def test_torch_s_old_exporter_is_right_for_one_image_of_one_size(given, reference, tmp_path):
     small = write_small_checkpoint(tmp_path / "small")  # the weights of `small`
     names = ["torchscript-dynamic", "torchscript-static"]
     assert export_all(small, tmp_path / "torch", names, (64, 85)) == dict.fromkeys(names)
@@ -84,7 +84,7 @@ def test_torch_s_old_exporter_is_right_for_one_picture_of_one_size(given, refere
 
 
 @pytest.mark.oracle
-def test_torch_s_new_exporter_is_right_for_one_picture_of_one_size(given, reference, tmp_path):
+def test_torch_s_new_exporter_is_right_for_one_image_of_one_size(given, reference, tmp_path):
     pytest.importorskip("onnxscript")
     small = write_small_checkpoint(tmp_path / "small")
     assert export_all(small, tmp_path / "torch", ["dynamo-static"], (64, 85)) == {"dynamo-static": None}

@@ -19,9 +19,9 @@ from detr_onnx.exporter.ranges import METHODS
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 from tests.cli.command_line import complaint, outcome
-from tests.small_model import picture
+from tests.small_model import sample_image
 
-MOSTLY = 0.9  # of a dozen views of one scene: the bound itself is for real calibration pictures
+MOSTLY = 0.9  # of a dozen views of one scene: the bound itself is for real calibration images
 SCENES = 12
 
 
@@ -48,12 +48,12 @@ def scenes(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def album(tmp_path, monkeypatch) -> Path:
-    """Where the command line stands: `pictures`, `grey` of one colour, `empty`."""
+    """Where the command line stands: `images`, `grey` of one colour, `empty`."""
     monkeypatch.chdir(tmp_path)
-    for name in ("pictures", "grey", "empty"):
+    for name in ("images", "grey", "empty"):
         Path(name).mkdir()
     for seed in range(3):
-        picture(64, 48, seed).save(f"pictures/{seed}.png")
+        sample_image(64, 48, seed).save(f"images/{seed}.png")
         Image.new("RGB", (30, 20), (seed * 60,) * 3).save(f"grey/{seed}.png")
     return tmp_path
 
@@ -79,8 +79,8 @@ def test_the_gate_opens_at_its_bounds():
 @pytest.mark.parametrize(
     ("shut", "found"),
     [
-        (trial(FEWEST_DETECTIONS - 1), "49 detections of fp32 in 9 pictures, too few to judge by"),
-        (trial(0, None, None), "0 detections of fp32 in 9 pictures, too few to judge by"),
+        (trial(FEWEST_DETECTIONS - 1), "49 detections of fp32 in 9 images, too few to judge by"),
+        (trial(0, None, None), "0 detections of fp32 in 9 images, too few to judge by"),
         (trial(identical=0.97), "97.0% identical detections"),
         (trial(scores=0.2), "scores differing by 0.2000"),
     ],
@@ -105,7 +105,7 @@ def test_every_method_is_tried_and_the_closest_of_those_that_pass_is_chosen(scen
     passing = [t for t in found.trials if t.trouble() is None]
     assert found.chosen == min(passing or found.trials, key=lambda t: t.noise)
     assert found.chosen.agreement.identical > MOSTLY
-    assert found.chosen.agreement.pictures == SCENES
+    assert found.chosen.agreement.images == SCENES
     assert set(found.chosen.floats).isdisjoint(found.quant_params)
 
 
@@ -114,7 +114,7 @@ def test_layers_are_left_in_float_worst_first_while_the_gate_is_shut(small, albu
     monkeypatch.setattr(calibrate, "THRESHOLD", 0.0)
     monkeypatch.setattr(calibrate, "FEWEST_DETECTIONS", 1)
     monkeypatch.setattr(calibrate, "SCORES_AT_MOST", -1.0)
-    found = calibrate.calibrate(read_model(small), sorted(Path("pictures").iterdir()), passed_on)
+    found = calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), passed_on)
     worst = sorted(found.layers, key=lambda layer: -found.layers[layer])
     tried = [t for t in found.trials if t.fp16_feed_forward]
     counts = [len(t.floats) for t in tried]
@@ -126,10 +126,10 @@ def test_layers_are_left_in_float_worst_first_while_the_gate_is_shut(small, albu
     assert found.report()["passed"] is False
 
 
-def test_pictures_of_one_colour_are_passed_over(small, album):
-    pictures = [*sorted(Path("pictures").iterdir()), *sorted(Path("grey").iterdir())]
-    found = calibrate.calibrate(read_model(small), pictures, passed_on)
-    assert found.chosen.agreement.pictures == 3
+def test_images_of_one_colour_are_passed_over(small, album):
+    images = [*sorted(Path("images").iterdir()), *sorted(Path("grey").iterdir())]
+    found = calibrate.calibrate(read_model(small), images, passed_on)
+    assert found.chosen.agreement.images == 3
 
 
 # The command
@@ -155,9 +155,9 @@ def test_the_command_writes_a_file_that_tells_how_it_was_made_and_reports(scenes
 
 
 def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refused, album, capsys):
-    int8 = ("--precision", "int8", "--calibrate", "pictures")
+    int8 = ("--precision", "int8", "--calibrate", "images")
     says = refused(small, *int8, "--report", "r.json", status=1)
-    assert says.startswith("int8 does not agree with fp32 on the pictures in pictures: found ")
+    assert says.startswith("int8 does not agree with fp32 on the images in images: found ")
     assert "too few to judge by, expected at least 50" in says
     assert says.endswith("--force")
     assert not Path("m.onnx").exists()
@@ -171,14 +171,14 @@ def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refu
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
-        (["--precision", "int8"], 2, "int8 needs pictures to be calibrated with: found no --calibrate; add"),
-        (["--calibrate", "pictures"], 2, "--calibrate can be used only with int8: found fp32; add --precision int8"),
+        (["--precision", "int8"], 2, "int8 needs images to be calibrated with: found no --calibrate; add"),
+        (["--calibrate", "images"], 2, "--calibrate can be used only with int8: found fp32; add --precision int8"),
         (["--precision", "fp16", "--report", "-"], 2, "--report can be used only with int8: found fp16"),
         (["--precision", "int8", "--calibrate", "gone"], 2, "cannot calibrate with gone: found no such directory"),
-        (["--precision", "int8", "--calibrate", "pictures/0.png"], 2, "cannot calibrate with pictures/0.png: found a"),
-        (["--precision", "int8", "--calibrate", "empty"], 1, "no pictures in empty: expected files that end in .jpg"),
-        (["--precision", "int8", "--calibrate", "grey"], 1, "the pictures to calibrate with show nothing: found one"),
-        (["--precision", "int8", "--calibrate", "pictures", "--report", "no/r"], 1, "cannot write no/r: found no"),
+        (["--precision", "int8", "--calibrate", "images/0.png"], 2, "cannot calibrate with images/0.png: found a"),
+        (["--precision", "int8", "--calibrate", "empty"], 1, "no images in empty: expected files that end in .jpg"),
+        (["--precision", "int8", "--calibrate", "grey"], 1, "the images to calibrate with show nothing: found one"),
+        (["--precision", "int8", "--calibrate", "images", "--report", "no/r"], 1, "cannot write no/r: found no"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_one_line(options, status, says, small, refused):
@@ -186,7 +186,7 @@ def test_what_cannot_be_done_is_one_line(options, status, says, small, refused):
     assert not Path("m.onnx").exists()
 
 
-def test_a_picture_that_cannot_be_read_is_named(small, refused):
-    Path("pictures/1.png").write_bytes(b"no picture")
-    says = refused(small, "--precision", "int8", "--calibrate", "pictures", status=1)
+def test_an_image_that_cannot_be_read_is_named(small, refused):
+    Path("images/1.png").write_bytes(b"no image")
+    says = refused(small, "--precision", "int8", "--calibrate", "images", status=1)
     assert "1.png" in says

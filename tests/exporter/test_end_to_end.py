@@ -1,4 +1,4 @@
-"""The graph from a picture's bytes to detections answers as `Detector` does: size, pixels, scores, labels, boxes."""
+"""The graph from an image's bytes to detections answers as `Detector` does: size, pixels, scores, labels, boxes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 from detr_onnx.network.onnx_ops import INT64, OPSET, UINT8, Graph, Symbol
-from tests.small_model import CONFIG, LABELS, picture
+from tests.small_model import CONFIG, LABELS, sample_image
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-RESIZE_LEVELS = 1  # of 255: both round after each axis, and Pillow takes the axes of tall pictures in the other order
+RESIZE_LEVELS = 1  # of 255: both round after each axis, and Pillow takes the axes of tall images in the other order
 SCORE_TOLERANCE, BOX_TOLERANCE_PX = 1e-4, 0.01  # the same pixels; attention in its parts here, as one node there
 HALF_SCORE_TOLERANCE = 0.02  # fp16 of seeded weights; an order less with trained ones
 Run = Callable[[Mapping[str, Any]], list[Any]]
@@ -73,12 +73,12 @@ def test_a_fixed_size_is_what_it_is():
 @pytest.mark.parametrize("wh", [(64, 48), (300, 200), (48, 64), (107, 64), (999, 333), (31, 17), (5, 3), (1, 1)])
 @pytest.mark.parametrize("target_hw", [(64, 85), (33, 21), (107, 64), (1, 1)])
 def test_the_resize_is_pillows_bit_for_bit(wh, target_hw):
-    found, expected = both_resized(picture(*wh, seed=wh[0]), target_hw)
+    found, expected = both_resized(sample_image(*wh, seed=wh[0]), target_hw)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_in_tall_pictures_the_resize_is_one_level_from_pillows_at_most():
-    found, expected = both_resized(picture(100, 350), (107, 31))
+def test_in_tall_images_the_resize_is_one_level_from_pillows_at_most():
+    found, expected = both_resized(sample_image(100, 350), (107, 31))
     assert np.abs(found.astype(int) - expected).max() == RESIZE_LEVELS
 
 
@@ -119,27 +119,27 @@ def test_the_shipped_model_finds_what_the_detector_finds_best_first(tmp_path, wh
 
 
 def test_scores_have_to_exceed_the_threshold(end_to_end):
-    scores, labels, boxes = answer(end_to_end, picture(64, 48), 0.0)
+    scores, labels, boxes = answer(end_to_end, sample_image(64, 48), 0.0)
     middle = float(scores[len(scores) // 2])
-    fewer = answer(end_to_end, picture(64, 48), middle)
+    fewer = answer(end_to_end, sample_image(64, 48), middle)
     assert [len(values) for values in fewer] == [int(np.sum(scores > middle))] * 3
     for part, whole in zip(fewer, (scores, labels, boxes), strict=True):
         np.testing.assert_array_equal(part, whole[: len(part)])
-    assert [values.shape for values in answer(end_to_end, picture(64, 48), 1.0)] == [(0,), (0,), (0, 4)]
+    assert [values.shape for values in answer(end_to_end, sample_image(64, 48), 1.0)] == [(0,), (0,), (0, 4)]
 
 
 @pytest.mark.parametrize("form", [ExportOptions(end_to_end=True, precision=p) for p in ("fp16", "fp16-weights")])
 def test_every_precision_can_go_end_to_end(small, end_to_end, tmp_path, form):
     path = tmp_path / "half.onnx"
     write_onnx(path, *read_model(small), form)
-    found, expected = (answer(one, picture(90, 60), 0.0)[0] for one in (path, end_to_end))
+    found, expected = (answer(one, sample_image(90, 60), 0.0)[0] for one in (path, end_to_end))
     np.testing.assert_allclose(found, expected, rtol=0, atol=HALF_SCORE_TOLERANCE)
     assert path.stat().st_size < end_to_end.stat().st_size
 
 
-def test_pictures_that_are_not_to_be_scaled_are_not(small):
+def test_images_that_are_not_to_be_scaled_are_not(small):
     model = onnx_model(read_model(small)[0], Preprocessing(resize=False), ExportOptions(end_to_end=True))
-    assert "Gather" not in {node.op_type for node in model.graph.node if node.name.startswith("/picture")}
+    assert "Gather" not in {node.op_type for node in model.graph.node if node.name.startswith("/image")}
 
 
 def test_the_file_is_sound_and_tells_its_labels(end_to_end):
@@ -163,4 +163,4 @@ def test_the_command_line_writes_one_and_refuses_a_shape(small, tmp_path, capsys
     assert cli.main(export) == 0
     assert [value.name for value in onnx.load(path).graph.output] == ["scores", "labels", "boxes"]
     assert cli.main([*export, "--shape", "64x64"]) == 2
-    assert "--end-to-end takes one picture of any size" in capsys.readouterr().err
+    assert "--end-to-end takes one image of any size" in capsys.readouterr().err

@@ -17,14 +17,14 @@ from detr_onnx.exporter.calibrate import QUANTIZED, ranges_alone
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model, write_onnx
 from detr_onnx.image.preprocess import batch
 from detr_onnx.models.metadata import read_model
-from tests.small_model import picture
+from tests.small_model import sample_image
 
 LOGITS_TOLERANCE = 0.6  # of their spread, at most: seeded weights amplify what is rounded more than trained ones do
 MEAN_TOLERANCE = 0.1
 FORMS = {
     "any size, mask": ExportOptions(),
     "any size, no mask": ExportOptions(mask=False),
-    "one size, mask, two pictures": ExportOptions(shape_hw=(96, 64), batch=2),
+    "one size, mask, two images": ExportOptions(shape_hw=(96, 64), batch=2),
     "one size, no mask": ExportOptions(shape_hw=(96, 64), mask=False, batch=1),
     "attention as one node": ExportOptions(fused_attention=True),
 }
@@ -40,17 +40,17 @@ def model(small):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> list[Path]:
+def images(tmp_path_factory) -> list[Path]:
     """Three files."""
-    place = tmp_path_factory.mktemp("pictures")
+    place = tmp_path_factory.mktemp("images")
     for seed in range(3):
-        picture(90, 60 + seed, seed).save(place / f"{seed}.png")
+        sample_image(90, 60 + seed, seed).save(place / f"{seed}.png")
     return sorted(place.iterdir())
 
 
 @pytest.fixture(scope="module")
-def quant_params(model, pictures):
-    return ranges_alone(model, pictures, "minmax")
+def quant_params(model, images):
+    return ranges_alone(model, images, "minmax")
 
 
 def running(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -59,7 +59,9 @@ def running(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_every_form_says_nearly_what_fp32_says(form, model, quant_params):
-    pixels, _, _ = batch([picture(64, 96, seed) for seed in range(form.batch or 2)], replace(model[1], resize=False))
+    pixels, _, _ = batch(
+        [sample_image(64, 96, seed) for seed in range(form.batch or 2)], replace(model[1], resize=False)
+    )
     feeds = {"pixel_values": pixels} | ({"pixel_mask": np.ones((len(pixels), 96, 64), np.int64)} if form.mask else {})
     int8 = onnx_model(*model, of_int8(form, quant_params))
     onnx.checker.check_model(int8, full_check=True)
@@ -71,7 +73,7 @@ def test_every_form_says_nearly_what_fp32_says(form, model, quant_params):
 
 
 def test_convolutions_are_int8_from_the_first_to_the_last_and_so_are_the_sums_between(model, quant_params, tmp_path):
-    """What ONNX Runtime makes of it: one Q at the picture, DQs only where the last block becomes float."""
+    """What ONNX Runtime makes of it: one Q at the image, DQs only where the last block becomes float."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
@@ -107,17 +109,17 @@ def test_what_stays_float_is_float(model, quant_params):
     assert all(".fc" in name for name in levels if not name.startswith("backbone"))
 
 
-def test_end_to_end_takes_a_picture_s_bytes(model, quant_params):
+def test_end_to_end_takes_an_image_s_bytes(model, quant_params):
     session = running(onnx_model(*model, of_int8(ExportOptions(end_to_end=True), quant_params)))
-    feeds = {"image": np.asarray(picture(90, 60)), "threshold": np.zeros(1, np.float32)}
+    feeds = {"image": np.asarray(sample_image(90, 60)), "threshold": np.zeros(1, np.float32)}
     scores, labels, boxes = session.run(["scores", "labels", "boxes"], feeds)
     assert len(scores) == len(labels) == len(boxes) > 0
 
 
-def test_calibrating_and_writing_twice_gives_the_same_bytes(model, pictures, tmp_path):
+def test_calibrating_and_writing_twice_gives_the_same_bytes(model, images, tmp_path):
     files = [tmp_path / "one.onnx", tmp_path / "other.onnx"]
     for file in files:
-        write_onnx(file, *model, of_int8(ExportOptions(), ranges_alone(model, pictures, "mse")))
+        write_onnx(file, *model, of_int8(ExportOptions(), ranges_alone(model, images, "mse")))
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
@@ -126,7 +128,7 @@ def test_the_detector_runs_the_file_and_says_its_precision(model, quant_params, 
     write_onnx(path, *model, of_int8(ExportOptions(), quant_params))
     detector = Detector(path, engine="onnxruntime", precision="int8")
     assert detector.engine.endswith("int8")
-    assert len(detector(picture(90, 60), threshold=0)) > 0
+    assert len(detector(sample_image(90, 60), threshold=0)) > 0
     with pytest.raises(EngineError, match="the graph does not have precision fp32: found int8"):
         Detector(path, engine="onnxruntime", precision="fp32")
 
@@ -138,5 +140,5 @@ def test_an_engine_that_has_no_int8_says_who_has(engine, small):
 
 
 def test_int8_of_a_checkpoint_alone_is_refused_with_what_to_do(small):
-    with pytest.raises(EngineError, match=r"int8 needs pictures .* export with --precision int8 --calibrate DIR"):
+    with pytest.raises(EngineError, match=r"int8 needs images .* export with --precision int8 --calibrate DIR"):
         Detector(small, engine="onnxruntime", precision="int8")

@@ -34,8 +34,8 @@ FORMS = {
     "any size, no mask": ExportOptions(mask=False),
     "one size, mask": ExportOptions(shape_hw=HW),
     "one size, no mask": ExportOptions(shape_hw=HW, mask=False),
-    "one size, mask, three pictures": ExportOptions(shape_hw=HW, batch=3),
-    "one size, no mask, three pictures": ExportOptions(shape_hw=HW, mask=False, batch=3),
+    "one size, mask, three images": ExportOptions(shape_hw=HW, batch=3),
+    "one size, no mask, three images": ExportOptions(shape_hw=HW, mask=False, batch=3),
     "any size, mask, stages": ExportOptions(stages=stage_names(SMALL)),
     "any size, no mask, stages": ExportOptions(mask=False, stages=stage_names(SMALL)),
     "one size, no mask, stages": ExportOptions(shape_hw=HW, mask=False, stages=stage_names(SMALL)),
@@ -119,8 +119,8 @@ def test_one_graph_for_any_size_runs_them_all(size_hw, checkpoint_of):
 
 
 @pytest.mark.parametrize("mask_hw", [(64, 64), (1, 1), (97, 131), (800, 800)])
-def test_a_mask_of_ones_of_another_size_than_the_picture_says_no_padding(mask_hw, checkpoint_of):
-    """transformers.js feeds 64x64 whatever the picture."""
+def test_a_mask_of_ones_of_another_size_than_the_image_says_no_padding(mask_hw, checkpoint_of):
+    """transformers.js feeds 64x64 whatever the image."""
     pixels = seeded_pixels(3, 1, 3, *HW)
     found = run_form(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *mask_hw)), ExportOptions())
     truth = numpy_stages(SMALL, checkpoint_of("small").tensors, pixels, None)

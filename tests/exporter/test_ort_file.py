@@ -17,7 +17,7 @@ from detr_onnx.exporter.onnx_file import ExportOptions, metadata
 from detr_onnx.exporter.ort_file import write_ort
 from detr_onnx.models.metadata import read_model
 from tests.cli.command_line import complaint, outcome
-from tests.small_model import picture
+from tests.small_model import sample_image
 
 # Of scores and of boxes in pixels: convolutions without blocked channels sum in another order.
 SCORES_TOLERANCE = 1e-5
@@ -26,7 +26,7 @@ BOXES_TOLERANCE = 1e-3
 FORMS = {
     "any size, mask": ExportOptions(),
     "one size, no mask": ExportOptions(shape_hw=(64, 85), mask=False, batch=1),
-    "two pictures": ExportOptions(shape_hw=(64, 85), batch=2),
+    "two images": ExportOptions(shape_hw=(64, 85), batch=2),
     "fused attention": ExportOptions(fused_attention=True),
     "fp16": ExportOptions(precision="fp16"),
     "int8-weights": ExportOptions(precision="int8-weights"),
@@ -43,7 +43,7 @@ def ort(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_detector_finds_the_same_with_either_format(ort: Path, graph: Path) -> None:
-    expected, found = (Detector(file, engine="onnxruntime")(picture(90, 60), 0.0) for file in (graph, ort))
+    expected, found = (Detector(file, engine="onnxruntime")(sample_image(90, 60), 0.0) for file in (graph, ort))
     assert [d.label for d in found] == [d.label for d in expected]
     np.testing.assert_allclose(found.scores, expected.scores, atol=SCORES_TOLERANCE)
     np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=BOXES_TOLERANCE)

@@ -11,7 +11,7 @@ from detr_onnx.exporter.onnx_file import ExportOptions, record, write_onnx
 from detr_onnx.models.metadata import read_model
 from detr_onnx.network.resnet import fold_batch_norm
 from tests.parity.seeded import CONFIGS, seeded_tensors
-from tests.small_model import picture
+from tests.small_model import sample_image
 
 pytest.importorskip("onnxruntime")
 
@@ -28,7 +28,7 @@ LOGIT_TOLERANCE = {"fp16": 0.03, "fp16-weights": 0.01, "int8-weights": 0.3}
 def padded(small):
     """Pixels and mask of a batch of two sizes, the second a sliver."""
     detector = Detector(small, engine="numpy")
-    pixels, mask, _ = detector.preprocess([picture(90, 60), picture(20, 90, 1)])
+    pixels, mask, _ = detector.preprocess([sample_image(90, 60), sample_image(20, 90, 1)])
     return pixels, mask
 
 

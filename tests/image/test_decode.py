@@ -1,4 +1,4 @@
-"""Whatever holds a picture becomes an upright RGB picture, or one sentence says what was there instead."""
+"""Whatever holds an image becomes an upright RGB image, or one sentence says what was there instead."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JPEG_STEPS = 6  # of 255: a lossy decoder's distance from a flat colour
 
 
 def striped(width: int = 12, height: int = 8) -> Image.Image:
-    """A picture whose corners differ, so that every turn of it does: red at the upper left, getting blue downwards."""
+    """An image whose corners differ, so that every turn of it does: red at the upper left, getting blue downwards."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 2] = np.linspace(0, 200, height)[:, None]
     pixels[: height // 2, : width // 2, 0] = 255
@@ -63,7 +63,7 @@ def test_no_bytes_are_no_image():
         (b"hello world\n", r"12 bytes of text \('hello world'\)"),
         ("größer".encode()[:3], "3 bytes of text"),
         (b"%PDF-1.7 \x00", "a PDF document"),
-        (b"\x00\x00\x00\x18ftypheic", "a HEIC picture"),
+        (b"\x00\x00\x00\x18ftypheic", "a HEIC image"),
         (b"\x00\x00\x00\x18ftypisom", "a video"),
         (b"\xfe\xed\x00\x01" * 9, "36 bytes that begin with fe ed 00 01"),
     ],
@@ -74,7 +74,7 @@ def test_what_is_no_image_is_named(data: bytes, found: str):
 
 
 @pytest.mark.parametrize("kind", ["path", "text path", "bytes", "bytearray", "memoryview", "file", "image", "array"])
-def test_every_kind_of_source_gives_the_same_picture(kind: str, tmp_path: Path):
+def test_every_kind_of_source_gives_the_same_image(kind: str, tmp_path: Path):
     image, path = striped(), tmp_path / "striped.png"
     path.write_bytes(encoded(image))
     data = path.read_bytes()
@@ -135,7 +135,7 @@ def test_a_closed_file_and_a_file_for_writing_are_refused(tmp_path: Path):
 def test_paths_that_lead_nowhere_say_why(tmp_path: Path):
     with pytest.raises(ImageError, match="no such file; check the path"):
         read_rgb(tmp_path / "missing.jpg")
-    with pytest.raises(ImageError, match="a directory; name the pictures in it"):
+    with pytest.raises(ImageError, match="a directory; name the images in it"):
         read_rgb(tmp_path)
     with pytest.raises(ImageError, match="null byte"):
         read_rgb("a\0b")
@@ -156,7 +156,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_a_picture_that_was_cut_short_is_damaged(form: str, tmp_path: Path):
+def test_an_image_that_was_cut_short_is_damaged(form: str, tmp_path: Path):
     data = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), form)
     path = tmp_path / "half.img"
     path.write_bytes(data[: len(data) // 2])
@@ -165,7 +165,7 @@ def test_a_picture_that_was_cut_short_is_damaged(form: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_damaged_bytes_never_end_in_anything_but_a_picture_or_an_image_error(seed: int):
+def test_damaged_bytes_never_end_in_anything_but_an_image_or_an_image_error(seed: int):
     generator = np.random.default_rng(seed)
     form = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")[seed % 6]
     data = np.frombuffer(encoded(striped(), form), np.uint8).copy()
@@ -177,12 +177,12 @@ def test_damaged_bytes_never_end_in_anything_but_a_picture_or_an_image_error(see
             assert read_rgb(data.tobytes()).mode == "RGB"
 
 
-def test_a_picture_beyond_the_limit_is_refused_from_its_header():
+def test_an_image_beyond_the_limit_is_refused_from_its_header():
     with pytest.raises(ImageError, match="too large: found 60000 x 60000 pixels, expected at most 179 million"):
         read_rgb(png_header(60000, 60000))
 
 
-def test_a_picture_within_the_limit_gives_no_warning_and_changes_no_limit():
+def test_an_image_within_the_limit_gives_no_warning_and_changes_no_limit():
     before = Image.MAX_IMAGE_PIXELS
     assert MAX_PIXELS > 10_000 * 10_000
     with pytest.raises(ImageError, match="cut short"):  # Pillow would warn of 100 million pixels
@@ -217,7 +217,7 @@ def test_arrays_may_be_grey_have_alpha_or_lie_strided_in_memory():
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photograph_is_turned_as_its_orientation_says(orientation: int, form: str):
-    # What a camera stores for the upright picture, by the definition: 0th row and 0th column of the stored picture
+    # What a camera stores for the upright image, by the definition: 0th row and 0th column of the stored image
     # are, for orientations 1 to 8, top left, top right, bottom right, bottom left, left top, right top, right bottom,
     # left bottom of the upright one.
     upright = np.asarray(striped(48, 32))
@@ -236,7 +236,7 @@ def test_a_photograph_is_turned_as_its_orientation_says(orientation: int, form: 
     assert np.mean(np.abs(difference)) <= (JPEG_STEPS if form == "JPEG" else 0)
 
 
-def test_a_picture_that_was_turned_once_is_not_turned_again():
+def test_an_image_that_was_turned_once_is_not_turned_again():
     exif = Image.Exif()
     exif[0x0112] = 6
     once = read_rgb(encoded(striped(), "PNG", exif=exif))
@@ -244,7 +244,7 @@ def test_a_picture_that_was_turned_once_is_not_turned_again():
     assert read_rgb(once) is once
 
 
-def test_damaged_notes_leave_the_picture_as_it_is():
+def test_damaged_notes_leave_the_image_as_it_is():
     assert same(read_rgb(encoded(striped(), "PNG", exif=b"Exif\0\0no exif at all")), striped())
 
 
@@ -300,13 +300,13 @@ def test_an_animation_gives_its_first_frame(form: str, tmp_path: Path):
     assert same(frame.resize((3, 3)), first.resize((3, 3)))  # its file is closed by now
 
 
-def test_a_picture_without_pixels_is_refused():
+def test_an_image_without_pixels_is_refused():
     with pytest.raises(ImageError, match="no pixels: found 0 x 5"):
         read_rgb(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
-def test_the_thinnest_pictures_are_read(size: tuple[int, int]):
+def test_the_thinnest_images_are_read(size: tuple[int, int]):
     assert read_rgb(encoded(Image.new("RGB", size))).size == size
 
 

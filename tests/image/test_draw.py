@@ -1,4 +1,4 @@
-"""Boxes and labels are legible, inside the picture, in a colour a class; files are written whole or not at all."""
+"""Boxes and labels are legible, inside the image, in a colour a class; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def detections(*boxes_xyxy: tuple[float, float, float, float], class_ids: list[i
 
 
 def pixels_of(image: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
-    """[h, w] bool, where the picture has this colour."""
+    """[h, w] bool, where the image has this colour."""
     return (np.asarray(image) == colour).all(axis=2)
 
 
@@ -42,7 +42,7 @@ def test_no_detections_give_an_equal_copy():
     assert drawn.tobytes() == image.tobytes()
 
 
-def test_the_picture_that_was_given_stays_as_it_is():
+def test_the_image_that_was_given_stays_as_it_is():
     image = Image.new("RGB", (300, 200), GREY)
     drawn = annotate(image, detections((20, 60, 200, 150)))
     assert image.getcolors() == [(300 * 200, GREY)]
@@ -50,7 +50,7 @@ def test_the_picture_that_was_given_stays_as_it_is():
 
 
 @pytest.mark.parametrize("width", [300, 640, 6000])
-def test_lines_and_type_grow_with_the_picture(width: int):
+def test_lines_and_type_grow_with_the_image(width: int):
     image = Image.new("RGB", (width, width * 3 // 4), GREY)
     box = (0.2 * width, 0.3 * width, 0.8 * width, 0.6 * width)
     drawn = np.asarray(annotate(image, detections(box)))
@@ -82,7 +82,7 @@ def test_a_box_without_numbers_does_no_harm():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (8, 8)])
-def test_pictures_smaller_than_a_label_are_drawn_on_all_the_same(size: tuple[int, int]):
+def test_images_smaller_than_a_label_are_drawn_on_all_the_same(size: tuple[int, int]):
     assert annotate(Image.new("RGB", size), detections((0, 0, *size))).size == size
 
 

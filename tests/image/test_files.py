@@ -1,4 +1,4 @@
-"""Which pictures a command line means, and where what is made of them goes."""
+"""Which images a command line means, and where what is made of them goes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detr_onnx.text import printable
 
 @pytest.fixture
 def album(tmp_path, monkeypatch) -> Path:
-    """A directory to stand in, with pictures and other things on three floors."""
+    """A directory to stand in, with images and other things on three floors."""
     for name in ("b.jpg", "a.PNG", "notes.txt", "deep/er/c.webp", "deep/a.jpg", "other/x.txt"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def album(tmp_path, monkeypatch) -> Path:
 def names(*arguments: str) -> list[str]:
     found, errors = find_images(arguments)
     assert errors == []
-    return [picture.name for picture in found]
+    return [image.name for image in found]
 
 
 def troubles(*arguments: str) -> list[str]:
@@ -59,7 +59,7 @@ def test_a_directory_is_searched_to_the_bottom_in_order(album):
         ("dee*/*", ["deep/a.jpg"]),
     ],
 )
-def test_a_pattern_finds_pictures(album, pattern, found):
+def test_a_pattern_finds_images(album, pattern, found):
     assert names(pattern) == found
 
 
@@ -68,17 +68,17 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(album):
     assert names("a[1].jpg") == ["a[1].jpg"]
 
 
-def test_each_picture_is_looked_at_once_at_its_first_place(album):
+def test_each_image_is_looked_at_once_at_its_first_place(album):
     assert names("b.jpg", ".", "b.jpg", "*.jpg", "-", "-") == ["b.jpg", "a.PNG", "deep/a.jpg", "deep/er/c.webp", "-"]
 
 
 def test_what_names_nothing_is_told_and_the_others_go_on(album):
     found, errors = find_images(["gone.jpg", "b.jpg", "other", "*.gif"])
-    assert [picture.name for picture in found] == ["b.jpg"]
+    assert [image.name for image in found] == ["b.jpg"]
     assert [str(error).split(":")[0] for error in errors] == [
         "cannot read 'gone.jpg'",
-        "no pictures in other",
-        "no picture matches *.gif",
+        "no images in other",
+        "no image matches *.gif",
     ]
     assert {type(error) for error in errors} == {ImageError}
 
@@ -98,7 +98,7 @@ def test_a_link_that_leads_nowhere_is_left_to_the_reader(album):
     ("arguments", "one"),
     [([], False), (["a.jpg"], True), (["-"], True), (["."], False), (["*.jpg"], False), (["a.jpg", "a.jpg"], False)],
 )
-def test_one_picture_is_told_from_what_may_be_several(album, arguments, one):
+def test_one_image_is_told_from_what_may_be_several(album, arguments, one):
     assert is_single_image(arguments) == one
 
 
@@ -113,15 +113,15 @@ def test_one_picture_is_told_from_what_may_be_several(album, arguments, one):
         (["7", "007"], [1, 2]),
     ],
 )
-def test_numbers_of_coco_are_kept_when_every_picture_has_its_own(stems, ids):
+def test_numbers_of_coco_are_kept_when_every_image_has_its_own(stems, ids):
     assert image_ids([f"somewhere/{stem}.jpg" for stem in stems]) == ids
 
 
 def test_stdin_is_read_when_its_turn_comes(monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    (picture,), _ = find_images(["-"])
+    (image,), _ = find_images(["-"])
     with pytest.raises(ImageError, match="there is no stdin"):
-        picture.source()
+        image.source()
 
 
 @pytest.mark.parametrize(
@@ -136,15 +136,15 @@ def test_a_name_is_shown_without_steering_the_terminal(text, shown):
 
 
 def places(save: str, *sources: str, one: bool = False) -> list[str]:
-    pictures = [ImageFile(name, None if name == "-" else Path(name)) for name in sources]
-    return [path.as_posix() for path in save_paths(pictures, save, one)]
+    images = [ImageFile(name, None if name == "-" else Path(name)) for name in sources]
+    return [path.as_posix() for path in save_paths(images, save, one)]
 
 
-def test_no_pictures_need_no_places(album):
+def test_no_images_need_no_places(album):
     assert places("out") == []
 
 
-def test_one_picture_goes_where_it_is_told(album):
+def test_one_image_goes_where_it_is_told(album):
     assert places("out.jpg", "b.jpg", one=True) == ["out.jpg"]
     assert places(str(album / "deep" / "OUT.PNG"), "b.jpg", one=True) == [(album / "deep" / "OUT.PNG").as_posix()]
 
@@ -158,7 +158,7 @@ def test_a_directory_is_made_and_takes_one_or_many(album, save):
     assert Path(save).is_dir()
 
 
-def test_pictures_of_the_same_name_get_names_of_their_own(album):
+def test_images_of_the_same_name_get_names_of_their_own(album):
     sources = ("x/a.jpg", "y/a.jpg", "A.JPG", "a-2.jpg", "a.png")
     found = places("out", *sources)
     assert found == ["out/a.jpg", "out/a-2.jpg", "out/A-3.JPG", "out/a-2-2.jpg", "out/a.png"]
@@ -171,16 +171,16 @@ def refusal(error: type[Exception], save: str, *sources: str, one: bool = True) 
 
 
 @pytest.mark.parametrize("save", ["out.xyz", "out.txt", "results.v2"])
-def test_a_suffix_that_is_no_pictures_is_refused_at_once(album, save):
+def test_a_suffix_that_is_no_images_is_refused_at_once(album, save):
     assert "found the suffix" in refusal(UsageError, save)
     assert not Path(save).exists()
 
 
-def test_several_pictures_do_not_go_into_one_file(album):
+def test_several_images_do_not_go_into_one_file(album):
     assert refusal(UsageError, "out.jpg", "a.PNG", "b.jpg", one=False).endswith("name a directory")
 
 
-def test_a_picture_is_never_written_over_itself(album):
+def test_an_image_is_never_written_over_itself(album):
     (album / "link.jpg").symlink_to("b.jpg")
     for save in ("b.jpg", "./deep/../b.jpg", str(album / "b.jpg"), "link.jpg", "."):
         assert "would write over" in refusal(OutputError, save)

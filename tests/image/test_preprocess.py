@@ -24,7 +24,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def size_rule(heights: np.ndarray, widths: np.ndarray, shortest: int = 800, longest: int = 1333) -> np.ndarray:
-    """[n, 2] heights and widths by the rule as published, for n pictures at once, in float64; no least size."""
+    """[n, 2] heights and widths by the rule as published, for n images at once, in float64; no least size."""
     short, long = np.minimum(heights, widths), np.maximum(heights, widths)
     limited = long / short * shortest > longest
     exact = np.where(limited, longest * short / long, shortest)
@@ -41,7 +41,7 @@ def normalised(pixels_hwc: np.ndarray) -> np.ndarray:
 
 
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(UsageError, match="a batch needs a picture: found none, expected at least one"):
+    with pytest.raises(UsageError, match="a batch needs an image: found none, expected at least one"):
         batch([], DETR)
 
 
@@ -63,7 +63,7 @@ def test_a_batch_of_nothing_is_refused():
         (20_000, 3, (1333, 1)),
     ],
 )
-def test_the_size_rule_of_single_pictures(height: int, width: int, expected: tuple[int, int]):
+def test_the_size_rule_of_single_images(height: int, width: int, expected: tuple[int, int]):
     assert resized_hw(height, width, 800, 1333) == expected
 
 
@@ -101,7 +101,7 @@ def test_every_byte_is_normalised_to_within_the_steps_of_float32():
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_flat_picture_keeps_its_colour_in_every_pixel(colour: tuple[int, int, int]):
+def test_a_flat_image_keeps_its_colour_in_every_pixel(colour: tuple[int, int, int]):
     pixels = to_pixels(Image.new("RGB", (64, 48), colour), DETR)
     assert pixels.shape == (3, 800, 1066)
     expected = normalised(np.array(colour, np.uint8).reshape(1, 1, 3))
@@ -122,29 +122,29 @@ def test_scaling_is_a_triangle_filter_over_the_source_pixels():
     assert bytes_away.max() <= 1.01  # Pillow rounds to whole bytes after each of its two passes
 
 
-def test_one_picture_has_no_padding_and_a_mask_of_ones():
+def test_one_image_has_no_padding_and_a_mask_of_ones():
     pixels, mask, sizes_hw = batch([noise(64, 48)], DETR)
     assert (pixels.shape, pixels.dtype) == ((1, 3, 800, 1066), np.float32)
     assert (mask.shape, mask.dtype, bool(mask.all())) == ((1, 800, 1066), np.bool_, True)
     assert (sizes_hw.tolist(), sizes_hw.dtype) == ([[48, 64]], np.int64)
 
 
-def test_pictures_of_different_sizes_stand_at_the_upper_left_over_zeros():
+def test_images_of_different_sizes_stand_at_the_upper_left_over_zeros():
     images = [noise(64, 48), noise(48, 64, seed=1), noise(200, 20, seed=2)]
     pixels, mask, sizes_hw = batch(images, DETR)
     assert pixels.shape == (3, 3, 1066, 1333)
     assert sizes_hw.tolist() == [[48, 64], [64, 48], [20, 200]]
-    for image, picture, valid in zip(images, pixels, mask, strict=True):
+    for image, canvas, valid in zip(images, pixels, mask, strict=True):
         alone = to_pixels(image, DETR)
         _, h, w = alone.shape
-        assert np.array_equal(picture[:, :h, :w], alone)
+        assert np.array_equal(canvas[:, :h, :w], alone)
         assert bool(valid[:h, :w].all())
         assert int(valid.sum()) == h * w
-        assert not picture[:, ~valid].any()
+        assert not canvas[:, ~valid].any()
 
 
 @pytest.mark.parametrize(
-    ("size_wh", "canvas_hw", "picture_hw"),
+    ("size_wh", "canvas_hw", "image_hw"),
     [
         ((640, 480), (1344, 1344), (800, 1066)),  # fits: scaled by the rule and never beyond it
         ((640, 480), (800, 1066), (800, 1066)),
@@ -153,19 +153,19 @@ def test_pictures_of_different_sizes_stand_at_the_upper_left_over_zeros():
         ((1, 5000), (64, 64), (64, 1)),
     ],
 )
-def test_a_canvas_holds_the_picture_whole(
-    size_wh: tuple[int, int], canvas_hw: tuple[int, int], picture_hw: tuple[int, int]
+def test_a_canvas_holds_the_image_whole(
+    size_wh: tuple[int, int], canvas_hw: tuple[int, int], image_hw: tuple[int, int]
 ):
     pixels, mask, sizes_hw = batch([Image.new("RGB", size_wh, "white")], DETR, canvas_hw=canvas_hw)
     assert pixels.shape[2:] == canvas_hw
-    assert (int(mask.any(axis=2).sum()), int(mask.any(axis=1).sum())) == picture_hw
-    assert bool((pixels[0, :, : picture_hw[0], : picture_hw[1]] > 2).all())
+    assert (int(mask.any(axis=2).sum()), int(mask.any(axis=1).sum())) == image_hw
+    assert bool((pixels[0, :, : image_hw[0], : image_hw[1]] > 2).all())
     assert np.count_nonzero(pixels) == 3 * mask.sum()
     assert sizes_hw.tolist() == [[size_wh[1], size_wh[0]]]
 
 
 @pytest.mark.parametrize("size_wh", [(1, 1), (1, 5000), (5000, 1)])
-def test_the_thinnest_pictures_give_pixels(size_wh: tuple[int, int]):
+def test_the_thinnest_images_give_pixels(size_wh: tuple[int, int]):
     pixels, mask, _ = batch([Image.new("RGB", size_wh)], DETR)
     assert min(pixels.shape) >= 1
     assert bool(mask.all())

@@ -12,7 +12,7 @@ from detr_onnx.network.resnet import fold_batch_norm
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 from tests.readings import READINGS, numpy_stages
 
-# A batch and a single picture share every number but the order in which a matrix product is summed.
+# A batch and a single image share every number but the order in which a matrix product is summed.
 SAME = 3e-5  # of logits and stages whose values are around 1
 SAME_BOXES = 1e-5
 # The least that any number of the outputs moves when a tensor is off by a tenth; readings differ by 1e-5.
@@ -42,7 +42,7 @@ def test_every_stage_can_be_asked_for_in_both_readings(name, reading):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_outputs_have_their_shapes_and_boxes_lie_in_the_picture(name):
+def test_the_outputs_have_their_shapes_and_boxes_lie_in_the_image(name):
     config = CONFIGS[name]
     logits, boxes = outputs(config, seeded_tensors(config, 1), seeded_pixels(1, 2, 3, 40, 56))
     assert logits.shape == (2, config.queries, len(config.labels) + 1)
@@ -52,7 +52,7 @@ def test_the_outputs_have_their_shapes_and_boxes_lie_in_the_picture(name):
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 500), (500, 1), (31, 32)])
-def test_tiny_and_narrow_pictures_go_through(size_hw):
+def test_tiny_and_narrow_images_go_through(size_hw):
     config = CONFIGS["small"]
     for stages in READINGS.values():
         found = stages(config, seeded_tensors(config, 1), seeded_pixels(1, 1, 3, *size_hw), None)
@@ -72,7 +72,7 @@ def test_a_mask_of_ones_says_what_no_mask_says(name, reading):
 
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", SMALL)
-def test_a_picture_in_a_batch_comes_out_as_it_would_alone_on_the_same_canvas(name, reading):
+def test_an_image_in_a_batch_comes_out_as_it_would_alone_on_the_same_canvas(name, reading):
     config, tensors = CONFIGS[name], seeded_tensors(CONFIGS[name], 1)
     pixels, mask = padded_batch(seeded_pixels(3, 3, 3, 97, 131), [(97, 60), (50, 131), (97, 131)])
     together = READINGS[reading](config, tensors, pixels, mask)
@@ -82,7 +82,7 @@ def test_a_picture_in_a_batch_comes_out_as_it_would_alone_on_the_same_canvas(nam
         np.testing.assert_allclose(together["boxes"][b], alone["boxes"][0], atol=SAME_BOXES)
 
 
-def test_without_its_mask_a_padded_picture_finds_other_things():
+def test_without_its_mask_a_padded_image_finds_other_things():
     """Why there is a mask: published exports leave it out, and lose a third of their precision in batches of eight."""
     config, tensors = CONFIGS["small"], seeded_tensors(CONFIGS["small"], 1)
     pixels, mask = padded_batch(seeded_pixels(3, 1, 3, 97, 131), [(50, 60)])

@@ -103,7 +103,7 @@ def test_nearest_takes_the_pixel_of_the_fraction_not_every_32nd():
 
 
 @pytest.mark.parametrize("cells", [1, 2, 25, 34, 42])
-def test_nearest_stays_within_the_picture(cells):
+def test_nearest_stays_within_the_image(cells):
     for pixels in range(1, 1400):
         places = nearest(pixels, cells)
         assert places[0] >= 0

@@ -1,4 +1,4 @@
-"""A cell's position is told by sines and cosines of where it stands among the valid cells of its own picture."""
+"""A cell's position is told by sines and cosines of where it stands among the valid cells of its own image."""
 
 from __future__ import annotations
 

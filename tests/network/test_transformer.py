@@ -48,7 +48,7 @@ def test_no_layers_change_nothing():
     assert encoder(NumpyOps({}), config, x, x, None) is x
 
 
-def test_a_picture_finds_the_same_padded_and_alone(model):
+def test_an_image_finds_the_same_padded_and_alone(model):
     cells = normal(2, 1, 3, 4, D)
     alone = run(model, cells, np.ones((1, 3, 4), np.float32))
     padded, valid = normal(3, 1, 6, 5, D), np.zeros((1, 6, 5), np.float32)
@@ -56,7 +56,7 @@ def test_a_picture_finds_the_same_padded_and_alone(model):
     np.testing.assert_allclose(run(model, padded, valid), alone, atol=ROUNDING)
 
 
-def test_pictures_of_a_batch_do_not_see_each_other(model):
+def test_images_of_a_batch_do_not_see_each_other(model):
     cells, valid = normal(4, 3, 3, 4, D), np.ones((3, 3, 4), np.float32)
     valid[1, 2:], valid[2, :, 1:] = 0, 0
     together = run(model, cells, valid)

@@ -104,7 +104,7 @@ def test_shrinking_lets_the_largest_go_that_nobody_looks_at():
 
 @pytest.mark.parametrize("rows", [(0, 4), (-2, 3), (1, 7), (-1, 5)])
 @pytest.mark.parametrize("columns", [(0, 5), (-1, 8), (2, 4)])
-def test_a_padded_part_is_0_where_there_is_no_picture(rows, columns):
+def test_a_padded_part_is_0_where_there_is_no_image(rows, columns):
     x = np.arange(1, 4 * 5 * 2 + 1, dtype=np.float32).reshape(4, 5, 2)
     whole = np.pad(x, ((3, 3), (3, 3), (0, 0)))
     expected = whole[rows[0] + 3 : rows[1] + 3, columns[0] + 3 : columns[1] + 3]

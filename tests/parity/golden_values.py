@@ -2,7 +2,7 @@
 
     python -m tests.parity.golden_values
 
-One file a model; for each picture or batch, and each stage, its shape, its Euclidean norm, its mean, and its values at
+One file a model; for each image or batch, and each stage, its shape, its Euclidean norm, its mean, and its values at
 places drawn from a seed. Weights and pixels are not kept: `tests/parity/seeded.py` makes them from their seeds.
 """
 
@@ -30,7 +30,7 @@ DIGITS = 7  # significant ones, as many as float32 has
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures from a seed: their sizes; they are padded to the largest height and width."""
+    """Images from a seed: their sizes; they are padded to the largest height and width."""
 
     seed: int
     sizes_hw: tuple[tuple[int, int], ...]

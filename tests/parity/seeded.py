@@ -189,7 +189,7 @@ def seeded_pixels(seed: int, *shape: int) -> Array:
 
 
 def padded_batch(pixels: Array, sizes_hw: Sequence[tuple[int, int]]) -> tuple[Array, NDArray[np.bool_]]:
-    """[B,3,H,W] pixels with all outside each picture's size zeroed, and the mask [B,H,W] that tells the sizes."""
+    """[B,3,H,W] pixels with all outside each image's size zeroed, and the mask [B,H,W] that tells the sizes."""
     mask = np.zeros((len(pixels), *pixels.shape[2:]), bool)
     for row, (height, width) in zip(mask, sizes_hw, strict=True):
         row[:height, :width] = True

@@ -19,7 +19,7 @@ from tests.readings import READINGS
 # Sums of float32 in another order, through a hundred layers, in units of a stage's root mean square: test_parity.py.
 STAGE_TOLERANCE = 1e-4
 LOGITS_TOLERANCE = 5e-5
-BOXES_TOLERANCE = 1e-5  # of the picture's width
+BOXES_TOLERANCE = 1e-5  # of the image's width
 KILOBYTES = 150  # what all golden files may take together
 
 FULL_SIZE = "detr-resnet-50"
@@ -64,7 +64,7 @@ def test_every_case_has_its_file_and_no_file_is_left_over():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_golden_file_is_of_the_config_and_the_pictures_that_the_script_names(name):
+def test_a_golden_file_is_of_the_config_and_the_images_that_the_script_names(name):
     assert DetrConfig.from_fields(golden(name)["config"]) == CONFIGS[name]
     kept = [Batch(b["seed"], tuple(tuple(size) for size in b["sizes_hw"])) for b in golden(name)["batches"]]
     assert tuple(kept) == CASES[name]

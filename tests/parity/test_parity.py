@@ -24,7 +24,7 @@ from tests.readings import READINGS, numpy_stages
 pytestmark = pytest.mark.oracle
 
 # Two orders of summation of float32 differ by some 1e-7 a layer; through a hundred layers we see up to 1.5e-5 of a
-# stage's spread, 1e-5 of the logits' and 3e-6 in boxes (of the picture's width). A wrong stride, norm or position
+# stage's spread, 1e-5 of the logits' and 3e-6 in boxes (of the image's width). A wrong stride, norm or position
 # costs 1e-2 and more. Attention over 3,417 cells magnifies it most: in one value of encoder.1 of the three-stage model
 # numpy is 1.03e-4 from torch on a processor with AVX2 alone, where torch itself is 2e-5 from its own float64.
 STAGE_TOLERANCE = 2e-4
@@ -96,7 +96,7 @@ def test_without_a_mask_a_small_model_agrees_too(name, oracle_of):
     truth = oracle.stages(pixels, None)
     for reading, stages in READINGS.items():
         found = stages(CONFIGS[name], oracle.tensors, pixels, None)
-        found["position"] = np.broadcast_to(found["position"], truth["position"].shape)  # one for all pictures
+        found["position"] = np.broadcast_to(found["position"], truth["position"].shape)  # one for all images
         assert_agree(found, truth, reading)
 
 
@@ -110,8 +110,8 @@ def test_a_batch_of_mixed_sizes_agrees_at_every_stage(name, oracle_of):
 
 
 @pytest.mark.parametrize("name", ["small", "basic-three-stages"])
-def test_a_padded_picture_strays_from_itself_alone_as_far_as_it_does_in_torch(name, oracle_of):
-    """Convolutions see the padding behind a picture's edge as something other than the zeros they pad with."""
+def test_a_padded_image_strays_from_itself_alone_as_far_as_it_does_in_torch(name, oracle_of):
+    """Convolutions see the padding behind an image's edge as something other than the zeros they pad with."""
     oracle, config = oracle_of(name), CONFIGS[name]
     pixels, mask = padded_batch(seeded_pixels(5, 2, 3, 128, 192), [(128, 192), (96, 128)])
     alone = pixels[1:, :, :96, :128]

@@ -1,7 +1,7 @@
 """A server on a free port of the loopback interface, in a thread, and the plainest of clients for it.
 
 with LiveServer(detector, queue=2) as server:
-    answer = server.post(RUN, picture)
+    answer = server.post(RUN, image)
 """
 
 from __future__ import annotations

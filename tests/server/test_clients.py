@@ -25,14 +25,14 @@ pytestmark = pytest.mark.clients
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "sdk_clients"
-PICTURE = ROOT / "examples" / "demo-scene.jpg"
+IMAGE = ROOT / "examples" / "demo-scene.jpg"
 CLIENTS = Path(os.environ.get("DETR_ONNX_CLIENTS", "/nonexistent"))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 
 
 @pytest.fixture(scope="module")
 def expected(detector):
-    return detector(PICTURE, 0.1).to_api()
+    return detector(IMAGE, 0.1).to_api()
 
 
 def above(found: list[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def node(package: str, script: Path, *arguments: object) -> Any:
 
 @pytest.mark.parametrize("environment", ["new", "old"])
 def test_the_python_sdk_finds_and_is_refused(server, expected, environment):
-    answers = json.loads(output_of(f"{environment}/bin/python", SCRIPTS / "sdk.py", server.url, PICTURE))
+    answers = json.loads(output_of(f"{environment}/bin/python", SCRIPTS / "sdk.py", server.url, IMAGE))
     assert (environment == "old") == (answers["version"] == "4.3.1")
     assert answers["found"] == expected
     name, status, body = answers["bad input"]
@@ -72,7 +72,7 @@ def test_the_python_sdk_finds_and_is_refused(server, expected, environment):
 
 
 def test_the_npm_sdk_finds_and_is_refused(server, expected):
-    answers = node("cloudflare", SCRIPTS / "sdk.mjs", server.url, PICTURE)
+    answers = node("cloudflare", SCRIPTS / "sdk.mjs", server.url, IMAGE)
     assert answers["found"] == expected
     assert answers["refused"][:2] == ["BadRequestError", 400]
     assert answers["refused"][2][0]["code"] == 5006
@@ -86,18 +86,18 @@ def test_the_documented_curl_command_finds(server, expected):
         "-H",
         "Authorization: Bearer token",
         "--data-binary",
-        f"@{PICTURE}",
+        f"@{IMAGE}",
     ]
     assert json.loads(output_of("curl", "-s", *arguments))["result"] == expected
 
 
 def test_hugging_faces_client_finds(server, expected):
-    answers = json.loads(output_of("new/bin/python", SCRIPTS / "hub.py", server.url, PICTURE))
+    answers = json.loads(output_of("new/bin/python", SCRIPTS / "hub.py", server.url, IMAGE))
     assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9)}
 
 
 def test_tritons_client_finds_in_binary_and_in_json(server, expected):
-    answers = json.loads(output_of("new/bin/python", SCRIPTS / "triton.py", server.url, PICTURE))
+    answers = json.loads(output_of("new/bin/python", SCRIPTS / "triton.py", server.url, IMAGE))
     assert (answers["live"], answers["metadata"]) == (True, "detr-resnet-50")
     for form in ("binary", "json"):
         assert answers[form]["names"] == [item["label"] for item in above(expected, 0.5)]
@@ -112,7 +112,7 @@ def test_the_documented_worker_runs_unchanged_under_miniflare(server, expected, 
             pytest.skip(f"npm's {name} is not installed")
     worker = shutil.copytree(ROOT / "examples" / "worker", tmp_path / "worker")
     (worker / "node_modules").symlink_to(CLIENTS / "npm" / "node_modules")
-    answer = json.loads(output_of("node", worker / "run.mjs", server.url, PICTURE))
+    answer = json.loads(output_of("node", worker / "run.mjs", server.url, IMAGE))
     assert answer == {"inputs": {"image": []}, "response": expected}
 
 
@@ -136,7 +136,7 @@ def test_the_openapi_document_holds_under_schemathesis(server):
 def test_the_page_in_a_real_browser(server, expected, tmp_path):
     if not CHROMIUM:
         pytest.skip("there is no chromium")
-    seen = node("playwright-core", SCRIPTS / "browser.cjs", f"{server.url}/", PICTURE, tmp_path)
+    seen = node("playwright-core", SCRIPTS / "browser.cjs", f"{server.url}/", IMAGE, tmp_path)
     found = above(expected, 0.5)
     assert seen["json"] == found
     assert seen["listed"] == [item["label"] for item in found]

@@ -29,7 +29,7 @@ from detr_onnx.server import run as server_run
 from tests.server.live_server import PATIENCE_S, RUN, LiveServer
 
 ROOT = Path(__file__).parents[2]
-PICTURE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
+IMAGE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
 HEAD = f"POST {RUN} HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -62,7 +62,7 @@ def posting(length: int | str, body: bytes) -> bytes:
 def test_requests_that_come_in_one_piece_are_answered_in_their_order(live):
     with live.raw() as connection:
         get = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: %d\r\n\r\n"
-        connection.sendall(get % 1 + posting(len(PICTURE), PICTURE) + get % 2 + posting(5, b"hello") + get % 3)
+        connection.sendall(get % 1 + posting(len(IMAGE), IMAGE) + get % 2 + posting(5, b"hello") + get % 3)
         reader = connection.makefile("rb")
         with contextlib.closing(reader):
             statuses = []
@@ -76,9 +76,9 @@ def test_requests_that_come_in_one_piece_are_answered_in_their_order(live):
     assert statuses == [200, 200, 200, 400, 200]
 
 
-def test_a_body_in_chunks_is_one_picture(live):
+def test_a_body_in_chunks_is_one_image(live):
     with live.raw() as connection:
-        pieces = [PICTURE[i : i + 7000] for i in range(0, len(PICTURE), 7000)]
+        pieces = [IMAGE[i : i + 7000] for i in range(0, len(IMAGE), 7000)]
         body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
         connection.sendall(HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n")
         answer = answer_on(connection)
@@ -87,9 +87,9 @@ def test_a_body_in_chunks_is_one_picture(live):
 
 def test_a_client_that_waits_for_100_continue_gets_it(live):
     with live.raw() as connection:
-        connection.sendall(f"{HEAD}Content-Length: {len(PICTURE)}\r\nExpect: 100-continue\r\n\r\n".encode())
+        connection.sendall(f"{HEAD}Content-Length: {len(IMAGE)}\r\nExpect: 100-continue\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
-        connection.sendall(PICTURE)
+        connection.sendall(IMAGE)
         assert answer_on(connection).status == 200
 
 
@@ -117,7 +117,7 @@ def frames_with(name: str, value: bytes) -> set[str]:
     return {frame.f_code.co_name for frame in frames if len(frame.f_locals.get(name) or b"") == len(value)}
 
 
-@pytest.mark.parametrize("body", [bytes(800_000), b"[" * 800_000], ids=["no picture", "no json"])
+@pytest.mark.parametrize("body", [bytes(800_000), b"[" * 800_000], ids=["no image", "no json"])
 def test_what_is_refused_is_forgotten_at_once(live, body):
     gc.collect()
     gc.disable()
@@ -134,20 +134,20 @@ def test_what_is_refused_is_forgotten_at_once(live, body):
 def test_half_a_body_and_a_client_that_is_gone_leave_nothing_behind(live):
     for _ in range(20):
         with live.raw() as connection:
-            connection.sendall(posting(len(PICTURE), PICTURE[:9000]))
+            connection.sendall(posting(len(IMAGE), IMAGE[:9000]))
     until_idle(live)
 
 
 def test_half_a_body_and_a_client_that_waits_is_told_that_time_is_up(detector):
     with LiveServer(detector, timeout_s=1) as impatient, impatient.raw() as connection:
-        connection.sendall(posting(len(PICTURE), PICTURE[:9000]))
+        connection.sendall(posting(len(IMAGE), IMAGE[:9000]))
         assert code_on(connection) == (408, 3007)
         until_idle(impatient)
 
 
-def test_bytes_after_the_announced_length_are_not_taken_for_the_picture(live):
+def test_bytes_after_the_announced_length_are_not_taken_for_the_image(live):
     with live.raw() as connection:
-        connection.sendall(posting(len(PICTURE), PICTURE + b"more"))
+        connection.sendall(posting(len(IMAGE), IMAGE + b"more"))
         assert answer_on(connection).status == 200
 
 
@@ -173,7 +173,7 @@ def test_all_bodies_together_are_bounded(detector):
             assert refused.error[:2] == (429, 3040)
             assert refused.headers["retry-after"] == "1"
         until_idle(small)
-        assert small.post(RUN, PICTURE).status == 200
+        assert small.post(RUN, IMAGE).status == 200
 
 
 def until(condition) -> None:
@@ -200,7 +200,7 @@ def test_a_thousand_idle_and_half_open_connections_keep_nobody_out(detector):
                 connection.sendall(HEAD.encode())
         until(lambda: len(crowded.server.server_state.connections) >= 1000)
         assert crowded.get("/healthz").status == 200
-        assert crowded.post(RUN, PICTURE).status == 200
+        assert crowded.post(RUN, IMAGE).status == 200
 
 
 # The command, as a process
@@ -245,7 +245,7 @@ def test_sigterm_ends_the_server_after_the_last_accepted_request_is_answered(opt
             connection.connect()
             while True:
                 try:
-                    connection.request("POST", RUN, PICTURE)
+                    connection.request("POST", RUN, IMAGE)
                     answer = connection.getresponse()
                     answer.read()
                 except OSError as error:
@@ -266,7 +266,7 @@ def test_sigterm_ends_the_server_after_the_last_accepted_request_is_answered(opt
         assert process.wait(PATIENCE_S) == 0
     assert set(statuses) == {200}
     with pytest.raises(OSError, match="refused"):
-        post(url, PICTURE)
+        post(url, IMAGE)
 
 
 def runs_counted(url: str) -> float:
@@ -285,7 +285,7 @@ def test_a_worker_that_dies_is_replaced_and_their_counts_are_added_up():
         if not children.exists():
             pytest.skip("the system does not list a process's children")
         for _ in range(6):
-            assert post(url, PICTURE) == 200
+            assert post(url, IMAGE) == 200
         # A request is counted when its answer has gone out, so another worker may be asked for the sum a little before.
         until(lambda: runs_counted(url) == 6)
         before = {
@@ -294,7 +294,7 @@ def test_a_worker_that_dies_is_replaced_and_their_counts_are_added_up():
         os.kill(int(min(before)), signal.SIGKILL)
         until(lambda: len(set(children.read_text().split()) - before) >= 1)
         for _ in range(6):
-            assert post(url, PICTURE) == 200
+            assert post(url, IMAGE) == 200
 
 
 def test_it_listens_on_this_machine_alone_unless_told_otherwise():

@@ -26,7 +26,7 @@ from detr_onnx.server.settings import Settings
 from tests.server.live_server import RUN, LiveServer
 
 ROOT = Path(__file__).parents[2]
-PICTURE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
+IMAGE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
 PATHS = [
     RUN,
     "/client/v4/accounts/a/ai/run/@cf%2Ffacebook%2Fdetr-resnet-50",
@@ -38,7 +38,7 @@ PATHS = [
 
 @pytest.fixture(scope="module")
 def expected(detector):
-    return detector(PICTURE, 0.1).to_api()
+    return detector(IMAGE, 0.1).to_api()
 
 
 def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
@@ -64,18 +64,18 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_of_the_hosted_api_answers_what_the_detector_finds(server, expected, path):
-    answer = server.post(path, PICTURE, content_type="application/x-www-form-urlencoded")
+    answer = server.post(path, IMAGE, content_type="application/x-www-form-urlencoded")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json == {"result": expected, "success": True, "errors": [], "messages": []}
     jsonschema.validate(answer.json["result"], OUTPUT_SCHEMA)
 
 
 def test_json_and_raw_bytes_are_answered_with_the_same_bytes(server):
-    assert server.post_json(RUN, {"image": list(PICTURE)}).body == server.post(RUN, PICTURE).body
+    assert server.post_json(RUN, {"image": list(IMAGE)}).body == server.post(RUN, IMAGE).body
 
 
 def test_the_binding_of_workers_gets_the_bare_result(server, expected):
-    body = {"inputs": {"image": list(PICTURE)}, "options": {}}
+    body = {"inputs": {"image": list(IMAGE)}, "options": {}}
     answer = server.post_json("/run?version=3", body, cf_consn_model_id="@cf/facebook/detr-resnet-50")
     assert (answer.status, answer.json) == (200, expected)
 
@@ -89,7 +89,7 @@ def test_the_binding_of_workers_is_refused_in_its_own_form(server):
 
 def test_a_threshold_in_the_query_is_kept(server, expected):
     middle = expected[len(expected) // 2]["score"]
-    result = server.post(f"{RUN}?threshold={middle}", PICTURE).json["result"]
+    result = server.post(f"{RUN}?threshold={middle}", IMAGE).json["result"]
     assert result == [item for item in expected if item["score"] > middle]
     assert 0 < len(result) < len(expected)
 
@@ -99,18 +99,18 @@ def test_a_threshold_in_the_query_is_kept(server, expected):
     [
         (RUN, b"", "", (400, 3003)),
         (RUN, b"hello", "", (400, 3010)),
-        (RUN, PICTURE[:5000], "image/jpeg", (400, 3010)),
+        (RUN, IMAGE[:5000], "image/jpeg", (400, 3010)),
         (RUN, encoded(3, 50), "image/png", (400, 3011)),
         (RUN, png_that_claims(60_000, 60_000), "image/png", (413, 3006)),
         (RUN, b'{"image": "?"}', "application/json", (400, 5004)),
         (RUN, b'{"image": [1.5]}', "application/json", (400, 5006)),
-        (RUN, PICTURE, "application/json", (400, 5006)),
-        (f"{RUN}?threshold=2", PICTURE, "", (400, 5006)),
-        (f"{RUN}-51", PICTURE, "", (400, 5007)),
-        ("/v1/a/g/workers-ai/@cf/other", PICTURE, "", (400, 5007)),
-        ("/client/v4/nothing", PICTURE, "", (400, 7000)),
-        ("/client/v4/accounts/a/b", PICTURE, "", (404, 7003)),
-        ("/healthz", PICTURE, "", (405, 7001)),
+        (RUN, IMAGE, "application/json", (400, 5006)),
+        (f"{RUN}?threshold=2", IMAGE, "", (400, 5006)),
+        (f"{RUN}-51", IMAGE, "", (400, 5007)),
+        ("/v1/a/g/workers-ai/@cf/other", IMAGE, "", (400, 5007)),
+        ("/client/v4/nothing", IMAGE, "", (400, 7000)),
+        ("/client/v4/accounts/a/b", IMAGE, "", (404, 7003)),
+        ("/healthz", IMAGE, "", (405, 7001)),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_status_code_and_envelope(server, path, body, kind, refused):
@@ -155,20 +155,20 @@ def guarded(detector):
     ],
 )
 def test_without_the_token_nothing_is_done(guarded, headers, refused):
-    assert guarded.post(RUN, PICTURE, **headers).error[:2] == refused
+    assert guarded.post(RUN, IMAGE, **headers).error[:2] == refused
 
 
 @pytest.mark.parametrize(
     "headers", [{"authorization": "Bearer s3cret"}, {"x_auth_key": "s3cret", "x_auth_email": "a@b.c"}]
 )
 def test_with_the_token_it_is(guarded, expected, headers):
-    assert guarded.post(RUN, PICTURE, **headers).json["result"] == expected
+    assert guarded.post(RUN, IMAGE, **headers).json["result"] == expected
 
 
 @pytest.mark.parametrize("path", ["/models/facebook/detr-resnet-50", "/v2/models/detr-resnet-50/infer", "/run"])
 def test_the_token_guards_the_other_dialects_too(guarded, path):
-    assert guarded.post(path, PICTURE).status == 400
-    assert guarded.post(path, PICTURE, authorization="Bearer wrong").status == 401
+    assert guarded.post(path, IMAGE).status == 400
+    assert guarded.post(path, IMAGE, authorization="Bearer wrong").status == 401
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v2/health/live", "/v2"])
@@ -188,13 +188,13 @@ def test_a_token_can_be_verified(guarded):
 
 @pytest.mark.parametrize("path", ["/models/facebook/detr-resnet-50", "/hf-inference/models/demo"])
 def test_hugging_faces_dialect_answers_above_a_half(server, expected, path):
-    answer = server.post(path, PICTURE, content_type="image/jpeg")
+    answer = server.post(path, IMAGE, content_type="image/jpeg")
     assert answer.json == [item for item in expected if item["score"] > 0.5]
 
 
 def test_hugging_faces_dialect_takes_base64_and_a_threshold(server, expected):
     middle = expected[len(expected) // 2]["score"]
-    body = {"inputs": base64.b64encode(PICTURE).decode(), "parameters": {"threshold": middle}}
+    body = {"inputs": base64.b64encode(IMAGE).decode(), "parameters": {"threshold": middle}}
     answer = server.post_json("/models/facebook/detr-resnet-50", body)
     assert answer.json == [item for item in expected if item["score"] > middle]
 
@@ -225,8 +225,8 @@ def test_kserve_tells_what_the_model_takes(server):
     assert server.get("/v2/models/other").status == 404
 
 
-def test_kserve_takes_an_encoded_picture(server, expected):
-    data = [base64.b64encode(PICTURE).decode()]
+def test_kserve_takes_an_encoded_image(server, expected):
+    data = [base64.b64encode(IMAGE).decode()]
     body = {"id": "7", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": data}]}
     answer = server.post_json(INFER, body)
     found = outputs(answer)
@@ -236,8 +236,8 @@ def test_kserve_takes_an_encoded_picture(server, expected):
     assert [int(x) for x in found["boxes"][:4]] == list(expected[0]["box"].values())
 
 
-def test_kserve_takes_the_pixels_of_a_picture(server, detector):
-    pixels = np.asarray(Image.open(io.BytesIO(PICTURE)).convert("RGB"))
+def test_kserve_takes_the_pixels_of_a_image(server, detector):
+    pixels = np.asarray(Image.open(io.BytesIO(IMAGE)).convert("RGB"))
     entry = {"name": "image", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.reshape(-1).tolist()}
     answer = server.post_json(
         INFER, {"inputs": [entry], "parameters": {"threshold": 0.5}, "outputs": [{"name": "scores"}]}
@@ -290,7 +290,7 @@ def test_health_and_readiness(server):
 
 def test_metrics_count_requests_by_route_status_and_code(detector):
     with LiveServer(detector) as server:
-        server.post(RUN, PICTURE)
+        server.post(RUN, IMAGE)
         server.post(RUN, b"?")
         server.get("/secret/path/1")
         text = server.get("/metrics").body.decode()
@@ -308,10 +308,10 @@ def test_a_request_keeps_its_own_id_if_that_is_a_plain_word(server):
 
 def test_the_access_log_is_a_json_line_a_request(detector, capsys):
     with LiveServer(detector, access_log=True) as server:
-        server.post(RUN, PICTURE, x_request_id="mine")
+        server.post(RUN, IMAGE, x_request_id="mine")
     line = json.loads(capsys.readouterr().err.splitlines()[0])
     assert (line["id"], line["method"], line["path"], line["status"], line["code"]) == ("mine", "POST", RUN, 200, 0)
-    assert line["bytes_in"] == len(PICTURE)
+    assert line["bytes_in"] == len(IMAGE)
     assert line["ms"] >= line["network_ms"] > 0
 
 
@@ -324,7 +324,7 @@ def test_the_openapi_document_names_every_path_of_the_dialects(server):
 def test_a_bug_is_answered_with_3001_and_tells_nothing(detector, caplog):
     with LiveServer(detector) as server:
         server.service.inference.detector = None
-        assert server.post(RUN, PICTURE).error[:2] == (500, 3001)
+        assert server.post(RUN, IMAGE).error[:2] == (500, 3001)
         assert server.get("/healthz").status == 200
     assert "NoneType" in caplog.text
 
@@ -341,7 +341,7 @@ def test_a_body_that_is_too_large_is_refused_from_its_header_and_from_its_length
         assert server.service.intake.held == 0
 
 
-def test_a_picture_of_too_many_pixels_is_refused(detector):
+def test_an_image_of_too_many_pixels_is_refused(detector):
     with LiveServer(detector, max_pixels=100) as server:
         assert server.post(RUN, encoded(20, 20)).error[:2] == (413, 3006)
         assert server.post(RUN, encoded(10, 10)).status == 200
@@ -362,7 +362,7 @@ class Gate:
         return self._network(pixels, mask)
 
 
-def at_once(server, count: int, body: bytes = PICTURE) -> tuple[list[threading.Thread], list]:
+def at_once(server, count: int, body: bytes = IMAGE) -> tuple[list[threading.Thread], list]:
     """So many requests, on their way."""
     answers: list = []
     threads = [threading.Thread(target=lambda: answers.append(server.post(RUN, body))) for _ in range(count)]
@@ -383,7 +383,7 @@ def test_who_finds_the_queue_full_is_told_when_to_try_again_and_the_others_are_s
     with LiveServer(gate.detector, queue=2) as server:
         threads, answers = at_once(server, 3)
         until(lambda: server.service.inference.pending == 3)
-        refused = server.post(RUN, PICTURE)
+        refused = server.post(RUN, IMAGE)
         assert refused.error[:2] == (429, 3040)
         assert int(refused.headers["retry-after"]) >= 1
         assert server.get("/healthz").status == 200
@@ -402,7 +402,7 @@ def test_who_goes_away_leaves_the_queue_to_others(expected):
         for _ in range(2):
             with server.raw() as connection:
                 connection.sendall(
-                    f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(PICTURE)}\r\n\r\n".encode() + PICTURE
+                    f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode() + IMAGE
                 )
                 until(lambda: server.service.inference.pending == 2)
             until(lambda: server.service.inference.pending == 1)
@@ -416,13 +416,13 @@ def test_who_goes_away_leaves_the_queue_to_others(expected):
 def test_who_waits_too_long_is_told_so_and_the_server_goes_on(expected):
     gate = Gate()
     with LiveServer(gate.detector, timeout_s=0.3) as server:
-        assert server.post(RUN, PICTURE).error[:2] == (408, 3007)
+        assert server.post(RUN, IMAGE).error[:2] == (408, 3007)
         gate.open.set()
         until(lambda: server.post(RUN, encoded(8, 8)).status == 200)
         assert server.service.inference.pending == 0
 
 
-def test_pictures_of_one_size_share_a_run_of_the_network_if_that_is_wanted(detector):
+def test_images_of_one_size_share_a_run_of_the_network_if_that_is_wanted(detector):
     gate = Gate()
     with LiveServer(gate.detector, max_batch=4) as server:
         first, first_answer = at_once(server, 1)
@@ -433,7 +433,7 @@ def test_pictures_of_one_size_share_a_run_of_the_network_if_that_is_wanted(detec
         for thread in first + others:
             thread.join()
     assert gate.sizes == [1, 4]
-    scores = [item["score"] for item in detector(PICTURE, 0.1).to_api()]
+    scores = [item["score"] for item in detector(IMAGE, 0.1).to_api()]
     for answer in first_answer + answers:
         np.testing.assert_allclose([item["score"] for item in answer.json["result"]], scores, atol=1e-4)
 

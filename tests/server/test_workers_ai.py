@@ -1,4 +1,4 @@
-"""The hosted API's wire format: what is a picture, what is refused with which code, what an answer looks like."""
+"""The hosted API's wire format: what is an image, what is refused with which code, what an answer looks like."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from detr_onnx.server.protocols.workers_ai import (
     threshold_of,
 )
 
-PICTURE = bytes(range(256)) * 3
+IMAGE = bytes(range(256)) * 3
 JSON = "application/json"
 
 
 @pytest.mark.parametrize(
     "kind", ["", "application/x-www-form-urlencoded", "application/octet-stream", "image/jpeg", "text/plain"]
 )
-def test_a_body_of_any_type_but_json_is_the_picture(kind):
-    assert image_bytes(kind, PICTURE) == PICTURE
+def test_a_body_of_any_type_but_json_is_the_image(kind):
+    assert image_bytes(kind, IMAGE) == IMAGE
 
 
 @pytest.mark.parametrize(
     "kind", [JSON, "application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"]
 )
-def test_json_holds_the_picture_as_an_array_of_its_bytes(kind):
-    assert image_bytes(kind, json.dumps({"image": list(PICTURE)}).encode()) == PICTURE
+def test_json_holds_the_image_as_an_array_of_its_bytes(kind):
+    assert image_bytes(kind, json.dumps({"image": list(IMAGE)}).encode()) == IMAGE
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        {"image": [float(b) for b in PICTURE]},
-        {"image": base64.b64encode(PICTURE).decode()},
-        {"image": base64.b64encode(PICTURE).decode().rstrip("=")},
-        {"image": base64.urlsafe_b64encode(PICTURE).decode()},
-        {"image": base64.encodebytes(PICTURE).decode()},
-        {"image": "data:image/png;base64," + base64.b64encode(PICTURE).decode()},
-        base64.b64encode(PICTURE).decode(),
-        {"prompt": "[1,2]", "image": list(PICTURE)},
+        {"image": [float(b) for b in IMAGE]},
+        {"image": base64.b64encode(IMAGE).decode()},
+        {"image": base64.b64encode(IMAGE).decode().rstrip("=")},
+        {"image": base64.urlsafe_b64encode(IMAGE).decode()},
+        {"image": base64.encodebytes(IMAGE).decode()},
+        {"image": "data:image/png;base64," + base64.b64encode(IMAGE).decode()},
+        base64.b64encode(IMAGE).decode(),
+        {"prompt": "[1,2]", "image": list(IMAGE)},
     ],
     ids=["floats", "base64", "unpadded", "url-safe", "lines", "data-url", "alone", "other-fields"],
 )
-def test_other_ways_to_write_a_picture_in_json(value):
-    assert image_bytes(JSON, json.dumps(value).encode()) == PICTURE
+def test_other_ways_to_write_an_image_in_json(value):
+    assert image_bytes(JSON, json.dumps(value).encode()) == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_other_ways_to_write_a_picture_in_json(value):
         (b'{"image": "data:image/png,abc"}', 5004, "base64"),
     ],
 )  # fmt: skip
-def test_what_holds_no_picture_is_refused_in_the_words_of_the_validator(body, code, words):
+def test_what_holds_no_image_is_refused_in_the_words_of_the_validator(body, code, words):
     with pytest.raises(ApiError) as caught:
         image_bytes(JSON, body)
     assert (caught.value.fault.code, caught.value.fault.status) == (code, 400)
@@ -103,9 +103,9 @@ def test_what_is_refused_does_not_fit_the_published_schema_either(body):
 
 
 def test_a_body_that_fits_the_published_schema_is_taken():
-    value = {"image": list(PICTURE)}
+    value = {"image": list(IMAGE)}
     jsonschema.validate(value, workers_ai.INPUT_SCHEMA)
-    assert image_bytes(JSON, json.dumps(value).encode()) == PICTURE
+    assert image_bytes(JSON, json.dumps(value).encode()) == IMAGE
 
 
 def found() -> Detections:

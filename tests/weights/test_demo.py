@@ -1,4 +1,4 @@
-"""The shipped model on the shipped picture: works offline, the same on every engine, batch size and image mode."""
+"""The shipped model on the shipped image: works offline, the same on every engine, batch size and image mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 
 SCORE_TOLERANCE = 1e-3  # float32 sums in another order, seen through a softmax
-BOX_TOLERANCE_PX = 0.1  # the same, of a picture of 640 pixels
+BOX_TOLERANCE_PX = 0.1  # the same, of an image of 640 pixels
 ENGINES = ("numpy", "onnxruntime")
 
 
@@ -48,7 +48,7 @@ def test_the_shipped_graph_has_the_shipped_weights():
     assert shipped.metadata["detr_onnx.source_sha256"] == tensors_sha256(checkpoint.tensors)
 
 
-def test_an_empty_picture_has_nothing_in_it(detector):
+def test_an_empty_image_has_nothing_in_it(detector):
     assert len(detector(np.full((240, 320, 3), 124, np.uint8), threshold=0.9)) == 0
 
 
@@ -63,7 +63,7 @@ def test_another_precision_is_written_from_the_checkpoint(expected, tmp_path):
     assert [d.label for d in found] == [d.label for d in expected]
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=0.01)
     np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=0, atol=1.0)
-    with pytest.raises(EngineError, match="int8 needs pictures to be calibrated with"):
+    with pytest.raises(EngineError, match="int8 needs images to be calibrated with"):
         Detector("demo", engine="onnxruntime", precision="int8")
 
 
@@ -74,15 +74,15 @@ def test_the_threshold_cuts_what_a_lower_one_found(detector):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_a_picture_in_a_batch_of_its_own_size_comes_out_as_alone(detector, expected, batch_size):
+def test_an_image_in_a_batch_of_its_own_size_comes_out_as_alone(detector, expected, batch_size):
     for found in detector.batch([demo_image()] * 3, batch_size=batch_size):
         assert_same(found, expected)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "RGB"])
-def test_the_mode_of_the_picture_does_not_matter(detector, expected, mode):
-    with Image.open(demo_image()) as picture:
-        assert_same(detector(picture.convert(mode)), expected)
+def test_the_mode_of_the_image_does_not_matter(detector, expected, mode):
+    with Image.open(demo_image()) as image:
+        assert_same(detector(image.convert(mode)), expected)
 
 
 def test_the_answer_in_api_form_is_sorted(expected):
@@ -93,8 +93,8 @@ def test_the_answer_in_api_form_is_sorted(expected):
 def test_the_command_answers_in_api_form_and_draws(capsys, tmp_path, expected):
     assert cli.main(["demo", "--engine", "numpy", "--save", str(tmp_path / "demo.jpg")]) == 0
     assert json.loads(capsys.readouterr().out) == expected.to_api()
-    with Image.open(tmp_path / "demo.jpg") as drawn, Image.open(demo_image()) as picture:
-        assert drawn.size == picture.size
+    with Image.open(tmp_path / "demo.jpg") as drawn, Image.open(demo_image()) as image:
+        assert drawn.size == image.size
 
 
 def test_the_checkpoint_is_small_and_has_the_official_labels(expected):

@@ -1,6 +1,6 @@
 """With the official weights, the published numbers: transformers' own integration test of facebook/detr-resnet-50.
 
-Source: tests/models/detr/test_modeling_detr.py of huggingface/transformers; picture 39769 of COCO's val2017.
+Source: tests/models/detr/test_modeling_detr.py of huggingface/transformers; image 39769 of COCO's val2017.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def checkpoint(official_weights: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Path:
+def image() -> Path:
     """COCO's 000000039769, which is not part of the project."""
-    named = os.environ.get("DETR_ONNX_GOLDEN_PICTURE")
+    named = os.environ.get("DETR_ONNX_GOLDEN_IMAGE")
     if not named:
-        pytest.skip("DETR_ONNX_GOLDEN_PICTURE does not say where 000000039769.png is")
+        pytest.skip("DETR_ONNX_GOLDEN_IMAGE does not say where 000000039769.png is")
     return Path(named)
 
 
@@ -54,8 +54,8 @@ def test_the_official_file_has_every_tensor_and_every_number(checkpoint):
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_the_published_values_come_out_at_every_end(reading, checkpoint, picture):
-    pixels, mask, _ = batch([read_rgb(picture)], Preprocessing())
+def test_the_published_values_come_out_at_every_end(reading, checkpoint, image):
+    pixels, mask, _ = batch([read_rgb(image)], Preprocessing())
     assert pixels.shape == (1, 3, 800, 1066)
     np.testing.assert_allclose(pixels[0, 0, 0, :3], PIXELS, atol=PUBLISHED_PIXELS)
     stages = READINGS[reading](checkpoint.config, checkpoint.tensors, pixels, mask)
@@ -65,8 +65,8 @@ def test_the_published_values_come_out_at_every_end(reading, checkpoint, picture
 
 
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
-def test_the_published_detections_come_out(engine, official_weights, picture, tmp_path):
-    found = Detector(str(official_weights), engine=engine, cache_dir=tmp_path)(picture, threshold=0.3)
+def test_the_published_detections_come_out(engine, official_weights, image, tmp_path):
+    found = Detector(str(official_weights), engine=engine, cache_dir=tmp_path)(image, threshold=0.3)
     np.testing.assert_allclose(found.scores, SCORES, atol=PUBLISHED)
     assert [detection.label for detection in found] == NAMES
     np.testing.assert_allclose(found.xyxy[0], FIRST_BOX_XYXY_PX, atol=PUBLISHED_BOX_PX)

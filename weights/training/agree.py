@@ -1,6 +1,6 @@
 """Do the engines say the same of every scene? `python weights/training/agree.py --model weights/demo --data build/held-out`.
 
-For each picture the detections of numpy and of ONNX Runtime are laid side by side, in the order of the queries.
+For each image the detections of numpy and of ONNX Runtime are laid side by side, in the order of the queries.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from detr_onnx import Detector
 THRESHOLD = 0.5
 
 
-def compare(reference: Detector, other: Detector, pictures: list[Path]) -> dict[str, float]:
-    """Detections, pictures whose labels differ, and the largest differences of scores and of boxes in pixels."""
+def compare(reference: Detector, other: Detector, images: list[Path]) -> dict[str, float]:
+    """Detections, images whose labels differ, and the largest differences of scores and of boxes in pixels."""
     detections = differing = 0
     scores, boxes = [0.0], [0.0]
-    for picture in pictures:
-        expected, found = reference(picture, THRESHOLD), other(picture, THRESHOLD)
+    for image in images:
+        expected, found = reference(image, THRESHOLD), other(image, THRESHOLD)
         detections += len(expected)
         if [d.label for d in expected] != [d.label for d in found]:
             differing += 1
@@ -29,9 +29,9 @@ def compare(reference: Detector, other: Detector, pictures: list[Path]) -> dict[
             scores.append(float(np.abs(expected.scores - found.scores).max()))
             boxes.append(float(np.abs(expected.xyxy - found.xyxy).max()))
     return {
-        "pictures": len(pictures),
+        "images": len(images),
         "detections": detections,
-        "pictures_with_other_labels": differing,
+        "images_with_other_labels": differing,
         "score_difference": max(scores),
         "box_difference_px": max(boxes),
     }

@@ -1,4 +1,4 @@
-"""Render the picture that ships as the example: `python weights/training/example.py --out examples/demo-scene.jpg`."""
+"""Render the image that ships as the example: `python weights/training/example.py --out examples/demo-scene.jpg`."""
 
 import argparse
 import sys
@@ -13,13 +13,13 @@ RULES = SceneRules(objects=(5, 7), object_side=(0.2, 0.5), max_degrees=12, min_v
 
 
 def example_scene(number: int = CHOSEN) -> Scene:
-    """One picture of 640 x 480 with five to seven objects that hardly overlap."""
+    """One image of 640 x 480 with five to seven objects that hardly overlap."""
     return scene(SERIES, number, RULES)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write the example picture.")
+    parser = argparse.ArgumentParser(description="Write the example image.")
     parser.add_argument("--number", type=int, default=CHOSEN)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

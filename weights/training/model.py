@@ -292,7 +292,7 @@ def grid_queries(queries: int, d_model: int) -> Tensor:
 
 
 def _sharpness(d_model: int) -> Tensor:
-    """Weights [D] that favour the features of a sine embedding that change most across the picture."""
+    """Weights [D] that favour the features of a sine embedding that change most across the image."""
     axis = torch.full((d_model // 2,), 0.5)
     axis[:16] = LOCAL_GAIN
     return axis.repeat(2)

@@ -98,10 +98,10 @@ def _font() -> ImageFont.FreeTypeFont:
 
 @cache
 def pictogram(character: str) -> Image.Image:
-    """The character as an RGBA picture, cropped to its visible pixels (about 120 px a side)."""
+    """The character as an RGBA image, cropped to its visible pixels (about 120 px a side)."""
     canvas = Image.new("RGBA", (CANVAS_PX, CANVAS_PX), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((12, 12), character, font=_font(), embedded_color=True)
     box = canvas.getchannel("A").getbbox()
     if box is None:
-        raise ValueError(f"the font has no picture for U+{ord(character):X}")
+        raise ValueError(f"the font has no image for U+{ord(character):X}")
     return canvas.crop(box)

@@ -1,7 +1,7 @@
 """Scenes of pictograms over procedural backgrounds, with ground truth in COCO's form; the command line writes them.
 
 The rules, the same for training and for measuring: 1 to 8 objects; the longer side of an object is a tenth to two
-thirds of the picture's shorter side; objects may overlap and may be cut by the border, but a placing that would leave
+thirds of the image's shorter side; objects may overlap and may be cut by the border, but a placing that would leave
 any object with less than three fifths of its pixels visible is tried again (and given up after a few tries, so a
 crowded scene may hold fewer objects than drawn). A box encloses the visible pixels of its object.
 """
@@ -89,19 +89,19 @@ def _size(rng: Generator, rules: SceneRules) -> tuple[int, int]:
 
 def _sprite(rng: Generator, category: Category, rules: SceneRules, short_px: int) -> Pixels:
     """One pictogram [h,w,4], mirrored, tilted, tinted; its longer side is drawn from `object_side`."""
-    picture = pictogram(category.characters[int(rng.integers(len(category.characters)))])
+    image = pictogram(category.characters[int(rng.integers(len(category.characters)))])
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     stretch = np.exp(rng.uniform(-0.12, 0.12))
-    stretched = (max(1, round(picture.width * stretch)), max(1, round(picture.height / stretch)))
+    stretched = (max(1, round(image.width * stretch)), max(1, round(image.height / stretch)))
     degrees = rng.uniform(-rules.max_degrees, rules.max_degrees)
-    picture = picture.resize(stretched, Image.Resampling.BILINEAR)
-    picture = picture.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
-    picture = picture.crop(picture.getchannel("A").point(lambda alpha: 255 * (alpha >= OPAQUE)).getbbox())
+    image = image.resize(stretched, Image.Resampling.BILINEAR)
+    image = image.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
+    image = image.crop(image.getchannel("A").point(lambda alpha: 255 * (alpha >= OPAQUE)).getbbox())
     side = rng.uniform(*rules.object_side) * short_px
-    scale = side / max(picture.size)
-    size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))
-    sprite = np.array(picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA"))
+    scale = side / max(image.size)
+    size = (max(2, round(image.width * scale)), max(2, round(image.height * scale)))
+    sprite = np.array(image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA"))
     return _tinted(rng, sprite)
 
 
@@ -165,20 +165,20 @@ def _visible_boxes(owner: NDArray[np.int32], count: int) -> tuple[NDArray[np.flo
 
 
 def _background(rng: Generator, height: int, width: int) -> Image.Image:
-    """A picture without objects: a gradient, clouds or a pattern, often with plain shapes on it."""
+    """An image without objects: a gradient, clouds or a pattern, often with plain shapes on it."""
     kind = rng.random()
     if kind < 0.35:
-        picture = _clouds(rng, height, width, cells=2)
+        image = _clouds(rng, height, width, cells=2)
     elif kind < 0.75:
-        picture = _clouds(rng, height, width, cells=int(rng.integers(3, 24)))
+        image = _clouds(rng, height, width, cells=int(rng.integers(3, 24)))
     else:
-        picture = _stripes(rng, height, width)
+        image = _stripes(rng, height, width)
     if rng.random() < 0.5:
         finer = _clouds(rng, height, width, cells=int(rng.integers(16, 64)))
-        picture = Image.blend(picture, finer, float(rng.uniform(0.05, 0.3)))
+        image = Image.blend(image, finer, float(rng.uniform(0.05, 0.3)))
     for _ in range(int(rng.integers(0, 7)) if rng.random() < 0.6 else 0):
-        _draw_shape(rng, picture)
-    return picture
+        _draw_shape(rng, image)
+    return image
 
 
 def _clouds(rng: Generator, height: int, width: int, cells: int) -> Image.Image:
@@ -203,14 +203,14 @@ def _stripes(rng: Generator, height: int, width: int) -> Image.Image:
     return Image.fromarray(colours.astype(np.uint8)[bands % len(colours)])
 
 
-def _draw_shape(rng: Generator, picture: Image.Image) -> None:
+def _draw_shape(rng: Generator, image: Image.Image) -> None:
     """One plain ellipse, box, triangle or line: something that is no object."""
-    width, height = picture.size
+    width, height = image.size
     colour = tuple(int(value) for value in rng.integers(0, 256, 3))
     x0, y0 = rng.uniform(-0.1, 0.9) * width, rng.uniform(-0.1, 0.9) * height
     side = rng.uniform(0.05, 0.6) * min(width, height)
     x1, y1 = x0 + side, y0 + side * rng.uniform(0.3, 2.0)
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     kind = int(rng.integers(4))
     if kind == 0:
         draw.ellipse((x0, y0, x1, y1), fill=colour)
@@ -236,11 +236,11 @@ def _photograph(rng: Generator, canvas: NDArray[np.float32]) -> bytes:
     lit = canvas * light[..., None]
     if rng.random() < 0.6:
         lit += np.float32(rng.uniform(1, 9)) * rng.standard_normal(canvas.shape, np.float32)
-    picture = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
+    image = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
     if rng.random() < 0.4:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.001, 0.004) * min(height, width)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.001, 0.004) * min(height, width)))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
+    image.save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
     return buffer.getvalue()
 
 

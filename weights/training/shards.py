@@ -46,9 +46,9 @@ class Example:
 
 def example(one: Scene, short_px: int, long_px: int) -> Example:
     """The scene resized, its boxes relative to its size."""
-    picture = Image.open(io.BytesIO(one.jpeg)).convert("RGB")
+    image = Image.open(io.BytesIO(one.jpeg)).convert("RGB")
     height, width = resized_hw(*one.size_hw, short_px, long_px)
-    pixels = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
     scale = np.array(one.size_hw[::-1] * 2, np.float32)
     corners = one.boxes_xyxy / scale
     boxes, classes = np.zeros((SLOTS, 4), np.float32), np.full(SLOTS, NO_OBJECT, np.int64)
@@ -67,15 +67,15 @@ def batch(examples: list[Example], augment: np.random.Generator | None) -> tuple
     boxes = np.stack([one.boxes for one in examples])
     mean, std = np.array(Preprocessing.mean, np.float32), np.array(Preprocessing.std, np.float32)
     for k, one in enumerate(examples):
-        picture, gain = one.pixels, np.ones(3, np.float32)
+        image, gain = one.pixels, np.ones(3, np.float32)
         if augment is not None:
             gain = augment.uniform(0.9, 1.1, 3).astype(np.float32)
             if augment.random() < 0.5:
-                picture = picture[:, ::-1]
+                image = image[:, ::-1]
                 boxes[k, :, 0] = 1 - boxes[k, :, 0]
         h, w = sizes[k]
         scale, shift = np.tile(gain / (255 * std), w), np.tile(mean / std, w)
-        pixels[k, :h, :w] = (picture.reshape(h, 3 * w) * scale - shift).reshape(h, w, 3)
+        pixels[k, :h, :w] = (image.reshape(h, 3 * w) * scale - shift).reshape(h, w, 3)
         mask[k, :h, :w] = True
     tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # channels last in memory
     classes = torch.from_numpy(np.stack([one.classes for one in examples]))
@@ -126,10 +126,10 @@ def read_shard(path: Path) -> list[Example]:
     with np.load(path) as file:
         flat, sizes, boxes, classes = (file[name] for name in ("flat", "sizes", "boxes", "classes"))
     ends = np.cumsum(sizes.prod(1) * 3)
-    pictures = np.split(flat, ends[:-1])
+    images = np.split(flat, ends[:-1])
     return [
-        Example(picture.reshape(*size, 3), box, ids)
-        for picture, size, box, ids in zip(pictures, sizes, boxes, classes, strict=True)
+        Example(image.reshape(*size, 3), box, ids)
+        for image, size, box, ids in zip(images, sizes, boxes, classes, strict=True)
     ]
 
 

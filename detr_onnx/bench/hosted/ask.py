@@ -1,4 +1,4 @@
-"""A far side is asked about many pictures, several at a time, and each reply is in the journal at once."""
+"""A far side is asked about many images, several at a time, and each reply is in the journal at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from detr_onnx.bench.hosted.images import HostedImage
 from detr_onnx.bench.hosted.journal import Journal
 
 Show = Callable[[int, str], None]
-"""Called with the number and the name of the next picture."""
+"""Called with the number and the name of the next image."""
 
 
 def unsettled(photographs: Sequence[HostedImage], far: RemoteApi, journal: Journal) -> list[HostedImage]:
-    """The pictures that have to be asked about still, equal ones once."""
+    """The images that have to be asked about still, equal ones once."""
     return list({one.sha256: one for one in photographs if not journal.settled(one.sha256, far)}.values())
 
 
@@ -26,7 +26,7 @@ def ask_all(
     concurrency: int,
     show: Show,
 ) -> None:
-    """Asks about every picture; the first goes alone, so that a token that is refused is refused once.
+    """Asks about every image; the first goes alone, so that a token that is refused is refused once.
 
     Raises:
         FarSideError: the far side will not answer any more; what it had answered is in the journal.
@@ -54,7 +54,7 @@ class Asking:
         self._asked = 0
 
     def run(self, photographs: Sequence[HostedImage], threads: int, noted: int | None) -> None:
-        """Asks about the pictures.
+        """Asks about the images.
 
         Args:
             photographs: equal ones once.
@@ -78,7 +78,7 @@ class Asking:
             raise self.trouble
 
     def _client(self, left: Iterator[HostedImage], noted: int | None, end: threading.Event) -> None:
-        """One thread: a picture after the other, until there are no more or all stop."""
+        """One thread: an image after the other, until there are no more or all stop."""
         caller = Client(self.far, self.patience, self.stop)
         try:
             while (photograph := self._next(left)) is not None:

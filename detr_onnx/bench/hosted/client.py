@@ -1,7 +1,7 @@
-"""A server that finds things in pictures, elsewhere: what it is asked, what it says, and when it is asked again.
+"""A server that finds things in images, elsewhere: what it is asked, what it says, and when it is asked again.
 
-    bytes of a picture ── Caller.ask ──► Reply: answered, refused or failed
-                                         FarSideError: it will not answer any picture
+    bytes of an image ── Caller.ask ──► Reply: answered, refused or failed
+                                         FarSideError: it will not answer any image
 
 Again after 408, 429 and 5xx, with growing waits or as Retry-After says; after nothing else. A request whose answer got
 lost on the way may have been paid for, so it is not sent again in the same run.
@@ -34,7 +34,7 @@ LARGEST_ANSWER = 16 << 20  # bytes; a hundred detections are 20 kB
 
 
 class RemoteApiError(DetrError):
-    """The far side will not answer any picture: it is not there, or refuses the token, the account or the model."""
+    """The far side will not answer any image: it is not there, or refuses the token, the account or the model."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class RemoteApi:
         place = f"accounts/{quote(self.account, safe='')}/ai/run" if self.dialect == "cloudflare" else "models"
         return f"{urlsplit(self.base_url).path}/{place}/{quote(self.model, safe='@/')}"
 
-    def request(self, picture: bytes) -> tuple[bytes, dict[str, str]]:
+    def request(self, image: bytes) -> tuple[bytes, dict[str, str]]:
         """Body and headers."""
         bearer = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if self.dialect == "cloudflare":
-            return picture, {"Content-Type": "application/octet-stream", **bearer}
-        fields = {"inputs": base64.b64encode(picture).decode(), "parameters": {"threshold": FLOOR}}
+            return image, {"Content-Type": "application/octet-stream", **bearer}
+        fields = {"inputs": base64.b64encode(image).decode(), "parameters": {"threshold": FLOOR}}
         return json.dumps(fields).encode(), {"Content-Type": "application/json", **bearer}
 
     def connection(self) -> http.client.HTTPConnection:
@@ -102,10 +102,10 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a picture.
+    """What came of an image.
 
     Attributes:
-        outcome: "answered"; "refused", this picture and for good; "failed", which another run may mend.
+        outcome: "answered"; "refused", this image and for good; "failed", which another run may mend.
         detections: in the API's form, in the order in which they came.
         ms: of the last attempt, from the request's first byte to the answer's last; the connection was open before.
         trouble: status, code and message, when there was no answer.
@@ -132,15 +132,15 @@ class Client:
         self.far, self.patience, self.stop = far, patience, stop
         self._connection: http.client.HTTPConnection | None = None
 
-    def ask(self, picture: bytes) -> Reply:
-        """What the far side finds in an encoded picture.
+    def ask(self, image: bytes) -> Reply:
+        """What the far side finds in an encoded image.
 
         Raises:
-            FarSideError: it will answer no other picture either.
+            FarSideError: it will answer no other image either.
         """
         retried: list[str] = []
         while True:
-            said, ms = self._attempt(picture)
+            said, ms = self._attempt(image)
             wait_s = self.patience.wait_s(len(retried), said.retry_after_s) if said.outcome == "again" else None
             if wait_s is None or self.stop.wait(wait_s):
                 return self._reply(said, ms, tuple(retried))
@@ -166,11 +166,11 @@ class Client:
         outcome = "failed" if said.outcome == "again" else said.outcome
         return Reply(outcome, said.detections, round(ms, 2), "" if outcome == "answered" else trouble, retried)
 
-    def _attempt(self, picture: bytes) -> tuple[ApiResponse, float]:
+    def _attempt(self, image: bytes) -> tuple[ApiResponse, float]:
         """What came back, and after how many milliseconds."""
         started = time.perf_counter()
         try:
-            status, headers, body, started = self._exchange(*self.far.request(picture))
+            status, headers, body, started = self._exchange(*self.far.request(image))
         except (OSError, http.client.HTTPException) as error:
             self.close()
             said = ApiResponse("failed", "no answer", f"{type(error).__name__}: {error}")

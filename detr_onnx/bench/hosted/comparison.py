@@ -1,4 +1,4 @@
-"""How far two answers about the same picture differ, box by box; and about many pictures, in figures.
+"""How far two answers about the same image differ, box by box; and about many images, in figures.
 
 Boxes are paired as in `evaluation.agreement`: one label, IoU at least 0.5, the best pair first, no box twice. Both
 answers are in the API's form, whole pixels, of which a box holds its last ones too: else one a pixel wide had no area.
@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers about one picture.
+    """Two answers about one image.
 
     Attributes:
         pairs: what both have, in the order of the local answer.
@@ -107,11 +107,11 @@ def _others(scores: Sequence[float], taken: Sequence[int]) -> tuple[float, ...]:
 
 
 def figures_of(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Counts over all pictures, and how large the differences are; None where there is nothing to measure."""
+    """Counts over all images, and how large the differences are; None where there is nothing to measure."""
     every = [pair for one in comparisons for pair in one.pairs]
     missing, extra = ([s for one in comparisons for s in getattr(one, side)] for side in ("missing", "extra"))
     return {
-        "pictures": len(comparisons),
+        "images": len(comparisons),
         "identical": sum(one.identical for one in comparisons),
         "other_order": sum(not one.same_order for one in comparisons),
         "unsorted": sum(not one.sorted for one in comparisons),

@@ -1,4 +1,4 @@
-"""The pictures of a folder, known by what is in them."""
+"""The images of a folder, known by what is in them."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class HostedImage:
 
 
 def images_in(folder: Path, limit: int | None = None) -> list[HostedImage]:
-    """The first `limit` pictures of a folder, searched to the bottom, sorted.
+    """The first `limit` images of a folder, searched to the bottom, sorted.
 
     Raises:
         UsageError, ImageError: it is no folder, cannot be read, or has none.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", remedy="name a folder of pictures")
+        raise UsageError(f"{folder} is no folder", remedy="name a folder of images")
     try:
         os.listdir(folder)  # noqa: PTH208 - Path.rglob is silent about a folder that cannot be read
     except OSError as error:
         raise ImageError(f"cannot read the folder {folder}", found=error.strerror) from error
-    pictures, errors = find_images([str(folder)])
+    images, errors = find_images([str(folder)])
     if errors:
         raise errors[0]
-    return [_photograph(picture.path, folder) for picture in pictures[:limit] if picture.path is not None]
+    return [_photograph(image.path, folder) for image in images[:limit] if image.path is not None]
 
 
 def _photograph(path: Path, folder: Path) -> HostedImage:

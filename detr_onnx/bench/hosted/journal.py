@@ -1,6 +1,6 @@
 """What has been paid for: every reply of a far side, appended at once to a file, a line of JSON each.
 
-A line's key is the picture's sha256, the dialect, the base URL and the model. Later lines replace earlier ones. A line
+A line's key is the image's sha256, the dialect, the base URL and the model. Later lines replace earlier ones. A line
 that was cut off, by a crash or a full disk, is passed over.
 """
 
@@ -37,7 +37,7 @@ class Journal:
         self.lines: dict[Key, dict[str, Any]] = {_key(line): line for line in _lines(content, path)}
 
     def reply(self, sha256: str, far: RemoteApi) -> dict[str, Any]:
-        """The last line about a picture.
+        """The last line about an image.
 
         Raises:
             KeyError: there is none.
@@ -45,7 +45,7 @@ class Journal:
         return self.lines[sha256, far.dialect, far.base_url, far.model]
 
     def settled(self, sha256: str, far: RemoteApi) -> bool:
-        """Whether nothing is left to ask about a picture."""
+        """Whether nothing is left to ask about an image."""
         line = self.lines.get((sha256, far.dialect, far.base_url, far.model))
         return line is not None and line["outcome"] != "failed"
 
@@ -107,7 +107,7 @@ def opened(path: Path) -> Iterator[Journal]:
 
 
 def _take(descriptor: int, path: Path) -> None:
-    """Keeps other runs out, which would pay for the same pictures, until the file is closed."""
+    """Keeps other runs out, which would pay for the same images, until the file is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The results as one page that needs nothing else: figures, and the worst pictures with both answers drawn on them.
+"""The results as one page that needs nothing else: figures, and the worst images with both answers drawn on them.
 
 The page is XML too, so that a parser can tell whether it is well formed, and forbids itself every outside resource.
 """
@@ -19,10 +19,10 @@ from detr_onnx.bench.hosted.results import View, sections_of
 from detr_onnx.image.preprocess import read_rgb
 from detr_onnx.text import printable
 
-LONGEST_SIDE_PX = 900  # of a picture on the page
+LONGEST_SIDE_PX = 900  # of an image on the page
 JPEG_QUALITY = 82
-MOST_UNANSWERED = 100  # pictures that are named
-TYPE_SHARE = 0.032  # height of the type for the longer side of a picture
+MOST_UNANSWERED = 100  # images that are named
+TYPE_SHARE = 0.032  # height of the type for the longer side of an image
 LETTER_SHARE = 0.62  # width of a letter of the sans type for its height, generously
 
 STYLE = """
@@ -36,7 +36,7 @@ h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.1rem; margin: 2rem
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .2rem .75rem .2rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: normal; color: var(--quiet); width: 50%; } td, h2, h3 { overflow-wrap: anywhere; }
-.picture { border-top: 1px solid var(--line); margin-top: 1.5rem; } .picture h3 { font-size: 1rem; margin: .75rem 0; }
+.image { border-top: 1px solid var(--line); margin-top: 1.5rem; } .image h3 { font-size: 1rem; margin: .75rem 0; }
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption, .note { color: var(--quiet); }
 svg { display: block; width: 100%; height: auto; border-radius: 4px; }
@@ -61,7 +61,7 @@ LEGEND = (
 
 
 def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
-    """The page, with at most so many pictures, the worst first; equal answers are not among them."""
+    """The page, with at most so many images, the worst first; equal answers are not among them."""
     title = "The hosted API and this machine" if result["remote_api"]["dialect"] == "cloudflare" else "There and here"
     compared = [(view, view.comparison) for view in views if view.comparison is not None]
     different = sorted((both for both in compared if both[1].distance > 0), key=lambda both: -both[1].distance)
@@ -71,9 +71,9 @@ def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
         '<div class="figures">',
         *(_section(heading, rows) for heading, rows in sections_of(result) if rows),
         "</div>",
-        f"<h2>The pictures that differ most ({len(worst)} of {len(different)})</h2>",
-        LEGEND if worst else '<p class="note">Every picture that both answered has the same answer.</p>',
-        *(_picture(number, view, found) for number, (view, found) in enumerate(worst)),
+        f"<h2>The images that differ most ({len(worst)} of {len(different)})</h2>",
+        LEGEND if worst else '<p class="note">Every image that both answered has the same answer.</p>',
+        *(_image(number, view, found) for number, (view, found) in enumerate(worst)),
         _unanswered([view for view in views if view.comparison is None]),
         "</main>\n</body>\n</html>\n",
     ]
@@ -86,7 +86,7 @@ def _section(heading: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _unanswered(views: Sequence[View]) -> str:
-    """The pictures that one side or both refused, and why; the first hundred."""
+    """The images that one side or both refused, and why; the first hundred."""
     if not views:
         return ""
     rows = [
@@ -96,11 +96,11 @@ def _unanswered(views: Sequence[View]) -> str:
         )
         for view in views[:MOST_UNANSWERED]
     ]
-    return _section(f"Pictures without an answer ({len(views)})", rows)
+    return _section(f"Images without an answer ({len(views)})", rows)
 
 
-def _picture(number: int, view: View, found: Comparison) -> str:
-    """A picture twice, with the local and with the hosted boxes."""
+def _image(number: int, view: View, found: Comparison) -> str:
+    """An image twice, with the local and with the hosted boxes."""
     image = read_rgb(view.photograph.path)
     taken = {pair.local for pair in found.pairs}, {pair.hosted for pair in found.pairs}
     name = f"p{number}"
@@ -110,7 +110,7 @@ def _picture(number: int, view: View, found: Comparison) -> str:
     heading = f"{_text(view.photograph.name)}: {counts}; {found.distance:.3g} apart"
     return "\n".join(
         [
-            f'<section class="picture">\n<h3>{heading}</h3>\n<div class="sides">',
+            f'<section class="image">\n<h3>{heading}</h3>\n<div class="sides">',
             _side("Local", image.size, once, view.local or [], taken[0]),
             _side("Hosted", image.size, again, view.hosted or [], taken[1]),
             "</div>\n</section>",
@@ -118,7 +118,7 @@ def _picture(number: int, view: View, found: Comparison) -> str:
     )
 
 
-def _side(title: str, size: tuple[int, int], picture: str, items: Items, matched: set[int]) -> str:
+def _side(title: str, size: tuple[int, int], image: str, items: Items, matched: set[int]) -> str:
     """One answer, drawn; what scores best is on top."""
     width, height = size
     drawn = [_box(item, size, place in matched) for place, item in enumerate(items)]
@@ -128,7 +128,7 @@ def _side(title: str, size: tuple[int, int], picture: str, items: Items, matched
         [
             f'<figure>\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
             f'aria-label="{_text(f"{title}: {_names(items)}")}">',
-            picture,
+            image,
             *reversed(drawn),
             f"</svg>\n<figcaption>{caption}</figcaption>\n</figure>",
         ]
@@ -136,7 +136,7 @@ def _side(title: str, size: tuple[int, int], picture: str, items: Items, matched
 
 
 def _box(item: dict[str, Any], size: tuple[int, int], matched: bool) -> str:
-    """A box with its label on a plate, which stays in the picture."""
+    """A box with its label on a plate, which stays in the image."""
     box, text = item["box"], _names([item])
     type_px = max(size) * TYPE_SHARE
     wide, high = len(text) * type_px * LETTER_SHARE + type_px * 0.4, type_px * 1.25
@@ -156,7 +156,7 @@ def _names(items: Items) -> str:
 
 
 def _data_url(image: Image.Image) -> str:
-    """The picture, small enough for a page, as a JPEG in base64."""
+    """The image, small enough for a page, as a JPEG in base64."""
     small = image.copy()
     small.thumbnail((LONGEST_SIDE_PX, LONGEST_SIDE_PX))
     file = io.BytesIO()

@@ -23,8 +23,8 @@ REMEDIES = {
     7001: "check --base-url and --remote-model",
     7003: "check CLOUDFLARE_ACCOUNT_ID and --base-url",
 }
-"""Codes that concern no picture but all, and what to do."""
-BEYOND = 1e6  # pixels, or scores; there are no such pictures
+"""Codes that concern no image but all, and what to do."""
+BEYOND = 1e6  # pixels, or scores; there are no such images
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -33,8 +33,8 @@ class ApiResponse:
     """An answer, understood.
 
     Attributes:
-        outcome: "answered"; "again", it may do better later; "never", nor for any other picture; "refused", this
-            picture; "failed", it makes no sense.
+        outcome: "answered"; "again", it may do better later; "never", nor for any other image; "refused", this
+            image; "failed", it makes no sense.
         name: status and code, such as "429/3040", or the status alone.
         message: in the far side's words, one line.
         retry_after_s: when it wants to be asked again.
@@ -119,7 +119,7 @@ def _number(value: Any) -> float:
     """The number as it is, an integer one kept.
 
     Raises:
-        ValueError: it is none, or none of a picture.
+        ValueError: it is none, or none of an image.
     """
     if type(value) not in (int, float) or not abs(value) < BEYOND:
         raise ValueError(f"{value!r} is no score and no pixel")

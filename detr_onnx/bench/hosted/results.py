@@ -22,12 +22,12 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class View:
-    """One picture, seen from both sides.
+    """One image, seen from both sides.
 
     Attributes:
         photograph: which.
         line: the far side's reply, from the journal.
-        hosted, local: what was found above the threshold, in the API's form; None where the picture was refused.
+        hosted, local: what was found above the threshold, in the API's form; None where the image was refused.
         local_ms: from the file's bytes to the detections.
         comparison: None unless both answered.
     """
@@ -47,7 +47,7 @@ def look_at_all(
     threshold: float,
     show: Callable[[int, str], None],
 ) -> list[View]:
-    """What the detector finds in each picture, one at a time, beside the far side's reply."""
+    """What the detector finds in each image, one at a time, beside the far side's reply."""
     any(_look(detector, one, threshold)[0] is not None for one in photographs)  # the first run of an engine is slow
     views = []
     for number, (photograph, line) in enumerate(zip(photographs, lines, strict=True), start=1):
@@ -71,13 +71,13 @@ def _look(detector: Detector, photograph: HostedImage, threshold: float) -> tupl
 
 
 def results_of(views: Sequence[View], threshold: float, price: float) -> dict[str, Any]:
-    """All figures: how far the answers differ, times, troubles, cost, and a row a picture."""
-    lines = list({view.photograph.sha256: view.line for view in views}.values())  # equal pictures were asked once
+    """All figures: how far the answers differ, times, troubles, cost, and a row an image."""
+    lines = list({view.photograph.sha256: view.line for view in views}.values())  # equal images were asked once
     answered = [line for line in lines if line["outcome"] == "answered"]
     local = percentiles(view.local_ms for view in views if view.local is not None)
     return {
         "threshold": threshold,
-        "pictures": len(views),
+        "images": len(views),
         "differences": figures_of([view.comparison for view in views if view.comparison is not None]),
         "latency_ms": {"local": local, "hosted": _times(answered)},
         "troubles": {
@@ -109,7 +109,7 @@ def _times(answered: Sequence[Line]) -> dict[str, Any]:
 
 
 def _count(views: Sequence[View], *, hosted: bool, local: bool) -> int:
-    """Pictures that either side answered or refused, as asked; what failed there says nothing of a picture."""
+    """Images that either side answered or refused, as asked; what failed there says nothing of an image."""
     settled = [view for view in views if view.line["outcome"] != "failed"]
     return sum((view.hosted is not None, view.local is not None) == (hosted, local) for view in settled)
 
@@ -168,7 +168,7 @@ def _subject(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("hosted", f"{far['model']} at {far['base_url']}"),
         ("local", f"{local['model']}, {local['engine']}; {machine['processor']}, {machine['cores']} cores"),
-        ("pictures", f"{result['pictures']}, {result['differences']['pictures']} answered by both"),
+        ("images", f"{result['images']}, {result['differences']['images']} answered by both"),
         ("scores above", f"{result['threshold']:g}"),
         ("date", result["date"]),
     ]
@@ -180,7 +180,7 @@ def _differences(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         return "-" if mean is None else f"{mean:{form}} and {other:{form}}"
 
     return [
-        ("identical answers", f"{found['identical']} of {found['pictures']}"),
+        ("identical answers", f"{found['identical']} of {found['images']}"),
         ("boxes, local and hosted", f"{found['boxes_local']} and {found['boxes_hosted']}"),
         ("matched, one label and IoU 0.5", str(found["boxes_matched"])),
         ("missing in the hosted answer", _with_best(found["missing"], found["missing_best_score"])),
@@ -197,7 +197,7 @@ def _latency(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("local, one at a time", found["local"])]
     rows += [(f"hosted, {concurrency} at a time", times) for concurrency, times in found["hosted"].items()]
     return [
-        (name, f"{times['p50']:g} / {times['p95']:g} / {times['p99']:g} ({times['count']} pictures)")
+        (name, f"{times['p50']:g} / {times['p95']:g} / {times['p99']:g} ({times['count']} images)")
         for name, times in rows
         if times["count"]
     ]
@@ -206,7 +206,7 @@ def _latency(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _troubles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     only = f"{found['refused_there_only']} and {found['refused_here_only']}"
     return [
-        ("pictures that both refuse", str(found["refused_by_both"])),
+        ("images that both refuse", str(found["refused_by_both"])),
         ("refused there only, here only", only),
         ("failed there after all retries", str(found["failed"])),
         ("errors, by status and code", _counts(found["errors"])),
@@ -218,8 +218,8 @@ def _cost(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     hours = found["million_local_hours"]
     return [
         ("answers, paid for", f"{found['answered']}, ${found['paid_dollars']:.6f}"),
-        ("a million pictures, hosted", f"${found['million_dollars']:,.2f}"),
-        ("a million pictures, local", f"{hours:g} hours of this machine, one at a time" if hours is not None else "-"),
+        ("a million images, hosted", f"${found['million_dollars']:,.2f}"),
+        ("a million images, local", f"{hours:g} hours of this machine, one at a time" if hours is not None else "-"),
     ]
 
 

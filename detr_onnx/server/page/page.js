@@ -1,4 +1,4 @@
-// The page: a picture goes to the server, what it finds is drawn. No library, no build, no request to anywhere else.
+// The page: an image goes to the server, what it finds is drawn. No library, no build, no request to anywhere else.
 "use strict";
 
 const RUN = "client/v4/accounts/local/ai/run/@cf/facebook/detr-resnet-50";
@@ -56,7 +56,7 @@ function draw() {
   const detections = shown();
   [...detections].reverse().forEach((d) => drawBox(context, d, detections.indexOf(d) === state.marked));
   const names = detections.map((d) => d.label).join(", ");
-  canvas.setAttribute("aria-label", state.bitmap ? `Picture with ${detections.length} found: ${names}` : "No picture yet");
+  canvas.setAttribute("aria-label", state.bitmap ? `Image with ${detections.length} found: ${names}` : "No image yet");
 }
 
 function mark(index) {
@@ -80,7 +80,7 @@ function listed(detection, index) {
 }
 
 function curlLine() {
-  const name = (state.blob && state.blob.name) || "picture.jpg";
+  const name = (state.blob && state.blob.name) || "image.jpg";
   const url = new URL(`${RUN}?threshold=${at("threshold").value}`, location.href);
   const token = at("token").value ? ' -H "Authorization: Bearer $TOKEN"' : "";
   return `curl '${url}' -X POST${token} --data-binary '@${name.replaceAll("'", "'\\''")}'`;
@@ -137,7 +137,7 @@ async function look(blob) {
   show();
   try {
     const { found, ms } = await ask(blob);
-    if (turn !== state.asked) return; // another picture was given meanwhile
+    if (turn !== state.asked) return; // another image was given meanwhile
     state.found = found;
     offerClasses();
     show();
@@ -150,7 +150,7 @@ async function look(blob) {
 
 // Ways in: file, drop, paste, camera
 
-function firstPicture(items) {
+function firstImage(items) {
   return [...items].find((item) => item && item.type.startsWith("image/"));
 }
 
@@ -159,14 +159,14 @@ for (const name of ["dragover", "drop", "dragleave"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     at("drop").classList.toggle("over", name === "dragover");
-    const picture = name === "drop" && firstPicture(event.dataTransfer.files);
-    if (picture) look(picture);
-    else if (name === "drop") say("That is no picture.", true);
+    const image = name === "drop" && firstImage(event.dataTransfer.files);
+    if (image) look(image);
+    else if (name === "drop") say("That is no image.", true);
   });
 }
 document.addEventListener("paste", (event) => {
-  const picture = firstPicture(event.clipboardData.files);
-  if (picture) look(picture);
+  const image = firstImage(event.clipboardData.files);
+  if (image) look(image);
 });
 
 let stream = null;

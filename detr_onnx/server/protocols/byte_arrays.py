@@ -1,6 +1,6 @@
 """JSON in which long arrays of bytes are read fast: `{"image": [255, 216, …]}` gives `{"image": b"\\xff\\xd8…"}`.
 
-A picture of 4 MB is an array of 4 million numbers. A general parser makes an object of each; here the longest array of
+An image of 4 MB is an array of 4 million numbers. A general parser makes an object of each; here the longest array of
 a text is cut out and read by numpy, and only what is around it goes through `json`.
 """
 

@@ -1,6 +1,6 @@
 """The wire format of the hosted API `@cf/facebook/detr-resnet-50`, without sockets.
 
-    body of a request ── image_bytes ──► an encoded picture      Detections ── success ──► body of an answer
+    body of a request ── image_bytes ──► an encoded image      Detections ── success ──► body of an answer
                                                                    ApiError ── failure ──►
 
 Source: the model's page, its published schemas, and recorded answers of the hosted API.
@@ -30,7 +30,7 @@ INPUT_SCHEMA: dict[str, Any] = {
             "properties": {
                 "image": {
                     "type": "array",
-                    "description": "The bytes of an encoded picture.",
+                    "description": "The bytes of an encoded image.",
                     "items": {"type": "number", "minimum": 0, "maximum": 255},
                 }
             },
@@ -114,17 +114,17 @@ class ApiError(DetrError):
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a body of this type is JSON; of any other type, or of none, it is the picture itself."""
+    """Whether a body of this type is JSON; of any other type, or of none, it is the image itself."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
 
 
 def image_bytes(content_type: str, body: bytes) -> bytes:
-    """The encoded picture that a request holds.
+    """The encoded image that a request holds.
 
     Args:
-        content_type: the header, "" for none. curl's own, of forms, is a picture like every other but JSON.
-        body: the picture; or JSON `{"image": …}` with an array of its bytes, with base64, or with a data URL; or
+        content_type: the header, "" for none. curl's own, of forms, is an image like every other but JSON.
+        body: the image; or JSON `{"image": …}` with an array of its bytes, with base64, or with a data URL; or
             that base64 or URL alone as a JSON string.
 
     Raises:
@@ -150,7 +150,7 @@ def parsed(body: bytes) -> Any:
 
 
 def image_of(value: Any) -> bytes:
-    """The encoded picture in the JSON of a request; see `image_bytes`."""
+    """The encoded image in the JSON of a request; see `image_bytes`."""
     if isinstance(value, str):
         return from_base64(value)
     if not isinstance(value, Mapping):

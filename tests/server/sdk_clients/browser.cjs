@@ -1,19 +1,19 @@
-// A real browser on the page: `node browser.cjs URL PICTURE SCREENSHOTS`; prints what it saw as one JSON object.
+// A real browser on the page: `node browser.cjs URL IMAGE SCREENSHOTS`; prints what it saw as one JSON object.
 const { chromium } = require("playwright-core");
 
-const [url, picture, folder] = process.argv.slice(2);
+const [url, image, folder] = process.argv.slice(2);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 
 async function look(page) {
   await page.goto(url);
-  await page.setInputFiles("#file", picture);
+  await page.setInputFiles("#file", image);
   await page.waitForFunction(() => /found in/.test(document.getElementById("status").textContent), null, { timeout: 120000 });
 }
 
-// The same picture given by an event, as a drop or a paste gives it.
+// The same image given by an event, as a drop or a paste gives it.
 async function given(page, kind) {
-  const encoded = require("fs").readFileSync(picture).toString("base64");
+  const encoded = require("fs").readFileSync(image).toString("base64");
   await page.evaluate(([kind, encoded]) => {
     document.getElementById("status").textContent = "";
     const transfer = new DataTransfer();

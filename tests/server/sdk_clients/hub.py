@@ -1,4 +1,4 @@
-"""Hugging Face's client: `hub.py URL PICTURE` prints its answers as JSON."""
+"""Hugging Face's client: `hub.py URL IMAGE` prints its answers as JSON."""
 
 import json
 import sys
@@ -6,14 +6,14 @@ from dataclasses import asdict
 
 from huggingface_hub import InferenceClient
 
-url, picture = sys.argv[1:]
+url, image = sys.argv[1:]
 client = InferenceClient(timeout=120)
 model = f"{url}/models/facebook/detr-resnet-50"
 print(
     json.dumps(
         {
-            "default": [asdict(item) for item in client.object_detection(picture, model=model)],
-            "threshold": [asdict(item) for item in client.object_detection(picture, model=model, threshold=0.9)],
+            "default": [asdict(item) for item in client.object_detection(image, model=model)],
+            "threshold": [asdict(item) for item in client.object_detection(image, model=model, threshold=0.9)],
         }
     )
 )

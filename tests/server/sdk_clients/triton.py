@@ -1,4 +1,4 @@
-"""KServe's client for Triton: `triton.py URL PICTURE` prints its answers as JSON."""
+"""KServe's client for Triton: `triton.py URL IMAGE` prints its answers as JSON."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import tritonclient.http as http
 from tritonclient.utils import InferenceServerException
 
-url, picture = sys.argv[1:]
+url, image = sys.argv[1:]
 client = http.InferenceServerClient(url.removeprefix("http://"), connection_timeout=120, network_timeout=120)
 MODEL = "detr-resnet-50"
 
@@ -25,7 +25,7 @@ def answers(inputs, names, binary):
     return {name: [x.decode() if isinstance(x, bytes) else x for x in result.as_numpy(name).tolist()] for name in names}
 
 
-encoded = np.array([Path(picture).read_bytes()], dtype=np.object_)
+encoded = np.array([Path(image).read_bytes()], dtype=np.object_)
 detections = ["scores", "names", "boxes"]
 try:
     client.infer(MODEL, [tensor("other", encoded, "BYTES")])

@@ -1,4 +1,4 @@
-"""A picture with the statistics of a photograph, made from a seed: nobody's photograph has to be copied.
+"""An image with the statistics of a photograph, made from a seed: nobody's photograph has to be copied.
 
 Amplitudes fall with one over the frequency, as in natural scenes [Field, 1987], a few surfaces hide each other behind
 soft edges, and there is sensor noise on top, so a JPEG of it is as large, and decodes as fast, as a real one.
@@ -18,19 +18,19 @@ SURFACES = 12
 
 
 def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
-    """An RGB picture of `width` x `height` pixels; the same seed gives the same picture."""
+    """An RGB image of `width` x `height` pixels; the same seed gives the same image."""
     random = np.random.RandomState(seed)
-    picture = 118 + 38 * _scene(random, height, width)
+    image = 118 + 38 * _scene(random, height, width)
     for _ in range(SURFACES):
         cover = _soft_ellipse(random, height, width)[..., None]
         surface = random.uniform(40, 215, 3) + 18 * _scene(random, height, width)
-        picture = cover * surface + (1 - cover) * picture
-    picture += NOISE * random.standard_normal(picture.shape)
-    return Image.fromarray(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+        image = cover * surface + (1 - cover) * image
+    image += NOISE * random.standard_normal(image.shape)
+    return Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
 
 
 def jpeg(width: int, height: int, seed: int = 0) -> bytes:
-    """The same picture as a JPEG file."""
+    """The same image as a JPEG file."""
     file = io.BytesIO()
     photograph(width, height, seed).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
@@ -50,7 +50,7 @@ def _scene(random: np.random.RandomState, height: int, width: int) -> NDArray[np
 
 
 def _soft_ellipse(random: np.random.RandomState, height: int, width: int) -> NDArray[np.float64]:
-    """[height, width] in 0..1: 1 inside an ellipse somewhere in the picture, falling to 0 over two pixels."""
+    """[height, width] in 0..1: 1 inside an ellipse somewhere in the image, falling to 0 over two pixels."""
     y, x = np.mgrid[:height, :width]
     centre_y, centre_x = random.uniform(0, height), random.uniform(0, width)
     radius_y, radius_x = random.uniform(0.06, 0.3, 2) * min(height, width)
