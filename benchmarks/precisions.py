@@ -47,7 +47,7 @@ RATIOS: Ratios = (
 def write_files(work: Path, model: Path | None) -> dict[str, str]:
     """Writes every file and gives a name and a place for each; in a process of its own, since it needs room."""
     from benchmarks.subject import subject
-    from detr_onnx.exporter.calibrate import ranges_alone
+    from detr_onnx.exporter.calibrate import find_quant_params
     from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
     from detr_onnx.models.metadata import read_model
 
@@ -55,13 +55,13 @@ def write_files(work: Path, model: Path | None) -> dict[str, str]:
     directory = work / "precisions"
     directory.mkdir(exist_ok=True)
     opened = read_model(measured.model)
-    grids = ranges_alone(opened, [measured.photograph], METHOD)
+    grids = find_quant_params(opened, [measured.photograph], METHOD)
     places = {"title": measured.title, "pixels": str(measured.pixels), "photograph": str(measured.photograph)}
     for engine in TITLES:
         for kind in PRECISIONS:
             file = directory / f"{engine}-{kind}.onnx"
             told = grids if kind == "int8" else {}
-            form = ExportOptions(precision=kind, fused_attention=engine == "onnxruntime", grids=told)
+            form = ExportOptions(precision=kind, fused_attention=engine == "onnxruntime", quant_params=told)
             write_onnx(file, *opened, form)
             places[file.stem] = str(file)
     return places

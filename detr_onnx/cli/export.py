@@ -143,7 +143,7 @@ def judged(model: Model, images: Sequence[Path], arguments: Namespace) -> Calibr
     """
     found = calibrate(model, images, shown, layers=arguments.report is not None)
     chosen, trouble = found.chosen, found.chosen.trouble()
-    logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.floats))
+    logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.float_layers))
     if arguments.report is not None:
         report(found, arguments.report)
     if trouble and not arguments.force:
