@@ -153,7 +153,7 @@ def compared(found: Mapping[int, Detections], reference: Mapping[int, Detections
 
 def above(found: Detections) -> Detections:
     """The detections that a user would see."""
-    return found.select(np.flatnonzero(found.scores > SCORE))
+    return found[np.flatnonzero(found.scores > SCORE)]
 
 
 def measured(

@@ -23,8 +23,9 @@ PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "labels", "text"),
-    ("network", "detections", "cache"),
+    ("network", "cache"),
     ("checkpoint", "image", "hub"),
+    ("detections",),
     ("engines", "evaluation"),
     ("exporter",),
     ("models",),
@@ -48,6 +49,8 @@ ONLY_IN_FUNCTIONS_OF = {
     "openvino": {"engines/openvino", "engines/bfloat16", "bench/baselines"},
     "pycocotools": {"evaluation/average_precision"},
     "tqdm": {"cli/console"},
+    "supervision": {"detections"},
+    "pandas": {"detections"},
 }
 ONLY_IN_THE_SERVER = {
     "starlette",

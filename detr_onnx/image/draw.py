@@ -7,13 +7,15 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from detr_onnx.detections import Detections
 from detr_onnx.errors import OutputError
+
+if TYPE_CHECKING:
+    from detr_onnx.detections import Detections
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 Colour = tuple[int, int, int]  # red, green, blue, 0..255

@@ -45,7 +45,7 @@ def huggingface_routes(service: Service) -> list[Route]:
 
         found = await service.detect(request, read, 0.0)
         threshold = asked.get("threshold", THRESHOLD)
-        return answer_json(found.select(found.scores > threshold).to_api())
+        return answer_json(found[found.scores > threshold].to_api())
 
     token = service.settings.token
     paths = ("/models/{model:path}", "/hf-inference/models/{model:path}")

@@ -173,5 +173,5 @@ def tensors_of(inputs: Any, most_pixels: int) -> tuple[Floats, Mask | None]:
 def outputs_of(found: Detections) -> dict[str, Array]:
     """Detections as parallel tensors, best first; boxes are xyxy in pixels of the image."""
     names = np.empty(len(found), object)
-    names[:] = [found.labels[i].encode() for i in found.class_ids]
+    names[:] = [found.class_names[i].encode() for i in found.class_ids]
     return {"scores": found.scores, "labels": found.class_ids, "names": names, "boxes": found.xyxy}
