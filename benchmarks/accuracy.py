@@ -120,13 +120,13 @@ def opened(entry: Entry, model: str, work: Path) -> tuple[Detect, str, Path]:
     """The entry ready to run, what it runs on, and its file."""
     if not entry.suffix:
         detector = Detector(model, engine=entry.engine or "auto")
-        return with_all_queries(detector), detector.engine, weights_file(locate(model).checkpoint or Path())
+        return with_all_queries(detector), detector.runtime, weights_file(locate(model).checkpoint or Path())
     file = exported(model, work / f"{entry.key}{entry.suffix}", entry.words)
     if entry.engine is None:
         detect, title = end_to_end_detector(file)
         return lambda image: detect(image, 0.0), title, file
     detector = Detector(file, engine=entry.engine, precision=entry.precision)
-    return with_all_queries(detector), detector.engine, file
+    return with_all_queries(detector), detector.runtime, file
 
 
 def with_all_queries(detector: Detector) -> Detect:
@@ -136,7 +136,7 @@ def with_all_queries(detector: Detector) -> Detect:
 
 def judged(found: Mapping[int, Detections], truth: Annotations) -> dict[str, Any]:
     """COCO's figures of every query."""
-    labels = next(iter(found.values())).labels
+    labels = next(iter(found.values())).class_names
     category_of = truth.category_of(labels)
     rows = (row for image_id, some in found.items() for row in some.to_coco(image_id))
     known = [{**row, "category_id": c} for row in rows if (c := category_of[row["category_id"]]) is not None]

@@ -6,7 +6,6 @@ predicts, `xyxy` (left, top, right, bottom, in pixels of the upright image) is w
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.errors import DetrError, MissingPackageError, UsageError
+from detr_onnx.errors import MissingPackageError, UsageError
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +27,6 @@ Ints = NDArray[np.int64]
 Selection = slice | Sequence[int] | Sequence[bool] | NDArray[np.bool_] | NDArray[np.integer[Any]]
 
 SHOWN = 5  # detections in a repr
-PREVIEW_PX = 800  # longest side of the image that a notebook shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,31 +208,10 @@ class Detections:
         return f"<Detections: {len(self)}{' - ' if shown else ''}{', '.join(shown + more)}>"
 
     def _repr_html_(self) -> str:
-        """A table for notebooks, below the annotated image if its path can still be read."""
-        rows = "".join(
-            f"<tr><td>{d.score:.3f}</td><td>{html.escape(d.label)}</td>"
-            + "".join(f"<td>{getattr(d.box, side):.1f}</td>" for side in Box.__slots__)
-            + "</tr>"
-            for d in self
-        )
-        head = "".join(f"<th>{name}</th>" for name in ("score", "label", *Box.__slots__))
-        return f"{self._preview()}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        """For notebooks: a table, below the annotated image if its path can still be read."""
+        from detr_onnx.notebook import html_of
 
-    def _preview(self) -> str:
-        """The annotated image as an HTML element; empty if there is none to read."""
-        import base64
-        import io
-
-        if self.path is None:
-            return ""
-        try:
-            image = self.draw()
-        except DetrError:
-            return ""
-        image.thumbnail((PREVIEW_PX, PREVIEW_PX))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG")
-        return f'<img alt="annotated image" src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+        return html_of(self)
 
 
 def _rows(index: Any, count: int) -> NDArray[Any]:

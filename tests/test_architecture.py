@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 import detr_onnx
+from detr_onnx import errors
 from detr_onnx.cli import parser
+from detr_onnx.engines.table import ENGINES
+from detr_onnx.errors import DetrError
+from detr_onnx.image.decode import ImageSource
 from detr_onnx.models import open as opening
 from detr_onnx.network import onnx_ops
 
@@ -22,9 +26,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "labels", "text"),
+    ("errors", "labels", "text", "read_ahead"),
     ("network", "cache"),
-    ("checkpoint", "image", "hub"),
+    ("checkpoint", "image", "hub", "notebook"),
     ("detections",),
     ("engines", "evaluation"),
     ("exporter",),
@@ -204,10 +208,13 @@ except SystemExit as ended:
 # Names
 
 
-def test_the_public_names_are_these():
-    assert detr_onnx.__all__ == ["Box", "Detection", "Detections", "Detector", "DetrError", "__version__"]
-    assert dir(detr_onnx) == sorted(detr_onnx.__all__)
-    assert all(getattr(detr_onnx, name).__name__ == name for name in detr_onnx.__all__ if name != "__version__")
+def test_the_public_names_are_the_detector_what_it_returns_and_every_error():
+    kinds = [kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DetrError)]
+    names = ["Box", "Detection", "Detections", "Detector", "ImageSource", "__version__", *kinds]
+    assert detr_onnx.__all__ == dir(detr_onnx) == sorted(names)
+    assert all(getattr(detr_onnx, kind) is getattr(errors, kind) for kind in kinds)
+    assert detr_onnx.Detector.__name__ == "Detector"
+    assert detr_onnx.ImageSource is ImageSource
 
 
 def test_a_name_that_the_package_does_not_have_says_which_it_has():
@@ -220,7 +227,7 @@ def test_the_default_model_is_the_same_in_python_and_on_the_command_line():
 
 
 def test_the_precisions_to_export_are_those_of_the_graph():
-    assert parser.PRECISIONS == onnx_ops.PRECISIONS == opening.PRECISIONS["onnxruntime"]
+    assert parser.PRECISIONS == onnx_ops.PRECISIONS == ENGINES["onnxruntime"].precisions
 
 
 def test_the_version_stands_in_one_place_and_the_changelog_has_it():
@@ -269,7 +276,7 @@ def test_no_function_takes_keywords_that_it_does_not_name(module):
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_only_errors_and_protocols_inherit(module):
-    allowed = {"Exception", "ValueError", "Protocol[V]"} | {
+    allowed = {"Exception", "ValueError", "ImportError", "Protocol[V]"} | {
         node.name
         for tree in TREES.values()
         for node in ast.walk(tree)

@@ -10,9 +10,11 @@ from typing import Any
 
 from detr_onnx.bench.interleave import Entry, ours, theirs
 from detr_onnx.bench.processes import Program
+from detr_onnx.engines.options import EngineOptions
+from detr_onnx.engines.table import ENGINES
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.models.metadata import Description
-from detr_onnx.models.open import ENGINES, Source
+from detr_onnx.models.open import Source, check_names
 
 PEERS = ("transformers", "optimum", "openvino")
 WAYS = {
@@ -59,11 +61,10 @@ def our_own(options: Mapping[str, Any], image: Path) -> list[BenchmarkCase]:
         image: the file that is looked at.
     """
     asked = options["engine"]
-    if asked not in ENGINES:
-        raise UsageError("no such engine", found=repr(asked), expected=f"one of {', '.join(ENGINES)}")
-    engines = [asked] if asked != "auto" else ["onnxruntime"] if options["providers"] else [*ENGINES[1:]]
+    check_names(EngineOptions(asked))
+    engines = [asked] if asked != "auto" else ["onnxruntime"] if options["providers"] else [*ENGINES]
     found = []
-    for engine in sorted(engines, reverse=True):
+    for engine in engines:
         given = {**options, "engine": engine, "image": str(image)}
         whole = (sys.executable, "-m", "detr_onnx", "detect", str(image), *_words(given))
         found.append(BenchmarkCase(engine, f"ours, {engine}", ours("detect", given), ours("throughput", given), whole))

@@ -39,7 +39,7 @@ def open_detector(given: Given) -> Detector:
         providers=parse_providers(given["providers"]) if given.get("providers") else None,
         precision=given.get("precision"),
         threads=None if given["engine"] == "numpy" else given["threads"],
-        size=given.get("size"),
+        shortest_edge=given.get("size"),
         config=given.get("config"),
         offline=given.get("offline", False),
         cache_dir=given.get("cache_dir"),
@@ -64,13 +64,13 @@ def detect(given: Given) -> Ready:
         (NETWORK, lambda given: detector.network(*given)),
         (POSTPROCESS, lambda answer: detector.postprocess(*answer, *sizes)),
     ]
-    return Ready(in_parts(DETECT, steps), detector.engine)
+    return Ready(in_parts(DETECT, steps), detector.runtime)
 
 
 def throughput(given: Given) -> Ready:
     """One warm `Detector`, asked by one, two and four threads."""
     detector, path = open_detector(given), Path(given["image"])
-    return Ready(crowded(lambda: detector(path)), detector.engine)
+    return Ready(crowded(lambda: detector(path)), detector.runtime)
 
 
 def preprocessing(given: Given) -> Ready:
@@ -100,7 +100,7 @@ def network(given: Given) -> Ready:
 
     detector, pixels = open_detector(given), np.load(given["pixels"])
     mask = np.ones((len(pixels), *pixels.shape[2:]), np.bool_)
-    return Ready(timed(NETWORK, lambda: detector.network(pixels, mask)), detector.engine)
+    return Ready(timed(NETWORK, lambda: detector.network(pixels, mask)), detector.runtime)
 
 
 KINDS: dict[str, Callable[[Given], Ready]] = {

@@ -76,7 +76,7 @@ def bench(arguments: Namespace, environment: Mapping[str, str]) -> int:
     result = {
         **setting("detr-onnx", arguments.words),
         "remote_api": {"dialect": far.dialect, "base_url": far.base_url, "model": far.model},
-        "local": {"model": without_place(arguments.model), "engine": detector.engine},
+        "local": {"model": without_place(arguments.model), "engine": detector.runtime},
     }
     with opened(arguments.journal) as journal:
         asked = unsettled(photographs, far, journal)

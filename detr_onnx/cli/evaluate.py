@@ -82,10 +82,10 @@ def _rows(arguments: Namespace, truth: Annotations) -> tuple[dict[str, str], lis
     images = truth.images(Path(arguments.images))
     detector = open_detector(arguments)
     rows = detect_rows(detector, truth, images, batch_size=arguments.batch, watch=bar)
-    return {"model": arguments.model, "engine": detector.engine}, rows
+    return {"model": arguments.model, "engine": detector.runtime}, rows
 
 
 def _answers(arguments: Namespace, paths: Sequence[Path]) -> tuple[str, list[Detections]]:
     """The engine, and what is in each image."""
     detector = open_detector(arguments)
-    return detector.engine, detector.batch(bar(paths), arguments.threshold, batch_size=arguments.batch)
+    return detector.runtime, detector.batch(bar(paths), arguments.threshold, batch_size=arguments.batch)

@@ -82,7 +82,7 @@ def look_at(images: list[ImageFile], missing: list[ImageError], arguments: Names
     if not images:
         return 1
     detector = open_detector(arguments)
-    labels = wanted_labels(arguments.labels, detector.labels) if arguments.labels is not None else None
+    labels = wanted_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
     failures: list[DetrError] = [*missing]
     places: Sequence[Path | None] = saved or [None] * len(images)
     found = each(detector, list(zip(images, places, strict=True)), arguments.threshold, labels, failures)

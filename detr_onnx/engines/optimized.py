@@ -47,7 +47,7 @@ def optimize(graph: Path) -> None:
             file.replace(graph.with_name(file.name))
 
 
-def made_for() -> str:
+def optimized_for() -> str:
     """What an optimised graph is for: ONNX Runtime's version and, in eight digits, the processor."""
     kind = f"{processor()} {' '.join(cpu_features())}"
     return f"{import_onnxruntime().__version__}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"

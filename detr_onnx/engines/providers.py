@@ -111,7 +111,7 @@ def resolve_providers(asked: ProviderSpec | None, available: Sequence[str]) -> R
     """
     if asked is None:
         return [(CPU, {})]
-    check_form(asked)
+    check_provider_spec(asked)
     found: dict[str, dict[str, object]] = {}
     for one in asked:
         name, options = (one, {}) if isinstance(one, str) else one
@@ -123,7 +123,7 @@ def resolve_providers(asked: ProviderSpec | None, available: Sequence[str]) -> R
     return [*found.items(), *([] if CPU in found else [(CPU, {})])]
 
 
-def check_form(asked: object) -> None:
+def check_provider_spec(asked: object) -> None:
     """Raises UsageError unless it is a list of names, or of pairs of a name and options."""
     is_list = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) > 0
     if not is_list or not all(isinstance(one, str) or _is_pair(one) for one in asked):  # type: ignore[attr-defined]

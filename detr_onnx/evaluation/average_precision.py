@@ -82,7 +82,7 @@ def detect_rows(
         DatasetError: when the categories are not the model's.
         ImageError: when an image cannot be read.
     """
-    category_of = truth.category_of(detector.labels)
+    category_of = truth.category_of(detector.class_names)
     answers = detector.batch(watch([*images.values()]), 0.0, batch_size=batch_size)
     rows = (row for image_id, found in zip(images, answers, strict=True) for row in found.to_coco(image_id))
     return [{**row, "category_id": c} for row in rows if (c := category_of[row["category_id"]]) is not None]

@@ -24,7 +24,7 @@ def operation_routes(service: Service) -> list[Route]:
         if not service.ready:
             return answer_json({"status": "stopping"}, 503)
         return answer_json(
-            {"status": "ready", "model": service.settings.model, "engine": service.inference.detector.engine}
+            {"status": "ready", "model": service.settings.model, "engine": service.inference.detector.runtime}
         )
 
     async def metrics(request: Request) -> Response:

@@ -39,11 +39,11 @@ class Cat:
     """A detector that finds the stand-in's cat in every image."""
 
     def __init__(self) -> None:
-        self.labels, self.engine = ("cat",), "a stand-in"
+        self.class_names, self.runtime = ("cat",), "a stand-in"
 
     def __call__(self, content: bytes, threshold: float) -> Detections:
         box = np.array([list(CAT["box"].values())], np.float32)
-        return Detections(np.array([CAT["score"]], np.float32), np.zeros(1, np.int64), box, self.labels)
+        return Detections(np.array([CAT["score"]], np.float32), np.zeros(1, np.int64), box, self.class_names)
 
 
 @pytest.fixture(autouse=True)

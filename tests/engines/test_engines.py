@@ -249,7 +249,7 @@ def test_onnx_runtime_tells_nobody(tmp_path):
     """Its wheels for Linux and macOS write an identifier into the home and report; not when it is us who start it."""
     quiet = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     home = quiet | {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "GITHUB_ACTIONS": ""}
-    script = "from detr_onnx import Detector; print(Detector('demo', engine='onnxruntime').engine)"
+    script = "from detr_onnx import Detector; print(Detector('demo', engine='onnxruntime').runtime)"
     done = subprocess.run([sys.executable, "-c", script], env=home, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("onnxruntime")
     assert list(tmp_path.rglob("*")) == []

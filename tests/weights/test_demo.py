@@ -58,7 +58,7 @@ def test_every_engine_finds_the_same(detector, expected):
 
 def test_another_precision_is_written_from_the_checkpoint(expected, tmp_path):
     half = Detector("demo", engine="onnxruntime", precision="fp16", cache_dir=tmp_path)
-    assert "fp16" in half.engine
+    assert "fp16" in half.runtime
     found = half(demo_image())
     assert [d.label for d in found] == [d.label for d in expected]
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=0.01)
