@@ -121,7 +121,7 @@ def test_padding_that_a_graph_cannot_mask_is_refused(tmp_path, small, form):
     made = ExportOptions(mask=form != "no mask")
     engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", small, made, pixel_mask=FROZEN))
     pixels, mask = padded_batch(images(), [(64, 40)])
-    with pytest.raises(UsageError, match="cannot tell padding from image"):
+    with pytest.raises(UsageError, match="takes no mask"):
         engine.network(pixels, mask)
 
 
@@ -214,7 +214,7 @@ PIXELS, LOGITS, BOXES = {"pixel_values": ["b", 3, "h", "w"]}, {"logits": [1, 5, 
 )
 def test_a_model_that_is_no_detr_is_told_with_its_signature(tmp_path, inputs, outputs):
     text = refusal(write_graph(tmp_path / "m.onnx", inputs, outputs))
-    assert "m.onnx is no DETR: found inputs" in text
+    assert "m.onnx is not a DETR: found inputs" in text
     assert all(name in text for name in (*inputs, *outputs))
 
 

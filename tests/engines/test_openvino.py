@@ -205,14 +205,14 @@ def test_a_graph_without_names_of_its_stages_stays_in_fp32(checkpoint, tmp_path,
     path = graph(checkpoint, tmp_path)
     path.write_bytes(path.read_bytes().replace(b"stem", b"mets"))
     assert openvino_engine(path).title.endswith("fp32")
-    with pytest.raises(ModelFileError, match="does not say where its backbone begins and ends"):
+    with pytest.raises(ModelFileError, match="does not mark the ends of its backbone"):
         openvino_engine(path, "bf16-backbone")
 
 
 def test_a_backbone_in_int8_is_not_put_into_bf16(checkpoint, tmp_path, any_processor_has_bf16):
     path = graph(checkpoint, tmp_path, ExportOptions(precision="int8"))
     assert openvino_engine(path).title.endswith("fp32")
-    with pytest.raises(ModelFileError, match=r"no backbone to be put into bf16: found one in int8; use precision fp32"):
+    with pytest.raises(ModelFileError, match=r"cannot be converted to bf16: found int8; use precision fp32"):
         openvino_engine(path, "bf16-backbone")
 
 
@@ -258,7 +258,7 @@ def test_a_precision_that_the_processor_lacks_is_an_error(checkpoint, monkeypatc
     import openvino
 
     monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "INT8"])
-    with pytest.raises(EngineError, match=f"this processor has no {precision}: found no bfloat16"):
+    with pytest.raises(EngineError, match=f"this processor does not compute in {precision}: found no bfloat16"):
         open_model(checkpoint, EngineOptions("openvino", precision=precision))
 
 

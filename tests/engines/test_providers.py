@@ -87,9 +87,9 @@ def test_options_given_win_over_those_that_suit_many_sizes():
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (["CUDA", ("CUDA", {"device_id": 1})], "provider CUDA is asked for twice"),
+        (["CUDA", ("CUDA", {"device_id": 1})], "provider CUDA is requested twice"),
         ([("CPU", {"threads": 1})], "provider CPU has no options: found threads"),
-        (["CPU", "CUDA"], "provider CPU leaves nothing to those behind it: found CPU.*name it last"),
+        (["CPU", "CUDA"], "providers after CPU are never used: found CPU.*name it last"),
         (["CUDA", ("CUDA",)], "providers are a list of names, or of names and options"),
         ([("CUDA", "device_id=1")], "providers are a list of names, or of names and options"),
     ],
@@ -203,7 +203,7 @@ class Started:
 
 
 def test_a_provider_that_takes_no_node_is_an_error():
-    with pytest.raises(EngineError, match=f"{CUDA} takes no part of the graph: found nodes: {CPU} 300"):
+    with pytest.raises(EngineError, match=f"{CUDA} runs no node of the graph: found nodes: {CPU} 300"):
         engine._check_started(Started({CUDA: 0, CPU: 300}), [CUDA, CPU])
 
 

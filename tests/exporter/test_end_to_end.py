@@ -153,7 +153,7 @@ def test_the_file_is_sound_and_tells_its_labels(end_to_end):
 
 
 def test_the_detector_says_that_such_a_file_needs_none(end_to_end):
-    with pytest.raises(ModelFileError, match=r"needs no program around it: it detects end to end; run it with ONNX"):
+    with pytest.raises(ModelFileError, match=r"is an end-to-end graph: it detects end to end; run it with ONNX"):
         Detector(end_to_end, engine="onnxruntime")
 
 

@@ -297,7 +297,7 @@ def foreign(small, tmp_path) -> Path:
 
 
 def test_a_foreign_graph_alone_asks_for_its_config(foreign):
-    with pytest.raises(ModelFileError, match=r"does not say what its classes are called: .* no config.json .*--config"):
+    with pytest.raises(ModelFileError, match=r"does not contain its class names: .* no config.json .*--config"):
         open_model(foreign)
 
 
@@ -313,7 +313,7 @@ def test_a_config_further_up_is_not_taken(foreign):
     flat.parent.mkdir()
     shutil.copy(foreign, flat)
     write_config(foreign.parent.parent)
-    with pytest.raises(ModelFileError, match="does not say what its classes are called"):
+    with pytest.raises(ModelFileError, match="does not contain its class names"):
         open_model(flat)
 
 
