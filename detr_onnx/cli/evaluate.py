@@ -81,7 +81,7 @@ def _rows(arguments: Namespace, truth: Annotations) -> tuple[dict[str, str], lis
         return {"results": str(arguments.results)}, read_results(arguments.results, truth)
     images = truth.images(Path(arguments.images))
     detector = open_detector(arguments)
-    rows = detect_rows(detector, truth, images, batch_size=arguments.batch, watch=bar)
+    rows = detect_rows(detector, truth, images, batch_size=arguments.batch, progress=bar)
     return {"model": arguments.model, "engine": detector.engine}, rows
 
 

@@ -1,8 +1,8 @@
-"""From images to the numbers that the network sees.
+"""Preprocesses RGB images for the network: resize, normalise, pad to a batch.
 
-`read_rgb` (of `photograph.py`) makes an upright RGB image of whatever holds one. Here it is scaled by DETR's size
-rule, normalised, and put into a batch with a mask that says which pixels are image and which are padding. The results
-are those of transformers' Pillow processor (`DetrImageProcessorPil`), bit for bit.
+`read_rgb` (of `decode.py`) reads an image. Here it is resized by DETR's size rule, normalised, and put into a batch
+with a mask of its valid pixels. The results are bit-identical to those of `DetrImageProcessorPil` in transformers,
+which resizes with Pillow.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a checkpoint wants its images; as it stands, facebook/detr-resnet-50's.
+    """The preprocessing that a checkpoint was trained with. The defaults are facebook/detr-resnet-50's.
 
     Attributes:
-        shortest_edge, longest_edge: of the scaled image, in pixels; see `resized_hw`.
-        fixed_hw: height and width to stretch every image to instead, the aspect not kept.
-        resize: whether images are scaled at all.
-        rescale_factor: times the bytes 0..255, before mean and std.
-        mean, std: of red, green and blue.
+        shortest_edge: length of the short side after resizing, in pixels; see `resized_hw`.
+        longest_edge: limit of the long side, in pixels.
+        fixed_hw: height and width that every image is stretched to instead; the aspect ratio is not kept.
+        resize: whether images are resized at all.
+        rescale_factor: what the bytes 0..255 are multiplied by, before mean and std.
+        mean: subtracted from red, green and blue.
+        std: what red, green and blue are divided by.
 
-    Source: `preprocessor_config.json` beside the weights; ImageNet's statistics.
+    Source: `preprocessor_config.json` beside the weights; mean and std are ImageNet's.
     """
 
     shortest_edge: int = 800
@@ -47,9 +49,16 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], source: str) -> Preprocessing:
-        """Reads a `preprocessor_config.json` of any age; CheckpointError lists all that is wrong with it.
+        """Reads the content of a `preprocessor_config.json`, as any version of transformers wrote it.
 
-        `do_rescale` and `do_normalize` that are false become a factor of 1, a mean of 0 and a deviation of 1.
+        `do_rescale: false` becomes a factor of 1; `do_normalize: false` a mean of 0 and a std of 1.
+
+        Args:
+            fields: the content of the file.
+            source: the name of the file, for error messages.
+
+        Raises:
+            CheckpointError: fields are wrong or not supported; the message lists all of them.
         """
         if problems := [*_problems(fields)]:
             raise CheckpointError(f"{source} does not describe DETR's preprocessing", found="; ".join(problems))
@@ -66,7 +75,7 @@ class Preprocessing:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The same in the form of `preprocessor_config.json`; `from_json` of it gives an equal value."""
+        """The content of a `preprocessor_config.json` from which `from_json` reads an equal value."""
         edges = {"shortest_edge": self.shortest_edge, "longest_edge": self.longest_edge}
         return {
             "image_processor_type": "DetrImageProcessor",
@@ -81,34 +90,34 @@ class Preprocessing:
         }
 
     def of_size(self, shortest_edge: int) -> Preprocessing:
-        """The same for another length of the short side; the limit of the long side changes in proportion."""
+        """The same with another `shortest_edge`; `longest_edge` changes in proportion."""
         longest_edge = round(self.longest_edge * shortest_edge / self.shortest_edge)
         return replace(self, shortest_edge=shortest_edge, longest_edge=longest_edge, fixed_hw=None)
 
     def resized_hw(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width, in pixels, that an image of this height and width is scaled to."""
+        """Height and width after resizing, of an image of this height and width, all in pixels."""
         if not self.resize:
             return height, width
         return self.fixed_hw or resized_hw(height, width, self.shortest_edge, self.longest_edge)
 
 
 def _size(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`size` in today's form: shortest_edge and longest_edge, or height and width; other keys are left as they are."""
+    """`size` as a mapping of shortest_edge and longest_edge, or height and width; other keys are passed on."""
     size = fields.get("size") or {}
     if not isinstance(size, Mapping):  # before 2023: "size": 800, "max_size": 1333
         size = {"shortest_edge": size}
-    given = {name: value for name, value in size.items() if value is not None}
-    if given.keys() - {"shortest_edge"}:
-        return given
+    sides = {name: value for name, value in size.items() if value is not None}
+    if sides.keys() - {"shortest_edge"}:
+        return sides
     return {
         "shortest_edge": Preprocessing.shortest_edge,
         "longest_edge": fields.get("max_size") or Preprocessing.longest_edge,
-        **given,
+        **sides,
     }
 
 
 def _triple(value: Any) -> tuple[float, ...]:
-    """A number for each channel, from three or from one for all."""
+    """One number per channel, from three numbers or from one for all."""
     return tuple(map(float, value)) if isinstance(value, Sequence) else (float(value),) * 3
 
 
@@ -117,7 +126,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
-    """A phrase for each field that this package does not understand or does not do."""
+    """One phrase for each field that is wrong or not supported."""
     size = _size(fields)
     if size.keys() not in ({"shortest_edge", "longest_edge"}, {"height", "width"}):
         yield f"size of {', '.join(map(str, size))} (expected shortest_edge and longest_edge, or height and width)"
@@ -143,19 +152,20 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def resized_hw(height: int, width: int, shortest_edge: int, longest_edge: int) -> tuple[int, int]:
-    """Height and width after DETR's size rule: the short side at `shortest_edge` unless the long one gets too long.
+    """Height and width in pixels, at least 1, by DETR's size rule.
 
-    All in pixels, at least 1. Where the long side limits, it is reckoned from the short side *before* rounding, and
-    cut, not rounded, so it may end a pixel below `longest_edge`. An image whose short side has its size already stays
-    as it is, even where its long side is above the limit (1x2000).
+    The short side becomes `shortest_edge`, unless the long side would exceed `longest_edge`; then both are scaled down
+    to fit. In that case the long side is computed from the short side *before* rounding and truncated, so it may be one
+    pixel below `longest_edge`. An image whose short side already has its length is not resized, even if its long side
+    exceeds the limit (1x2000).
 
-    Source: `get_size_with_aspect_ratio` of transformers, which gives a side of 0 for images as thin as 1x5000.
+    Source: `get_size_with_aspect_ratio` of transformers, which returns a side of 0 for images as thin as 1x5000.
     """
     short, long = min(height, width), max(height, width)
     short_exact: float = shortest_edge
     if long / short * shortest_edge > longest_edge:
         short_exact = longest_edge * short / long
-    short_px = round(short_exact)  # halves to even
+    short_px = round(short_exact)  # half to even
     if short == short_px:
         return height, width
     long_px = int(short_exact * long / short)
@@ -164,7 +174,7 @@ def resized_hw(height: int, width: int, shortest_edge: int, longest_edge: int) -
 
 
 def fitted_hw(height: int, width: int, canvas_hw: tuple[int, int]) -> tuple[int, int]:
-    """The largest height and width, in pixels, that keep the aspect and fit into `canvas_hw`."""
+    """The largest height and width in pixels that keep the aspect ratio and fit into `canvas_hw`."""
     canvas_height, canvas_width = canvas_hw
     if height * canvas_width > width * canvas_height:
         return canvas_height, max(1, round(width * canvas_height / height))
@@ -172,7 +182,7 @@ def fitted_hw(height: int, width: int, canvas_hw: tuple[int, int]) -> tuple[int,
 
 
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> Floats:
-    """[3, h, w] float32, scaled and normalised, of an RGB image as `read_rgb` gives it."""
+    """Pixels [3, h, w] float32 of an RGB image, resized and normalised, without padding."""
     pixels = np.empty((3, *preprocessing.resized_hw(image.height, image.width)), np.float32)
     _fill(pixels, image, preprocessing)
     return pixels
@@ -181,42 +191,45 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> Floats:
 def batch(
     images: Sequence[Image.Image], preprocessing: Preprocessing, *, canvas_hw: tuple[int, int] | None = None
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
-    """Pixels, mask and original sizes of RGB images, each scaled by itself and padded at the bottom and the right.
+    """Resizes and normalises images, and pads them at the bottom and the right to one size.
 
     Args:
-        images: B images as `read_rgb` gives them, B at least 1.
+        images: B RGB images as `read_rgb` returns them, B at least 1.
         preprocessing: sizes and statistics.
-        canvas_hw: height and width of a network that takes no other; otherwise H and W are the largest in the batch.
-            An image that would be larger than the canvas is scaled to fit, its aspect kept; it is never cropped.
+        canvas_hw: H and W of a network with a fixed input shape; by default the largest height and width of the batch.
+            An image that would not fit is resized to fit and keeps its aspect ratio; it is never cropped.
 
     Returns:
-        pixels: [B, 3, H, W] float32; the padding is 0, which is the mean of all images.
-        mask: [B, H, W], true where there is image; all true for one image without a canvas.
-        sizes_hw: [B, 2] int64, heights and widths of the images as they came.
+        pixels: [B, 3, H, W] float32; the padding is 0, as the mean colour is.
+        mask: [B, H, W] bool, true for image, false for padding.
+        sizes_hw: [B, 2] int64, heights and widths of the original images in pixels.
+
+    Raises:
+        UsageError: there are no images.
     """
     if not images:
         raise UsageError("a batch needs an image", found="none", expected="at least one")
-    scaled = [preprocessing.resized_hw(image.height, image.width) for image in images]
+    resized = [preprocessing.resized_hw(image.height, image.width) for image in images]
     if canvas_hw is not None:
-        scaled = [
+        resized = [
             hw if hw[0] <= canvas_hw[0] and hw[1] <= canvas_hw[1] else fitted_hw(image.height, image.width, canvas_hw)
-            for hw, image in zip(scaled, images, strict=True)
+            for hw, image in zip(resized, images, strict=True)
         ]
-    height, width = canvas_hw or (max(h for h, _ in scaled), max(w for _, w in scaled))
-    padded = any(hw != (height, width) for hw in scaled)
+    height, width = canvas_hw or (max(h for h, _ in resized), max(w for _, w in resized))
+    padded = any(hw != (height, width) for hw in resized)
     pixels = (np.zeros if padded else np.empty)((len(images), 3, height, width), np.float32)
     mask = np.zeros((len(images), height, width), np.bool_)
-    for image, (h, w), canvas, valid in zip(images, scaled, pixels, mask, strict=True):
+    for image, (h, w), canvas, valid in zip(images, resized, pixels, mask, strict=True):
         _fill(canvas[:, :h, :w], image, preprocessing)
         valid[:h, :w] = True
     return pixels, mask, np.array([(image.height, image.width) for image in images], np.int64)
 
 
 def _fill(pixels: Floats, image: Image.Image, preprocessing: Preprocessing) -> None:
-    """Scales an RGB image to the size of `pixels` [3, h, w] and normalises it into there.
+    """Resizes an RGB image to the size of `pixels` [3, h, w] and writes the normalised values there.
 
-    A division by 255 in float32 gives for every byte what transformers gets by way of float64, and takes half the time
-    of a table of 256 values.
+    Dividing by 255 in float32 gives the same value for every byte as transformers' way through float64, in half the
+    time of a lookup table.
     """
     _, height, width = pixels.shape
     if image.size != (width, height):
