@@ -268,6 +268,6 @@ def _graph_engine(
 def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> OpenModel:
     """The engine with what its graph says of classes and images."""
     names, preprocessing = describe_graph(graph, engine, config, labels)
-    if engine.canvas_hw and not engine.batches_mixed_sizes:  # nothing says what is padding: fill the canvas instead
-        preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw)
+    if not engine.batches_mixed_sizes:  # nothing says what is padding: fill the canvas, or do not pad, instead
+        preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw or preprocessing.fixed_hw, pad_hw=None)
     return OpenModel(engine, names, preprocessing)
