@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr
@@ -89,6 +90,9 @@ def record_end_to_end(
         grids, fp16_feed_forward: of int8, as `OnnxOps` has them.
         fused_attention: attention as one node, an operator of ONNX Runtime's own.
     """
+    if preprocessing.pad_hw is not None:
+        found = "pad_size {}x{}".format(*preprocessing.pad_hw)
+        raise UsageError("an end-to-end graph cannot pad images", found=found, remedy="export it without --end-to-end")
     graph, image = Graph(), Symbol(IMAGE, UINT8)
     sizing, pixels, answer = (Tape(graph, place) for place in ("size", "pixels", "answer"))
     hw = sizing.node("Shape", image, attributes={"start": 0, "end": 2}, dtype=INT64)
@@ -107,17 +111,20 @@ def size(tape: Tape, hw: Symbol, preprocessing: Preprocessing) -> Value:
     """[2] height and width that an image of `hw` is scaled to: `image.resized_hw`, in float64 as Python has it."""
     if preprocessing.fixed_hw is not None:
         return np.array(preprocessing.fixed_hw, np.int64)
+    sides, one = tape.cast(hw, DOUBLE), np.ones(1, np.int64)
+    if preprocessing.max_hw is not None:  # as sizes.bounded_hw
+        scales = tape.node("Div", np.array(preprocessing.max_hw, np.float64), sides)
+        bounded = tape.node("Mul", sides, tape.node("ReduceMin", scales))
+        return tape.node("Max", tape.cast(bounded, INT64), one)
     shortest, longest = (
         np.array([edge], np.float64) for edge in (preprocessing.shortest_edge, preprocessing.longest_edge)
     )
-    sides = tape.cast(hw, DOUBLE)
     short, long = (tape.node(f"Reduce{which}", sides) for which in ("Min", "Max"))  # [1]
     too_long = tape.node("Greater", tape.node("Mul", tape.node("Div", long, short), shortest), longest, dtype=BOOL)
     limited = tape.node("Div", tape.node("Mul", short, longest), long)
     short_exact = tape.node("Where", too_long, limited, shortest, dtype=DOUBLE)
     short_px = tape.node("Round", short_exact)  # halves to even, as Python
     long_px = tape.node("Floor", tape.node("Div", tape.node("Mul", short_exact, long), short))
-    one = np.ones(1, np.int64)
     scaled = [tape.node("Max", tape.cast(px, INT64), one) for px in (short_px, long_px)]
     is_short = tape.node("Equal", sides, short, dtype=BOOL)  # [2]
     has_its_size = tape.node("Equal", short, short_px, dtype=BOOL)  # [1]

@@ -11,9 +11,10 @@ from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint, read_json, we
 from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError, ModelFileError
 from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import image_processor_fields
 from detr_onnx.network.config import DetrConfig, config_from_huggingface
 
-CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
+CONFIG, PREPROCESSING, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Description:
     def of(cls, path: Path) -> Description:
         """The two files in a directory, or a config file and the other file beside it."""
         directory, config = (path, path / CONFIG) if path.is_dir() else (path.parent, path)
-        files = (config, directory / PREPROCESSING)
+        processor = directory / PROCESSOR  # transformers 5; where it has an image processor, that one counts
+        has_image_processor = processor.is_file() and image_processor_fields(read_json(processor)) is not None
+        files = (config, processor if has_image_processor else directory / PREPROCESSING)
         return cls(*(file if file.is_file() else None for file in files))
 
     def read_config(self) -> DetrConfig | None:

@@ -236,6 +236,6 @@ def _check_needs_no_calibration(precision: str, checkpoint: Path) -> None:
 def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> OpenModel:
     """The engine with the class names and the preprocessing of its graph."""
     names, preprocessing = describe_graph(graph, engine, config, labels)
-    if engine.canvas_hw and not engine.batches_mixed_sizes:  # without a mask, padding would be seen: stretch instead
-        preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw)
+    if not engine.batches_mixed_sizes:  # without a mask, padding would be seen: stretch
+        preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw or preprocessing.fixed_hw, pad_hw=None)
     return OpenModel(engine, names, preprocessing)

@@ -10,7 +10,7 @@ from benchmarks import end_to_end
 from benchmarks.accuracy import REFERENCE, Entry, entries, exported, first, measured, missing
 from detr_onnx.cli.parser import PRECISIONS
 from detr_onnx.errors import EngineError
-from detr_onnx.evaluation.coco import Annotations, annotations_of
+from detr_onnx.evaluation.coco import Annotations, parse_annotations
 from tests.small_model import LABELS, sample_image
 
 # Of scores in 0..1 and pixels: ONNX Runtime's, numpy's and the end-to-end graph's sums have other orders.
@@ -40,7 +40,7 @@ def truth() -> Annotations:
     boxes = [{"image_id": n, "category_id": 0, "bbox": [10, 10, 40, 30]} for n in (1, 2)]
     images = [{"id": n, "file_name": f"{n}.png"} for n in (1, 2)]
     categories = [{"id": n, "name": name} for n, name in enumerate(LABELS)]
-    return annotations_of({"images": images, "annotations": boxes, "categories": categories}, "truth")
+    return parse_annotations({"images": images, "annotations": boxes, "categories": categories}, "truth")
 
 
 def test_every_precision_of_the_command_line_has_a_row_and_the_reference_is_the_first() -> None:

@@ -92,7 +92,9 @@ def test_a_graph_that_answers_as_recorded_is_of_this_processor(graphs):
 def test_a_graph_that_answers_otherwise_is_refused(graphs, tmp_path, spoil):
     moved = shutil.copytree(graphs[1].parent, tmp_path / "moved")
     np.save(moved / PROBE, spoil(np.load(moved / PROBE)))
-    with pytest.raises(EngineError, match=r"optimised for another processor: found outputs that differ by .* of their spread; delete"):
+    with pytest.raises(
+        EngineError, match=r"optimised for another processor: found outputs that differ by .* of their spread; delete"
+    ):
         check_probe(onnxruntime_engine(moved / "model.onnx"), moved / "model.onnx")
 
 

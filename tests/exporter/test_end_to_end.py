@@ -50,7 +50,14 @@ def running(record: Callable[[Graph], Symbol], given: Mapping[str, np.dtype[Any]
 
 
 @pytest.mark.parametrize(
-    "preprocessing", [Preprocessing(), Preprocessing(64, 107), Preprocessing(333, 500), Preprocessing(800, 700)]
+    "preprocessing",
+    [
+        Preprocessing(),
+        Preprocessing(64, 107),
+        Preprocessing(333, 500),
+        Preprocessing(800, 700),
+        Preprocessing(480, 640, max_hw=(480, 640)),
+    ],
 )
 def test_the_size_rule_is_transformers_own_to_the_pixel(preprocessing):
     run = running(lambda graph: size(Tape(graph, "size"), Symbol("hw", INT64), preprocessing), {"hw": INT64})
