@@ -22,7 +22,7 @@ import onnxruntime
 
 from detr_onnx import Detector
 from detr_onnx.bench.baselines import versions_of
-from detr_onnx.bench.setting import setting, without_place
+from detr_onnx.bench.setting import setting, short_path
 from detr_onnx.detections import Detections
 from detr_onnx.errors import UsageError
 from detr_onnx.evaluation.agreement import pairs
@@ -79,7 +79,7 @@ def folder(text: str) -> tuple[str, str]:
 def without_folders_place(word: str) -> str:
     """`TITLE=DIR` as a results file may have it: quoted for a shell, the directory by its last two parts."""
     title, sign, place = word.rpartition("=")
-    return shlex.quote(f"{title}{sign}{without_place(place)}")
+    return shlex.quote(f"{title}{sign}{short_path(place)}")
 
 
 def rows(model: str, folders: Sequence[str], threshold: float) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.memory import subject_place
 from benchmarks.setting import environment, show
 from detr_onnx.bench.baselines import versions_of
-from detr_onnx.bench.processes import Program, in_turns
+from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
 
@@ -88,7 +88,7 @@ def main() -> None:
     threads = ["--threads", str(arguments.threads)]
     detect = [sys.executable, "-m", "detr_onnx", "detect", place["photograph"], "--engine", "onnxruntime", *threads]
     wanted = [Program(name, title, (*detect, "-m", str(files[name]))) for name, (title, _) in FORMATS.items()]
-    ran, left_out = in_turns(wanted, arguments.runs, surroundings, show)
+    ran, left_out = run_in_turns(wanted, arguments.runs, surroundings, show)
     own = {name: own_mb(file, place["photograph"], arguments.threads, surroundings) for name, file in files.items()}
     results = {
         **head,

@@ -18,7 +18,15 @@ from typing import Any
 
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, add_arguments, subject
-from detr_onnx.bench.interleave import PAUSE_S, Contender, Entry, interleaved, ours, started, theirs
+from detr_onnx.bench.interleave import (
+    PAUSE_S,
+    Contender,
+    Entry,
+    baseline_command,
+    our_command,
+    run_interleaved,
+    start_all,
+)
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
 
@@ -81,13 +89,13 @@ def entries(
         Entry(
             f"{key}-{name}",
             f"optimum's export, {title}, {name}",
-            theirs(sys.executable, f"{runtime}-network", inputs | {"graph": str(graph)}),
+            baseline_command(sys.executable, f"{runtime}-network", inputs | {"graph": str(graph)}),
         )
         for key, runtime, title in (("optimum", "onnxruntime", "onnxruntime"), ("openvino", "openvino", "OpenVINO"))
         for name, graph in optimum_files(optimum).items()
     ]
     given = inputs | {"model": model}
-    whole = [Entry("ours-preprocessing", "ours", ours("preprocessing", given))]
+    whole = [Entry("ours-preprocessing", "ours", our_command("preprocessing", given))]
     whole += _ours("detect", "ours-detect", inputs, detectors)
     peers = _transformers(given, python_peers) if python_peers else []
     return [*sides, *peers[:NETWORKS], *whole, *peers[NETWORKS:]]
@@ -99,7 +107,7 @@ def _ours(kind: str, prefix: str, inputs: dict[str, Any], rows: Sequence[Row]) -
         Entry(
             f"{prefix}-{engine}{form}",
             f"ours, {title}",
-            ours(kind, inputs | {"model": str(file), "engine": engine, "precision": precision}),
+            our_command(kind, inputs | {"model": str(file), "engine": engine, "precision": precision}),
         )
         for engine, form, title, file, precision in rows
     ]
@@ -108,7 +116,7 @@ def _ours(kind: str, prefix: str, inputs: dict[str, Any], rows: Sequence[Row]) -
 def _transformers(given: dict[str, Any], python: str) -> list[Entry]:
     """Transformers in its ways, those of the network alone first."""
     return [
-        Entry(key, title, theirs(python, kind, given))
+        Entry(key, title, baseline_command(python, kind, given))
         for key, title, kind in (
             ("torch", EAGER, "eager-network"),
             ("torch-bf16", "transformers, eager under bf16 autocast", "bf16-network"),
@@ -161,10 +169,10 @@ def ratios(contenders: Sequence[Contender], wanted: Ratios) -> list[dict[str, An
 
 def measured_rows(wanted: Sequence[Entry], arguments: argparse.Namespace, compared: Ratios = RATIOS) -> dict[str, Any]:
     """Rows, ratios and who was left out."""
-    with started(wanted, environment(arguments.work, arguments.threads)) as (contenders, left_out):
+    with start_all(wanted, environment(arguments.work, arguments.threads)) as (contenders, left_out):
         for title, why in left_out.items():
             print(f"left out: {title}: {why}", file=sys.stderr)
-        interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
+        run_interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
     absent = [{"title": title, "why": why} for title, why in left_out.items()]
     return {
         "rows": [row(contender) for contender in contenders],

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.setting import environment, show
-from detr_onnx.bench.interleave import theirs
-from detr_onnx.bench.processes import Program, floor_mb, in_turns
+from detr_onnx.bench.interleave import baseline_command
+from detr_onnx.bench.processes import Program, floor_mb, run_in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
 from detr_onnx.engines.cpu import cpu_features
@@ -58,11 +58,11 @@ def programs(arguments: argparse.Namespace, place: dict[str, str]) -> list[Progr
     given = {"image": place["photograph"], "threads": threads}
     if arguments.optimum:
         graph = arguments.optimum / "dynamic" / "model.onnx" if arguments.optimum.is_dir() else arguments.optimum
-        by_hand = theirs(sys.executable, "onnxruntime-detect", given | {"graph": str(graph)})
+        by_hand = baseline_command(sys.executable, "onnxruntime-detect", given | {"graph": str(graph)})
         title = "optimum's export in onnxruntime, numpy and Pillow, by hand"
         wanted.append(Program("optimum", title, (*by_hand, "once")))
     if arguments.python_peers:
-        pipeline = theirs(arguments.python_peers, "pipeline", given | {"model": place["model"]})
+        pipeline = baseline_command(arguments.python_peers, "pipeline", given | {"model": place["model"]})
         wanted.append(Program("transformers", "transformers, PyTorch eager, pipeline", (*pipeline, "once")))
     return wanted
 
@@ -126,7 +126,7 @@ def main() -> None:
     place = subject_place(arguments.work, arguments.model)
     surroundings = environment(arguments.work, arguments.threads)
     floor = floor_mb()
-    ran, left_out = in_turns(programs(arguments, place), arguments.runs, surroundings, show)
+    ran, left_out = run_in_turns(programs(arguments, place), arguments.runs, surroundings, show)
     for title, why in left_out.items():
         print(f"left out: {title}: {why}", file=sys.stderr)
     results = {

@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.latency import RUNS, WARM_UP, Ratios, measured_rows, optimum_files
 from benchmarks.memory import row
 from benchmarks.setting import environment, show
-from detr_onnx.bench.interleave import PAUSE_S, Entry, ours, theirs
-from detr_onnx.bench.processes import Program, in_turns
+from detr_onnx.bench.interleave import PAUSE_S, Entry, baseline_command, our_command
+from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import setting
 
 RESULTS = Path(__file__).parent / "results" / "precisions.json"
@@ -71,7 +71,7 @@ def entries(places: dict[str, str], optimum: Path | None, threads: int) -> list[
     """Who takes part, in the order of the turns."""
     given = {"pixels": places["pixels"], "threads": threads}
     mine = [
-        Entry(f"{engine}-{kind}{form}", f"{title}, {kind}{rest}", ours("network", given | told))
+        Entry(f"{engine}-{kind}{form}", f"{title}, {kind}{rest}", our_command("network", given | told))
         for engine, title in TITLES.items()
         for kind in PRECISIONS
         for form, rest, precision in COMPUTED_IN[engine]
@@ -82,7 +82,7 @@ def entries(places: dict[str, str], optimum: Path | None, threads: int) -> list[
         Entry(
             f"openvino-{name}",
             f"optimum's export, OpenVINO, {name}",
-            theirs(sys.executable, "openvino-network", given | {"graph": str(graph)}),
+            baseline_command(sys.executable, "openvino-network", given | {"graph": str(graph)}),
         )
         for name, graph in optimum_files(optimum).items()
     ]
@@ -94,7 +94,7 @@ def peaks(places: dict[str, str], arguments: argparse.Namespace) -> dict[str, An
     words = ["--engine", "onnxruntime", "--threads", str(arguments.threads)]
     detect = [sys.executable, "-m", "detr_onnx", "detect", places["photograph"], *words, "-m"]
     wanted = [Program(f"onnxruntime-{kind}", kind, (*detect, places[f"onnxruntime-{kind}"])) for kind in PRECISIONS]
-    ran, _ = in_turns(wanted, arguments.memory_runs, environment(arguments.work, arguments.threads), show)
+    ran, _ = run_in_turns(wanted, arguments.memory_runs, environment(arguments.work, arguments.threads), show)
     return {program.key: row(program)["peak_mb"] for program in ran}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.latency import EAGER, TITLES, title_of
 from benchmarks.setting import environment, show
 from benchmarks.subject import Subject, add_arguments, subject
-from detr_onnx.bench.interleave import Contender, Entry, interleaved, ours, started, theirs
+from detr_onnx.bench.interleave import Contender, Entry, baseline_command, our_command, run_interleaved, start_all
 from detr_onnx.bench.report import rate
 from detr_onnx.bench.setting import setting
 
@@ -29,10 +29,10 @@ def entries(measured: Subject, python_peers: str | None, threads: int) -> list[E
     """Who takes part, in the order of the turns."""
     given = {"model": str(measured.model), "image": str(measured.photograph), "threads": threads}
     wanted = [
-        Entry(engine, f"ours, {title}", ours("throughput", given | {"engine": engine}))
+        Entry(engine, f"ours, {title}", our_command("throughput", given | {"engine": engine}))
         for engine, title in TITLES.items()
     ]
-    pipeline = Entry("transformers", f"{EAGER}, pipeline", theirs(python_peers or "", "throughput", given))
+    pipeline = Entry("transformers", f"{EAGER}, pipeline", baseline_command(python_peers or "", "throughput", given))
     return [*wanted, *([pipeline] if python_peers else [])]
 
 
@@ -60,8 +60,8 @@ def main() -> None:
     head = setting("python -m benchmarks.throughput", sys.argv[1:])
     measured = subject(arguments.work, arguments.model)
     wanted = entries(measured, arguments.python_peers, arguments.threads)
-    with started(wanted, environment(arguments.work, arguments.threads)) as (contenders, left_out):
-        interleaved(contenders, arguments.runs, WARM_UP, show)
+    with start_all(wanted, environment(arguments.work, arguments.threads)) as (contenders, left_out):
+        run_interleaved(contenders, arguments.runs, WARM_UP, show)
     results = {
         **head,
         "model": measured.title,

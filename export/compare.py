@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, add_arguments, subject
 from detr_onnx.bench.baselines import versions_of
-from detr_onnx.bench.interleave import PAUSE_S, Contender, Entry, interleaved, started, theirs
+from detr_onnx.bench.interleave import PAUSE_S, Contender, Entry, baseline_command, run_interleaved, start_all
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
 from detr_onnx.cache import sha256_of
@@ -224,12 +224,12 @@ def latencies(found: Sequence[Candidate], measured: Subject, arguments: argparse
     for runtime in RUNTIMES if arguments.runs else ():
         kind = f"{runtime}-network"
         entries = [
-            Entry(one.key, one.title, theirs(sys.executable, kind, given | {"graph": str(one.file)}))
+            Entry(one.key, one.title, baseline_command(sys.executable, kind, given | {"graph": str(one.file)}))
             for one in found
             if one.refused is None
         ]
-        with started(entries, surroundings) as (contenders, left_out):
-            interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
+        with start_all(entries, surroundings) as (contenders, left_out):
+            run_interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
         told[runtime] = {entry.key: {"error": left_out[entry.title]} for entry in entries if entry.title in left_out}
         told[runtime] |= {one.entry.key: time_of(one) for one in contenders}
     return told

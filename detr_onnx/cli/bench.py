@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from detr_onnx import __version__
-from detr_onnx.bench.cases import PEERS, BenchmarkCase, beside, our_own
-from detr_onnx.bench.interleave import Contender, interleaved, started
-from detr_onnx.bench.processes import Program, in_turns
-from detr_onnx.bench.report import ratios_of, rows_of, text_of
-from detr_onnx.bench.setting import environment, setting, without_place
+from detr_onnx.bench.cases import BASELINES, BenchmarkCase, baseline_cases, our_cases
+from detr_onnx.bench.interleave import Contender, run_interleaved, start_all
+from detr_onnx.bench.processes import Program, run_in_turns
+from detr_onnx.bench.report import format_results, ratio_rows, result_rows
+from detr_onnx.bench.setting import environment, setting, short_path
 from detr_onnx.cli.console import check_place, progress, tell, write
 from detr_onnx.errors import EngineError, ImageError, UsageError
 from detr_onnx.models.open import demo_image, locate
@@ -50,11 +50,11 @@ def measure(arguments: Namespace) -> int:
     threads = arguments.threads or os.cpu_count() or 1
     options = {name: getattr(arguments, name) for name in OPTIONS} | {"threads": threads}
     options["config"] = str(arguments.config) if arguments.config is not None else None
-    some = [*our_own(options, image), *_others(arguments, peers, image, threads)]
+    some = [*our_cases(options, image), *_others(arguments, peers, image, threads)]
     results = {
         **setting("detr-onnx", arguments.words),
         "version": __version__,
-        "model": without_place(arguments.model),
+        "model": short_path(arguments.model),
         "image": image.name,
         "threads": threads,
         "runs": runs,
@@ -66,7 +66,7 @@ def measure(arguments: Namespace) -> int:
         raise EngineError("a contender failed while it was measured", found=str(error), remedy=remedy) from error
     if arguments.json is not None:
         write(arguments.json, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    tell(text_of(results))
+    tell(format_results(results))
     return 0
 
 
@@ -79,8 +79,8 @@ def check_usage(arguments: Namespace) -> list[str]:
         if value is not None and value < 1:
             raise UsageError(f"--{name} is wrong", found=str(value), expected="a number from 1 up")
     peers = [peer.strip() for peer in arguments.against.split(",")] if arguments.against is not None else []
-    if unknown := [peer for peer in peers if peer not in PEERS]:
-        expected = f"some of {', '.join(PEERS)}"
+    if unknown := [peer for peer in peers if peer not in BASELINES]:
+        expected = f"some of {', '.join(BASELINES)}"
         raise UsageError("--against names no peer", found=", ".join(map(repr, unknown)), expected=expected)
     if arguments.json is not None:
         check_place(arguments.json)
@@ -92,7 +92,7 @@ def _others(arguments: Namespace, peers: Sequence[str], image: Path, threads: in
         return []
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     python, graph = arguments.peers_python or sys.executable, arguments.optimum
-    return [one for peer in peers for one in beside(peer, source, image, threads, python, graph)]
+    return [one for peer in peers for one in baseline_cases(peer, source, image, threads, python, graph)]
 
 
 def _measured(some: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, str], strict: bool) -> dict[str, Any]:
@@ -102,19 +102,19 @@ def _measured(some: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, 
     by_key = {one.key: one for one in some}
     with progress(turns) as show:
         count = _counted(show)
-        with started([one.entry(one.parts) for one in some], surroundings) as (latencies, left_out):
+        with start_all([one.entry(one.parts) for one in some], surroundings) as (latencies, left_out):
             _check_present(some, latencies, left_out, strict)
-            interleaved(latencies, runs, WARM_UP, count)
+            run_interleaved(latencies, runs, WARM_UP, count)
         able = [by_key[one.entry.key] for one in latencies]
         crowds = [one.entry(one.throughput) for one in able if one.throughput is not None]
-        with started(crowds, surroundings) as (throughputs, _):
-            interleaved(throughputs, long_runs, 1, count)
+        with start_all(crowds, surroundings) as (throughputs, _):
+            run_interleaved(throughputs, long_runs, 1, count)
         programs = [one.program(one.whole) for one in able if one.whole is not None]
         wholes: list[Program]
-        wholes, failed = in_turns(programs, long_runs, surroundings, count)
-    theirs = [one.key for one in some if one.peer is not None]
-    rows = rows_of(latencies, throughputs, wholes)
-    return {"rows": rows, "ratios": ratios_of(latencies, theirs), "left_out": left_out | failed}
+        wholes, failed = run_in_turns(programs, long_runs, surroundings, count)
+    theirs = [one.key for one in some if one.baseline is not None]
+    rows = result_rows(latencies, throughputs, wholes)
+    return {"rows": rows, "ratios": ratio_rows(latencies, theirs), "left_out": left_out | failed}
 
 
 def _counted(show: Show) -> Show:
@@ -128,9 +128,9 @@ def _check_present(
 ) -> None:
     """Raises EngineError when a peer that was asked for, or the one engine, cannot take part, or nobody of ours can."""
     present = {one.entry.key for one in there}
-    for group in dict.fromkeys(one.peer for one in some):
-        lacking = [one for one in some if one.peer == group and one.key not in present]
-        nobody = len(lacking) == sum(one.peer == group for one in some)
+    for group in dict.fromkeys(one.baseline for one in some):
+        lacking = [one for one in some if one.baseline == group and one.key not in present]
+        nobody = len(lacking) == sum(one.baseline == group for one in some)
         if nobody or (strict and group is None and lacking):
             first = lacking[0]
             remedy = "name an interpreter that has torch and transformers with --peers-python"

@@ -17,7 +17,7 @@ from detr_onnx.bench.hosted.journal import opened
 from detr_onnx.bench.hosted.report import html_of
 from detr_onnx.bench.hosted.responses import FLOOR
 from detr_onnx.bench.hosted.results import look_at_all, results_of, table_of
-from detr_onnx.bench.setting import setting, without_place
+from detr_onnx.bench.setting import setting, short_path
 from detr_onnx.cli.console import check_place, progress, tell, write
 from detr_onnx.cli.options import open_detector
 from detr_onnx.errors import UsageError
@@ -76,7 +76,7 @@ def bench(arguments: Namespace, environment: Mapping[str, str]) -> int:
     result = {
         **setting("detr-onnx", arguments.words),
         "remote_api": {"dialect": far.dialect, "base_url": far.base_url, "model": far.model},
-        "local": {"model": without_place(arguments.model), "engine": detector.engine},
+        "local": {"model": short_path(arguments.model), "engine": detector.engine},
     }
     with opened(arguments.journal) as journal:
         asked = unsettled(photographs, far, journal)

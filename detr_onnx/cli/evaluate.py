@@ -15,7 +15,7 @@ from detr_onnx.errors import UsageError
 from detr_onnx.evaluation.agreement import agreement
 from detr_onnx.evaluation.average_precision import detect_rows, evaluate, import_pycocotools
 from detr_onnx.evaluation.coco import Annotations, Row, read_annotations, read_results
-from detr_onnx.evaluation.report import as_json, of_agreement, of_evaluation
+from detr_onnx.evaluation.report import format_agreement, format_evaluation, format_json
 from detr_onnx.image.files import find_images
 
 MEASURE_ONLY, COMPARE_ONLY = ("results", "save_results"), ("against_engine", "against_precision")
@@ -30,7 +30,7 @@ def measure(arguments: Namespace) -> int:
     if arguments.save_results is not None:
         write(arguments.save_results, json.dumps(rows))
     figures = evaluate(truth, rows)
-    tell(as_json(subject, figures) if arguments.format == "json" else of_evaluation(subject, figures))
+    tell(format_json(subject, figures) if arguments.format == "json" else format_evaluation(subject, figures))
     return 0
 
 
@@ -46,7 +46,7 @@ def compare(arguments: Namespace) -> int:
     subject = {"model": arguments.model, "engine": tested}
     subject |= {"reference": arguments.against, "reference_engine": reference, "threshold": arguments.threshold}
     figures = agreement(zip(expected, found, strict=True))
-    tell(as_json(subject, figures) if arguments.format == "json" else of_agreement(subject, figures))
+    tell(format_json(subject, figures) if arguments.format == "json" else format_agreement(subject, figures))
     return 0
 
 

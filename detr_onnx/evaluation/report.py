@@ -30,12 +30,12 @@ SAID = {
 }
 
 
-def as_json(subject: Subject, figures: Evaluation | Agreement) -> str:
+def format_json(subject: Subject, figures: Evaluation | Agreement) -> str:
     """One JSON object: what was measured, then the figures under the names of their attributes."""
     return json.dumps({**subject, **asdict(figures)}, indent=1) + "\n"
 
 
-def of_evaluation(subject: Subject, found: Evaluation) -> str:
+def format_evaluation(subject: Subject, found: Evaluation) -> str:
     """The twelve numbers, what a threshold of 0.5 would give, and a line for each class, best first."""
     lines = [*_headed(subject), f"{found.images} images, {found.objects} objects", ""]
     lines += [f"{SAID[name]:<32}{_figure(value)}" for name, value in found.figures.items()]
@@ -51,7 +51,7 @@ def of_evaluation(subject: Subject, found: Evaluation) -> str:
     return "\n".join([*lines, *aligned_table(("class", "objects", "AP", "AP50", "AR_100"), rows)]) + "\n"
 
 
-def of_agreement(subject: Subject, found: Agreement) -> str:
+def format_agreement(subject: Subject, found: Agreement) -> str:
     """How far the tested model agrees with the reference."""
     said = {
         "boxes of the reference found, IoU 0.5": found.recall_50,

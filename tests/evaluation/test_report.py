@@ -6,7 +6,7 @@ import json
 
 from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.evaluation.average_precision import FIGURES, ClassFigures, Evaluation
-from detr_onnx.evaluation.report import as_json, of_agreement, of_evaluation
+from detr_onnx.evaluation.report import format_agreement, format_evaluation, format_json
 
 EVALUATION = Evaluation(
     5,
@@ -19,7 +19,7 @@ EVALUATION = Evaluation(
 
 
 def test_the_twelve_numbers_stand_in_one_column():
-    lines = of_evaluation({"model": "demo"}, EVALUATION).splitlines()
+    lines = format_evaluation({"model": "demo"}, EVALUATION).splitlines()
     assert lines[:3] == ["model: demo", "5 images, 12 objects", ""]
     numbers = lines[3:17]
     assert {line.rindex(" ") for line in numbers if line[-1] != "-"} == {31}
@@ -29,7 +29,7 @@ def test_the_twelve_numbers_stand_in_one_column():
 
 
 def test_classes_come_best_first_under_their_names_and_cannot_steer_the_terminal():
-    assert of_evaluation({}, EVALUATION).splitlines()[-3:] == [
+    assert format_evaluation({}, EVALUATION).splitlines()[-3:] == [
         "class          objects      AP    AP50  AR_100",
         "a\\x1b[31m cat        2  0.3750  0.7500  0.5000",
         "person              10  0.1250  0.5000  0.2500",
@@ -37,7 +37,7 @@ def test_classes_come_best_first_under_their_names_and_cannot_steer_the_terminal
 
 
 def test_agreement_is_told_with_five_digits_since_it_should_be_near_one():
-    text = of_agreement({"model": "a", "reference_engine": "b"}, Agreement(3, 9, 8, 0.98765, None, 0.00012, 1.0))
+    text = format_agreement({"model": "a", "reference_engine": "b"}, Agreement(3, 9, 8, 0.98765, None, 0.00012, 1.0))
     assert text.splitlines()[:3] == [
         "model: a",
         "reference engine: b",
@@ -47,7 +47,7 @@ def test_agreement_is_told_with_five_digits_since_it_should_be_near_one():
 
 
 def test_json_has_every_attribute_by_its_name():
-    found = json.loads(as_json({"model": "demo"}, EVALUATION))
+    found = json.loads(format_json({"model": "demo"}, EVALUATION))
     assert list(found) == ["model", "images", "objects", "figures", "recall_at_half", "false_at_half", "classes"]
     assert found["figures"]["AP_small"] is None
     assert found["classes"][0] == {
