@@ -135,7 +135,9 @@ def memory_table(results: Results) -> str:
 def memory_in_short(results: Results) -> str:
     """The README's sentence on memory."""
     rows = {row["key"]: row for row in results["rows"]}
-    peaks = [f"{_with_name(rows[key])} {rows[key]['peak_mb']['median']:.0f} MB" for key in MEMORY_IN_SHORT if key in rows]
+    peaks = [
+        f"{_with_name(rows[key])} {rows[key]['peak_mb']['median']:.0f} MB" for key in MEMORY_IN_SHORT if key in rows
+    ]
     return f"Peak memory of a whole process with one image: {'; '.join(peaks)}."
 
 
