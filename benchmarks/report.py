@@ -136,7 +136,7 @@ def memory_in_short(results: Results) -> str:
     """The README's sentence on memory."""
     rows = {row["key"]: row for row in results["rows"]}
     peaks = [
-        f"{_with_name(rows[key])} {rows[key]['peak_mb']['median']:.0f} MB" for key in MEMORY_IN_SHORT if key in rows
+        f"{rows[key]['peak_mb']['median']:.0f} MB ({_with_name(rows[key])})" for key in MEMORY_IN_SHORT if key in rows
     ]
     return f"Peak memory of a whole process with one image: {'; '.join(peaks)}."
 
@@ -195,9 +195,8 @@ def _milliseconds(health: Results) -> str:
 def install_sentence(results: Results) -> str:
     """The sizes of fresh installations, in one sentence."""
     rows = {row["key"]: row for row in results["rows"]}
-    sizes = "; ".join(f"{row['title']} {row['mb']:.0f} MB" for row in rows.values())
-    share = f" (ours {rows['core']['mb'] / rows['transformers']['mb']:.2f}×)" if "transformers" in rows else ""
-    return f"Installed size with all dependencies: {sizes}{share}."
+    sizes = "; ".join(f"{row['mb']:.0f} MB ({row['title']})" for row in rows.values())
+    return f"Installed size with all dependencies: {sizes}."
 
 
 def demo_table(results: Results) -> str:

@@ -272,7 +272,7 @@ def test_the_readme_has_three_rows_relative_to_transformers_and_a_sentence_on_op
 def test_the_readme_has_a_sentence_on_memory() -> None:
     row = {**MEMORY["rows"][0], "key": "ours-onnxruntime"}
     assert report.memory_in_short({**MEMORY, "rows": [row]}) == (
-        "Peak memory of a whole process with one image: detr-onnx, numpy 300 MB."
+        "Peak memory of a whole process with one image: 300 MB (detr-onnx, numpy)."
     )
 
 
@@ -387,7 +387,7 @@ def test_the_figures_of_the_demo_model_name_what_was_measured() -> None:
 
 def test_installed_sizes_are_one_sentence() -> None:
     assert report.install_sentence(INSTALL) == (
-        "Installed size with all dependencies: detr-onnx 170 MB; transformers and torch 1702 MB (ours 0.10×)."
+        "Installed size with all dependencies: 170 MB (detr-onnx); 1702 MB (transformers and torch)."
     )
 
 
