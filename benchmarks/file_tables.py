@@ -16,7 +16,7 @@ def compare_table(results: Results) -> str:
     lines = [_compare_row(row, results["latency"], results["right_below"]) for row in rows]
     times = (
         f"medians of {results['runs']} runs in turns, {results['threads']} threads, in the precision that a runtime "
-        "takes by itself (OpenVINO: bfloat16 where the processor has it)"
+        "uses by default (OpenVINO: bfloat16 where the processor has it)"
         if results["latency"]
         else "not measured with this table"
     )
@@ -24,7 +24,7 @@ def compare_table(results: Results) -> str:
     note = (
         f"Right or wrong: the largest difference of the logits from {results['reference']}, in standard deviations of "
         f"the logits; the batch holds images of {' and '.join(results['mixed_sizes'])}. Times: {times}. "
-        f"{results['model']}; {versions(results)}.{refused}"
+        f"Model: {results['model']}; {versions(results)}.{refused}"
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
 
@@ -84,7 +84,7 @@ def precisions_table(results: Results) -> str:
         for row in results["rows"]
     ]
     rows = markdown_table(("", "file", "peak memory of one `detect`", "network, ms", "relative to"), lines)
-    note = f"{results['model']}, {results['threads']} threads, medians of {results['runs']} runs in turns"
+    note = f"Model: {results['model']}; {results['threads']} threads, medians of {results['runs']} runs in turns"
     return f"{rows}\n\n{note}; {results['date']}."
 
 
@@ -111,7 +111,7 @@ def formats_table(results: Results) -> str:
         for row in results["rows"]
     ]
     rows = markdown_table(("", "on disk", "peak memory of one `detect`", "private memory afterwards"), lines)
-    return f"{rows}\n\n{results['model']}, one photograph, engine onnxruntime; {versions(results)}; {results['date']}."
+    return f"{rows}\n\nModel: {results['model']}; one image, onnxruntime; {versions(results)}; {results['date']}."
 
 
 def _difference(measured: Results | None, right_below: float) -> str:

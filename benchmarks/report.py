@@ -348,7 +348,7 @@ def _circumstances(results: Results, versions: bool = True) -> str:
     features = ", ".join(name for name in SHOWN_FEATURES if name in machine["features"])
     packages = {name: v for row in results["rows"] for name, v in row.get("versions", {}).items()} if versions else {}
     parts = (
-        f"{results['model']}",
+        f"Model: {results['model']}",
         f"{machine['processor']}, {machine['cores']} cores{f' ({features})' if features else ''}",
         f"{results['threads']} threads",
         f"medians of {results['runs']} runs in turns",

@@ -1,7 +1,7 @@
 """A hook of mkdocs: pages of the repository outside docs/ become chapters, and links to its files keep working.
 
-The README is the home page. A link from any page to a file that is not a chapter, such as `../detr_onnx/network/detr.py`,
-becomes a link to the source. A link to a file that does not exist fails the build.
+The README is the home page. A link to a file that is not a chapter, such as `../detr_onnx/network/detr.py`, becomes a
+link to the source. A link to a file that does not exist fails the build.
 """
 
 from __future__ import annotations
