@@ -22,13 +22,13 @@ from pathlib import Path
 from types import ModuleType
 
 from detr_onnx.cache import Entry, bytes_in, cache_directory, is_intact, read_records, record_of, write_records
-from detr_onnx.errors import DetrError, HubError, OutputError
+from detr_onnx.checkpoint.files import ADAPTER, INDEX, PICKLES, WEIGHTS, pickled_weights, weight_files
+from detr_onnx.errors import CheckpointError, HubError, OutputError
 from detr_onnx.json_input import read_object
 from detr_onnx.network.config import MODEL_TYPES
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG = "config.json"
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
-PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 TIMEOUT_S = 10.0  # for the hub's first answer
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@([\w.][\w./-]{0,199}))?", re.ASCII)
@@ -133,7 +133,7 @@ def fetch(
 def cached_models(cache_dir: str | os.PathLike[str] | None = None) -> list[Entry]:
     """The DETR models in the cache, as `owner/name@commit`; other models in Hugging Face's cache are left out."""
     snapshots = sorted(models_directory(cache_dir).glob("models--*--*/snapshots/*"))
-    return [Entry(_title(path), path, bytes_in(path)) for path in snapshots if _is_complete(path) and _is_detr(path)]
+    return [Entry(_title(path), path, bytes_in(path)) for path in snapshots if _is_detr(path)]
 
 
 def models_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -175,21 +175,15 @@ def _cached_snapshot(model: Model, hub: Path) -> Path | None:
     return snapshot if COMMIT.fullmatch(commit) and _is_complete(snapshot, model.files) else None
 
 
-def _is_complete(snapshot: Path, files: Mapping[str, PinnedFile] | None = None) -> bool:
-    """Whether the snapshot holds the pinned files, or else a config and all weights."""
-    names = list(files or (CONFIG, WEIGHTS))
-    if not files and not (snapshot / WEIGHTS).is_file():
-        names = [CONFIG, INDEX, *_shards(snapshot / INDEX)]
-    return all((snapshot / name).is_file() for name in names)
-
-
-def _shards(index: Path) -> list[str]:
-    """The files that an index of sharded weights names; none when it cannot be read."""
-    with contextlib.suppress(DetrError):
-        weight_map = read_object(index).get("weight_map")
-        if isinstance(weight_map, dict):
-            return sorted({str(file) for file in weight_map.values()})
-    return []
+def _is_complete(snapshot: Path, files: Mapping[str, PinnedFile]) -> bool:
+    """Whether the snapshot holds the pinned files; of a model that is not pinned, a config and all weights."""
+    if files:
+        return all((snapshot / name).is_file() for name in files)
+    try:
+        weights = [snapshot / WEIGHTS] if (snapshot / WEIGHTS).is_file() else weight_files(snapshot / INDEX)
+    except CheckpointError:
+        return False
+    return all(path.is_file() for path in (snapshot / CONFIG, *weights))
 
 
 def _has_preprocessing(snapshot: Path) -> bool:
@@ -200,8 +194,8 @@ def _has_preprocessing(snapshot: Path) -> bool:
 
 def _is_detr(snapshot: Path) -> bool:
     try:
-        return read_object(snapshot / CONFIG).get("model_type") in MODEL_TYPES
-    except DetrError:
+        return _is_complete(snapshot, {}) and read_object(snapshot / CONFIG).get("model_type") in MODEL_TYPES
+    except CheckpointError:
         return False
 
 
@@ -261,14 +255,18 @@ def _files_to_download(model: Model, listed: Sequence[str]) -> list[str]:
     Raises:
         HubError: when the config, the weights or a pinned file are missing; weights that are a pickle are named.
     """
-    weights = [WEIGHTS] if WEIGHTS in listed else []
-    if INDEX in listed and not weights:
-        weights = [INDEX, *(name for name in listed if name.endswith(".safetensors") and "/" not in name)]
-    pickles = [name for name in listed if name.endswith(PICKLES) and "/" not in name]
-    if pickles and not weights:
-        remedy = f"download it, run detr-onnx convert {pickles[0]} -o DIRECTORY and pass the directory"
-        what = f"{model.name} has its weights only as a pickle"
-        raise HubError(what, found=pickles[0], expected=WEIGHTS, remedy=remedy)
+    top = [name for name in listed if "/" not in name]
+    weights = [WEIGHTS] if WEIGHTS in top else []
+    if INDEX in top and not weights:
+        weights = [INDEX, *(name for name in top if name.endswith(".safetensors"))]
+    if not weights and ADAPTER[0] in top:
+        remedy = "load it with peft, call merge_and_unload() and save_pretrained(DIRECTORY), and pass that directory"
+        raise HubError(
+            f"{model.name} is an adapter, not a whole model", found=ADAPTER[0], expected=WEIGHTS, remedy=remedy
+        )
+    if not weights and (pickle := pickled_weights(top)):
+        remedy = f"download it, run detr-onnx convert {pickle} -o DIRECTORY and pass the directory"
+        raise HubError(f"{model.name} has its weights only as a pickle", found=pickle, expected=WEIGHTS, remedy=remedy)
     missing = [name for name in (model.files or (CONFIG,)) if name not in listed] + ([] if weights else [WEIGHTS])
     if missing:
         what = f"{model.name} has no {' and no '.join(dict.fromkeys(missing))} at {model.revision}"

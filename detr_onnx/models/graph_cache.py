@@ -17,7 +17,7 @@ from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
-from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.checkpoint.files import weight_files, weights_file
 from detr_onnx.engines.openvino import convert_to_ir, openvino_release
 from detr_onnx.engines.optimized import made_for, optimize
 from detr_onnx.errors import CheckpointError
@@ -81,7 +81,7 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
     weights = weights_file(checkpoint)
     described = Description.of(config or weights.parent)
     try:
-        whole = hashlib.sha256(sha256_of(weights).encode())
+        whole = hashlib.sha256("".join(map(sha256_of, weight_files(weights))).encode())
         for file in (described.config, described.preprocessing):
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
     except OSError as error:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint, read_json, weights_file
+from detr_onnx.checkpoint.files import weights_file
+from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError, ModelFileError
 from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.json_input import parse_object, read_object
 from detr_onnx.network.config import DetrConfig, config_from_huggingface
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
@@ -32,12 +33,12 @@ class Description:
 
     def read_config(self) -> DetrConfig | None:
         """The config, or None where no file tells it; CheckpointError when it is no DETR's."""
-        return config_from_huggingface(read_json(self.config), str(self.config)) if self.config else None
+        return config_from_huggingface(read_object(self.config), str(self.config)) if self.config else None
 
     def read_preprocessing(self) -> Preprocessing:
         """What preprocessor_config.json says, or DETR's own where there is none."""
         file = self.preprocessing
-        return Preprocessing.from_json(read_json(file), str(file)) if file else Preprocessing()
+        return Preprocessing.from_json(read_object(file), str(file)) if file else Preprocessing()
 
 
 def read_model(path: Path, config: Path | None = None) -> tuple[Checkpoint, Preprocessing]:
@@ -74,8 +75,8 @@ def describe_graph(
 def _own_description(graph: Path, told: Mapping[str, str]) -> tuple[tuple[str, ...], Preprocessing]:
     """What `export.metadata` wrote, read back."""
     try:
-        labels = DetrConfig.from_fields(json.loads(told["detr_onnx.config"])).labels
-        preprocessing = json.loads(told["detr_onnx.preprocessing"])
+        labels = DetrConfig.from_fields(parse_object(told["detr_onnx.config"], "detr_onnx.config")).labels
+        preprocessing = parse_object(told["detr_onnx.preprocessing"], "detr_onnx.preprocessing")
         return labels, Preprocessing.from_json(preprocessing, f"the metadata of {graph}")
     except (ValueError, LookupError, TypeError, AttributeError, CheckpointError) as error:
         raise ModelFileError(
