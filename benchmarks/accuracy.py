@@ -25,7 +25,7 @@ from benchmarks.end_to_end import end_to_end_detector
 from detr_onnx import Detector
 from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.setting import setting
-from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.cli import main as cli
 from detr_onnx.cli.parser import PRECISIONS
 from detr_onnx.detections import Detections

@@ -27,10 +27,11 @@ PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "labels", "text", "read_ahead"),
+    ("json_input",),
     ("network", "cache"),
-    ("checkpoint", "image", "hub", "notebook"),
+    ("checkpoint", "image", "notebook"),
     ("detections",),
-    ("engines", "evaluation"),
+    ("engines", "evaluation", "hub"),
     ("exporter",),
     ("models",),
     ("detector",),
@@ -49,7 +50,7 @@ ONLY_IN_FUNCTIONS_OF = {
     "transformers": {"bench/baselines"},
     "onnx": {"exporter/onnx_file", "engines/optimized"},
     "onnxruntime": {"engines/onnxruntime", "bench/baselines"},
-    "huggingface_hub": {"hub/download"},
+    "huggingface_hub": {"hub"},
     "openvino": {"engines/openvino", "engines/bfloat16", "bench/baselines"},
     "pycocotools": {"evaluation/average_precision"},
     "tqdm": {"cli/console"},
@@ -68,6 +69,7 @@ LONG_FILES = {
     "exporter/onnx_file": "being divided",
     "exporter/calibrate": "being divided",
     "network/onnx_ops": "a method an op of the vocabulary, and the graph they write into",
+    "hub": "names, the cache, downloads, and the words for each refusal",
     "network/config": "two generations of Hugging Face's fields, and shapes",
 }
 VARIADIC_KEYWORDS = {"network/onnx_ops.either"}  # a decorator passes on what its method takes

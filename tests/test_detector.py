@@ -534,7 +534,7 @@ def test_a_name_that_is_not_cached_and_cannot_be_fetched_is_one_error(standin):
     standin.status = 503
     with pytest.raises(HubError, match="could not serve owner/name"):
         Detector("owner/name")
-    with pytest.raises(HubError, match="owner/name is not cached and no request is to be made"):
+    with pytest.raises(HubError, match="owner/name is not cached and requests are switched off"):
         Detector("owner/name", offline=True)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
-from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.checkpoint.files import weight_files, weights_file
 from detr_onnx.engines.table import ONNX, GraphFormat
 from detr_onnx.errors import CheckpointError
 from detr_onnx.models.metadata import Description, read_model
@@ -56,7 +56,7 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
     weights = weights_file(checkpoint)
     description = Description.of(config or weights.parent)
     try:
-        whole = hashlib.sha256(sha256_of(weights).encode())
+        whole = hashlib.sha256("".join(map(sha256_of, weight_files(weights))).encode())
         for file in (description.config, description.preprocessing):
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
     except OSError as error:

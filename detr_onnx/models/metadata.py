@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint, read_json, weights_file
+from detr_onnx.checkpoint.files import weights_file
+from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError, ModelFileError
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.image.processor_config import image_processor_fields
+from detr_onnx.json_input import parse_object, read_object
 from detr_onnx.network.config import DetrConfig, config_from_huggingface
 
 CONFIG, PREPROCESSING, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
@@ -29,18 +30,18 @@ class Description:
         """The two files in a directory, or a config file and the other file beside it."""
         directory, config = (path, path / CONFIG) if path.is_dir() else (path.parent, path)
         processor = directory / PROCESSOR  # transformers 5; where it has an image processor, that one counts
-        has_image_processor = processor.is_file() and image_processor_fields(read_json(processor)) is not None
+        has_image_processor = processor.is_file() and image_processor_fields(read_object(processor)) is not None
         files = (config, processor if has_image_processor else directory / PREPROCESSING)
         return cls(*(file if file.is_file() else None for file in files))
 
     def read_config(self) -> DetrConfig | None:
         """The config; None if there is no file. Raises CheckpointError if it is not a DETR's."""
-        return config_from_huggingface(read_json(self.config), str(self.config)) if self.config else None
+        return config_from_huggingface(read_object(self.config), str(self.config)) if self.config else None
 
     def read_preprocessing(self) -> Preprocessing:
         """The preprocessing of preprocessor_config.json, or DETR's defaults if there is no file."""
         file = self.preprocessing
-        return Preprocessing.from_json(read_json(file), str(file)) if file else Preprocessing()
+        return Preprocessing.from_json(read_object(file), str(file)) if file else Preprocessing()
 
 
 def read_model(path: Path, config: Path | None = None) -> tuple[Checkpoint, Preprocessing]:
@@ -81,8 +82,8 @@ def describe_graph(
 def _own_description(graph: Path, metadata: Mapping[str, str]) -> tuple[tuple[str, ...], Preprocessing]:
     """Reads what `exporter.onnx_file.metadata` wrote."""
     try:
-        labels = DetrConfig.from_fields(json.loads(metadata["detr_onnx.config"])).labels
-        preprocessing = json.loads(metadata["detr_onnx.preprocessing"])
+        labels = DetrConfig.from_fields(parse_object(metadata["detr_onnx.config"], "detr_onnx.config")).labels
+        preprocessing = parse_object(metadata["detr_onnx.preprocessing"], "detr_onnx.preprocessing")
         return labels, Preprocessing.from_json(preprocessing, f"the metadata of {graph}")
     except (ValueError, LookupError, TypeError, AttributeError, CheckpointError) as error:
         raise ModelFileError(

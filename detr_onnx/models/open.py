@@ -124,7 +124,7 @@ def locate(
         graphs = [graph for graph in (path / GRAPH, path / "onnx" / GRAPH) if graph.exists()]  # as transformers.js
         return Source(None, graphs[0]) if graphs else Source(path, None)
     if is_hub_name(name):
-        path = fetch(name, offline=offline, cache_dir=cache_dir, progress=logger.info)
+        path = fetch(name, offline=offline, cache_dir=cache_dir)
     elif not name or not os.path.exists(path):  # noqa: PTH110 - as above
         near = difflib.get_close_matches(name, ("demo", DEFAULT_MODEL), 1)
         raise UsageError(
