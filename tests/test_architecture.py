@@ -48,7 +48,7 @@ MAY_IMPORT = {
 ONLY_IN_FUNCTIONS_OF = {
     "torch": {"bench/baselines", "checkpoint/convert_pth"},
     "transformers": {"bench/baselines"},
-    "onnx": {"exporter/onnx_file", "engines/optimized"},
+    "onnx": {"exporter/proto", "engines/optimized"},
     "onnxruntime": {"engines/onnxruntime", "bench/baselines"},
     "huggingface_hub": {"hub"},
     "openvino": {"engines/openvino", "engines/bfloat16", "bench/baselines"},
@@ -66,9 +66,8 @@ ONLY_IN_THE_SERVER = {
 LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
     "bench/baselines": "it runs by itself elsewhere, so all that the peers need is in it",
-    "exporter/onnx_file": "being divided",
     "exporter/calibrate": "being divided",
-    "network/onnx_ops": "a method an op of the vocabulary, and the graph they write into",
+    "network/onnx_ops": "a method for each operation",
     "hub": "names, the cache, downloads, and the words for each refusal",
     "network/config": "two generations of Hugging Face's fields, and shapes",
 }

@@ -51,7 +51,10 @@ def export(arguments: Namespace) -> int:
     if images:
         found = judged(model, images, arguments)
         form = replace(
-            form, quant_params=found.quant_params, fp16_feed_forward=found.chosen.fp16_feed_forward, told=found.told()
+            form,
+            quant_params=found.quant_params,
+            fp16_feed_forward=found.chosen.fp16_feed_forward,
+            metadata=found.metadata(),
         )
     if as_ort:
         write_ort(arguments.output, *model, form)
