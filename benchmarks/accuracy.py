@@ -28,7 +28,7 @@ from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.setting import setting
 from detr_onnx.checkpoint.load import weights_file
 from detr_onnx.cli import main as cli
-from detr_onnx.cli.parser import PRECISIONS
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DetrError, EngineError
 from detr_onnx.evaluation.agreement import agreement
@@ -38,7 +38,7 @@ from detr_onnx.models.open import locate
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 REFERENCE = "onnxruntime-fp32"
-SCORE = 0.5  # from which on detections are compared, as `detr-onnx evaluate --against` does
+SCORE = 0.5  # from which on detections are compared, as `detr-onnx agree` does
 CALIBRATED = ("int8",)  # what has to see images before it can be written
 
 Detect = Callable[[Path], Detections]
@@ -73,7 +73,7 @@ def entries(calibrate: Path | None) -> list[Entry]:
         return ("--precision", precision, *images)
 
     return [
-        *(Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", words=words(p)) for p in PRECISIONS),
+        *(Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", words=words(p)) for p in EXPORT_PRECISIONS),
         Entry("onnxruntime-ort", "onnxruntime, `fp32`, .ort", "onnxruntime", suffix=".ort"),
         Entry("end-to-end", "onnxruntime, `fp32`, `--end-to-end`", None, words=("--end-to-end",)),
         Entry("numpy", "numpy", "numpy", suffix=""),

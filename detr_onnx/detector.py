@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.models.metadata import check_labels
-from detr_onnx.models.open import DEFAULT_MODEL, OpenModel, open_model
+from detr_onnx.models.open import OpenModel, open_model
 
 Floats = NDArray[np.float32]
 

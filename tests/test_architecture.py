@@ -14,15 +14,12 @@ from pathlib import Path
 import pytest
 
 import detr_onnx
-from detr_onnx.cli import parser
-from detr_onnx.models import open as opening
-from detr_onnx.network import onnx_ops
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "labels", "text"),
+    ("errors", "defaults", "labels", "text"),
     ("network", "detections", "cache"),
     ("checkpoint", "image", "hub"),
     ("engines", "evaluation"),
@@ -210,14 +207,6 @@ def test_the_public_names_are_these():
 def test_a_name_that_the_package_does_not_have_says_which_it_has():
     with pytest.raises(AttributeError, match=r"no attribute 'Detektor'; it has Box, .*Detector"):
         detr_onnx.Detektor  # noqa: B018 - the look-up is what is tested
-
-
-def test_the_default_model_is_the_same_in_python_and_on_the_command_line():
-    assert parser.DEFAULT_MODEL == opening.DEFAULT_MODEL
-
-
-def test_the_precisions_to_export_are_those_of_the_graph():
-    assert parser.PRECISIONS == onnx_ops.PRECISIONS == opening.PRECISIONS["onnxruntime"]
 
 
 def test_the_version_stands_in_one_place_and_the_changelog_has_it():

@@ -10,9 +10,10 @@ from typing import Any
 
 from detr_onnx.bench.interleave import Entry, ours, theirs
 from detr_onnx.bench.processes import Program
+from detr_onnx.defaults import ENGINES
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.models.metadata import Description
-from detr_onnx.models.open import ENGINES, Source
+from detr_onnx.models.open import Source
 
 PEERS = ("transformers", "optimum", "openvino")
 WAYS = {

@@ -1,19 +1,15 @@
-"""Turns a pickled DETR, original `.pth` or Hugging Face's `.bin`, into a directory that detr_onnx loads.
+"""Converts a pickled DETR, an original `.pth` or Hugging Face's `.bin`, to a directory that detr_onnx loads.
 
-    python -m detr_onnx.checkpoint.convert_pth detr-r50-e632da11.pth -o DIRECTORY [--config config.json]
-
-Needs torch, which reads the pickle with `weights_only=True`: nothing in it is run. Names stay as they are; the loader
-knows them. Without a config the tensors' shapes tell the model, COCO's labels when there are 91 classes, and no
-dilation: for DC5 give `--config`.
+torch reads the pickle with `weights_only=True`, so no code in it is run. Tensor names stay as they are: the loader
+knows them. Without a config, the model is derived from the shapes of the tensors, with COCO's labels if there are 91
+classes and without dilation; a DC5 model needs its config.
 """
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +22,15 @@ from detr_onnx.errors import CheckpointError, DetrError, OutputError
 
 
 def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
-    """The directory, with model.safetensors and, where one was given, config.json; it has been loaded once to check.
+    """Writes model.safetensors and, if given, config.json into the directory, and loads them once as a check.
+
+    Returns:
+        The directory.
 
     Raises:
-        CheckpointError: when the file is no checkpoint, or no DETR's.
-        OutputError: when the directory cannot be written.
+        DetrError: torch is not installed.
+        CheckpointError: the file is not a checkpoint, or not one of DETR.
+        OutputError: the directory cannot be written.
     """
     if config and not config.is_file():
         raise CheckpointError(f"{config} does not exist", remedy="check the path")
@@ -53,13 +53,17 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
 
 
 def read_pickle(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Name -> float32 tensor of a pickled state dict, bare or under "model" as the original training writes it.
+    """float32 tensors by name, of a pickled state dict or, as the original training saves it, one under "model".
 
     Raises:
-        CheckpointError: when torch cannot read the file, or it holds no state dict.
+        DetrError: torch is not installed.
+        CheckpointError: torch cannot read the file, or there is no state dict in it.
     """
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        remedy = "run pip install torch"
+        raise DetrError("reading a PyTorch checkpoint needs torch", found=str(error), remedy=remedy) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -69,7 +73,7 @@ def read_pickle(path: Path) -> dict[str, NDArray[np.float32]]:
     state = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(
-            f"{path} holds no state dict",
+            f"{path} contains no state dict",
             found=_description(content),
             expected='tensors by name, or a dictionary with them under "model"',
         )
@@ -77,28 +81,7 @@ def read_pickle(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _description(content: Any) -> str:
-    """What a pickle holds, in a few words."""
+    """The content of a pickle, in a few words."""
     if isinstance(content, Mapping):
         return f"a dictionary with {', '.join(repr(key) for key in list(content)[:5]) or 'nothing'}"
     return f"a {type(content).__name__}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="detr_onnx.checkpoint.convert_pth", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("source", type=Path, help=".pth or .bin")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIRECTORY")
-    parser.add_argument("--config", type=Path, help="the model's config.json, copied beside the weights")
-    options = parser.parse_args(arguments)
-    try:
-        sys.stdout.write(f"{convert(options.source, options.output, options.config)}\n")
-    except DetrError as error:
-        sys.stderr.write(f"pth_to_safetensors: error: {error}\n")
-        return error.exit_status
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 
 PROBLEMS_SHOWN = 12  # a message that scrolls away helps nobody
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
-CONVERT = "convert it with python -m detr_onnx.checkpoint.convert_pth FILE -o DIRECTORY"
+CONVERT = "convert it with detr-onnx convert FILE -o DIRECTORY"
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def record_end_to_end(
         config: the model's numbers.
         parameters: what `resnet.fold_batch_norm` gives.
         preprocessing: sizes and statistics.
-        precision: of the network, one of `onnx_ops.PRECISIONS`; all the rest is float32.
+        precision: of the network, one of `defaults.EXPORT_PRECISIONS`; all the rest is float32.
         grids, fp16_feed_forward: of int8, as `OnnxOps` has them.
         fused_attention: attention as one node, an operator of ONNX Runtime's own.
     """

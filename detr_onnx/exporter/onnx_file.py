@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detr_onnx import __version__
 from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines.bfloat16 import PROJECTION, STEM
 from detr_onnx.errors import EngineError, OutputError, UsageError
 from detr_onnx.exporter.end_to_end import IMAGE, OUTPUTS, THRESHOLD, record_end_to_end
@@ -26,7 +27,7 @@ from detr_onnx.exporter.external_data import layout, pointer, write_data
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
-from detr_onnx.network.onnx_ops import INT64, MICROSOFT, OPSET, PRECISIONS, SINGLE, Graph, Node, OnnxOps, Symbol
+from detr_onnx.network.onnx_ops import INT64, MICROSOFT, OPSET, SINGLE, Graph, Node, OnnxOps, Symbol
 from detr_onnx.network.quantized import ConvQuantParams
 from detr_onnx.network.resnet import fold_batch_norm
 
@@ -43,7 +44,7 @@ class ExportOptions:
         shape_hw: the one size of images the file is for, or None for any. With a size, positions are constants.
         mask: whether the graph takes a `pixel_mask`, and so batches of images of different sizes.
         batch: the one number of images at a time, or None for any.
-        precision: one of `onnx_ops.PRECISIONS`; whatever it is, inputs and outputs are float32.
+        precision: one of `defaults.EXPORT_PRECISIONS`; whatever it is, inputs and outputs are float32.
         fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, an operator of ONNX Runtime's own.
         stages: names of stages to give out beside logits and boxes.
         end_to_end: from an image's bytes to detections (`end_to_end.py`); for one image of any size.
@@ -198,8 +199,8 @@ def _recorded(checkpoint: Checkpoint, preprocessing: Preprocessing, form: Export
 
 
 def _check_precision(precision: str) -> None:
-    if precision not in PRECISIONS:
-        raise UsageError("no such precision", found=repr(precision), expected=f"one of {', '.join(PRECISIONS)}")
+    if precision not in EXPORT_PRECISIONS:
+        raise UsageError("no such precision", found=repr(precision), expected=f"one of {', '.join(EXPORT_PRECISIONS)}")
 
 
 def record(config: DetrConfig, parameters: Mapping[str, Array], form: ExportOptions) -> Graph:

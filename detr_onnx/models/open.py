@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from detr_onnx.defaults import DEFAULT_MODEL, ENGINES, EXPORT_PRECISIONS
 from detr_onnx.engines import Engine
 from detr_onnx.engines.openvino import BF16_BACKBONE, HINTS, has_bfloat16
 from detr_onnx.engines.optimized import check_probe
@@ -24,12 +25,9 @@ from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.graph_cache import AS_IT_IS, GRAPH, GraphFormat, built_graph, openvino_format, optimized
 from detr_onnx.models.metadata import check_labels, describe_graph, read_model
-from detr_onnx.network.onnx_ops import PRECISIONS as GRAPH_PRECISIONS
 
 PACKAGE = Path(__file__).parents[1]
-DEFAULT_MODEL = "facebook/detr-resnet-50"
-PRECISIONS = {"numpy": ("fp32",), "onnxruntime": GRAPH_PRECISIONS, "openvino": tuple(HINTS)}
-ENGINES = ("auto", *PRECISIONS)
+PRECISIONS = {"numpy": ("fp32",), "onnxruntime": EXPORT_PRECISIONS, "openvino": tuple(HINTS)}
 DEMO_IMAGE = "demo-scene.jpg"
 OWN_FORMATS = {".ort": "onnxruntime", ".xml": "openvino"}  # which one engine alone reads
 GRAPH_SUFFIXES = (".onnx", *OWN_FORMATS)

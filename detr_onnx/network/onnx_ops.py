@@ -32,7 +32,6 @@ DOUBLE, INT64, BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool
 UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 DATA_TYPES = {SINGLE: 1, UINT8: 2, INT32: 6, INT64: 7, BOOL: 9, HALF: 10, DOUBLE: 11}  # TensorProto.DataType
 
-PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights", "int8")
 """What the graph computes in and what its weights are kept as; `-weights` is computed in float32 all the same, and
 int8 computes so in the convolutions that have grids, in float32 elsewhere."""
 
@@ -176,7 +175,8 @@ class OnnxOps:
         graph: what is recorded goes here.
         cells_hw: size of the last feature map, and `mask_hw`, of the mask, where the graph is for one shape alone.
         fused_attention: write attention as the one node that ONNX Runtime has for it, and nobody else.
-        precision: one of `PRECISIONS`. In fp16, positions and the mask are reckoned in float32 and rounded then.
+        precision: one of `defaults.EXPORT_PRECISIONS`. In fp16, positions and the mask are reckoned in
+            float32 and rounded then.
         quant_params: what goes into and comes out of the convolutions that int8 computes in 8 bits, by place.
         fp16_feed_forward: int8 keeps the feed-forward weights in float16, as all others not computed in 8 bits.
         place: where in the network this stands.

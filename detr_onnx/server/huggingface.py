@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from detr_onnx.models.open import DEFAULT_MODEL
+from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.server.protocols.workers_ai import (
     BAD_INPUT,
     MISSING_BODY,

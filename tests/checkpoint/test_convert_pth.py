@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detr_onnx.checkpoint.convert_pth import main
 from detr_onnx.checkpoint.load import load_checkpoint
+from detr_onnx.cli.main import main
 from tests.parity.seeded import CONFIGS, SPELLINGS, huggingface_config, seeded_tensors, spelled
 
 pytestmark = pytest.mark.oracle
@@ -48,7 +48,7 @@ def state_of(tensors, dialect):
 
 def test_an_empty_file_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "empty.pth").write_bytes(b"")
-    assert main([str(tmp_path / "empty.pth"), "-o", str(tmp_path / "out")]) == 1
+    assert main(["convert", str(tmp_path / "empty.pth"), "-o", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err
     assert "empty.pth cannot be read as a checkpoint of torch" in message
     assert message.count("\n") == 1
@@ -61,7 +61,7 @@ def test_an_empty_file_is_refused_in_one_line(tmp_path, capsys):
 def test_a_pickle_goes_round_to_the_bit(dialect, nested, tensors, config, tmp_path):
     state = state_of(tensors, dialect)
     source = saved(tmp_path / "detr.pth", {"model": state, "epoch": 3} if nested else state)
-    assert main([str(source), "-o", str(tmp_path / "out"), "--config", str(config)]) == 0
+    assert main(["convert", str(source), "-o", str(tmp_path / "out"), "--config", str(config)]) == 0
     checkpoint = load_checkpoint(tmp_path / "out")
     assert checkpoint.config == SMALL
     assert all(np.array_equal(checkpoint.tensors[name], tensors[name]) for name in tensors)
@@ -71,7 +71,7 @@ def test_a_pickle_goes_round_to_the_bit(dialect, nested, tensors, config, tmp_pa
 def test_what_the_safetensors_package_reads_is_the_same(tensors, config, tmp_path):
     numpy_io = pytest.importorskip("safetensors.numpy")
     source = saved(tmp_path / "detr.pth", state_of(tensors, "original"))
-    main([str(source), "-o", str(tmp_path / "out"), "--config", str(config)])
+    main(["convert", str(source), "-o", str(tmp_path / "out"), "--config", str(config)])
     found = numpy_io.load_file(tmp_path / "out" / "model.safetensors")
     assert all(np.array_equal(found[name], value) for name, value in spelled(tensors, SPELLINGS["original"]).items())
 
@@ -83,7 +83,7 @@ class Malicious:
 
 def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capsys):
     (tmp_path / "bad.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
-    assert main([str(tmp_path / "bad.pth"), "-o", str(tmp_path / "out")]) == 1
+    assert main(["convert", str(tmp_path / "bad.pth"), "-o", str(tmp_path / "out")]) == 1
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.count("\n") == 1
@@ -92,11 +92,11 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capsys):
 @pytest.mark.parametrize(("content", "complaint"), [
     ([1, 2], "found a list"),
     ({"optimizer": {}, "epoch": 3}, "found a dictionary with 'optimizer', 'epoch'"),
-    ({"model": 5}, "holds no state dict"),
+    ({"model": 5}, "contains no state dict"),
     ({}, "do not tell what model they are"),
 ])  # fmt: skip
 def test_a_pickle_of_something_else_is_refused(content, complaint, tmp_path, capsys):
-    assert main([str(saved(tmp_path / "other.pth", content)), "-o", str(tmp_path / "out")]) == 1
+    assert main(["convert", str(saved(tmp_path / "other.pth", content)), "-o", str(tmp_path / "out")]) == 1
     assert complaint in capsys.readouterr().err
 
 
@@ -104,14 +104,14 @@ def test_a_config_that_does_not_fit_is_refused_and_nothing_is_left(tensors, tmp_
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps(huggingface_config(CONFIGS["small-table-transformer"])))
     source = saved(tmp_path / "detr.pth", state_of(tensors, "original"))
-    assert main([str(source), "-o", str(tmp_path / "out"), "--config", str(wrong)]) == 1
+    assert main(["convert", str(source), "-o", str(tmp_path / "out"), "--config", str(wrong)]) == 1
     assert "does not fit its config" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_missing_file_and_a_missing_config_are_told(tensors, tmp_path, capsys):
-    assert main([str(tmp_path / "no.pth"), "-o", str(tmp_path / "out")]) == 1
+    assert main(["convert", str(tmp_path / "no.pth"), "-o", str(tmp_path / "out")]) == 1
     assert "no.pth cannot be read" in capsys.readouterr().err
     source = saved(tmp_path / "detr.pth", state_of(tensors, "original"))
-    assert main([str(source), "-o", str(tmp_path / "out"), "--config", str(tmp_path / "no.json")]) == 1
+    assert main(["convert", str(source), "-o", str(tmp_path / "out"), "--config", str(tmp_path / "no.json")]) == 1
     assert "no.json" in capsys.readouterr().err

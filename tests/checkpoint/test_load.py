@@ -201,7 +201,7 @@ def test_a_missing_path_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "detr-r50-e632da11.pth"])
 def test_a_pickle_is_never_read_and_the_way_to_convert_it_is_told(name, tmp_path):
     (tmp_path / name).write_bytes(b"\x80\x04.")
-    assert "python -m detr_onnx.checkpoint.convert_pth" in refusal(tmp_path)
+    assert "detr-onnx convert" in refusal(tmp_path)
     assert "is a pickle, which can run code" in refusal(tmp_path / name)
 
 

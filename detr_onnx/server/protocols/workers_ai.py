@@ -19,7 +19,6 @@ from detr_onnx.errors import DetrError, ImageError, ImageTooLargeError, UsageErr
 from detr_onnx.server.protocols.byte_arrays import NotBytesError, first_wrong, loads
 
 MODELS = ("@cf/facebook/detr-resnet-50", "@cf/meta/detr-resnet-50")  # the second is its older name
-THRESHOLD = 0.1  # no lower score has been seen in its answers
 LEAST_SIDE_PX = 4
 
 INPUT_SCHEMA: dict[str, Any] = {
