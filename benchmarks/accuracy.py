@@ -27,7 +27,7 @@ from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.setting import setting
 from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.cli import main as cli
-from detr_onnx.cli.parser import PRECISIONS
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DetrError, EngineError
 from detr_onnx.evaluation.agreement import agreement
@@ -72,7 +72,10 @@ def entries(calibrate: Path | None) -> list[Entry]:
         return ("--precision", precision, *images)
 
     return [
-        *(Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", options=options(p)) for p in PRECISIONS),
+        *(
+            Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", options=options(p))
+            for p in EXPORT_PRECISIONS
+        ),
         Entry("onnxruntime-ort", "onnxruntime, `fp32`, .ort", "onnxruntime", suffix=".ort"),
         Entry("end-to-end", "onnxruntime, `fp32`, `--end-to-end`", None, options=("--end-to-end",)),
         Entry("numpy", "numpy", "numpy", suffix=""),

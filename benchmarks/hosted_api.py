@@ -1,4 +1,4 @@
-"""`python -m benchmarks.hosted_api IMAGES` is `detr-onnx bench --hosted IMAGES`: the hosted API beside us."""
+"""`python -m benchmarks.hosted_api IMAGES` is `detr-onnx compare-hosted IMAGES`: the hosted API beside us."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detr_onnx.cli import main as cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
-    return cli.main(["bench", "--hosted", *(sys.argv[1:] if argv is None else argv)])
+    return cli.main(["compare-hosted", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

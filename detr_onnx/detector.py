@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines.options import AUTO, EngineOptions
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.models.metadata import check_labels
-from detr_onnx.models.open import DEFAULT_MODEL, OpenModel, open_model
+from detr_onnx.models.open import OpenModel, open_model
 from detr_onnx.read_ahead import read_ahead
 
 Floats = NDArray[np.float32]
@@ -67,7 +68,7 @@ class Detector:
         self,
         model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
-        engine: str = AUTO,
+        engine: str = DEFAULT_ENGINE,
         providers: ProviderSpec | None = None,
         precision: str | None = None,
         threads: int | None = None,
@@ -122,7 +123,7 @@ class Detector:
         """Pickles as its own arguments: another process opens the model again."""
         return self._reopen, ()
 
-    def __call__(self, image: ImageSource, threshold: float = 0.5) -> Detections:
+    def __call__(self, image: ImageSource, threshold: float = DEFAULT_THRESHOLD) -> Detections:
         """The detections in one image, in query order.
 
         Args:
@@ -139,7 +140,9 @@ class Detector:
             raise UsageError("detector(image) takes one image", found=found, remedy="use detector.batch(images)")
         return _with_path(image, self._detect([read_rgb(image)], threshold)[0])
 
-    def batch(self, images: Iterable[ImageSource], threshold: float = 0.5, *, batch_size: int = 1) -> list[Detections]:
+    def batch(
+        self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD, *, batch_size: int = 1
+    ) -> list[Detections]:
         """The detections of several images, one `Detections` each.
 
         Args:
@@ -159,7 +162,7 @@ class Detector:
         detections = [found for group in groups for found in self._detect(group, threshold)]
         return [_with_path(path, found) for path, found in zip(paths, detections, strict=True)]
 
-    def stream(self, images: Iterable[ImageSource], threshold: float = 0.5) -> Iterator[Detections]:
+    def stream(self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD) -> Iterator[Detections]:
         """The detections of one image after another, in order, as soon as they are known.
 
         The next images are decoded and preprocessed in another thread while the network runs. `images` may be endless:
@@ -219,7 +222,7 @@ class Detector:
         return self._engine.network(pixels, mask)
 
     def postprocess(
-        self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = 0.5
+        self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = DEFAULT_THRESHOLD
     ) -> list[Detections]:
         """The detections of each image, from the outputs of `network` and the original sizes of `preprocess`.
 

@@ -14,19 +14,16 @@ from pathlib import Path
 import pytest
 
 import detr_onnx
-from detr_onnx import errors
-from detr_onnx.cli import parser
+from detr_onnx import defaults, errors
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.errors import DetrError
 from detr_onnx.image.decode import ImageSource
-from detr_onnx.models import open as opening
-from detr_onnx.network import onnx_ops
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "labels", "text", "read_ahead"),
+    ("errors", "defaults", "labels", "text", "read_ahead"),
     ("json_input",),
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),
@@ -223,12 +220,9 @@ def test_a_name_that_the_package_does_not_have_says_which_it_has():
         detr_onnx.Detektor  # noqa: B018 - the look-up is what is tested
 
 
-def test_the_default_model_is_the_same_in_python_and_on_the_command_line():
-    assert parser.DEFAULT_MODEL == opening.DEFAULT_MODEL
-
-
-def test_the_precisions_to_export_are_those_of_the_graph():
-    assert parser.PRECISIONS == onnx_ops.PRECISIONS == ENGINES["onnxruntime"].precisions
+def test_the_engines_and_precisions_of_the_command_line_are_those_of_the_table():
+    assert (defaults.DEFAULT_ENGINE, *ENGINES) == defaults.ENGINES
+    assert ENGINES["onnxruntime"].precisions == defaults.EXPORT_PRECISIONS
 
 
 def test_the_version_stands_in_one_place_and_the_changelog_has_it():

@@ -122,7 +122,7 @@ def _check_assumptions(content: Any, path: Path) -> None:
 
 
 def _description(content: Any) -> str:
-    """What a pickle holds, in a few words."""
+    """The content of a pickle, in a few words."""
     if isinstance(content, Mapping):
         return f"a dictionary with {', '.join(repr(key) for key in list(content)[:5]) or 'nothing'}"
     return f"a {type(content).__name__}"

@@ -1,77 +1,101 @@
-"""`detr-onnx bench --hosted IMAGES`: the hosted API, or a server of its dialect or Hugging Face's, and us."""
+"""`detr-onnx compare-hosted IMAGES`: the hosted API, or a server of its dialect or Hugging Face's, and us."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from detr_onnx.bench.hosted.ask import ask_all, unsettled
-from detr_onnx.bench.hosted.client import BASE_URLS, MODELS, RemoteApi, RemoteApiError, RetryPolicy
-from detr_onnx.bench.hosted.images import images_in
-from detr_onnx.bench.hosted.journal import opened
-from detr_onnx.bench.hosted.report import html_of
-from detr_onnx.bench.hosted.responses import FLOOR
-from detr_onnx.bench.hosted.results import look_at_all, results_of, table_of
-from detr_onnx.bench.setting import setting, short_path
-from detr_onnx.cli.console import check_place, progress, tell, write
-from detr_onnx.cli.options import open_detector
+from detr_onnx.cli.console import check_output_file, print_result, progress, write_file
+from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, open_detector
+from detr_onnx.defaults import API_THRESHOLD
 from detr_onnx.errors import UsageError
 
-DEFAULTS = {
-    "dialect": "cloudflare",
-    "concurrency": 4,
-    "timeout": 60.0,
-    "retries": 5,
-    "backoff": 1.0,
-    "price": 0.0000075,  # dollars a request; the model's page
-    "threshold": FLOOR,
-    "journal": Path("detr-onnx-hosted.ndjson"),
-    "worst": 12,
-}
-"""Of the options, as the grammar tells them."""
+if TYPE_CHECKING:
+    from detr_onnx.bench.hosted.client import RemoteApi
+
+HELP = "compare the hosted API with this machine"
+USAGE = "%(prog)s [options] IMAGES"
+
 CREDENTIALS = {
     "cloudflare": ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID"),
     "huggingface": ("HF_TOKEN",),
 }
 """The variables of the environment that say who asks, the token first; neither is sent in the other dialect."""
+JOURNAL = Path("detr-onnx-hosted.ndjson")
 RANGES = {
     "concurrency": (1, 256),
     "retries": (0, 100),
     "backoff": (0, 60),
     "timeout": (0.001, 86400),
     "price": (0, 1000),
-    "threshold": (FLOOR, 1),  # the hosted API says nothing of lower scores
+    "threshold": (API_THRESHOLD, 1),  # the hosted API says nothing of lower scores
     "limit": (1, 1e9),
     "worst": (0, 1000),
 }
 """Least and most of the options that are numbers."""
 
 
-def compare(arguments: Namespace) -> int:
-    """Asks, looks, compares, writes and tells.
+def add_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("images", type=Path, metavar="IMAGES", help="directory of images")
+    add("--dialect", choices=("cloudflare", "huggingface"), default="cloudflare", help="default: %(default)s")
+    add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
+    add("--remote-model", metavar="NAME", help="the name of the model there")
+    add("--concurrency", type=int, default=4, metavar="N", help="requests at a time (default: %(default)s)")
+    add("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for an answer (default: %(default)s)")
+    add(
+        "--retries",
+        type=int,
+        default=5,
+        metavar="N",
+        help="of a request, after 408, 429 and 5xx (default: %(default)s)",
+    )
+    add("--backoff", type=float, default=1.0, metavar="S", help="the first wait; it doubles (default: %(default)s)")
+    add("--price", type=float, default=0.0000075, metavar="DOLLARS", help="of a request (default: 0.0000075)")
+    add("--threshold", type=float, default=API_THRESHOLD, help="from 0.1 up (default: %(default)s)")
+    add("--limit", type=int, metavar="N", help="the first N images only")
+    add("--journal", type=Path, default=JOURNAL, metavar="FILE", help="every reply (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write the results")
+    add("--html", type=Path, metavar="FILE", help="write a page with the results and the worst images")
+    add("--worst", type=int, default=12, metavar="N", help="images on that page (default: %(default)s)")
+    add_model(parser)
+    add_engine_options(parser)
+    add_source_options(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Asks the remote API, detects here, compares, and prints the results.
 
     Raises:
-        DetrError: the folder, the options, the model or the far side are not usable.
+        DetrError: the folder, the options, the model or the remote API are not usable.
         KeyboardInterrupt: after saying how to go on.
     """
-    given = Namespace(**vars(arguments) | {n: v for n, v in DEFAULTS.items() if getattr(arguments, n) is None})
     try:
-        return bench(given, os.environ)
+        return compare(arguments, os.environ)
     except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted; the same command goes on, with what is in {given.journal}\n")
+        sys.stderr.write(f"interrupted; the same command goes on, with what is in {arguments.journal}\n")
         raise
 
 
-def bench(arguments: Namespace, environment: Mapping[str, str]) -> int:
-    """The same with every option set."""
+def compare(arguments: Namespace, environment: Mapping[str, str]) -> int:
+    """The same, with the credentials of an environment."""
+    from detr_onnx.bench.hosted.ask import ask_all, unsettled
+    from detr_onnx.bench.hosted.client import RemoteApiError, RetryPolicy
+    from detr_onnx.bench.hosted.images import images_in
+    from detr_onnx.bench.hosted.journal import opened
+    from detr_onnx.bench.hosted.report import html_of
+    from detr_onnx.bench.hosted.results import look_at_all, results_of, table_of
+    from detr_onnx.bench.setting import setting, short_path
+
     check_usage(arguments)
     far = remote_api_of(arguments, environment)
-    photographs = images_in(arguments.hosted, arguments.limit)
+    photographs = images_in(arguments.images, arguments.limit)
     detector = open_detector(arguments)
     result = {
         **setting("detr-onnx", arguments.words),
@@ -91,10 +115,10 @@ def bench(arguments: Namespace, environment: Mapping[str, str]) -> int:
         views = look_at_all(photographs, lines, detector, arguments.threshold, show)
     result |= results_of(views, arguments.threshold, arguments.price)
     if arguments.json is not None:
-        write(arguments.json, json.dumps(result, indent=1) + "\n")
+        write_file(arguments.json, json.dumps(result, indent=1) + "\n")
     if arguments.html is not None:
-        write(arguments.html, html_of(result, views, arguments.worst))
-    tell(table_of(result))
+        write_file(arguments.html, html_of(result, views, arguments.worst))
+    print_result(table_of(result))
     return 0
 
 
@@ -116,7 +140,7 @@ def check_usage(arguments: Namespace) -> None:
     if len({place.resolve() for place in (*places, arguments.journal)}) <= len(places):
         raise UsageError("--json, --html and --journal name one file", remedy="give each a file of its own")
     for place in places:
-        check_place(place)
+        check_output_file(place)
 
 
 def remote_api_of(arguments: Namespace, environment: Mapping[str, str]) -> RemoteApi:
@@ -125,6 +149,8 @@ def remote_api_of(arguments: Namespace, environment: Mapping[str, str]) -> Remot
     Raises:
         UsageError: account or token are missing, or no header can hold them, or the base URL is none.
     """
+    from detr_onnx.bench.hosted.client import BASE_URLS, MODELS, RemoteApi
+
     given = {name: environment.get(name, "").strip() for name in CREDENTIALS[arguments.dialect]}
     missing = [name for name, value in given.items() if not value]
     if missing and arguments.base_url is None:

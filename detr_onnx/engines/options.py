@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detr_onnx.defaults import DEFAULT_ENGINE
 from detr_onnx.engines.providers import ProviderSpec, check_provider_spec, provider_names
 from detr_onnx.errors import UsageError
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class EngineOptions:
         UsageError: the number of threads or the form of the providers is wrong.
     """
 
-    engine: str = AUTO
+    engine: str = DEFAULT_ENGINE
     providers: ProviderSpec | None = None
     precision: str | None = None
     threads: int | None = None

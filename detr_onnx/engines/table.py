@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines import Engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.openvino import (
@@ -26,7 +27,6 @@ from detr_onnx.engines.optimized import check_probe, optimize, optimized_for
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import takes_fused_attention
 from detr_onnx.errors import EngineError
-from detr_onnx.network.onnx_ops import PRECISIONS as GRAPH_PRECISIONS
 
 ONNX = ".onnx"
 
@@ -36,7 +36,7 @@ class GraphFormat:
     """The form in which the graph of a checkpoint is cached for an engine.
 
     Attributes:
-        precision: of the exported graph, one of `onnx_ops.PRECISIONS`.
+        precision: of the exported graph, one of `defaults.EXPORT_PRECISIONS`.
         fused_attention: attention as one node, com.microsoft.MultiHeadAttention.
         suffix: of the file that is cached.
         mark: what the cache entry's name says about `finish`.
@@ -147,7 +147,7 @@ ENGINES = {
         EngineRow(
             name="onnxruntime",
             package="onnxruntime",
-            precisions=GRAPH_PRECISIONS,
+            precisions=EXPORT_PRECISIONS,
             options=frozenset({"providers", "threads"}),
             instead_of_options="leave them out",
             graphs=GraphRunner((ONNX, ".ort"), _open_in_onnxruntime, _format_for_onnxruntime),

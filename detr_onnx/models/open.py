@@ -14,8 +14,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL
 from detr_onnx.engines import Engine
-from detr_onnx.engines.options import AUTO, EngineOptions
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow, GraphRunner
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
@@ -24,7 +25,6 @@ from detr_onnx.models.graph_cache import GRAPH, cached_graph
 from detr_onnx.models.metadata import check_labels, describe_graph, read_model
 
 PACKAGE = Path(__file__).parents[1]
-DEFAULT_MODEL = "facebook/detr-resnet-50"
 DEMO_IMAGE = "demo-scene.jpg"
 
 logger = logging.getLogger(__name__)
@@ -77,8 +77,10 @@ def open_model(
 
 def check_names(options: EngineOptions) -> None:
     """Raises UsageError for an engine or a precision that does not exist."""
-    if options.engine not in (AUTO, *ENGINES):
-        raise UsageError("no such engine", found=repr(options.engine), expected=f"one of {', '.join((AUTO, *ENGINES))}")
+    if options.engine not in (DEFAULT_ENGINE, *ENGINES):
+        raise UsageError(
+            "no such engine", found=repr(options.engine), expected=f"one of {', '.join((DEFAULT_ENGINE, *ENGINES))}"
+        )
     if options.precision is not None and options.precision not in PRECISIONS:
         raise UsageError("no such precision", found=repr(options.precision), expected=f"one of {', '.join(PRECISIONS)}")
 
@@ -153,7 +155,7 @@ def choose(source: Source, options: EngineOptions) -> EngineRow:
     Raises:
         EngineError: the requested engine does not read such files.
     """
-    if options.engine != AUTO:
+    if options.engine != DEFAULT_ENGINE:
         row = ENGINES[options.engine]
         _check_reads(row, source)
         return row

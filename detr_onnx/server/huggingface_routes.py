@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from detr_onnx.models.open import DEFAULT_MODEL
+from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.server.errors import NO_MODEL, RequestError, error_field
 from detr_onnx.server.protocols.huggingface import read_request
 from detr_onnx.server.service import Dialect, Service, answer_json, route

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from detr_onnx import defaults
 from detr_onnx.detector import Detector, check_threshold
 from detr_onnx.errors import UsageError
 
@@ -35,17 +36,17 @@ class Settings:
 
     open_detector: Callable[[], Detector]
     model: str
-    host: str = "127.0.0.1"
-    port: int = 8787
+    host: str = defaults.SERVER_HOST
+    port: int = defaults.SERVER_PORT
     token: str | None = None
-    threshold: float = 0.1  # no lower score has been seen in the hosted API's responses
-    workers: int = 1
-    max_body: int = 32 * MB
+    threshold: float = defaults.API_THRESHOLD
+    workers: int = defaults.SERVER_WORKERS
+    max_body: int = defaults.SERVER_MAX_BODY_MB * MB
     max_held: int = 256 * MB
-    max_pixels: int = 50_000_000
-    queue: int = 64
-    timeout_s: float = 60.0
-    max_batch: int = 1
+    max_pixels: int = round(defaults.SERVER_MAX_MEGAPIXELS * 1e6)
+    queue: int = defaults.SERVER_QUEUE
+    timeout_s: float = defaults.SERVER_TIMEOUT_S
+    max_batch: int = defaults.SERVER_MAX_BATCH
     idle_s: float = 15.0
     drain_s: float = 1.0
     access_log: bool = True

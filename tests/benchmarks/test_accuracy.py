@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import end_to_end
 from benchmarks.accuracy import REFERENCE, Entry, entries, exported, first, measured, missing
-from detr_onnx.cli.parser import PRECISIONS
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import EngineError
 from detr_onnx.evaluation.coco import Annotations, parse_annotations
 from tests.small_model import LABELS, sample_image
@@ -46,7 +46,7 @@ def truth() -> Annotations:
 def test_every_precision_of_the_command_line_has_a_row_and_the_reference_comes_first() -> None:
     keys = [entry.key for entry in entries(None)]
     assert keys[0] == REFERENCE
-    assert {f"onnxruntime-{precision}" for precision in PRECISIONS} <= set(keys)
+    assert {f"onnxruntime-{precision}" for precision in EXPORT_PRECISIONS} <= set(keys)
     assert len(set(keys)) == len(keys)
 
 

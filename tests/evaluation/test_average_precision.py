@@ -1,9 +1,7 @@
-"""COCO metrics: of results with known metrics, of a model, and on the command line."""
+"""COCO metrics of results with known metrics, and of a model."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import pytest
 from detr_onnx import Detector
 from detr_onnx.evaluation.average_precision import FIGURES, detect_rows, evaluate
 from detr_onnx.evaluation.coco import parse_annotations, read_annotations
-from tests.cli.command_line import complaint, outcome
-from tests.small_model import CONFIG, LABELS, sample_image
+from tests.annotated_images import write_annotated_images
+from tests.small_model import CONFIG, LABELS
 
 pytest.importorskip("pycocotools")
 pytest.importorskip("onnxruntime")
@@ -101,42 +99,11 @@ def test_pycocotools_prints_nothing_to_stdout(capsys):
 
 @pytest.fixture
 def album(tmp_path, monkeypatch) -> Path:
-    """A directory to stand in: images and their annotations, in which category ids are not the model's."""
+    """The working directory, with annotated images."""
     monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    Path("images").mkdir()
-    for seed, (name, size) in enumerate([("a.png", (64, 48)), ("b.png", (90, 40)), ("c.png", (64, 48))]):
-        sample_image(*size, seed).save(f"images/{name}")
-    content = {
-        "images": [{"id": n, "file_name": f"{name}.png"} for n, name in ((30, "c"), (10, "a"), (20, "b"))],
-        "categories": [{"id": 1, "name": "Traffic light"}, {"id": 2, "name": "salt, pepper"}],  # what it does find
-        "annotations": [{"image_id": 10, "category_id": 1, "bbox": [0, 0, 30, 30]}],
-    }
-    Path("truth.json").write_text(json.dumps(content))
+    write_annotated_images(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def run(album, graph, capsys):
-    """Runs `evaluate` on the small graph; its exit status, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        return outcome(["evaluate", "-m", graph, "--engine", "onnxruntime", *arguments], capsys)
-
-    return run
-
-
-@pytest.fixture
-def refused(run):
-    """The one line that a command line ends with."""
-
-    def refused(*arguments: object, status: int = 1) -> str:
-        return complaint(run(*arguments), status)
-
-    return refused
-
-
-MEASURED = ("--images", "images", "--annotations", "truth.json")
 
 
 def test_every_query_of_every_image_is_a_row_with_the_ids_of_the_annotations(album, graph):
@@ -169,99 +136,3 @@ def test_progress_is_shown_image_by_image(album, graph):
 
     detect_rows(Detector(graph, engine="onnxruntime"), truth, truth.images(album / "images"), progress=progress)
     assert seen == ["c.png", "a.png", "b.png"]
-
-
-# The command line
-
-
-def test_a_table_shows_the_figures_and_every_class(run):
-    status, out, err = run(*MEASURED)
-    assert (status, err) == (0, "")
-    assert "3 images, 1 objects" in out
-    assert "AP    IoU 0.50:0.95  all" in out
-    assert out.splitlines()[-2].split() == ["class", "objects", "AP", "AP50", "AR_100"]
-    assert out.splitlines()[-1].startswith("Traffic light")
-
-
-def test_json_has_the_same(run, graph):
-    status, out, _ = run(*MEASURED, "--format", "json")
-    found = json.loads(out)
-    assert (status, found["model"], found["images"], found["objects"]) == (0, str(graph), 3, 1)
-    assert tuple(found["figures"]) == FIGURES
-    assert [one["label"] for one in found["classes"]] == ["Traffic light"]
-    assert found["engine"].startswith("onnxruntime ")
-
-
-def test_saved_results_are_measured_the_same_without_the_model(run):
-    _, first, _ = run(*MEASURED, "--save-results", "rows.json", "--format", "json", "--batch", "2")
-    assert len(json.loads(Path("rows.json").read_text())) == 3 * CONFIG.queries
-    status, second, err = run("--results", "rows.json", "--annotations", "truth.json", "--format", "json")
-    assert err == ""
-    figures = [json.loads(text)["figures"] for text in (first, second)]
-    assert (status, figures[0]) == (0, figures[1])
-
-
-def test_a_model_agrees_with_itself_on_another_engine(run, small):
-    status, out, err = run(
-        "--images", "images", "--against", small, "--against-engine", "numpy", "--threshold", 0.1, "--format", "json"
-    )
-    found = json.loads(out)
-    assert (status, err) == (0, "")
-    assert (found["images"], found["reference"]) == (3, found["tested"])
-    assert found["reference"] > 0
-    assert (found["recall_50"], found["recall_95"], found["identical"]) == (1.0, 1.0, 1.0)
-    assert found["reference_engine"].startswith("numpy")
-    assert found["engine"].startswith("onnxruntime")
-
-
-def test_agreement_has_a_table_too_with_a_dash_for_nothing(run, graph):
-    status, out, _ = run("--images", "images", "--against", graph, "--threshold", 1)
-    assert status == 0
-    assert "identical detections, IoU 0.5" in out
-    assert out.splitlines()[-1].split()[-1] == "-"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [(), ("--images", "images"), ("--annotations", "truth.json"), (*MEASURED, "--against", "demo"),
-     (*MEASURED, "--results", "rows.json"), (*MEASURED, "--format", "xml")],
-)  # fmt: skip
-def test_options_that_do_not_go_together_are_wrong_usage(run, arguments):
-    status, out, err = run(*arguments)
-    assert (status, out) == (2, "")
-    assert err.startswith("usage: detr-onnx evaluate")
-
-
-def test_wrong_options_are_told_before_anything_is_read(refused):
-    assert refused(*MEASURED, "--against-engine", "numpy", status=2).startswith("--against-engine can be used only")
-    compared = ("--images", "none", "--against", "demo")
-    assert refused(*compared, "--save-results", "x", status=2).startswith("--save-results can be used only with --ann")
-    assert refused(*MEASURED, "--batch", 0, status=2).startswith("the batch is wrong: found 0")
-    assert refused(*compared, "--threshold", 7, status=2).startswith("the threshold is out of range")
-    assert "found no directory none" in refused(*MEASURED, "--save-results", "none/rows.json")
-    assert "found a directory" in refused(*MEASURED, "--save-results", "images")
-
-
-def test_bad_data_is_told_in_one_line(refused):
-    assert "no such file" in refused("--images", "none", "--against", "demo")
-    assert "without c.png, a.png, b.png" in refused("--images", ".", "--annotations", "truth.json")
-    assert refused("--images", "images", "--annotations", "none.json").startswith("cannot read none.json")
-    content = json.loads(Path("truth.json").read_text())
-    content["categories"][0]["name"] = "wolf"
-    Path("wolves.json").write_text(json.dumps(content))
-    assert "does not know: found 'wolf'" in refused("--images", "images", "--annotations", "wolves.json")
-    Path("rows.json").write_text(json.dumps([row(1, 1, BOX, 0.5)]))
-    assert "has results of other images" in refused("--results", "rows.json", "--annotations", "truth.json")
-
-
-def test_an_image_that_cannot_be_read_ends_it(refused):
-    Path("images/a.png").write_bytes(b"no image")
-    assert "a.png" in refused(*MEASURED)
-    assert "a.png" in refused("--images", "images", "--against", "demo")
-
-
-@pytest.mark.parametrize("package", ["pycocotools", "tqdm"])
-def test_a_missing_package_is_told_with_the_line_that_installs_it(refused, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setitem(sys.modules, f"{package}.coco", None)
-    assert refused(*MEASURED).endswith("; run pip install 'detr-onnx[eval]'")
