@@ -22,22 +22,9 @@ from detr_onnx.models.open import demo_image, locate
 
 RUNS, WARM_UP = 10, 2
 MOST_LONG_RUNS = 5  # of whole processes and of throughput, which takes a dozen images a turn
-HOSTED = (
-    "dialect", "base_url", "remote_model", "concurrency", "timeout", "retries", "backoff", "price", "threshold",
-    "limit", "journal", "html", "worst",
-)  # fmt: skip
-MEASURED = ("against", "peers_python", "optimum", "image", "runs")
 OPTIONS = ("model", "engine", "providers", "precision", "size", "config", "offline", "cache_dir")
 
 Show = Callable[[int, str], None]
-
-
-def check_side(arguments: Namespace) -> None:
-    """Raises UsageError for options of measuring here beside --hosted, or of --hosted without it."""
-    partner, others = ("with", MEASURED) if arguments.hosted is not None else ("without", HOSTED)
-    stray = [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name) is not None]
-    if stray:
-        raise UsageError(f"{' and '.join(stray)} cannot be used {partner} --hosted")
 
 
 def measure(arguments: Namespace) -> int:

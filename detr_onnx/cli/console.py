@@ -120,3 +120,6 @@ def bar(items: Sequence[T]) -> Iterable[T]:
         raise EngineError("the progress bar needs the package tqdm", found=str(error), remedy=remedy) from error
     watched: Iterable[T] = tqdm(items, file=sys.stderr, unit=" images", leave=False, disable=None)
     return watched
+
+
+check_output_file, write_file, print_result = check_place, write, tell

@@ -183,14 +183,16 @@ def export(arguments: Namespace) -> int:
 
 def bench(arguments: Namespace) -> int:
     """`detr-onnx bench`."""
-    from detr_onnx.cli.bench import check_side, measure
+    from detr_onnx.cli.bench import measure
 
-    check_side(arguments)
-    if arguments.hosted is None:
-        return measure(arguments)
-    from detr_onnx.cli.compare_hosted import compare
+    return measure(arguments)
 
-    return compare(arguments)
+
+def compare(arguments: Namespace) -> int:
+    """`detr-onnx compare-hosted`."""
+    from detr_onnx.cli.compare_hosted import run
+
+    return run(arguments)
 
 
 def serve(arguments: Namespace) -> int:
@@ -237,6 +239,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "evaluate": evaluate,
     "export": export,
     "bench": bench,
+    "compare-hosted": compare,
     "serve": serve,
     "info": info,
 }

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from detr_onnx import __version__
+from detr_onnx.cli import compare_hosted
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"  # as `models` has it, whose import would cost `--version` a tenth of a second
 
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate(add("evaluate", help="COCO's twelve numbers, or how far two models agree", usage=EVALUATE_USAGE))
     _export(add("export", help="write a model as an .onnx or .ort file", usage="%(prog)s [options] MODEL -o FILE.onnx"))
     _bench(add("bench", help="time and memory here, engine by engine, beside others", usage="%(prog)s [options]"))
+    compare_hosted.add_arguments(add("compare-hosted", help=compare_hosted.HELP, usage=compare_hosted.USAGE))
     _serve(add("serve", help="a stand-in for the hosted API; needs the extra serve", usage="%(prog)s [options]"))
     _info(add("info", help="versions, engines, cached models, processor"))
     return root
@@ -153,29 +155,6 @@ def _bench(command: argparse.ArgumentParser) -> None:
     _model(command)
     _engine(command)
     _source(command)
-    _hosted(command)
-
-
-def _hosted(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group(
-        "the hosted API beside this machine",
-        "CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or HF_TOKEN, say who asks; every answer is paid for once",
-    )
-    add = group.add_argument
-    add("--hosted", type=Path, metavar="IMAGES", help="ask about these; the options below are for this alone")
-    add("--dialect", choices=("cloudflare", "huggingface"), help="default: cloudflare")
-    add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
-    add("--remote-model", metavar="NAME", help="the name of the model there")
-    add("--concurrency", type=int, metavar="N", help="requests at a time (default: 4)")
-    add("--timeout", type=float, metavar="S", help="seconds to wait for an answer (default: 60)")
-    add("--retries", type=int, metavar="N", help="of a request, after 408, 429 and 5xx (default: 5)")
-    add("--backoff", type=float, metavar="S", help="the first wait; each is twice the last (default: 1)")
-    add("--price", type=float, metavar="DOLLARS", help="of a request (default: 0.0000075)")
-    add("--threshold", type=float, help="what scores have to exceed, from 0.1 up (default: 0.1)")
-    add("--limit", type=int, metavar="N", help="the first N images only")
-    add("--journal", type=Path, metavar="FILE", help="every reply (default: detr-onnx-hosted.ndjson)")
-    add("--html", type=Path, metavar="FILE", help="a page with the results and the worst images")
-    add("--worst", type=int, metavar="N", help="images on that page (default: 12)")
 
 
 def _serve(command: argparse.ArgumentParser) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,6 @@ from detr_onnx.bench.interleave import Contender, Entry, interleaved, start, sta
 from detr_onnx.bench.processes import Program, in_turns
 from detr_onnx.bench.setting import environment
 from detr_onnx.bench.timings import figures, quantile, ratio
-from detr_onnx.cli import bench, compare_hosted, parser
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.models.open import Source, demo_directory, demo_image
 from tests.cli.command_line import complaint, outcome
@@ -248,8 +245,6 @@ def test_the_demo_model_is_measured_part_by_part_and_written_down(tmp_path, caps
     [
         (["--against", "torch"], 2, "--against names no peer: found 'torch', expected some of transformers, optimum, "),
         (["--against", "optimum"], 2, "--against optimum runs optimum's export of the model: found no --optimum"),
-        (["--limit", "1", "--html", "x"], 2, "--limit and --html cannot be used without --hosted"),
-        (["--hosted", ".", "--runs", "1"], 2, "--runs cannot be used with --hosted"),
         (["--runs", "0"], 2, "--runs is wrong: found 0, expected a number from 1 up"),
         (["--threads", "0"], 2, "--threads is wrong: found 0"),
         (["--engine", "gpu"], 2, "no such engine: found 'gpu'"),
@@ -259,16 +254,6 @@ def test_the_demo_model_is_measured_part_by_part_and_written_down(tmp_path, caps
 )
 def test_what_cannot_be_measured_is_one_line(refused, words, status, says):
     assert refused(*words, status=status).startswith(says)
-
-
-def test_the_defaults_that_help_tells_are_those_that_are_taken():
-    command = argparse.ArgumentParser()
-    parser._bench(command)
-    helps = {action.dest: action.help or "" for action in command._actions}
-    taken = {**compare_hosted.DEFAULTS, "price": f"{compare_hosted.DEFAULTS['price']:.7f}", "runs": bench.RUNS}
-    for name, value in taken.items():
-        told = f"{value:g}" if isinstance(value, float) else str(value)
-        assert re.search(rf"default: {re.escape(told)}\b", helps[name]), name
 
 
 def test_the_engine_that_is_asked_for_and_cannot_is_an_error_with_its_own_reason(refused):

@@ -20,13 +20,13 @@ from PIL import Image
 
 from benchmarks import hosted_api
 from detr_onnx.bench import setting
-from detr_onnx.bench.hosted.client import RemoteApi
-from detr_onnx.bench.hosted.journal import opened
+from detr_onnx.bench.hosted.api import RemoteApi
+from detr_onnx.bench.hosted.journal import open_journal
 from detr_onnx.cli import compare_hosted
 from detr_onnx.cli import main as cli
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError, OutputError
-from tests.bench.standin_remote import CAT, HANG_UP, Scripted, StandInFarSide, found, refusal
+from tests.bench.standin_remote import CAT, HANG_UP, Scripted, StandInRemote, refusal, success
 
 ROOT = Path(__file__).parents[2]
 SCENE = ROOT / "examples" / "demo-scene.jpg"
@@ -91,10 +91,10 @@ def lines(path: Path) -> list[dict]:
 
 
 def test_equal_answers_are_identical_and_equal_images_are_asked_once(quick, images, run, tmp_path):
-    with StandInFarSide(refusal(429, 3040)) as far:
-        status, table, _ = run(images, "--base-url", far.url)
+    with StandInRemote(refusal(429, 3040)) as remote:
+        status, table, _ = run(images, "--base-url", remote.url)
     result = json.loads((tmp_path / "r.json").read_text())
-    assert (status, len(far.requests)) == (0, 5)
+    assert (status, len(remote.requests)) == (0, 5)
     assert result["differences"]["identical"] == result["images"] == 5
     assert result["troubles"]["retries"] == {"429/3040": 1}
     assert result["cost"]["paid_dollars"] == pytest.approx(4 * 0.0000075)
@@ -106,9 +106,9 @@ def test_differences_are_counted_and_the_worst_image_comes_first(quick, images, 
     dog = {**CAT, "label": "dog", "score": 0.5}
     moved = {**CAT, "score": 0.5, "box": {**CAT["box"], "xmax": 32}}
     answers = {"1.png": [dog], "2.png": [dog, moved]}
-    said = {(images / name).read_bytes(): found(*items) for name, items in answers.items()}
-    with StandInFarSide(then=lambda request: said.get(request.body, found(CAT))) as far:
-        run(images, "--base-url", far.url)
+    said = {(images / name).read_bytes(): success(*items) for name, items in answers.items()}
+    with StandInRemote(then=lambda request: said.get(request.body, success(CAT))) as remote:
+        run(images, "--base-url", remote.url)
     result = json.loads((tmp_path / "r.json").read_text())
     differences = result["differences"]
     assert (differences["missing"], differences["extra"], differences["identical"]) == (1, 2, 3)
@@ -121,8 +121,8 @@ def test_differences_are_counted_and_the_worst_image_comes_first(quick, images, 
 
 def test_the_page_is_well_formed_and_needs_nothing_else(quick, images, run, tmp_path):
     (images / "0.png").rename(images / "<b>&.png")
-    with StandInFarSide(then=found({**CAT, "label": "<script>alert(1)</script>\x07"})) as far:
-        run(images, "--base-url", far.url)
+    with StandInRemote(then=success({**CAT, "label": "<script>alert(1)</script>\x07"})) as remote:
+        run(images, "--base-url", remote.url)
     text = (tmp_path / "r.html").read_text()
     page = ET.fromstring(text)
     assert [one.tag for one in page.iter(f"{HTML}script")] == []
@@ -136,12 +136,12 @@ def test_the_page_is_well_formed_and_needs_nothing_else(quick, images, run, tmp_
 
 
 def test_the_token_is_nowhere_even_if_the_far_side_repeats_it(quick, images, run, tmp_path):
-    script = [found(CAT), refusal(400, 3010, f"bad {TOKEN}"), refusal(401, 10000, f"{TOKEN} is wrong")]
-    with StandInFarSide(*script) as far:
-        stopped = run(images, "--base-url", far.url, "--concurrency", 1)
-        went_on = run(images, "--base-url", far.url)
+    script = [success(CAT), refusal(400, 3010, f"bad {TOKEN}"), refusal(401, 10000, f"{TOKEN} is wrong")]
+    with StandInRemote(*script) as remote:
+        stopped = run(images, "--base-url", remote.url, "--concurrency", 1)
+        went_on = run(images, "--base-url", remote.url)
     assert (stopped[0], went_on[0]) == (1, 0)
-    assert all(TOKEN in request.headers["authorization"] for request in far.requests)
+    assert all(TOKEN in request.headers["authorization"] for request in remote.requests)
     said = [*stopped[1:], *went_on[1:], *((tmp_path / name).read_text() for name in ("journal", "r.json", "r.html"))]
     assert not any(TOKEN in text for text in said)
     assert lines(tmp_path / "journal")[1]["trouble"] == "400/3010 bad …"
@@ -151,24 +151,24 @@ def test_the_token_is_nowhere_even_if_the_far_side_repeats_it(quick, images, run
 
 
 def test_a_run_goes_on_where_it_stopped_and_pays_for_nothing_twice(quick, images, run, tmp_path):
-    with StandInFarSide(found(CAT), refusal(400, 3010), refusal(401, 10000)) as far:
-        status, table, complaint = run(images, "--base-url", far.url, "--concurrency", 1)
-        assert (status, table, len(far.requests)) == (1, "", 3)
+    with StandInRemote(success(CAT), refusal(400, 3010), refusal(401, 10000)) as remote:
+        status, table, complaint = run(images, "--base-url", remote.url, "--concurrency", 1)
+        assert (status, table, len(remote.requests)) == (1, "", 3)
         assert "401/10000" in complaint.splitlines()[-1]
         assert [line["outcome"] for line in lines(tmp_path / "journal")] == ["answered", "refused"]
-        assert run(images, "--base-url", far.url)[0] == 0
-        assert len(far.requests) == 3 + 2
-        assert run(images, "--base-url", far.url)[0] == 0
-        assert len(far.requests) == 3 + 2
+        assert run(images, "--base-url", remote.url)[0] == 0
+        assert len(remote.requests) == 3 + 2
+        assert run(images, "--base-url", remote.url)[0] == 0
+        assert len(remote.requests) == 3 + 2
 
 
 def test_another_server_model_or_dialect_is_asked_anew(monkeypatch, quick, images, run):
     bare = Scripted(200, json.dumps([CAT]).encode())
     monkeypatch.setenv("HF_TOKEN", "of-the-other-dialect")
-    with StandInFarSide() as far, StandInFarSide(then=bare) as other:
-        run(images, "--base-url", far.url)
-        run(images, "--base-url", far.url, "--remote-model", "@cf/meta/detr-resnet-50")
-        assert len(far.requests) == 8
+    with StandInRemote() as remote, StandInRemote(then=bare) as other:
+        run(images, "--base-url", remote.url)
+        run(images, "--base-url", remote.url, "--remote-model", "@cf/meta/detr-resnet-50")
+        assert len(remote.requests) == 8
         run(images, "--base-url", other.url, "--dialect", "huggingface")
         run(images, "--base-url", other.url)
     assert len(other.requests) == 8
@@ -177,29 +177,29 @@ def test_another_server_model_or_dialect_is_asked_anew(monkeypatch, quick, image
 
 
 def test_what_failed_is_asked_again_by_the_next_run(quick, images, run):
-    with StandInFarSide(found(CAT), HANG_UP) as far:
-        _, table, _ = run(images, "--base-url", far.url, "--concurrency", 4)
+    with StandInRemote(success(CAT), HANG_UP) as remote:
+        _, table, _ = run(images, "--base-url", remote.url, "--concurrency", 4)
         assert re.search(r"failed there after all retries +1\n", table)
-        _, table, _ = run(images, "--base-url", far.url)
-    assert len(far.requests) == 5
+        _, table, _ = run(images, "--base-url", remote.url)
+    assert len(remote.requests) == 5
     assert re.search(r"failed there after all retries +0\n", table)
 
 
 def test_a_last_line_that_was_cut_off_is_passed_over(quick, images, run, tmp_path):
     journal = tmp_path / "journal"
-    with StandInFarSide() as far:
-        run(images, "--base-url", far.url)
+    with StandInRemote() as remote:
+        run(images, "--base-url", remote.url)
         journal.write_bytes(journal.read_bytes()[:-40])
-        assert run(images, "--base-url", far.url)[0] == 0
-        assert run(images, "--base-url", far.url)[0] == 0
-    assert len(far.requests) == 5
+        assert run(images, "--base-url", remote.url)[0] == 0
+        assert run(images, "--base-url", remote.url)[0] == 0
+    assert len(remote.requests) == 5
 
 
 @pytest.mark.parametrize("content", [b"dear diary", b'{"sha256": "0"}\n', b"[1]\n", b"\xff\xd8\xff"])
 def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match="no journal"), opened(path):
+    with pytest.raises(DatasetError, match="no journal"), open_journal(path):
         pass
     assert path.read_bytes() == content
 
@@ -213,13 +213,13 @@ def test_a_full_disk_stops_the_run_and_costs_one_line(monkeypatch, quick, images
             raise OSError(errno.ENOSPC, "No space left on device")
         return whole(descriptor, data[: round(len(data) * share)])
 
-    with StandInFarSide() as far:
+    with StandInRemote() as remote:
         with monkeypatch.context() as patch:
             patch.setattr("detr_onnx.bench.hosted.journal.os.write", write)
-            status, line = complaint_of(run, images, "--base-url", far.url, "--concurrency", 1)
-        assert (status, "No space left" in line, len(far.requests)) == (1, True, 2)
-        assert run(images, "--base-url", far.url)[0] == 0
-    assert len(far.requests) == 2 + 3
+            status, line = complaint_of(run, images, "--base-url", remote.url, "--concurrency", 1)
+        assert (status, "No space left" in line, len(remote.requests)) == (1, True, 2)
+        assert run(images, "--base-url", remote.url)[0] == 0
+    assert len(remote.requests) == 2 + 3
     assert [text.endswith("}") for text in (tmp_path / "journal").read_text().splitlines()] == [
         True,
         False,
@@ -230,12 +230,12 @@ def test_a_full_disk_stops_the_run_and_costs_one_line(monkeypatch, quick, images
 
 
 def test_a_journal_that_is_no_file_is_refused():
-    with pytest.raises(OutputError, match="is no file"), opened(Path(os.devnull)):
+    with pytest.raises(OutputError, match="is no file"), open_journal(Path(os.devnull)):
         pass
 
 
 def test_two_runs_do_not_share_a_journal(tmp_path):
-    with opened(tmp_path / "journal"), pytest.raises(OutputError, match="another run"), opened(tmp_path / "journal"):
+    with open_journal(tmp_path / "journal"), pytest.raises(OutputError, match="another run"), open_journal(tmp_path / "journal"):
         pass
 
 
@@ -249,8 +249,8 @@ def ctrl_c() -> Iterator[None]:
 
 def test_an_interrupted_run_leaves_a_journal_to_go_on_with(images, tmp_path, ctrl_c):
     journal = tmp_path / "journal"
-    with StandInFarSide(delay_s=0.5) as far:
-        options = ["-m", "demo", "--base-url", far.url, "--journal", journal, "--concurrency", "1"]
+    with StandInRemote(delay_s=0.5) as remote:
+        options = ["-m", "demo", "--base-url", remote.url, "--journal", journal, "--concurrency", "1"]
         command = [sys.executable, "-m", "benchmarks.hosted_api", *map(str, [images, *options])]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while process.poll() is None and not (journal.exists() and journal.stat().st_size):
@@ -260,7 +260,7 @@ def test_an_interrupted_run_leaves_a_journal_to_go_on_with(images, tmp_path, ctr
         assert (process.returncode, table) == (cli.INTERRUPTED, "")
         assert "Traceback" not in complaint
         assert "the same command goes on" in complaint
-        assert len(lines(journal)) == len(far.requests) < 4
+        assert len(lines(journal)) == len(remote.requests) < 4
 
 
 # What is wrong is said in one line
@@ -294,22 +294,22 @@ def test_a_folder_that_is_none_or_has_no_images(quick, tmp_path, run):
 
 
 def test_a_host_that_is_not_there(quick, images, run):
-    with StandInFarSide() as far:
-        url = far.url
+    with StandInRemote() as remote:
+        url = remote.url
     status, line = complaint_of(run, images, "--base-url", url)
     assert (status, "cannot reach 127.0.0.1" in line) == (1, True)
 
 
 def test_a_token_that_is_refused_is_refused_once(quick, images, run):
-    with StandInFarSide(then=refusal(401, 10000, "Authentication error")) as far:
-        status, line = complaint_of(run, images, "--base-url", far.url, "--concurrency", 4)
-    assert (status, len(far.requests)) == (1, 1)
+    with StandInRemote(then=refusal(401, 10000, "Authentication error")) as remote:
+        status, line = complaint_of(run, images, "--base-url", remote.url, "--concurrency", 4)
+    assert (status, len(remote.requests)) == (1, 1)
     assert "401/10000 Authentication error; check CLOUDFLARE_API_TOKEN" in line
 
 
 def test_not_one_answer_is_an_error(quick, images, run):
-    with StandInFarSide(then=refusal(500, 3001)) as far:
-        status, line = complaint_of(run, images, "--base-url", far.url, "--retries", 1)
+    with StandInRemote(then=refusal(500, 3001)) as remote:
+        status, line = complaint_of(run, images, "--base-url", remote.url, "--retries", 1)
     assert (status, "not one image was answered" in line) == (1, True)
 
 
