@@ -16,7 +16,7 @@ from detr_onnx.bench.hosted import exchange
 from detr_onnx.bench.hosted.api import RemoteApi, RemoteApiError
 from detr_onnx.bench.hosted.client import Client, Reply, RetryPolicy
 from detr_onnx.bench.hosted.exchange import Connection, server_time_ms
-from detr_onnx.bench.hosted.threads import JobThreads
+from detr_onnx.bench.hosted.threads import ImageThreads
 from tests.bench.standin_remote import CAT, HANG_UP, Scripted, StandInRemote, refusal, slow_transfer, success
 
 TOKEN = "s3cret"
@@ -90,7 +90,7 @@ def test_a_redirection_is_not_followed():
 def test_a_used_up_allowance_raises_after_the_retries():
     with (
         StandInRemote(then=refusal(429, 3036)) as remote,
-        pytest.raises(RemoteApiError, match="the daily allowance at 127.0.0.1 is used up"),
+        pytest.raises(RemoteApiError, match=r"the daily allowance at .* is used up"),
     ):
         reply_of(remote, RetryPolicy(retries=2, first_s=0))
     assert len(remote.requests) == 3
@@ -171,8 +171,9 @@ def test_the_phases_of_a_request_are_told_apart():
         client.close()
     assert first.timing is not None
     assert second.timing is not None
-    assert second.timing.wait_ms >= 200
-    assert second.timing.transfer_ms >= 100
+    assert second.timing.total_ms >= 300
+    assert second.timing.wait_ms >= 100  # half of it: a thread may be preempted between the phases
+    assert second.timing.transfer_ms >= 50
     assert second.timing.server_ms == 150
     assert second.timing.total_ms == pytest.approx(second.ms, abs=0.01)  # rounded
     assert first.timing.connect is not None
@@ -266,17 +267,17 @@ def test_an_error_in_a_thread_stops_all_and_is_raised():
             raise ValueError("three")
         done.append(number)
 
-    threads = JobThreads(lambda: contextlib.nullcontext(work), stop, lambda number, job: None)
+    threads = ImageThreads(lambda: contextlib.nullcontext(work), stop, lambda number, image: None)
     with pytest.raises(ValueError, match="three"):
         threads.run(range(1000), 1)
     assert (done, stop.is_set()) == ([0, 1, 2], True)
 
 
-def test_each_job_is_done_once_by_one_of_the_threads():
+def test_each_image_is_processed_once_by_one_of_the_threads():
     done: list[int] = []
     shown: list[int] = []
-    threads = JobThreads(
-        lambda: contextlib.nullcontext(done.append), threading.Event(), lambda number, job: shown.append(number)
+    threads = ImageThreads(
+        lambda: contextlib.nullcontext(done.append), threading.Event(), lambda number, image: shown.append(number)
     )
     threads.run(range(200), 8)
     assert sorted(done) == [*range(200)]

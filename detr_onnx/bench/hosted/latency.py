@@ -19,7 +19,7 @@ from detr_onnx.bench.hosted.api import RemoteApi
 from detr_onnx.bench.hosted.client import Client, RetryPolicy
 from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.bench.hosted.journal import Journal, LatencyRun, Line
-from detr_onnx.bench.hosted.threads import JobThreads
+from detr_onnx.bench.hosted.threads import ImageThreads
 from detr_onnx.bench.timings import quantile
 from detr_onnx.detector import Detector
 
@@ -88,7 +88,7 @@ def measure_remote(
         with contextlib.closing(client):
             yield send
 
-    JobThreads(open_worker, stop, show).run(images, concurrency)
+    ImageThreads(open_worker, stop, show).run(images, concurrency)
 
 
 def measure_local(
@@ -103,7 +103,7 @@ def measure_local(
         detector(content, threshold)
         times.append((started, time.perf_counter()))
 
-    JobThreads(lambda: contextlib.nullcontext(detect), threading.Event(), show).run(images, concurrency)
+    ImageThreads(lambda: contextlib.nullcontext(detect), threading.Event(), show).run(images, concurrency)
     wall_s = max(end for _, end in times) - min(begin for begin, _ in times) if times else 0.0
     return Segment([(end - begin) * 1e3 for begin, end in times], wall_s)
 

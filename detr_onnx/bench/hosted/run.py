@@ -21,7 +21,7 @@ from detr_onnx.bench.hosted.journal import Journal, Line, open_journal
 from detr_onnx.bench.hosted.latency import Segment, measure_local, measure_remote, remaining, schedule
 from detr_onnx.bench.hosted.responses import FLOOR, Items
 from detr_onnx.bench.hosted.results import Prices, View, answers_of, cost_of, latencies_of
-from detr_onnx.bench.hosted.threads import JobThreads
+from detr_onnx.bench.hosted.threads import ImageThreads
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.errors import ImageError
@@ -136,7 +136,7 @@ class ComparisonRun:
                 yield lambda image: journal.add_answer(image.sha256, self.remote, client.send(image.read()))
 
         with self._progress(len(images)) as show:
-            threads = JobThreads(open_worker, stop, lambda number, image: show(number, image.name))
+            threads = ImageThreads(open_worker, stop, lambda number, image: show(number, image.name))
             threads.run(images[:1], 1)
             threads.run(images[1:], max(self.options.concurrency))
 

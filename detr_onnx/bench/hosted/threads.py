@@ -1,4 +1,4 @@
-"""Run jobs in several threads, so that an error or Ctrl-C stops all of them and loses nothing that was done."""
+"""Process images in several threads, so that an error or Ctrl-C stops all of them and loses nothing that was done."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Generic, TypeVar
 
-Job = TypeVar("Job")
+from detr_onnx.bench.hosted.images import ComparedImage
+
+Work = Callable[[ComparedImage], None]
 
 
-class JobThreads(Generic[Job]):
-    """Runs jobs in threads.
+class ImageThreads:
+    """Processes images in threads.
 
     Args:
-        open_worker: makes the function that a thread calls with each job; closed when the thread ends.
-        stop: set when no job shall begin any more; workers may watch it.
-        show: called with the number of each job, from 1, before it begins.
+        open_worker: opens the function that a thread calls with each image; closed when the thread ends.
+        stop: when set, no more images are begun; workers may watch it.
+        show: called with the number of each image, from 1, before it is processed.
     """
 
     def __init__(
         self,
-        open_worker: Callable[[], AbstractContextManager[Callable[[Job], None]]],
+        open_worker: Callable[[], AbstractContextManager[Work]],
         stop: threading.Event,
-        show: Callable[[int, Job], None],
+        show: Callable[[int, ComparedImage], None],
     ) -> None:
         self._open_worker, self._stop, self._show = open_worker, stop, show
         self._lock, self._started = threading.Lock(), 0
         self._error: Exception | None = None
 
-    def run(self, jobs: Sequence[Job], threads: int) -> None:
-        """Returns when all jobs are done.
+    def run(self, images: Sequence[ComparedImage], threads: int) -> None:
+        """Returns when all images are processed.
 
         Raises:
-            Exception: the first of a worker, after the jobs that were under way.
+            Exception: the first of a worker, after the images that were under way.
             KeyboardInterrupt: likewise; a second Ctrl-C does not wait for them.
         """
-        remaining = iter(jobs)
+        remaining = iter(images)
         started: list[tuple[threading.Thread, threading.Event]] = []
         try:
-            for _ in range(min(threads, len(jobs))):
+            for _ in range(min(threads, len(images))):
                 ended = threading.Event()
                 thread = threading.Thread(target=self._work, args=(remaining, ended), daemon=True)
                 started.append((thread, ended))  # before it starts: Ctrl-C may come between the two
@@ -53,28 +54,28 @@ class JobThreads(Generic[Job]):
         if self._error is not None:
             raise self._error
 
-    def _work(self, remaining: Iterator[Job], ended: threading.Event) -> None:
+    def _work(self, remaining: Iterator[ComparedImage], ended: threading.Event) -> None:
         try:
             with self._open_worker() as work:
-                for job in self._until_stopped(remaining):
-                    work(job)
+                for image in self._until_stopped(remaining):
+                    work(image)
         except Exception as error:  # noqa: BLE001 - the waiting thread raises it again
             self._error = self._error or error
             self._stop.set()
         finally:
             ended.set()
 
-    def _until_stopped(self, remaining: Iterator[Job]) -> Iterator[Job]:
-        """The next jobs; each goes to one thread."""
+    def _until_stopped(self, remaining: Iterator[ComparedImage]) -> Iterator[ComparedImage]:
+        """The next images; each goes to one thread."""
         while True:
             with self._lock:
-                jobs = [] if self._stop.is_set() else [*itertools.islice(remaining, 1)]
-                for job in jobs:
+                images = [] if self._stop.is_set() else [*itertools.islice(remaining, 1)]
+                for image in images:
                     self._started += 1
-                    self._show(self._started, job)
-            if not jobs:
+                    self._show(self._started, image)
+            if not images:
                 return
-            yield from jobs
+            yield from images
 
 
 def _wait_for(started: Sequence[tuple[threading.Thread, threading.Event]]) -> None:
