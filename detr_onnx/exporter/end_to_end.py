@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr
@@ -65,6 +66,9 @@ def record_end_to_end(ops: OnnxOps, config: DetrConfig, preprocessing: Preproces
         config: the model's sizes.
         preprocessing: sizes and statistics.
     """
+    if preprocessing.pad_hw is not None:
+        found = "pad_size {}x{}".format(*preprocessing.pad_hw)
+        raise UsageError("an end-to-end graph cannot pad images", found=found, remedy="export it without --end-to-end")
     graph = ops.graph
     image, threshold = graph.input(IMAGE, UINT8, ["height", "width", 3]), graph.input(THRESHOLD, shape=[1])
     sizing, pixels, answer = (Scope(graph, name) for name in ("size", "pixels", "answer"))
@@ -81,17 +85,20 @@ def size(scope: Scope, hw: Symbol, preprocessing: Preprocessing) -> Value:
     """[2] height and width that an image of `hw` is scaled to: `Preprocessing.resized_hw`, in float64 like Python's."""
     if preprocessing.fixed_hw is not None:
         return np.array(preprocessing.fixed_hw, np.int64)
+    sides, one = scope.cast(hw, DOUBLE), np.ones(1, np.int64)
+    if preprocessing.max_hw is not None:  # as sizes.bounded_hw
+        scales = scope.node("Div", np.array(preprocessing.max_hw, np.float64), sides)
+        bounded = scope.node("Mul", sides, scope.node("ReduceMin", scales))
+        return scope.node("Max", scope.cast(bounded, INT64), one)
     shortest, longest = (
         np.array([edge], np.float64) for edge in (preprocessing.shortest_edge, preprocessing.longest_edge)
     )
-    sides = scope.cast(hw, DOUBLE)
     short, long = (scope.node(f"Reduce{which}", sides) for which in ("Min", "Max"))  # [1]
     too_long = scope.node("Greater", scope.node("Mul", scope.node("Div", long, short), shortest), longest, dtype=BOOL)
     limited = scope.node("Div", scope.node("Mul", short, longest), long)
     short_exact = scope.node("Where", too_long, limited, shortest, dtype=DOUBLE)
     short_px = scope.node("Round", short_exact)  # halves to even, as Python
     long_px = scope.node("Floor", scope.node("Div", scope.node("Mul", short_exact, long), short))
-    one = np.ones(1, np.int64)
     scaled = [scope.node("Max", scope.cast(px, INT64), one) for px in (short_px, long_px)]
     is_short = scope.node("Equal", sides, short, dtype=BOOL)  # [2]
     has_its_size = scope.node("Equal", short, short_px, dtype=BOOL)  # [1]

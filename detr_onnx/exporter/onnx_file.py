@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detr_onnx import __version__
 from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines.bfloat16 import PROJECTION, STEM
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.exporter.end_to_end import record_end_to_end
@@ -28,7 +29,7 @@ from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
 from detr_onnx.network.graph import INT64, SINGLE, Graph, Symbol
-from detr_onnx.network.onnx_ops import PRECISIONS, OnnxOps
+from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.quantized import ConvQuantParams
 from detr_onnx.network.resnet import fold_batch_norm
 
@@ -45,7 +46,7 @@ class ExportOptions:
         shape_hw: the only size of images the graph takes, or None for any. With a size, positions are constants.
         mask: whether the graph takes a `pixel_mask`, and so batches of images of different sizes.
         batch: the only number of images at a time, or None for any.
-        precision: one of `onnx_ops.PRECISIONS`; inputs and outputs are float32 in each.
+        precision: one of `defaults.EXPORT_PRECISIONS`; inputs and outputs are float32 in each.
         fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, which only ONNX Runtime has.
         stages: names of stages that are outputs too, beside logits and boxes.
         end_to_end: from an image's pixels to detections (`end_to_end.py`); for one image of any size.
@@ -168,8 +169,10 @@ def record(checkpoint: Checkpoint, preprocessing: Preprocessing, options: Export
 
 
 def _check(config: DetrConfig, options: ExportOptions) -> None:
-    if options.precision not in PRECISIONS:
-        raise UsageError("no such precision", found=repr(options.precision), expected=f"one of {', '.join(PRECISIONS)}")
+    if options.precision not in EXPORT_PRECISIONS:
+        raise UsageError(
+            "no such precision", found=repr(options.precision), expected=f"one of {', '.join(EXPORT_PRECISIONS)}"
+        )
     known = stage_names(config)
     unknown = [name for name in options.stages if name not in known]
     if unknown:

@@ -23,10 +23,6 @@ from detr_onnx.network.quantized import ConvQuantParams, QuantParams, bias_level
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights", "int8")
-"""What the graph computes in and how its weights are stored. With `-weights` it computes in float32; int8 computes the
-convolutions that have quantization parameters in 8 bits and everything else in float32."""
-
 FEED_FORWARD = ("fc1.", "fc2.")  # two thirds of the transformer's weights: int8 stores them in 8 bits
 PACKED_FROM_BYTES = 1 << 14  # smaller constants are not worth the nodes that unpack them
 
@@ -55,7 +51,7 @@ class OnnxOps:
         graph: where nodes are recorded.
         cells_hw, mask_hw: size of the last feature map and of the mask, in a graph for one shape.
         fused_attention: record attention as one node, an operator that only ONNX Runtime has.
-        precision: one of `PRECISIONS`. In fp16, positions and the mask are computed in float32, then rounded.
+        precision: one of `defaults.EXPORT_PRECISIONS`. In fp16, positions and mask are rounded from float32.
         quant_params: of the convolutions that int8 computes in 8 bits, by path.
         fp16_feed_forward: int8 stores the feed-forward weights in float16, like all others not computed in 8 bits.
         path: of the module, such as `("encoder", "layers.0")`.

@@ -43,7 +43,14 @@ def running(record: Callable[[Scope, Symbol], Symbol], dtype: np.dtype[Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "preprocessing", [Preprocessing(), Preprocessing(64, 107), Preprocessing(333, 500), Preprocessing(800, 700)]
+    "preprocessing",
+    [
+        Preprocessing(),
+        Preprocessing(64, 107),
+        Preprocessing(333, 500),
+        Preprocessing(800, 700),
+        Preprocessing(480, 640, max_hw=(480, 640)),
+    ],
 )
 def test_the_size_rule_is_transformers_own_to_the_pixel(preprocessing):
     run = running(lambda scope, hw: size(scope, hw, preprocessing), INT64)
@@ -143,7 +150,7 @@ def test_the_file_is_valid_and_has_the_labels(end_to_end):
 
 
 def test_the_detector_refuses_such_a_file(end_to_end):
-    with pytest.raises(ModelFileError, match=r"needs no program around it: it detects end to end; run it with ONNX"):
+    with pytest.raises(ModelFileError, match=r"is an end-to-end graph: it detects end to end; run it with ONNX"):
         Detector(end_to_end, engine="onnxruntime")
 
 

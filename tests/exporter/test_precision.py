@@ -41,7 +41,7 @@ def test_a_smaller_file_gives_nearly_the_same_for_a_padded_batch(tmp_path, small
     assert path.stat().st_size < SHARE_OF_SIZE[precision] * graph.stat().st_size
     expected_logits, expected_boxes = Detector(graph, engine="onnxruntime").network(*padded)
     detector = Detector(path, engine="onnxruntime", precision=precision)
-    assert detector.engine.endswith(precision)
+    assert detector.runtime.endswith(precision)
     logits, boxes = detector.network(*padded)
     assert np.isfinite(logits).all()
     assert np.isfinite(boxes).all()

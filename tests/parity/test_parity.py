@@ -24,9 +24,10 @@ from tests.readings import STAGES, numpy_stages
 pytestmark = pytest.mark.oracle
 
 # Two orders of summation in float32 differ by some 1e-7 a layer. After a hundred layers that is up to 1.5e-5 of a
-# stage's standard deviation, 1e-5 of the logits' and 3e-6 of the image's width in boxes. A wrong stride, norm or position
-# gives 1e-2 and more. Attention over 3,417 cells magnifies it most: in one value of encoder.1 of the three-stage model
-# numpy is 1.03e-4 from torch on a processor with AVX2 alone, where torch itself is 2e-5 from its own float64.
+# stage's standard deviation, 1e-5 of the logits' and 3e-6 of the image's width in boxes. A wrong stride, norm or
+# position gives 1e-2 and more. Attention over 3,417 cells amplifies it most: in one value of encoder.1 of the
+# three-stage model, numpy is 1.03e-4 from torch on a processor with AVX2 alone, where torch itself is 2e-5 from its own
+# float64.
 STAGE_TOLERANCE = 2e-4
 LOGITS_TOLERANCE = 5e-5
 BOXES_TOLERANCE = 1e-5
