@@ -181,12 +181,16 @@ class _Session:
         }
 
     def _outputs(self, options: ExportOptions, images: Iterable[Path]) -> Iterator[ImageOutputs]:
-        graph = self.directory / "trial.onnx"
-        write_onnx(graph, *self.model, replace(options, mask=False, stages=(CELLS,)), external_data=True)
-        run = named_outputs(graph)
+        run = None
         for path in images:
+            run = run or self._network(options)  # once the step is shown, since writing the graph takes seconds
             pixels, _, sizes_hw = batch([read_rgb(path)], self.model[1])
             yield ImageOutputs.of(run({PIXELS: pixels}, OUTPUTS), sizes_hw)
+
+    def _network(self, options: ExportOptions) -> Callable[[Mapping[str, Any], Sequence[str]], Mapping[str, Any]]:
+        graph = self.directory / "trial.onnx"
+        write_onnx(graph, *self.model, replace(options, mask=False, stages=(CELLS,)), external_data=True)
+        return named_outputs(graph)
 
 
 def _observe(model: Model, images: Sequence[Path], progress: Progress[Any], directory: Path) -> _Session:
