@@ -38,7 +38,7 @@ def read_json(path: Path, *, error: type[DetrError] = CheckpointError, max_bytes
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, /dev/zero would never end
-            raise error(f"{path} is not a file", remedy="check the path")
+            raise error(f"{path} cannot be read", found="not a file", remedy="check the path")
         with path.open("rb") as file:
             text = file.read(max_bytes + 1)
     except (OSError, ValueError) as failure:  # ValueError: a null character in the path
