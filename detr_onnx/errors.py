@@ -1,17 +1,17 @@
-"""Every refusal of this package, as one tree.
+"""Every error of this package, as one tree.
 
     DetrError                 catch this one; the command line turns it into one line and exit status 1
     ├── UsageError            an argument is wrong (a ValueError too); exit status 2
     ├── ImageError            an image cannot be read
     │   └── ImageTooLargeError    it has too many pixels
-    ├── CheckpointError       weights, or the config beside them, are not a DETR's
-    ├── ModelFileError        an .onnx file cannot be read, or is no DETR
-    ├── EngineError           an engine, provider or precision is not to be had here
+    ├── CheckpointError       weights, or the config beside them, are not those of a DETR
+    ├── ModelFileError        an .onnx file cannot be read, or is not a DETR
+    ├── EngineError           an engine, provider or precision is not available
     ├── DatasetError          annotations, results or images to measure with cannot be used
-    ├── HubError              a model cannot be fetched, or what came is not what was pinned
+    ├── HubError              a model cannot be downloaded, or its files are not the pinned ones
     └── OutputError           a result cannot be written
 
-An error says what was the matter, what was found, what was expected and what to do, in one sentence.
+An error says what is wrong, what was found, what was expected and what to do, in one sentence of bounded length.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LONGEST_PART = 1000  # characters of each part of a message; a list of a checkpo
 
 
 class DetrError(Exception):
-    """What went wrong, in one sentence: `what: found …, expected …; remedy`.
+    """What went wrong, in one sentence: `what: found …, expected …; remedy`. A part of more than 1000 characters is cut.
 
     Args:
-        what: the thing and its trouble, such as "street.jpg is not an image".
-        found: what was there.
-        expected: what should have been there.
+        what: the subject and what is wrong with it, such as "street.jpg is not an image".
+        found: what was found.
+        expected: what should have been found.
         remedy: what the reader can do, in the imperative.
     """
 
@@ -57,15 +57,15 @@ class UsageError(DetrError, ValueError):
 
 
 class ImageError(DetrError):
-    """An image that is missing, no image, damaged, or too large to be meant."""
+    """An image that is missing, damaged, too large, or not an image."""
 
 
 class ImageTooLargeError(ImageError):
-    """An image with more pixels than are let in."""
+    """An image with more pixels than the limit."""
 
 
 class CheckpointError(DetrError):
-    """Weights or a config that cannot be read as a DETR; every problem found is in the one message."""
+    """Weights or a config that cannot be read as a DETR; the message names every problem."""
 
 
 class ModelFileError(DetrError):
@@ -81,8 +81,8 @@ class DatasetError(DetrError):
 
 
 class HubError(DetrError):
-    """A model that cannot be fetched from the hub, or whose bytes are not those that were pinned."""
+    """A model that cannot be downloaded from the hub, or whose files are not the pinned ones."""
 
 
 class OutputError(DetrError):
-    """A result that cannot be written where it was asked for."""
+    """A result that cannot be written."""

@@ -346,6 +346,14 @@ def test_a_repository_with_pickled_weights_only_says_how_to_convert(standin):
     assert standin.bodies() == []
 
 
+def test_a_repository_with_an_adapter_only_says_how_to_merge_it(standin):
+    standin.add(
+        "owner/lora", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"", "training_args.bin": b""}
+    )
+    assert "owner/lora is an adapter, not a whole model" in refusal("owner/lora")
+    assert "merge_and_unload()" in refusal("owner/lora")
+
+
 def test_a_repository_without_weights_or_without_config_says_what_is_missing(standin):
     standin.add("owner/bare", {"config.json": b"{}"})
     assert "has no model.safetensors at main" in refusal("owner/bare")

@@ -196,7 +196,8 @@ def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
     """
     names = fields.get("id2label")
     if names is None:
-        return _numbered_labels(_whole(fields, "num_labels", 2, source))
+        count = {"num_labels": fields.get("num_labels") or 2}  # null means transformers' default
+        return _numbered_labels(_whole(count, "num_labels", 2, source))
     try:
         by_id = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):

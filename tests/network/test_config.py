@@ -95,7 +95,7 @@ def test_labels_are_ordered_by_number_not_by_spelling():
 
 def test_absent_labels_are_numbered():
     assert read(num_labels=3).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert read(id2label=None).labels == ("LABEL_0", "LABEL_1")
+    assert read(id2label=None, num_labels=None).labels == ("LABEL_0", "LABEL_1")
 
 
 @pytest.mark.parametrize(("fields", "complaint"), [
@@ -135,7 +135,7 @@ def test_absent_labels_are_numbered():
     ({"id2label": {"0": ["cat"]}}, "does not name class 0"),
     ({"id2label": {"0": True}}, "does not name class 0"),
     ({"id2label": {"1.0": "cat"}}, "found keys 1.0"),
-    ({"id2label": None, "num_labels": None}, "num_labels is wrong"),
+    ({"num_labels": "2"}, "num_labels is wrong"),
     ({"id2label": {"cat": 0}}, "found keys cat"),
 ])  # fmt: skip
 def test_an_unsupported_config_is_refused_with_the_field_at_fault(fields, complaint):
