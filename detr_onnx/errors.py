@@ -20,7 +20,7 @@ LONGEST_PART = 1000  # characters of each part of a message; a list of a checkpo
 
 
 class DetrError(Exception):
-    """What went wrong, in one sentence: `what: found …, expected …; remedy`. A part of more than 1000 characters is cut.
+    """What went wrong, in one sentence: `what: found …, expected …; remedy`. Parts of over 1000 characters are cut.
 
     Args:
         what: the subject and what is wrong with it, such as "street.jpg is not an image".
