@@ -1,17 +1,18 @@
-"""Every error of this package, as one tree.
+"""The errors of this package.
 
-    DetrError                 catch this one; the command line turns it into one line and exit status 1
-    ├── UsageError            an argument is wrong (a ValueError too); exit status 2
-    ├── ImageError            an image cannot be read
+    DetrError                     the base class; the command line prints it as one line and exits with status 1
+    ├── UsageError                an argument is wrong (also a ValueError); exit status 2
+    ├── ImageError                an image cannot be read
     │   └── ImageTooLargeError    it has too many pixels
-    ├── CheckpointError       weights, or the config beside them, are not those of a DETR
-    ├── ModelFileError        an .onnx file cannot be read, or is not a DETR
-    ├── EngineError           an engine, provider or precision is not available
-    ├── DatasetError          annotations, results or images to measure with cannot be used
-    ├── HubError              a model cannot be downloaded, or its files are not the pinned ones
-    └── OutputError           a result cannot be written
+    ├── CheckpointError           weights or their config are not a DETR's
+    ├── ModelFileError            a graph file cannot be read, or is not a DETR
+    ├── EngineError               an engine, provider or precision is not available here
+    ├── MissingPackageError       an optional package is not installed (also an ImportError)
+    ├── DatasetError              annotations, results or images for an evaluation cannot be used
+    ├── HubError                  a model cannot be downloaded, or its bytes are not the pinned ones
+    └── OutputError               a result cannot be written
 
-An error says what is wrong, what was found, what was expected and what to do, in one sentence of bounded length.
+Each message is one sentence of bounded length: what is wrong, what was found, what was expected, what to do.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ LONGEST_PART = 1000  # characters of each part of a message; a list of a checkpo
 
 
 class DetrError(Exception):
-    """What went wrong, in one sentence: `what: found …, expected …; remedy`. Parts of over 1000 characters are cut.
+    """An error with a message of the form `what: found …, expected …; remedy`.
 
     Args:
-        what: the subject and what is wrong with it, such as "street.jpg is not an image".
+        what: what is wrong, such as "street.jpg is not an image".
         found: what was found.
-        expected: what should have been found.
-        remedy: what the reader can do, in the imperative.
+        expected: what was expected.
+        remedy: what to do, in the imperative.
     """
 
     exit_status = 1
@@ -51,7 +52,7 @@ def shortened(text: str, longest: int = LONGEST_PART) -> str:
 
 
 class UsageError(DetrError, ValueError):
-    """An argument that the caller can correct at once."""
+    """A wrong argument."""
 
     exit_status = 2
 
@@ -65,23 +66,27 @@ class ImageTooLargeError(ImageError):
 
 
 class CheckpointError(DetrError):
-    """Weights or a config that cannot be read as a DETR; the message names every problem."""
+    """Weights or a config that cannot be read as a DETR. The message lists every problem."""
 
 
 class ModelFileError(DetrError):
-    """An .onnx file that cannot be read, or that does not map pixels to DETR's logits and boxes."""
+    """A graph file that cannot be read, or that does not map pixels to DETR's logits and boxes."""
 
 
 class EngineError(DetrError):
     """An engine, execution provider or precision that is not installed or does not work here."""
 
 
+class MissingPackageError(DetrError, ImportError):
+    """An optional package that is not installed."""
+
+
 class DatasetError(DetrError):
-    """Annotations, results or images to measure a model with that cannot be read, or do not belong together."""
+    """Annotations, results or images that cannot be read or do not belong together."""
 
 
 class HubError(DetrError):
-    """A model that cannot be downloaded from the hub, or whose files are not the pinned ones."""
+    """A model that cannot be downloaded from the hub, or whose bytes are not the pinned ones."""
 
 
 class OutputError(DetrError):

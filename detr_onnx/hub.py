@@ -23,7 +23,7 @@ from types import ModuleType
 
 from detr_onnx.cache import Entry, bytes_in, cache_directory, is_intact, read_records, record_of, write_records
 from detr_onnx.checkpoint.files import ADAPTER, INDEX, PICKLES, WEIGHTS, pickled_weights, weight_files
-from detr_onnx.errors import CheckpointError, HubError, OutputError
+from detr_onnx.errors import CheckpointError, HubError, MissingPackageError, OutputError
 from detr_onnx.json_input import read_object
 from detr_onnx.network.config import MODEL_TYPES
 
@@ -107,6 +107,7 @@ def fetch(
 
     Raises:
         HubError: the model does not exist, cannot be downloaded now, or its files are not the pinned ones.
+        MissingPackageError: the model is not cached and huggingface_hub is not installed.
         OutputError: the cache cannot be written.
     """
     model, hub = _parse(name, pinned), models_directory(cache_dir)
@@ -189,7 +190,9 @@ def _is_complete(snapshot: Path, files: Mapping[str, PinnedFile]) -> bool:
 def _has_preprocessing(snapshot: Path) -> bool:
     """Whether the image processor is cached or known not to exist: transformers may have loaded the weights alone."""
     absent = snapshot.parent.parent / ".no_exist" / snapshot.name
-    return any((directory / PREPROCESSING[0]).exists() for directory in (snapshot, absent))
+    if any((snapshot / name).exists() for name in PREPROCESSING):
+        return True
+    return all((absent / name).exists() for name in PREPROCESSING)
 
 
 def _is_detr(snapshot: Path) -> bool:
@@ -232,7 +235,7 @@ def _download(model: Model, hub: Path, cached: Path | None, wrong: Sequence[str]
         library, endpoint = _import(model), _endpoint()
         with _plain_words(library, model, endpoint, hub, "connect"):
             info = library.HfApi(endpoint=endpoint).model_info(model.name, revision=model.revision, timeout=TIMEOUT_S)
-    except UnreachableError as error:
+    except (UnreachableError, MissingPackageError) as error:
         if cached is None or wrong:
             raise
         logger.info("%s; using the cached copy of commit %s", error.what, cached.name[:7])
@@ -280,7 +283,7 @@ def _import(model: Model) -> ModuleType:
         import huggingface_hub.errors
     except ImportError as missing:
         what = f"downloading {model.name} needs huggingface_hub"
-        raise UnreachableError(what, remedy="pip install 'detr-onnx[export]'") from missing
+        raise MissingPackageError(what, remedy="run pip install 'detr-onnx[export]'") from missing
     return huggingface_hub
 
 

@@ -163,7 +163,7 @@ def test_a_file_without_a_config_says_what_is_assumed(tmp_path, caplog):
     load_checkpoint(tmp_path / "bare.safetensors")
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert "bare.safetensors has no config.json: assuming 8 attention heads, no dilation" in record.message
+    assert "bare.safetensors has no config.json: assuming 8 attention heads and no dilation" in record.message
     caplog.clear()
     load_checkpoint(tmp_path / "bare.safetensors", config)
     assert caplog.records == []
