@@ -210,7 +210,10 @@ def _wrong_files(snapshot: Path, model: Model, record: Path) -> list[str]:
         path = snapshot / name
         if name in known and known[name].sha256 == pin.sha256 and is_intact(path, known[name]):
             continue
-        known[name] = record_of(path)
+        try:
+            known[name] = record_of(path)
+        except OSError as error:
+            raise HubError(f"{path} cannot be read", found=error.strerror, remedy="make it readable") from error
         if known[name].sha256 != pin.sha256:
             wrong.append(name)
             del known[name]

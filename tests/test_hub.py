@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -299,6 +300,16 @@ def test_a_lost_record_of_verified_files_is_made_again(standin, tmp_path):
     assert len(standin.requests) == requests
     assert COMMIT in record.name
     assert PIN.files["model.safetensors"].sha256 in record.read_text()
+
+
+def test_a_cached_file_that_cannot_be_read_is_one_sentence(standin, tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    get()
+    shutil.rmtree(tmp_path / "built")
+    monkeypatch.setattr(hub, "record_of", refuse)
+    assert "config.json cannot be read: found Permission denied" in refusal()
 
 
 # Models that are not pinned
