@@ -191,7 +191,6 @@ class Detector:
 
         Args:
             width, height: of the images to come, in pixels.
-
         """
         if min(width, height) < 1:
             raise UsageError("the size is wrong", found=f"{width}x{height}", expected="1 pixel or more each way")
