@@ -183,7 +183,7 @@ def _log(name: str, *notes: str) -> None:
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
-    found = str(error)[:200] or type(error).__name__
+    found = " ".join(str(error).split())[:200] or type(error).__name__
     return ImageError(f"{name} is damaged or cut short", found=found, remedy="get the file again")
 
 
