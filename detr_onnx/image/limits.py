@@ -1,4 +1,4 @@
-"""Limits that are checked before anything is decoded: pixels, of images inside containers too, and scans of a JPEG."""
+"""Limits that are checked before anything is decoded: pixels, also of contained images, and scans of a JPEG."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from detr_onnx.errors import ImageError, ImageTooLargeError
+from detr_onnx.image.avif import frame_sizes
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded. Pillow refuses at the same size; decoded they would be 700 MB."""
@@ -80,6 +81,9 @@ def check_image(image: Image.Image, stream: BinaryIO, name: str, max_pixels: int
     check_pixels(image.width, image.height, name, max_pixels)
     if image.format == "TIFF":
         _check_tile(image, name, max_pixels)
+    if image.format == "AVIF":
+        for width, height in frame_sizes(_from_start(stream)):
+            check_pixels(width, height, name, max_pixels)
     if image.format in ("JPEG", "MPO"):
         position = stream.tell()
         _check_scans(_from_start(stream), image.width * image.height, name)

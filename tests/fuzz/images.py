@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import logging
 import struct
 import warnings
 import zlib
@@ -51,7 +50,6 @@ def seeds() -> Mapping[str, bytes]:
     """Valid files by name: one of each format and mode, and `VARIANTS`."""
     Image.init()
     files = {}
-    logging.getLogger("detr_onnx").setLevel(logging.ERROR)  # notes of 16-bit values and frames
     cases = [*((form, mode, {}) for form in sorted(Image.SAVE) for mode in MODES), *VARIANTS]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some formats are deprecated

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,6 @@ RESULTS = [
 
 def kind(values: Mapping[str, Any], read: Callable[[bytes], str], errors: tuple[type[DetrError], ...]) -> Kind:
     """A kind of JSON files: values are changed in most inputs, bytes in the others."""
-    logging.getLogger("detr_onnx").setLevel(logging.ERROR)
     texts = {name: json.dumps(value).encode() for name, value in values.items()}
 
     def mutate(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:

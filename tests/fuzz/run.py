@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import logging
 import resource
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -68,8 +70,7 @@ def make_input(kind: Kind, seeds: Mapping[str, bytes], seed: int, index: int) ->
 def run(kind: Kind, count: int, seed: int, first: int = 0) -> Report:
     """Runs `count` inputs from number `first` on."""
     seeds, report = kind.seeds(), Report()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
+    with _quiet():
         for index in range(first, first + count):
             name, data = make_input(kind, seeds, seed, index)
             faulthandler.dump_traceback_later(SECONDS_UNTIL_KILLED, exit=True)
@@ -80,6 +81,20 @@ def run(kind: Kind, count: int, seed: int, first: int = 0) -> Report:
                 report.faults.append(Fault(index, name, fault, data))
     faulthandler.cancel_dump_traceback_later()
     return report
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings: Pillow's of damaged metadata, and this package's of what it assumed."""
+    logger = logging.getLogger("detr_onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read(kind: Kind, data: bytes) -> tuple[str, str | None, float]:
