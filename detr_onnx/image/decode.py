@@ -16,7 +16,7 @@ from PIL import Image
 from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
 from detr_onnx.image.heif import heif_kind, open_heif
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
-from detr_onnx.image.modes import depth_note, frames_note, to_rgb
+from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
 from detr_onnx.text import printable
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -83,7 +83,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
         UsageError: the source has a type, dtype or shape that cannot be an image.
     """
     if isinstance(source, Image.Image):
-        upright, note = _upright_rgb(source, "the image")
+        upright, note = _upright_rgb(source, "the image", is_16_bit(source))
         _log("the image", note)
         return upright
     if isinstance(source, np.ndarray):
@@ -170,7 +170,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     if image is None:
         raise _not_an_image(stream, name)
     depth = depth_note(image)
-    upright, scale = _upright_rgb(image, name)
+    upright, scale = _upright_rgb(image, name, is_16_bit(image))
     check_pixels(upright.width, upright.height, name, max_pixels)
     _log(name, depth, scale, _frames_note(image))
     return upright
@@ -239,14 +239,14 @@ def _looks_like(stream: BinaryIO) -> str:
     return f"{count} bytes that begin with {head[:8].hex(' ')}"
 
 
-def _upright_rgb(image: Image.Image, name: str) -> tuple[Image.Image, str]:
+def _upright_rgb(image: Image.Image, name: str, has_16_bits: bool = False) -> tuple[Image.Image, str]:
     """The image decoded, in RGB and rotated, and a note of the scale that was assumed."""
     if not image.width or not image.height:
         raise ImageError(f"{name} has no pixels", found=f"{image.width} x {image.height}")
     try:
         image.load()
         transpose = TRANSPOSES.get(_orientation(image))
-        rgb, note = to_rgb(image)
+        rgb, note = to_rgb(image, has_16_bits)
     except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
     if transpose is None:

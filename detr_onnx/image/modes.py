@@ -12,16 +12,21 @@ PAGES = {"TIFF", "DCX"}
 ANIMATIONS = {"GIF", "PNG", "WEBP", "AVIF", "FLI", "IM", "SPIDER"}
 
 
-def to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
+def to_rgb(image: Image.Image, has_16_bits: bool = False) -> tuple[Image.Image, str]:
     """The image in mode RGB, and a note of the scale that was assumed, or "".
 
     An RGB image is returned as the same object. Alpha is dropped.
+
+    Args:
+        image: a loaded image of any mode.
+        has_16_bits: whether 32-bit grey came from a file of 16 bits; see `is_16_bit`.
     """
     if image.mode == "RGB":
         return image, ""
     note = ""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey, note = eight_bit(np.asarray(image))
+        values = np.asarray(image)
+        grey, note = eight_bit(values.astype(np.uint16) if has_16_bits and image.mode == "I" else values)
         image = Image.fromarray(grey)
     elif image.mode == "La":  # premultiplied grey converts only to LA
         image = image.convert("LA")
@@ -51,13 +56,22 @@ def _scale_note(kind: str, white: float, largest: float) -> str:
     return f"{kind} is read with white at {white:g} (the largest value is {largest:g})"
 
 
-def depth_note(image: Image.Image) -> str:
-    """A note for 16-bit colours, of which Pillow reads the upper 8 bits, or "". Call it before the image is loaded."""
+def is_16_bit(image: Image.Image) -> bool:
+    """Whether the file has unsigned values of 16 bits. Call it before the image is loaded.
+
+    Pillow's modes do not tell: it opens 16-bit grey as I;16 or I, depending on its version, and colours as RGB.
+    """
     tile = next(iter(getattr(image, "tile", None) or ()), None)
     arguments = tile[3] if tile is not None else None
     raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    is_deep = isinstance(raw_mode, str) and ";16" in raw_mode and not image.mode.startswith("I")
-    return "16-bit colours are read with white at 65535" if is_deep else ""
+    if image.format == "PPM":
+        return image.mode == "I"  # scaled to 16 bits by Pillow
+    return isinstance(raw_mode, str) and ";16" in raw_mode and not raw_mode.endswith("S")
+
+
+def depth_note(image: Image.Image) -> str:
+    """A note for 16-bit colours, of which Pillow reads the upper 8 bits, or "". Call it before the image is loaded."""
+    return "" if image.mode.startswith("I") or not is_16_bit(image) else "16-bit colours are read with white at 65535"
 
 
 def frames_note(image: Image.Image) -> str:

@@ -12,7 +12,8 @@ from detr_onnx.errors import ImageError, ImageTooLargeError
 from detr_onnx.image.avif import frame_sizes
 from detr_onnx.image.decode import read_rgb
 
-needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow cannot read AVIF")
+AVIF = "avif" in features.modules and features.check("avif")
+needs_avif = pytest.mark.skipif(not AVIF, reason="this Pillow cannot read AVIF")
 FRAME_WH = (333, 77)
 
 

@@ -277,6 +277,27 @@ def test_16_bit_grey_is_scaled_and_not_clipped():
         assert np.asarray(read_rgb(image))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_dark_16_bit_grey_stays_dark(form: str):
+    grey = np.array([[0, 200, 255]], np.uint16)
+    image = Image.fromarray(grey.astype(np.int32) if form == "PPM" else grey)
+    assert np.asarray(read_rgb(encoded(image, form))).max() == 0
+
+
+def test_signed_16_bit_grey_has_black_below_zero():
+    data = bytearray(encoded(Image.fromarray(np.array([[-5, 300]], np.int32)), "TIFF"))
+    tags, values = {258: 16, 339: 2}, np.array([-5, 300], "<i2").tobytes()
+    first = struct.unpack("<I", data[4:8])[0]
+    for entry in range(first + 2, first + 2 + 12 * data[first], 12):
+        tag = struct.unpack("<H", data[entry : entry + 2])[0]
+        if tag in tags:
+            data[entry + 8 : entry + 10] = struct.pack("<H", tags[tag])
+        if tag == 273:
+            start = struct.unpack("<I", data[entry + 8 : entry + 12])[0] & 0xFFFF
+            data[start : start + 4] = values
+    assert np.asarray(read_rgb(bytes(data)))[0, :, 0].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("values", "note"),
     [
