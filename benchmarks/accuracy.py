@@ -25,9 +25,9 @@ from benchmarks.end_to_end import end_to_end_detector
 from detr_onnx import Detector
 from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.setting import setting
-from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.cli import main as cli
-from detr_onnx.cli.parser import PRECISIONS
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DetrError, EngineError
 from detr_onnx.evaluation.agreement import agreement
@@ -72,7 +72,10 @@ def entries(calibrate: Path | None) -> list[Entry]:
         return ("--precision", precision, *images)
 
     return [
-        *(Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", options=options(p)) for p in PRECISIONS),
+        *(
+            Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", options=options(p))
+            for p in EXPORT_PRECISIONS
+        ),
         Entry("onnxruntime-ort", "onnxruntime, `fp32`, .ort", "onnxruntime", suffix=".ort"),
         Entry("end-to-end", "onnxruntime, `fp32`, `--end-to-end`", None, options=("--end-to-end",)),
         Entry("numpy", "numpy", "numpy", suffix=""),
@@ -119,13 +122,13 @@ def opened(entry: Entry, model: str, work: Path) -> tuple[Detect, str, Path]:
     """The entry's function, the sentence on its engine, and its file."""
     if not entry.suffix:
         detector = Detector(model, engine=entry.engine or "auto")
-        return with_all_queries(detector), detector.engine, weights_file(locate(model).checkpoint or Path())
+        return with_all_queries(detector), detector.runtime, weights_file(locate(model).checkpoint or Path())
     file = exported(model, work / f"{entry.key}{entry.suffix}", entry.options)
     if entry.engine is None:
         detect, title = end_to_end_detector(file)
         return lambda image: detect(image, 0.0), title, file
     detector = Detector(file, engine=entry.engine, precision=entry.precision)
-    return with_all_queries(detector), detector.engine, file
+    return with_all_queries(detector), detector.runtime, file
 
 
 def with_all_queries(detector: Detector) -> Detect:
@@ -135,7 +138,7 @@ def with_all_queries(detector: Detector) -> Detect:
 
 def coco_figures(found: Mapping[int, Detections], truth: Annotations) -> dict[str, Any]:
     """COCO's figures over all queries."""
-    labels = next(iter(found.values())).labels
+    labels = next(iter(found.values())).class_names
     category_of = truth.category_of(labels)
     rows = (row for image_id, detections in found.items() for row in detections.to_coco(image_id))
     known = [{**row, "category_id": c} for row in rows if (c := category_of[row["category_id"]]) is not None]
@@ -152,7 +155,7 @@ def agreement_figures(found: Mapping[int, Detections], reference: Mapping[int, D
 
 def above(found: Detections) -> Detections:
     """The detections above `SCORE`."""
-    return found.select(np.flatnonzero(found.scores > SCORE))
+    return found[np.flatnonzero(found.scores > SCORE)]
 
 
 def measured(

@@ -32,14 +32,14 @@ def watch(engine: str, model: str, threads: int, images: int, size: int) -> dict
     from detr_onnx import Detector
 
     own_threads = None if engine == "numpy" else threads
-    detector = Detector(model, engine=engine, threads=own_threads, size=size)
+    detector = Detector(model, engine=engine, threads=own_threads, shortest_edge=size)
     rng = np.random.default_rng(1)
     resident = {}
     for number, (height, width) in enumerate(different_sizes(images), start=1):
         detector(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
         if number == FIRST or number % max(1, images // 10) == 0:
             resident[number] = round(resident_mb(), 1)
-    return {"title": detector.engine, "resident_mb": resident}
+    return {"title": detector.runtime, "resident_mb": resident}
 
 
 def different_sizes(count: int) -> list[tuple[int, int]]:

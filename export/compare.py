@@ -31,7 +31,8 @@ from detr_onnx.bench.interleave import Entry, baseline_command, run_interleaved,
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
 from detr_onnx.cache import sha256_of
-from detr_onnx.checkpoint.load import load_checkpoint, weights_file
+from detr_onnx.checkpoint.files import weights_file
+from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines import Network
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine

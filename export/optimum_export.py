@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.cache import sha256_of
-from detr_onnx.checkpoint.load import load_checkpoint, weights_file
+from detr_onnx.checkpoint.files import weights_file
+from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines import Network
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine

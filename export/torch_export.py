@@ -24,7 +24,7 @@ import numpy as np
 
 from detr_onnx.bench.baselines import versions_of
 from detr_onnx.cache import sha256_of
-from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.checkpoint.files import weights_file
 from export.optimum_export import SEED, SOURCE, STATIC_HW
 from tests.parity.seeded import padded_batch, seeded_pixels
 

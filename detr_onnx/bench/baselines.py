@@ -260,9 +260,8 @@ def _transformers(mode: str, options: Options) -> Callable[[Any], Any]:
     from transformers import DetrForObjectDetection
 
     torch.set_num_threads(options["threads"])
-    network: Any = (
-        DetrForObjectDetection.from_pretrained(options["model"]).float().eval()
-    )  # it may be stored in float16
+    network: Any = DetrForObjectDetection.from_pretrained(options["model"]).eval()
+    network = network.float()  # the checkpoint may be in float16
     network = torch.compile(network) if mode == "torch.compile" else network
     cast = partial(torch.autocast, "cpu", torch.bfloat16) if mode == "bf16" else contextlib.nullcontext
 

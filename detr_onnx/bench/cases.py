@@ -10,9 +10,11 @@ from typing import Any
 
 from detr_onnx.bench.interleave import Entry, baseline_command, our_command
 from detr_onnx.bench.processes import Program
+from detr_onnx.engines.options import EngineOptions
+from detr_onnx.engines.table import ENGINES
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.models.metadata import Description
-from detr_onnx.models.open import ENGINES, Source
+from detr_onnx.models.open import Source, check_names
 
 BASELINES = ("transformers", "optimum", "openvino")
 TRANSFORMERS_MODES = {
@@ -65,10 +67,9 @@ def our_cases(options: Mapping[str, Any], image: Path) -> list[BenchmarkCase]:
         UsageError: there is no such engine.
     """
     requested = options["engine"]
-    if requested not in ENGINES:
-        raise UsageError("no such engine", found=repr(requested), expected=f"one of {', '.join(ENGINES)}")
-    engines = [requested] if requested != "auto" else ["onnxruntime"] if options["providers"] else [*ENGINES[1:]]
-    return [_our_case({**options, "engine": engine, "image": str(image)}) for engine in sorted(engines, reverse=True)]
+    check_names(EngineOptions(requested))
+    engines = [requested] if requested != "auto" else ["onnxruntime"] if options["providers"] else [*ENGINES]
+    return [_our_case({**options, "engine": engine, "image": str(image)}) for engine in engines]
 
 
 def _our_case(options: Mapping[str, Any]) -> BenchmarkCase:

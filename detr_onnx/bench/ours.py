@@ -39,7 +39,7 @@ def open_detector(options: Options) -> Detector:
         providers=parse_providers(options["providers"]) if options.get("providers") else None,
         precision=options.get("precision"),
         threads=None if options["engine"] == "numpy" else options["threads"],
-        size=options.get("size"),
+        shortest_edge=options.get("size"),
         config=options.get("config"),
         offline=options.get("offline", False),
         cache_dir=options.get("cache_dir"),
@@ -64,13 +64,13 @@ def detect(options: Options) -> Ready:
         (NETWORK, lambda inputs: detector.network(*inputs)),
         (POSTPROCESS, lambda outputs: detector.postprocess(*outputs, *sizes)),
     ]
-    return Ready(in_parts(DETECT, steps), detector.engine)
+    return Ready(in_parts(DETECT, steps), detector.runtime)
 
 
 def throughput(options: Options) -> Ready:
     """One warm `Detector`, called from one, two and four threads."""
     detector, path = open_detector(options), Path(options["image"])
-    return Ready(concurrent(lambda: detector(path)), detector.engine)
+    return Ready(concurrent(lambda: detector(path)), detector.runtime)
 
 
 def preprocessing(options: Options) -> Ready:
@@ -100,7 +100,7 @@ def network(options: Options) -> Ready:
 
     detector, pixels = open_detector(options), np.load(options["pixels"])
     mask = np.ones((len(pixels), *pixels.shape[2:]), np.bool_)
-    return Ready(timed(NETWORK, lambda: detector.network(pixels, mask)), detector.engine)
+    return Ready(timed(NETWORK, lambda: detector.network(pixels, mask)), detector.runtime)
 
 
 KINDS: dict[str, Callable[[Options], Ready]] = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,6 @@ from detr_onnx.bench.interleave import Contender, Entry, baseline_command, run_i
 from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import environment
 from detr_onnx.bench.timings import figures, quantile, ratio
-from detr_onnx.cli import bench, compare_hosted, parser
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.models.open import Source, demo_directory, demo_image
 from tests.cli.command_line import complaint, outcome
@@ -251,8 +248,6 @@ def test_the_demo_model_is_measured_part_by_part_and_the_results_are_written(tmp
     [
         (["--against", "torch"], 2, "--against names no peer: found 'torch', expected some of transformers, optimum, "),
         (["--against", "optimum"], 2, "--against optimum runs optimum's export of the model: found no --optimum"),
-        (["--limit", "1", "--html", "x"], 2, "--limit and --html cannot be used without --hosted"),
-        (["--hosted", ".", "--runs", "1"], 2, "--runs cannot be used with --hosted"),
         (["--runs", "0"], 2, "--runs is wrong: found 0, expected a number from 1 up"),
         (["--threads", "0"], 2, "--threads is wrong: found 0"),
         (["--engine", "gpu"], 2, "no such engine: found 'gpu'"),
@@ -264,24 +259,14 @@ def test_wrong_options_end_with_one_line(refused, words, status, says):
     assert refused(*words, status=status).startswith(says)
 
 
-def test_the_help_shows_the_real_defaults():
-    command = argparse.ArgumentParser()
-    parser._bench(command)
-    helps = {action.dest: action.help or "" for action in command._actions}
-    taken = {**compare_hosted.DEFAULTS, "price": f"{compare_hosted.DEFAULTS['price']:.7f}", "runs": bench.RUNS}
-    for name, value in taken.items():
-        told = f"{value:g}" if isinstance(value, float) else str(value)
-        assert re.search(rf"default: {re.escape(told)}\b", helps[name]), name
-
-
 def test_a_requested_engine_that_cannot_run_is_an_error_with_its_reason(refused):
     text = refused("--engine", "onnxruntime", "--providers", "Quantum", "--runs", "1", status=1)
-    assert text.startswith("ours, onnxruntime cannot take part: found EngineError: this ONNX Runtime has no provider")
+    assert text.startswith("ours, onnxruntime cannot be measured: found EngineError: this ONNX Runtime has no provider")
 
 
 def test_a_requested_baseline_that_is_not_installed_is_an_error_with_the_remedy(refused, tmp_path):
     nobody = tmp_path / "python"
     options = ["--engine", "onnxruntime", "--threads", "1", "--size", "96", "--runs", "1"]
     text = refused(*options, "--against", "transformers", "--peers-python", nobody, status=1)
-    assert text.startswith("transformers, PyTorch eager cannot take part: found [Errno 2] No such file")
+    assert text.startswith("transformers, PyTorch eager cannot be measured: found [Errno 2] No such file")
     assert text.endswith("name an interpreter that has torch and transformers with --peers-python")

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import end_to_end
 from benchmarks.accuracy import REFERENCE, Entry, entries, exported, first, measured, missing
-from detr_onnx.cli.parser import PRECISIONS
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import EngineError
-from detr_onnx.evaluation.coco import Annotations, annotations_of
+from detr_onnx.evaluation.coco import Annotations, parse_annotations
 from tests.small_model import LABELS, sample_image
 
 # float32 sums in another order: ONNX Runtime, numpy and the end-to-end graph
@@ -40,13 +40,13 @@ def truth() -> Annotations:
     boxes = [{"image_id": n, "category_id": 0, "bbox": [10, 10, 40, 30]} for n in (1, 2)]
     images = [{"id": n, "file_name": f"{n}.png"} for n in (1, 2)]
     categories = [{"id": n, "name": name} for n, name in enumerate(LABELS)]
-    return annotations_of({"images": images, "annotations": boxes, "categories": categories}, "truth")
+    return parse_annotations({"images": images, "annotations": boxes, "categories": categories}, "truth")
 
 
 def test_every_precision_of_the_command_line_has_a_row_and_the_reference_comes_first() -> None:
     keys = [entry.key for entry in entries(None)]
     assert keys[0] == REFERENCE
-    assert {f"onnxruntime-{precision}" for precision in PRECISIONS} <= set(keys)
+    assert {f"onnxruntime-{precision}" for precision in EXPORT_PRECISIONS} <= set(keys)
     assert len(set(keys)) == len(keys)
 
 

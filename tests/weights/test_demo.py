@@ -58,7 +58,7 @@ def test_every_engine_finds_the_same(detector, expected):
 
 def test_another_precision_is_written_from_the_checkpoint(expected, tmp_path):
     half = Detector("demo", engine="onnxruntime", precision="fp16", cache_dir=tmp_path)
-    assert "fp16" in half.engine
+    assert "fp16" in half.runtime
     found = half(demo_image())
     assert [d.label for d in found] == [d.label for d in expected]
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=0.01)
@@ -70,7 +70,7 @@ def test_another_precision_is_written_from_the_checkpoint(expected, tmp_path):
 def test_a_higher_threshold_keeps_the_detections_above_it(detector):
     everything = detector(demo_image(), threshold=0.1)
     for threshold in (0.3, 0.5, 0.7):
-        assert_same(detector(demo_image(), threshold), everything.select(everything.scores > threshold))
+        assert_same(detector(demo_image(), threshold), everything[everything.scores > threshold])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
@@ -99,5 +99,5 @@ def test_the_command_prints_the_form_of_the_api_and_draws(capsys, tmp_path, expe
 
 def test_the_checkpoint_is_small_and_has_the_official_labels(expected):
     assert sum(file.stat().st_size for file in demo_directory().iterdir()) < 20e6
-    assert expected.labels[17] == "cat"
-    assert len(expected.labels) == 91
+    assert expected.class_names[17] == "cat"
+    assert len(expected.class_names) == 91

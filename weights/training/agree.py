@@ -47,7 +47,7 @@ def main() -> None:
     detectors = [Detector(arguments.model, engine=engine) for engine in ("numpy", arguments.engine)]
     print(
         json.dumps(
-            {"engine": detectors[1].engine} | compare(*detectors, sorted((arguments.data / "images").glob("*.jpg")))
+            {"engine": detectors[1].runtime} | compare(*detectors, sorted((arguments.data / "images").glob("*.jpg")))
         )
     )
 
