@@ -189,7 +189,8 @@ class Detector:
         Engines lay out weights and compile kernels for an image size when they first meet it.
 
         Args:
-            width, height: of the images to come, in pixels.
+            width: of the images to come, in pixels.
+            height: the same.
 
         Raises:
             UsageError: a size is below 1.
