@@ -190,7 +190,11 @@ class Detector:
         Engines lay out weights and compile kernels for an image size when they first meet it.
 
         Args:
-            width, height: of the images to come, in pixels.
+            width: of the images to come, in pixels.
+            height: the same.
+
+        Raises:
+            UsageError: a size is below 1.
         """
         if min(width, height) < 1:
             raise UsageError("the size is wrong", found=f"{width}x{height}", expected="1 pixel or more each way")
