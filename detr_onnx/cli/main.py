@@ -195,8 +195,9 @@ def bench(arguments: Namespace) -> int:
 
 def serve(arguments: Namespace) -> int:
     """`detr-onnx serve`."""
-    from detr_onnx.server import check_installed
+    from detr_onnx.server import check_installed, exit_on_sigterm
 
+    exit_on_sigterm()
     check_installed()
     from functools import partial
 
@@ -217,6 +218,9 @@ def serve(arguments: Namespace) -> int:
             queue=arguments.queue,
             timeout_s=arguments.timeout,
             max_batch=arguments.max_batch,
+            unix_socket=arguments.unix_socket,
+            cors_origins=tuple(arguments.cors_origin or ()),
+            drain_delay_s=arguments.drain_delay,
             access_log=not arguments.no_access_log,
         )
     )

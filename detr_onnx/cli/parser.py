@@ -183,6 +183,8 @@ def _serve(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     add("--port", type=int, default=8787, help="0 for any that is free (default: %(default)s)")
+    add("--unix-socket", type=Path, metavar="PATH", help="listen on a unix socket, in place of --host and --port")
+    add("--cors-origin", action="append", metavar="ORIGIN", help="let its pages use the server; repeatable")
     add("--token", metavar="TEXT", help="what requests have to present (default: $DETR_ONNX_TOKEN; none: open to all)")
     add("--threshold", type=float, default=0.1, help="of the hosted API's form (default: 0.1)")
     add("--workers", type=int, default=1, metavar="N", help="processes, each with its own model (default: 1)")
@@ -191,6 +193,7 @@ def _serve(command: argparse.ArgumentParser) -> None:
     add("--max-body", type=int, default=32, metavar="MB", help="of a request (default: 32)")
     add("--max-pixels", type=float, default=50.0, metavar="MP", help="of an image, in millions (default: 50)")
     add("--max-batch", type=int, default=1, metavar="N", help="images of one size at a time (default: 1)")
+    add("--drain-delay", type=float, default=0.0, metavar="S", help="seconds to go on after SIGTERM (default: 0)")
     add("--no-access-log", action="store_true", help="no line of JSON on stderr for each request")
     _engine(command)
     _source(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,16 +28,17 @@ DIALECTS: dict[str, Dialect] = {
 """Prefixes of paths, and the dialect of refusals there; Cloudflare's elsewhere."""
 
 
-def application(settings: Settings, detector: Detector) -> tuple[RequestLogMiddleware, Service]:
-    """The ASGI application, and the service behind it."""
+def application(settings: Settings, detector: Detector | None = None) -> tuple[RequestLogMiddleware, Service]:
+    """The ASGI application, and the service behind it, which answers 503 until it has a detector."""
     metrics = Metrics(of_all_workers=settings.workers > 1)
     inference = Inference(
-        detector,
         queue=settings.queue,
         max_batch=settings.max_batch,
         max_pixels=settings.max_pixels,
         timeout_s=settings.timeout_s,
     )
+    if detector is not None:
+        inference.use(detector)
     intake = Intake(max_body=settings.max_body, max_held=settings.max_held, timeout_s=settings.timeout_s / 2)
     service = Service(settings, inference, intake, metrics)
     routes = [
@@ -48,6 +50,14 @@ def application(settings: Settings, detector: Detector) -> tuple[RequestLogMiddl
     ]
     app = Starlette(routes=routes, exception_handlers={404: unknown_route, 405: wrong_method})
     app.router.redirect_slashes = False
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     return RequestLogMiddleware(app, metrics, access_log=settings.access_log), service
 
 

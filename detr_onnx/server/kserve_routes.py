@@ -41,7 +41,8 @@ def routes(service: Service) -> list[Route]:
         return answer_json({"live": True})
 
     async def ready(request: Request) -> Response:
-        return answer_json({"ready": service.ready}, 200 if service.ready else 503)
+        is_ready = service.status == "ready"
+        return answer_json({"ready": is_ready}, 200 if is_ready else 503)
 
     async def model_ready(request: Request) -> Response:
         check_name(request)

@@ -48,14 +48,19 @@ class Service:
     """The parts of a running server.
 
     Attributes:
-        ready: whether it accepts requests; false once it is shutting down.
+        stopping: whether it is shutting down; it still answers requests on open connections.
     """
 
     settings: Settings
     inference: Inference
     intake: Intake
     metrics: Metrics
-    ready: bool = True
+    stopping: bool = False
+
+    @property
+    def status(self) -> str:
+        """Either ready, loading, stuck (see `Inference.status`) or stopping."""
+        return "stopping" if self.stopping else self.inference.status
 
     async def detect(self, request: Request, read: Callable[[bytes], tuple[bytes, float]]) -> Detections:
         """The detections in the image of a request. `read`, called in a thread: body -> encoded image, threshold."""

@@ -7,7 +7,6 @@ import io
 import json
 import struct
 import threading
-import time
 import zlib
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from detr_onnx import Detector
 from detr_onnx.errors import UsageError
 from detr_onnx.server.protocols.workers_ai import OUTPUT_SCHEMA
 from detr_onnx.server.settings import Settings
-from tests.server.live_server import RUN, LiveServer
+from tests.server.live_server import RUN, LiveServer, until
 
 ROOT = Path(__file__).parents[2]
 IMAGE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
@@ -390,13 +389,6 @@ def at_once(server, count: int, body: bytes = IMAGE) -> tuple[list[threading.Thr
     for thread in threads:
         thread.start()
     return threads, answers
-
-
-def until(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(0.01)
 
 
 def test_a_request_to_a_full_queue_gets_retry_after_and_the_others_are_served(expected):
