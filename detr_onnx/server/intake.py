@@ -85,17 +85,17 @@ class Decompressor:
     """Reads gzip, of one member or several, or zlib's format.
 
     Attributes:
-        complete: whether the data ends where it may.
+        complete: whether the data may end here, as at its start.
     """
 
     def __init__(self) -> None:
-        self.complete = False
+        self.complete = True
         self._inner = _decompressor()
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """What the next bytes give, at most `PIECE_BYTES` at a time."""
         while data:
-            if self.complete:  # the next member of gzip
+            if self.complete:  # the first member of gzip, or the next
                 self._inner = _decompressor()
             try:
                 piece = self._inner.decompress(data, PIECE_BYTES)
