@@ -3,6 +3,7 @@
     socket ── run.py, uvicorn ──► app.py ─┬─ cloudflare_routes.py    the hosted API: REST, AI Gateway, Workers
                                           ├─ huggingface_routes.py   Hugging Face's inference API
                                           ├─ kserve_routes.py        the protocol of Triton and OpenVINO Model Server
+                                          ├─ deepstack_routes.py     DeepStack's API, for camera software
                                           ├─ operations.py           health, metrics, OpenAPI
                                           └─ page.py                 the page at /
     each: intake.py reads the body within limits ──► inference.py decodes and detects in threads
@@ -20,7 +21,7 @@ from types import FrameType
 
 from detr_onnx.errors import DetrError
 
-NEEDED = ("starlette", "uvicorn", "prometheus_client")
+NEEDED = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
 
 
 def check_installed() -> None:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from detr_onnx.detector import Detector
 from detr_onnx.server import cloudflare_routes as cloudflare
+from detr_onnx.server import deepstack_routes as deepstack
 from detr_onnx.server import huggingface_routes as huggingface
 from detr_onnx.server import kserve_routes as kserve
 from detr_onnx.server.errors import BAD_METHOD, NO_ROUTE, RequestError
@@ -24,6 +25,7 @@ DIALECTS: dict[str, Dialect] = {
     "/v2": kserve.DIALECT,
     "/models/": huggingface.DIALECT,
     "/hf-inference/": huggingface.DIALECT,
+    "/v1/vision/": deepstack.DIALECT,
 }
 """Prefixes of paths, and the dialect of refusals there; Cloudflare's elsewhere."""
 
@@ -45,6 +47,7 @@ def application(settings: Settings, detector: Detector | None = None) -> tuple[R
         *cloudflare.routes(service),
         *huggingface.routes(service),
         *kserve.routes(service),
+        *deepstack.routes(service),
         *operation_routes(service),
         *page_routes(),
     ]

@@ -23,13 +23,12 @@ from detr_onnx.server.inference import Floats, Mask
 from detr_onnx.server.protocols.fields import parse_threshold
 from detr_onnx.server.protocols.kserve import (
     VERSION,
-    Array,
     InferRequest,
-    invalid,
     read_index_request,
     read_request,
     write_response,
 )
+from detr_onnx.server.protocols.tensors import Array, invalid
 from detr_onnx.server.service import Dialect, Service, answer_json, record_of, route, while_connected
 
 NAME = "detr-resnet-50"

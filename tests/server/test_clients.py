@@ -106,6 +106,14 @@ def test_tritons_client_gets_detections_in_binary_and_in_json(server, expected):
     assert "neither an input image nor pixel_values" in answers["refused"]
 
 
+def test_deepstacks_client_gets_predictions(server, expected):
+    answers = json.loads(output_of("new/bin/python", SCRIPTS / "camera.py", server.url, IMAGE))
+    assert [item["label"] for item in answers["predictions"]] == [item["label"] for item in above(expected, 0.45)]
+    assert [item["confidence"] for item in answers["predictions"]] == [item["score"] for item in above(expected, 0.45)]
+    assert sum(answers["summary"].values()) == len(answers["predictions"])
+    assert "status code: 400" in answers["refused"]
+
+
 def test_the_documented_worker_runs_unchanged_under_miniflare(server, expected, tmp_path):
     for name in ("miniflare", "esbuild"):
         if not (CLIENTS / "npm" / "node_modules" / name).exists():

@@ -15,7 +15,8 @@ pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
 from detr_onnx.server.errors import RequestError
-from detr_onnx.server.protocols.kserve import DTYPES, InferRequest, read_request, write_response
+from detr_onnx.server.protocols.kserve import InferRequest, read_request, write_response
+from detr_onnx.server.protocols.tensors import DTYPES
 from tests.server.live_server import LiveServer
 
 IMAGE = (Path(__file__).parents[2] / "examples" / "demo-scene.jpg").read_bytes()

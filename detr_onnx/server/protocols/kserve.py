@@ -11,25 +11,17 @@ the server coerce values or refuse them, this module refuses: 300 is not a UINT8
 from __future__ import annotations
 
 import json
-import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detr_onnx.server.errors import BAD_INPUT, RequestError
 from detr_onnx.server.protocols.byte_arrays import loads
-from detr_onnx.server.protocols.fields import decode_base64, parse_json
+from detr_onnx.server.protocols.fields import parse_json
+from detr_onnx.server.protocols.tensors import DTYPES, Array, from_binary, from_json, invalid
 
-Array = NDArray[Any]
-
-DTYPES = {
-    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
-    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
 VERSION = "1"  # of the model; there is one only
 MOST_NUMBERS = 500_000  # of all tensors in JSON; larger tensors need the binary form
 UNSUPPORTED = ("classification", "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
@@ -53,11 +45,6 @@ class InferRequest:
     binary: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     id: str | None = None
-
-
-def invalid(complaint: str) -> RequestError:
-    """The refusal of an invalid request."""
-    return RequestError(BAD_INPUT, complaint)
 
 
 # Requests
@@ -164,11 +151,11 @@ def _tensor(entry: Mapping[str, Any], what: str, binary_data: bytes) -> tuple[Ar
         raise invalid(f"{what}: the shape is not a list of sizes")
     size = _parameters(entry, what).get("binary_data_size")
     if size is None:
-        values = _from_json(entry.get("data"), datatype, tuple(shape), what)
+        values = from_json(entry.get("data"), datatype, tuple(shape), what)
     elif "data" in entry:
         raise invalid(f"{what} has both data and binary_data_size")
     elif type(size) is int and 0 <= size <= len(binary_data):
-        values, binary_data = _from_binary(binary_data[:size], datatype, what), binary_data[size:]
+        values, binary_data = from_binary(binary_data[:size], datatype, what), binary_data[size:]
     else:
         raise invalid(f"{what}: binary_data_size is {size!r}, and {len(binary_data)} bytes are left")
     count = 1
@@ -177,93 +164,6 @@ def _tensor(entry: Mapping[str, Any], what: str, binary_data: bytes) -> tuple[Ar
     if values.size != count:
         raise invalid(f"{what}: {values.size} values, expected {count} for the shape {list(shape)}")
     return values.reshape(list(shape)), binary_data
-
-
-def _from_binary(data: bytes, datatype: str, what: str) -> Array:
-    if datatype == "BYTES":
-        return _objects(_strings(data, what))
-    if len(data) % np.dtype(DTYPES[datatype]).itemsize:
-        raise invalid(f"{what}: {len(data)} bytes are not a whole number of {datatype}")
-    if datatype == "BOOL" and data.strip(b"\0\1"):
-        raise invalid(f"{what}: a BOOL is neither 0 nor 1")
-    return np.frombuffer(data, DTYPES[datatype])
-
-
-def _strings(data: bytes, what: str) -> list[bytes]:
-    items, start = [], 0
-    while start < len(data):
-        end = start + 4 + int.from_bytes(data[start : start + 4], "little")
-        if start + 4 > len(data) or end > len(data):
-            raise invalid(f"{what}: BYTES are cut short")
-        items.append(data[start + 4 : end])
-        start = end
-    return items
-
-
-def _from_json(data: Any, datatype: str, shape: tuple[int, ...], what: str) -> Array:
-    if isinstance(data, bytes) and datatype != "BYTES":
-        return _in_range(np.frombuffer(data, np.uint8), datatype, what)
-    if not isinstance(data, list):
-        raise invalid(f"{what}: data is not a list of {datatype}")
-    try:
-        cells = np.array(_nested(data), dtype=object)
-    except (ValueError, RecursionError) as error:  # rows of different lengths
-        raise invalid(f"{what}: data does not have the shape {list(shape)}") from error
-    if cells.ndim != 1 and cells.shape != shape:
-        raise invalid(f"{what}: data has the shape {list(cells.shape)}, expected {list(shape)} or a flat list")
-    values = cells.reshape(-1).tolist()
-    if datatype == "BYTES":
-        return _objects([_encoded_image(value, what) for value in values])
-    return _numbers(values, datatype, what)
-
-
-def _nested(data: list[Any]) -> list[Any]:
-    """The same, with rows that were read as `bytes` as lists of numbers."""
-    return [list(row) if isinstance(row, bytes) else _nested(row) if isinstance(row, list) else row for row in data]
-
-
-def _numbers(values: list[Any], datatype: str, what: str) -> Array:
-    kinds = set(map(type, values))
-    if datatype == "BOOL" and kinds <= {bool}:
-        return np.array(values, np.bool_)
-    if not kinds <= {int, float}:
-        raise invalid(f"{what}: data holds a value that is not {datatype}")
-    if datatype.startswith("FP"):
-        return _in_range(np.array([_float(value) for value in values]), datatype, what)
-    if float in kinds and not all(float(value).is_integer() for value in values):
-        raise invalid(f"{what}: data holds a value that is not {datatype}")
-    return _in_range(np.array([int(value) for value in values], object), datatype, what)
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an integer of more than 308 digits
-        return math.inf
-
-
-def _in_range(values: Array, datatype: str, what: str) -> Array:
-    """The values in their datatype, if it can hold them."""
-    dtype = np.dtype(DTYPES[datatype])
-    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype) if dtype.kind != "b" else None
-    low, high = (limits.min, limits.max) if limits is not None else (0, 1)
-    if values.size and not (low <= values.min() and values.max() <= high):
-        raise invalid(f"{what}: data holds a value that is not {datatype}")
-    return values.astype(dtype)
-
-
-def _encoded_image(value: Any, what: str) -> bytes:
-    """The bytes of a string, which in JSON can only be base64, or of `{"b64": …}`."""
-    text = value.get("b64") if isinstance(value, Mapping) else value
-    if not isinstance(text, str):
-        raise invalid(f"{what}: data holds a value that is not BYTES in base64")
-    return decode_base64(text)
-
-
-def _objects(items: Sequence[bytes]) -> Array:
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array
 
 
 # Responses
