@@ -93,7 +93,13 @@ def test_the_documented_curl_command_gets_detections(server, expected):
 
 def test_hugging_faces_client_gets_detections(server, expected):
     answers = json.loads(output_of("new/bin/python", SCRIPTS / "hub.py", server.url, IMAGE))
-    assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9)}
+    assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9), "root": above(expected, 0.5)}
+
+
+def test_hugging_faces_javascript_client_gets_detections_from_the_root(server, expected):
+    answers = node("@huggingface/inference", SCRIPTS / "hub.mjs", server.url, IMAGE)
+    assert answers["found"] == above(expected, 0.5)
+    assert "the data is not an image" in answers["refused"]
 
 
 def test_tritons_client_gets_detections_in_binary_and_in_json(server, expected):
