@@ -24,6 +24,7 @@ from detr_onnx.errors import UsageError
 from detr_onnx.server import exit_on_sigterm
 from detr_onnx.server.app import application
 from detr_onnx.server.listen import BACKLOG, address_of, listening
+from detr_onnx.server.memory import return_freed_memory
 from detr_onnx.server.observe import LINGER_S, RequestLogMiddleware
 from detr_onnx.server.settings import Settings
 from detr_onnx.server.threads import DaemonThreads
@@ -61,6 +62,7 @@ def serve_on(settings: Settings, listener: socket.socket, started: Any = None, a
     if started is not None:
         stop_with_parent()
     raise_file_limit()
+    return_freed_memory()
     process = Process(settings, listener, started, None if alone else open_detector(settings))
     asyncio.run(process.run())
     if not process.idle:  # a thread is stuck: the interpreter's own exit might wait for it or crash under it
