@@ -69,6 +69,7 @@ def test_the_network_share_is_what_the_server_does_not_report():
     assert (figures["server_times"], figures["server_ms"], figures["network_ms"]) == (2, 140, 40)
     assert (figures["send_ms"], figures["wait_ms"], figures["transfer_ms"]) == (10, 200, 20)
     assert (figures["connections"], figures["tcp_ms"], figures["tls_ms"]) == (1, 20, 30)
+    assert figures["server_most_ms"] == 200 - 20
     assert (figures["count"], figures["failed"], figures["retries"]) == (3, 2, 1)
 
 
@@ -156,6 +157,8 @@ def test_a_missing_server_time_is_stated(quick, images, run, tmp_path):
     assert "unknown: no response header gives the server's time" in table
     figures = results_of(tmp_path)["latency"]["hosted"]["1"]
     assert (figures["server_ms"], figures["network_ms"]) == (None, None)
+    assert 0 <= figures["server_most_ms"] <= figures["wait_ms"]
+    assert "the wait without one round trip" in table
 
 
 def test_failures_while_measuring_are_counted_and_not_repeated(quick, images, run, tmp_path):

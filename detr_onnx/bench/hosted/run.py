@@ -198,6 +198,7 @@ class ComparisonRun:
         numbered = accuracy.annotated([view.image for view in views], truth)
         compared = {number: by_path[image.path] for number, image in numbered.items() if image.path in by_path}
         if not compared:
+            self._note("note: no annotated image was answered by both sides, so there is no AP")
             return None
         compared_truth = accuracy.only(truth, compared)
         sides: dict[str, list[dict[str, Any]]] = {side: [] for side in accuracy.SIDES}

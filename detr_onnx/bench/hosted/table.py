@@ -178,7 +178,9 @@ def _times(figures: Figures) -> str:
 
 def _server(figures: Figures) -> str:
     if figures["server_ms"] is None:
-        return "unknown: no response header gives the server's time"
+        most = figures["server_most_ms"]
+        bound = f"; server at most {_ms(most)}, the wait without one round trip" if most is not None else ""
+        return f"unknown: no response header gives the server's time{bound}"
     share = figures["network_ms"] / (figures["network_ms"] + figures["server_ms"] or 1)
     return f"{_ms(figures['server_ms'])} and {_ms(figures['network_ms'])} ({share:.0%} network)"
 
