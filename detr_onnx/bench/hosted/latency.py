@@ -48,16 +48,23 @@ def schedule(images: Sequence[ComparedImage], requests: int) -> list[ComparedIma
     return [images[number % len(images)] for number in range(requests)] if images else []
 
 
-def remaining(scheduled: Sequence[ComparedImage], done: Iterable[Line]) -> list[ComparedImage]:
-    """The scheduled images without those of requests that were made."""
-    made = Counter(line["sha256"] for line in done)
+def split_schedule(scheduled: Sequence[ComparedImage], lines: Iterable[Line]) -> tuple[list[Line], list[ComparedImage]]:
+    """The journal's lines that are requests of the schedule, and the images whose requests are still to be made.
+
+    Each request of the schedule has at most one line, the first of its image that no other request has.
+    """
+    wanted = Counter(image.sha256 for image in scheduled)
+    made = []
+    for line in lines:
+        if wanted[line["sha256"]] > 0:
+            wanted[line["sha256"]] -= 1
+            made.append(line)
     left = []
-    for image in scheduled:
-        if made[image.sha256] > 0:
-            made[image.sha256] -= 1
-        else:
+    for image in reversed(scheduled):
+        if wanted[image.sha256] > 0:
+            wanted[image.sha256] -= 1
             left.append(image)
-    return left
+    return made, left[::-1]
 
 
 def measure_remote(
