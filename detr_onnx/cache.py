@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError, UsageError
 
 if sys.platform == "win32":
@@ -200,15 +201,8 @@ def read_records(manifest: Path) -> dict[str, FileRecord]:
 def write_records(manifest: Path, records: Mapping[str, FileRecord]) -> None:
     """Writes a manifest that is there whole or not at all."""
     rows = {name: asdict(record) for name, record in records.items()}
-    write_whole(manifest, json.dumps(rows, indent=1, sort_keys=True))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a small file in one step, so that nobody ever reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(manifest, json.dumps(rows, indent=1, sort_keys=True).encode())
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "defaults", "labels", "text"),
+    ("errors", "atomic", "defaults", "labels", "text"),
     ("network", "detections", "cache"),
     ("checkpoint", "image", "hub"),
     ("engines", "evaluation"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.text import printable
 
@@ -35,7 +36,7 @@ def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
 def write_file(path: Path, text: str) -> None:
     """Writes a text file, or raises OutputError."""
     try:
-        path.write_text(text, encoding="utf-8")
+        write_atomically(path, text.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"cannot write {path}", found=error.strerror, remedy=ANOTHER_FILE) from error
 

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from detr_onnx.cache import FileRecord, lock, record_of, sha256_of, write_records, write_whole, writing_in
+from detr_onnx.atomic import write_atomically
+from detr_onnx.cache import FileRecord, lock, record_of, sha256_of, write_records, writing_in
 from detr_onnx.errors import DetrError, HubError
 from detr_onnx.hub.store import COMMIT, OPTIONAL, REQUIRED, ModelRef, cached_snapshot
 
@@ -45,7 +46,8 @@ def fetch_online(wanted: ModelRef, timeout_s: float, progress: Callable[[str], N
         # another process may have fetched it while this one waited
         snapshot = cached_snapshot(wanted, commit) or _download(connection, commit, progress)
         if not COMMIT.fullmatch(wanted.revision):
-            write_whole(wanted.ref, commit)
+            wanted.ref.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(wanted.ref, commit.encode())
     return snapshot
 
 

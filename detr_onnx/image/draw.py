@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import io
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.detections import Detections
 from detr_onnx.errors import OutputError
 
@@ -113,16 +114,13 @@ def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Writes the image in the format of the path's suffix: all of it or, with an OutputError, nothing."""
     target = Path(path)
     form = _format_of(target)
-    draft = target.with_name(f".{secrets.token_hex(8)}.part")  # beside it, so that it can be renamed in one step
+    encoded = io.BytesIO()  # Pillow's JPEG encoder ignores short writes to a file
     try:
-        with draft.open("xb") as stream:
-            image.save(stream, form, **({"quality": JPEG_QUALITY} if form in ("JPEG", "WEBP") else {}))
-        draft.replace(target)
+        image.save(encoded, form, **({"quality": JPEG_QUALITY} if form in ("JPEG", "WEBP") else {}))
+        write_atomically(target, encoded.getvalue())
     except (OSError, ValueError) as error:
         found, remedy = _trouble(error, target)
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _format_of(path: Path) -> str:
