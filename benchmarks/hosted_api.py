@@ -1,4 +1,4 @@
-"""`python -m benchmarks.hosted_api IMAGES` is `detr-onnx compare-hosted IMAGES`: the hosted API beside us."""
+"""`python -m benchmarks.hosted_api` is `detr-onnx compare-hosted`: the hosted API and this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from detr_onnx.cli import main as cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
+    """Runs the command; its exit status."""
     return cli.main(["compare-hosted", *(sys.argv[1:] if argv is None else argv)])
 
 

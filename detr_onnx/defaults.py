@@ -4,10 +4,12 @@ This module imports nothing, so that `detr-onnx --version` starts without numpy.
 """
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"
-ENGINES = ("auto", "numpy", "onnxruntime", "openvino")
+ENGINES = ("auto", "openvino", "onnxruntime", "numpy")
+"""Values of `engine`; "auto" takes the first of the others that can run the model."""
 DEFAULT_ENGINE = "auto"
 EXPORT_PRECISIONS = ("fp32", "fp16", "fp16-weights", "int8-weights", "int8")
-"""Precisions of the graphs that `export` writes; ONNX Runtime runs all of them."""
+"""Precisions of exported graphs; ONNX Runtime runs all of them. With `-weights` only the weights are stored so, and the
+graph computes in float32; int8 computes the convolutions of the backbone in 8 bits and the rest in float32."""
 
 DEFAULT_THRESHOLD = 0.5
 """Least score of a detection in Python and on the command line, as in transformers' pipeline."""

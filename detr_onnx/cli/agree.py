@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     from detr_onnx.detector import check_threshold
     from detr_onnx.evaluation.agreement import agreement
-    from detr_onnx.evaluation.report import as_json, of_agreement
+    from detr_onnx.evaluation.report import format_agreement, format_json
 
     check_threshold(arguments.threshold)
     check_batch(arguments.batch)
@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> int:
         "threshold": arguments.threshold,
     }
     figures = agreement(zip(expected, detections, strict=True))
-    print_result(as_json(subject, figures) if arguments.format == "json" else of_agreement(subject, figures))
+    print_result(format_json(subject, figures) if arguments.format == "json" else format_agreement(subject, figures))
     return 0
 
 
@@ -80,4 +80,4 @@ def reference_options(arguments: Namespace) -> Namespace:
 def detect_all(arguments: Namespace, paths: Sequence[Path]) -> tuple[str, list[Detections]]:
     """The engine, for the report, and the detections of each image."""
     detector = open_detector(arguments)
-    return detector.engine, detector.batch(progress_bar(paths), arguments.threshold, batch_size=arguments.batch)
+    return detector.runtime, detector.batch(progress_bar(paths), arguments.threshold, batch_size=arguments.batch)

@@ -44,9 +44,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from detr_onnx.bench.cases import our_own
-    from detr_onnx.bench.report import text_of
-    from detr_onnx.bench.setting import environment, setting, without_place
+    from detr_onnx.bench.cases import our_cases
+    from detr_onnx.bench.report import format_results
+    from detr_onnx.bench.setting import environment, setting, short_path
     from detr_onnx.models.open import demo_image
 
     peers = check_usage(arguments)
@@ -56,11 +56,11 @@ def run(arguments: Namespace) -> int:
     threads = arguments.threads or os.cpu_count() or 1
     options = {name: getattr(arguments, name) for name in OPTIONS} | {"threads": threads}
     options["config"] = str(arguments.config) if arguments.config is not None else None
-    cases = [*our_own(options, image), *peer_cases(arguments, peers, image, threads)]
+    cases = [*our_cases(options, image), *peer_cases(arguments, peers, image, threads)]
     results = {
         **setting("detr-onnx", arguments.words),
         "version": __version__,
-        "model": without_place(arguments.model),
+        "model": short_path(arguments.model),
         "image": image.name,
         "threads": threads,
         "runs": arguments.runs,
@@ -72,13 +72,13 @@ def run(arguments: Namespace) -> int:
         raise EngineError("a benchmark case failed", found=str(error), remedy=remedy) from error
     if arguments.json is not None:
         write_file(arguments.json, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    print_result(text_of(results))
+    print_result(format_results(results))
     return 0
 
 
 def check_usage(arguments: Namespace) -> list[str]:
     """The peers of `--against`; raises what is wrong with the options before anything is started."""
-    from detr_onnx.bench.cases import PEERS
+    from detr_onnx.bench.cases import BASELINES
 
     if os.name != "posix":
         raise EngineError("bench measures processes with POSIX calls", found=os.name, remedy="run it on Linux or macOS")
@@ -87,8 +87,8 @@ def check_usage(arguments: Namespace) -> list[str]:
         if value is not None and value < 1:
             raise UsageError(f"--{name} is wrong", found=str(value), expected="a number from 1 up")
     peers = [peer.strip() for peer in arguments.against.split(",")] if arguments.against is not None else []
-    if unknown := [peer for peer in peers if peer not in PEERS]:
-        expected = f"some of {', '.join(PEERS)}"
+    if unknown := [peer for peer in peers if peer not in BASELINES]:
+        expected = f"some of {', '.join(BASELINES)}"
         raise UsageError("--against names no peer", found=", ".join(map(repr, unknown)), expected=expected)
     if arguments.json is not None:
         check_output_file(arguments.json)
@@ -97,14 +97,14 @@ def check_usage(arguments: Namespace) -> list[str]:
 
 def peer_cases(arguments: Namespace, peers: Sequence[str], image: Path, threads: int) -> list[BenchmarkCase]:
     """The benchmark cases of other runtimes."""
-    from detr_onnx.bench.cases import beside
+    from detr_onnx.bench.cases import baseline_cases
     from detr_onnx.models.open import locate
 
     if not peers:
         return []
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     python, graph = arguments.peers_python or sys.executable, arguments.optimum
-    return [case for peer in peers for case in beside(peer, source, image, threads, python, graph)]
+    return [case for peer in peers for case in baseline_cases(peer, source, image, threads, python, graph)]
 
 
 def measure(cases: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, str], strict: bool) -> dict[str, Any]:
@@ -116,27 +116,27 @@ def measure(cases: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, s
         surroundings: environment variables of the measured processes.
         strict: an engine of ours that cannot run is an error, because it was requested by name.
     """
-    from detr_onnx.bench.interleave import interleaved, started
-    from detr_onnx.bench.processes import in_turns
-    from detr_onnx.bench.report import ratios_of, rows_of
+    from detr_onnx.bench.interleave import run_interleaved, start_all
+    from detr_onnx.bench.processes import run_in_turns
+    from detr_onnx.bench.report import ratio_rows, result_rows
 
     long_runs = min(runs, MOST_LONG_RUNS)
     by_key = {case.key: case for case in cases}
     with progress(len(cases) * (runs + WARM_UP_RUNS + 2 * long_runs + 2)) as show:
         count = _continuous_count(show)
-        with started([case.entry(case.parts) for case in cases], surroundings) as (latencies, left_out):
+        with start_all([case.entry(case.parts) for case in cases], surroundings) as (latencies, left_out):
             _check_present(cases, latencies, left_out, strict)
-            interleaved(latencies, runs, WARM_UP_RUNS, count)
+            run_interleaved(latencies, runs, WARM_UP_RUNS, count)
         runnable = [by_key[contender.entry.key] for contender in latencies]
         entries = [case.entry(case.throughput) for case in runnable if case.throughput is not None]
-        with started(entries, surroundings) as (throughputs, _):
-            interleaved(throughputs, long_runs, 1, count)
+        with start_all(entries, surroundings) as (throughputs, _):
+            run_interleaved(throughputs, long_runs, 1, count)
         programs = [case.program(case.whole) for case in runnable if case.whole is not None]
         processes: list[Program]
-        processes, failed = in_turns(programs, long_runs, surroundings, count)
-    peer_keys = [case.key for case in cases if case.peer is not None]
-    rows = rows_of(latencies, throughputs, processes)
-    return {"rows": rows, "ratios": ratios_of(latencies, peer_keys), "left_out": left_out | failed}
+        processes, failed = run_in_turns(programs, long_runs, surroundings, count)
+    peer_keys = [case.key for case in cases if case.baseline is not None]
+    rows = result_rows(latencies, throughputs, processes)
+    return {"rows": rows, "ratios": ratio_rows(latencies, peer_keys), "left_out": left_out | failed}
 
 
 def _continuous_count(show: Show) -> Show:
@@ -150,9 +150,9 @@ def _check_present(
 ) -> None:
     """Raises EngineError if none of our engines, or nothing of a requested peer or engine, can be measured."""
     keys = {contender.entry.key for contender in present}
-    for peer in dict.fromkeys(case.peer for case in cases):
-        absent = [case for case in cases if case.peer == peer and case.key not in keys]
-        all_absent = len(absent) == sum(case.peer == peer for case in cases)
+    for peer in dict.fromkeys(case.baseline for case in cases):
+        absent = [case for case in cases if case.baseline == peer and case.key not in keys]
+        all_absent = len(absent) == sum(case.baseline == peer for case in cases)
         if all_absent or (strict and peer is None and absent):
             title = absent[0].title
             remedy = "name an interpreter that has torch and transformers with --peers-python"

@@ -1,119 +1,142 @@
-"""`detr-onnx compare-hosted IMAGES`: the hosted API, or a server of its dialect or Hugging Face's, and us."""
+"""`detr-onnx compare-hosted`: the hosted API, or another server of its dialect or Hugging Face's, and this machine."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from detr_onnx.bench.hosted.responses import FLOOR
 from detr_onnx.cli.console import check_output_file, print_result, progress, write_file
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, open_detector
-from detr_onnx.defaults import API_THRESHOLD
 from detr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from detr_onnx.bench.hosted.client import RemoteApi
+    from detr_onnx.bench.hosted.api import RemoteApi
+    from detr_onnx.bench.hosted.results import View
 
-HELP = "compare the hosted API with this machine"
-USAGE = "%(prog)s [options] IMAGES"
+HELP = "compare the hosted API with this machine: answers, accuracy, latency, cost"
+USAGE = "%(prog)s [options] IMAGES [IMAGES ...]"
 
 CREDENTIALS = {
     "cloudflare": ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID"),
     "huggingface": ("HF_TOKEN",),
 }
-"""The variables of the environment that say who asks, the token first; neither is sent in the other dialect."""
-JOURNAL = Path("detr-onnx-hosted.ndjson")
+"""Environment variables with the credentials of each dialect, the token first."""
+LEAST_RESAMPLES = 100
 RANGES = {
-    "concurrency": (1, 256),
+    "latency_requests": (0, 100_000),
     "retries": (0, 100),
     "backoff": (0, 60),
     "timeout": (0.001, 86400),
     "price": (0, 1000),
-    "threshold": (API_THRESHOLD, 1),  # the hosted API says nothing of lower scores
+    "machine_price": (0, 10_000),
+    "threshold": (FLOOR, 1),  # the hosted API returns only higher scores
+    "resamples": (LEAST_RESAMPLES, 100_000),
     "limit": (1, 1e9),
     "worst": (0, 1000),
 }
 """Least and most of the options that are numbers."""
+MOST_CONCURRENCY = 256
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("images", type=Path, metavar="IMAGES", help="directory of images")
-    add("--dialect", choices=("cloudflare", "huggingface"), default="cloudflare", help="default: %(default)s")
-    add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
-    add("--remote-model", metavar="NAME", help="the name of the model there")
-    add("--concurrency", type=int, default=4, metavar="N", help="requests at a time (default: %(default)s)")
-    add("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for an answer (default: %(default)s)")
-    add(
-        "--retries",
-        type=int,
-        default=5,
-        metavar="N",
-        help="of a request, after 408, 429 and 5xx (default: %(default)s)",
-    )
-    add("--backoff", type=float, default=1.0, metavar="S", help="the first wait; it doubles (default: %(default)s)")
-    add("--price", type=float, default=0.0000075, metavar="DOLLARS", help="of a request (default: 0.0000075)")
-    add("--threshold", type=float, default=API_THRESHOLD, help="from 0.1 up (default: %(default)s)")
-    add("--limit", type=int, metavar="N", help="the first N images only")
-    add("--journal", type=Path, default=JOURNAL, metavar="FILE", help="every reply (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write the results")
-    add("--html", type=Path, metavar="FILE", help="write a page with the results and the worst images")
-    add("--worst", type=int, default=12, metavar="N", help="images on that page (default: %(default)s)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command, then those of the local model."""
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="directories, files or patterns")
+    _add_remote(parser)
+    _add_measurements(parser)
+    _add_files(parser)
     add_model(parser)
     add_engine_options(parser)
     add_source_options(parser)
 
 
-def run(arguments: Namespace) -> int:
-    """Asks the remote API, detects here, compares, and prints the results.
+def run(arguments: argparse.Namespace) -> int:
+    """Compares, writes the files and prints the table; the exit status.
 
     Raises:
-        DetrError: the folder, the options, the model or the remote API are not usable.
-        KeyboardInterrupt: after saying how to go on.
+        DetrError: the images, the options, the model or the remote API cannot be used.
+        KeyboardInterrupt: after a note on how to resume.
     """
     try:
-        return compare(arguments, os.environ)
+        return _compare(arguments, os.environ)
     except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted; the same command goes on, with what is in {arguments.journal}\n")
+        sys.stderr.write(f"interrupted; the same command resumes from {arguments.journal}\n")
         raise
 
 
-def compare(arguments: Namespace, environment: Mapping[str, str]) -> int:
-    """The same, with the credentials of an environment."""
-    from detr_onnx.bench.hosted.ask import ask_all, unsettled
-    from detr_onnx.bench.hosted.client import RemoteApiError, RetryPolicy
+def _add_remote(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "remote API",
+        "The credentials are CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, or HF_TOKEN. No answer is paid for twice.",
+    )
+    add = group.add_argument
+    add("--dialect", choices=tuple(CREDENTIALS), default="cloudflare", help="default: %(default)s")
+    add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
+    add("--remote-model", metavar="NAME", help="the API's name of the model (default: DETR-ResNet-50)")
+    add("--timeout", type=float, default=60.0, metavar="S", help="seconds per step of a request (default: %(default)g)")
+    add("--retries", type=int, default=5, metavar="N", help="after 408, 429 and 5xx (default: %(default)s)")
+    add("--backoff", type=float, default=1.0, metavar="S", help="first wait; each doubles it (default: %(default)g)")
+    add("--journal", type=Path, default=Path("detr-onnx-hosted.ndjson"), metavar="FILE",
+        help="every reply; a rerun resumes from it (default: %(default)s)")  # fmt: skip
+
+
+def _add_measurements(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("measurements")
+    add = group.add_argument
+    add("--annotations", type=Path, metavar="FILE", help="COCO annotations of the images, for AP of both sides")
+    add("--resamples", type=int, default=1000, metavar="N", help="of AP's bootstrap interval (default: %(default)s)")
+    add("--concurrency", type=_concurrencies, default=(1, 4, 16), metavar="N,…",
+        help="requests at the same time; latency is measured at each (default: 1,4,16)")  # fmt: skip
+    add("--latency-requests", type=int, default=100, metavar="N",
+        help="for each concurrency and side; 0 for none (default: %(default)s)")  # fmt: skip
+    add("--threshold", type=float, default=FLOOR, help="compare higher scores, from 0.1 up (default: %(default)s)")
+    add("--price", type=float, default=0.0000075, metavar="DOLLARS", help="of a request (default: 0.0000075)")
+    add("--machine-price", type=float, metavar="DOLLARS", help="of this machine per hour")
+    add("--limit", type=int, metavar="N", help="only the first N images")
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("results")
+    add = group.add_argument
+    add("--json", type=Path, metavar="FILE", help="all figures")
+    add("--html", type=Path, metavar="FILE", help="a page with figures, plots and the images that differ most")
+    add("--worst", type=int, default=12, metavar="N", help="images on that page (default: %(default)s)")
+
+
+def _concurrencies(text: str) -> tuple[int, ...]:
+    """The numbers of `1,4,16`, each once, in order; argparse reports the error."""
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(1 <= number <= MOST_CONCURRENCY for number in numbers):
+        raise argparse.ArgumentTypeError(f"expected numbers from 1 to {MOST_CONCURRENCY}, such as 1,4,16")
+    return numbers
+
+
+def _compare(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from detr_onnx.bench.hosted.images import images_in
-    from detr_onnx.bench.hosted.journal import opened
-    from detr_onnx.bench.hosted.report import html_of
-    from detr_onnx.bench.hosted.results import look_at_all, results_of, table_of
-    from detr_onnx.bench.setting import setting, without_place
+    from detr_onnx.bench.hosted.page import html_of
+    from detr_onnx.bench.hosted.table import table_of
+    from detr_onnx.bench.setting import setting, short_path
 
     check_usage(arguments)
-    far = remote_api_of(arguments, environment)
-    photographs = images_in(arguments.images, arguments.limit)
-    detector = open_detector(arguments)
+    remote = remote_api_of(arguments, environment)
+    images = images_in(arguments.images, arguments.limit)
+    heading = setting("detr-onnx", arguments.words)
+    figures, views, engine = _run(arguments, remote, images)
     result = {
-        **setting("detr-onnx", arguments.words),
-        "remote_api": {"dialect": far.dialect, "base_url": far.base_url, "model": far.model},
-        "local": {"model": without_place(arguments.model), "engine": detector.engine},
+        **heading,
+        "remote_api": {"dialect": remote.dialect, "base_url": remote.base_url, "model": remote.model},
+        "local": {"model": short_path(arguments.model), "engine": engine},
+        **figures,
     }
-    with opened(arguments.journal) as journal:
-        asked = unsettled(photographs, far, journal)
-        tell_plan(len(photographs), len(asked), arguments.price, far)
-        with progress(len(asked)) as show:
-            ask_all(asked, far, RetryPolicy(arguments.retries, arguments.backoff), journal, arguments.concurrency, show)
-        lines = [journal.reply(one.sha256, far) for one in photographs]
-    if all(line["outcome"] != "answered" for line in lines):
-        found, remedy = lines[0]["trouble"], f"{arguments.journal} has what was said of each"
-        raise RemoteApiError("not one image was answered", found=found, remedy=remedy)
-    with progress(len(photographs)) as show:
-        views = look_at_all(photographs, lines, detector, arguments.threshold, show)
-    result |= results_of(views, arguments.threshold, arguments.price)
     if arguments.json is not None:
         write_file(arguments.json, json.dumps(result, indent=1) + "\n")
     if arguments.html is not None:
@@ -122,62 +145,91 @@ def compare(arguments: Namespace, environment: Mapping[str, str]) -> int:
     return 0
 
 
-def tell_plan(images: int, asked: int, price: float, far: RemoteApi) -> None:
-    """What is about to be paid for, on stderr."""
-    parts = urlsplit(far.base_url)
-    if far.token and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
-        sys.stderr.write(f"note: the token goes to {parts.hostname} unencrypted\n")
-    sys.stderr.write(f"{images} images, {asked} to ask the far side about: ${asked * price:.6f}\n")
+def _run(
+    arguments: argparse.Namespace, remote: RemoteApi, images: Sequence[Any]
+) -> tuple[dict[str, Any], list[View], str]:
+    """All figures, both answers to each image, and the engine."""
+    from detr_onnx.bench.hosted.client import RetryPolicy
+    from detr_onnx.bench.hosted.results import Prices
+    from detr_onnx.bench.hosted.run import ComparisonOptions, ComparisonRun
+    from detr_onnx.evaluation.average_precision import import_pycocotools
+    from detr_onnx.evaluation.coco import read_annotations
+
+    truth = None
+    if arguments.annotations is not None:
+        import_pycocotools()
+        truth = read_annotations(arguments.annotations)
+    options = ComparisonOptions(
+        journal=arguments.journal,
+        retry_policy=RetryPolicy(arguments.retries, arguments.backoff),
+        concurrency=arguments.concurrency,
+        latency_requests=arguments.latency_requests,
+        threshold=arguments.threshold,
+        prices=Prices(arguments.price, arguments.machine_price),
+        resamples=arguments.resamples,
+    )
+    detector = open_detector(arguments)
+    comparison = ComparisonRun(images, remote, detector, options, progress, _note)
+    figures, views = comparison.run(truth)
+    return figures, views, detector.runtime
 
 
-def check_usage(arguments: Namespace) -> None:
-    """Raises what is wrong with the options before anything is read or paid for."""
+def _note(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def check_usage(arguments: argparse.Namespace) -> None:
+    """Raises UsageError or OutputError for wrong options, before anything is read or paid for."""
     for name, (least, most) in RANGES.items():
         value = getattr(arguments, name)
         if value is not None and not least <= value <= most:
-            raise UsageError(f"--{name} is wrong", found=str(value), expected=f"a number from {least:g} to {most:g}")
-    places = [place for place in (arguments.json, arguments.html) if place is not None]
-    if len({place.resolve() for place in (*places, arguments.journal)}) <= len(places):
-        raise UsageError("--json, --html and --journal name one file", remedy="give each a file of its own")
-    for place in places:
-        check_output_file(place)
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is wrong", found=str(value), expected=f"a number from {least:g} to {most:g}")
+    paths = [path for path in (arguments.json, arguments.html) if path is not None]
+    if len({path.resolve() for path in (*paths, arguments.journal)}) <= len(paths):
+        raise UsageError("--json, --html and --journal name the same file", remedy="name a file for each")
+    for path in paths:
+        check_output_file(path)
 
 
-def remote_api_of(arguments: Namespace, environment: Mapping[str, str]) -> RemoteApi:
-    """Where to ask. Only a server of one's own, which `--base-url` names, may do without account and token.
+def remote_api_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> RemoteApi:
+    """The remote API that the options and the environment describe.
+
+    Only another server, named by `--base-url`, needs neither account nor token.
 
     Raises:
-        UsageError: account or token are missing, or no header can hold them, or the base URL is none.
+        UsageError: credentials are missing or malformed, or the base URL is.
     """
-    from detr_onnx.bench.hosted.client import BASE_URLS, MODELS, RemoteApi
+    from detr_onnx.bench.hosted.api import BASE_URLS, MODELS, RemoteApi
 
-    given = {name: environment.get(name, "").strip() for name in CREDENTIALS[arguments.dialect]}
-    missing = [name for name, value in given.items() if not value]
+    credentials = {name: environment.get(name, "").strip() for name in CREDENTIALS[arguments.dialect]}
+    missing = [name for name, value in credentials.items() if not value]
     if missing and arguments.base_url is None:
-        remedy = f"set {' and '.join(missing)}, or name a server of your own with --base-url"
-        raise UsageError("the hosted API wants to know who asks", found=f"no {' and no '.join(missing)}", remedy=remedy)
-    for name, value in given.items():
-        if not _plain(value):
-            raise UsageError(f"{name} holds characters that none has", remedy="copy it again")
+        remedy = f"set {' and '.join(missing)}, or name another server with --base-url"
+        raise UsageError("the hosted API needs credentials", found=f"no {' and no '.join(missing)}", remedy=remedy)
+    for name, value in credentials.items():
+        if not _is_plain(value):
+            raise UsageError(f"{name} contains a space or a character that is not ASCII", remedy="copy it again")
     url = (arguments.base_url or BASE_URLS[arguments.dialect]).rstrip("/")
     check_url(url)
     model = arguments.remote_model or MODELS[arguments.dialect]
-    token, account = given[CREDENTIALS[arguments.dialect][0]], given.get("CLOUDFLARE_ACCOUNT_ID") or "any"
-    return RemoteApi(arguments.dialect, url, model, account, token or None, arguments.timeout)
+    token = credentials[CREDENTIALS[arguments.dialect][0]] or None
+    account = credentials.get("CLOUDFLARE_ACCOUNT_ID") or "any"
+    return RemoteApi(arguments.dialect, url, model, account, token, arguments.timeout)
 
 
 def check_url(url: str) -> None:
-    """Raises UsageError for what is no plain address of a server; passwords and queries would end up in the journal."""
+    """Raises UsageError for a URL that is not plain: passwords and queries would end up in the journal."""
     try:
         parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        right = False
-    if not right or "@" in parts.netloc or parts.query or parts.fragment or not _plain(url):
+        valid = False
+    if not valid or "@" in parts.netloc or parts.query or parts.fragment or not _is_plain(url):
         expected = "http://… or https://… without password, query or fragment"
-        raise UsageError("--base-url is no address of a server", expected=expected)
+        raise UsageError("--base-url is not the address of a server", expected=expected)
 
 
-def _plain(text: str) -> bool:
-    """Whether a header or a request's first line can hold the text."""
+def _is_plain(text: str) -> bool:
+    """Whether a header or the first line of a request can hold the text."""
     return text.isascii() and text.isprintable() and " " not in text

@@ -88,12 +88,12 @@ def log_to_stderr(verbose: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def progress(count: int) -> Iterator[Callable[[int, str], None]]:
     """Yields a function to call with the number and name of the next image; it keeps one line on a terminal current."""
-    started = time.monotonic()
+    start_all = time.monotonic()
     watched = sys.stdout is not None and sys.stdout.isatty()  # then the results show the progress
     shown = count > 1 and sys.stderr.isatty() and not watched
 
     def show(number: int, name: str) -> None:
-        elapsed_s = time.monotonic() - started
+        elapsed_s = time.monotonic() - start_all
         if shown and elapsed_s > PROGRESS_AFTER_S:
             left_s = elapsed_s / (number - 1 or 1) * (count - number + 1)
             line = f"{number}/{count}  {left_s:.0f} s left  {printable(name)}"

@@ -62,7 +62,7 @@ def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: 
     if not images:
         return 1
     detector = open_detector(arguments)
-    labels = parse_labels(arguments.labels, detector.labels) if arguments.labels is not None else None
+    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
     failures: list[DetrError] = [*errors]
     results = detect_each(detector, list(zip(images, paths, strict=True)), arguments.threshold, labels, failures)
     for text in formatter(arguments.format, single)(results):

@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     from detr_onnx.evaluation.average_precision import evaluate, import_pycocotools
     from detr_onnx.evaluation.coco import read_annotations
-    from detr_onnx.evaluation.report import as_json, of_evaluation
+    from detr_onnx.evaluation.report import format_evaluation, format_json
 
     check_batch(arguments.batch)
     if arguments.save_results is not None:
@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> int:
     if arguments.save_results is not None:
         write_file(arguments.save_results, json.dumps(rows))
     figures = evaluate(annotations, rows)
-    print_result(as_json(subject, figures) if arguments.format == "json" else of_evaluation(subject, figures))
+    print_result(format_json(subject, figures) if arguments.format == "json" else format_evaluation(subject, figures))
     return 0
 
 
@@ -65,5 +65,5 @@ def detect_or_read(arguments: Namespace, annotations: Annotations) -> tuple[dict
         return {"results": str(arguments.results)}, read_results(arguments.results, annotations)
     images = annotations.images(arguments.images)
     detector = open_detector(arguments)
-    rows = detect_rows(detector, annotations, images, batch_size=arguments.batch, watch=progress_bar)
-    return {"model": arguments.model, "engine": detector.engine}, rows
+    rows = detect_rows(detector, annotations, images, batch_size=arguments.batch, progress=progress_bar)
+    return {"model": arguments.model, "engine": detector.runtime}, rows

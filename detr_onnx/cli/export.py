@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> int:
             options,
             quant_params=calibration.quant_params,
             fp16_feed_forward=calibration.chosen.fp16_feed_forward,
-            told=calibration.told(),
+            metadata=calibration.metadata(),
         )
     if as_ort:
         write_ort(arguments.output, *model, options)

@@ -105,7 +105,7 @@ def open_detector(arguments: Namespace) -> Detector:
         providers=parse_providers(providers) if providers is not None else None,
         precision=arguments.precision,
         threads=arguments.threads,
-        size=arguments.size,
+        shortest_edge=arguments.size,
         config=arguments.config,
         offline=arguments.offline,
         cache_dir=arguments.cache_dir,

@@ -29,10 +29,9 @@ from detr_onnx.errors import DatasetError
 from detr_onnx.evaluation.agreement import Agreement, agreement
 from detr_onnx.exporter.onnx_file import ExportOptions, record, write_graph, write_onnx
 from detr_onnx.exporter.ranges import METHODS, Histogram
-from detr_onnx.exporter.taps import observe
+from detr_onnx.exporter.taps import add_taps
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
 from detr_onnx.network.quantized import ConvQuantParams, QuantParams
-from detr_onnx.network.resnet import fold_batch_norm
 
 Floats = NDArray[np.float32]
 Model = tuple[Checkpoint, Preprocessing]
@@ -136,7 +135,7 @@ class Calibration:
     trials: tuple[Trial, ...]
     layers: Mapping[str, float]
 
-    def told(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """What the file's metadata says of it."""
         return {"detr_onnx.int8": json.dumps(self.chosen.figures())}
 
@@ -265,10 +264,10 @@ class _Bench:
 
 def _observed(model: Model, images: Sequence[Path], watch: Watch[Any], place: Path) -> _Bench:
     """fp32 on all images that show something, with an eye on what flows through it."""
-    checkpoint, preprocessing = model
+    preprocessing = model[1]
     form = ExportOptions(mask=False, stages=(CELLS,))
-    graph = record(checkpoint.config, fold_batch_norm(checkpoint.tensors), form)
-    ends = observe(graph, QUANTIZED)
+    graph = record(*model, form)
+    ends = add_taps(graph, QUANTIZED)
     write_graph(place / "observed.onnx", graph, *model, form, external_data=True)
     run = named_outputs(place / "observed.onnx")
     histograms = {name: Histogram() for names in ends.values() for name in names}

@@ -1,4 +1,4 @@
-"""Bodies of requests, within limits: of one, of all that a process holds, and of the time they take to come."""
+"""Bodies of requests, within limits: on one body, on all that a process holds, and on the time they take to arrive."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import anyio
 from starlette.requests import Request
 
-from detr_onnx.server.protocols.workers_ai import BUSY, TIMEOUT, TOO_LARGE, ApiError
+from detr_onnx.server.errors import BUSY, TIMEOUT, TOO_LARGE, RequestError
 
 RETRY_AFTER_S = 1
 
 
 class Intake:
-    """Counts the bytes of all bodies that are held.
+    """Reads bodies and counts the bytes of all that are held.
 
     Attributes:
         held: in bytes.
@@ -29,7 +29,7 @@ class Intake:
         """The whole body, counted for as long as the context lasts.
 
         Raises:
-            ApiError: it is larger than one may be, came too slowly, or there is no room for it.
+            RequestError: TOO_LARGE, TIMEOUT if it arrives too slowly, BUSY if there is no memory left for it.
         """
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._max_body:
@@ -40,7 +40,7 @@ class Intake:
                 with anyio.fail_after(self._timeout_s):
                     await self._read(request, body)
             except TimeoutError as error:
-                raise ApiError(TIMEOUT, "the body came too slowly") from error
+                raise RequestError(TIMEOUT, "the body came too slowly") from error
             yield bytes(body)
         finally:
             self.held -= len(body)
@@ -53,7 +53,7 @@ class Intake:
             if len(body) > self._max_body:
                 raise self._too_large()
             if self.held > self._max_held:
-                raise ApiError(BUSY, retry_after_s=RETRY_AFTER_S)
+                raise RequestError(BUSY, retry_after_s=RETRY_AFTER_S)
 
-    def _too_large(self) -> ApiError:
-        return ApiError(TOO_LARGE, f"a body may have {self._max_body} bytes")
+    def _too_large(self) -> RequestError:
+        return RequestError(TOO_LARGE, f"a body may have {self._max_body} bytes")

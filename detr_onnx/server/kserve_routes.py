@@ -1,7 +1,8 @@
-"""KServe's protocol, version 2, as clients of Triton and OpenVINO Model Server speak it.
+"""KServe's routes: the protocol, version 2, that clients of Triton and OpenVINO Model Server use.
 
-Two ways in: `image`, an encoded image (BYTES) or its pixels (UINT8 [height, width, 3]), which gives detections; and
-`pixel_values` with an optional `pixel_mask`, as the network sees them, which gives `logits` and `pred_boxes`.
+The model takes either `image`, an encoded image (BYTES) or its pixels (UINT8 [height, width, 3]), and returns
+detections; or the network's own inputs, `pixel_values` and an optional `pixel_mask`, and returns `logits` and
+`pred_boxes`.
 """
 
 from __future__ import annotations
@@ -16,24 +17,25 @@ from starlette.routing import Route
 
 from detr_onnx import __version__
 from detr_onnx.detections import Detections
-from detr_onnx.server.huggingface import refused
+from detr_onnx.server.errors import NO_BODY, NOT_FOUND, RequestError, error_field
 from detr_onnx.server.inference import Floats, Mask
-from detr_onnx.server.protocols.kserve import Array, InferRequest, read_request, write_answer, wrong
-from detr_onnx.server.protocols.workers_ai import MISSING_BODY, NO_OBJECT, ApiError, threshold_of
-from detr_onnx.server.service import Service, answer_json, note_of, route, while_connected
+from detr_onnx.server.protocols.fields import parse_threshold
+from detr_onnx.server.protocols.kserve import Array, InferRequest, invalid, read_request, write_response
+from detr_onnx.server.service import Dialect, Service, answer_json, record_of, route, while_connected
 
 NAME = "detr-resnet-50"
 LENGTH_HEADER = "inference-header-content-length"
+DIALECT = Dialect(error_field)
 
 
-def kserve_routes(service: Service) -> list[Route]:
+def routes(service: Service) -> list[Route]:
     """All routes of this dialect."""
     token = service.settings.token
     names = {NAME, service.settings.model, service.settings.model.rpartition("/")[2]}
 
     def check_name(request: Request) -> None:
         if request.path_params["model"] not in names:
-            raise ApiError(NO_OBJECT, text=f"Request for unknown model: {request.path_params['model']!r}")
+            raise RequestError(NOT_FOUND, f"Request for unknown model: {request.path_params['model']!r}")
 
     async def live(request: Request) -> Response:
         return answer_json({"live": True})
@@ -49,12 +51,12 @@ def kserve_routes(service: Service) -> list[Route]:
         check_name(request)
         return answer_json(metadata(request.path_params["model"]))
 
-    async def infer(request: Request) -> Response:
+    async def run(request: Request) -> Response:
         check_name(request)
-        return await answer(service, request)
+        return await respond(service, request)
 
     def here(path: str, endpoint: Any, *methods: str, behind: str | None = token) -> Route:
-        return route(path, endpoint, refused, methods=methods, token=behind)
+        return route(path, endpoint, DIALECT, methods=methods, token=behind)
 
     routes = [
         here("/v2", server, "GET", behind=None),
@@ -64,14 +66,14 @@ def kserve_routes(service: Service) -> list[Route]:
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             here(f"{base}/ready", model_ready, "GET", behind=None),
-            here(f"{base}/infer", infer, "POST"),
+            here(f"{base}/infer", run, "POST"),
             here(base, model, "GET"),
         ]
     return routes
 
 
 async def server(request: Request) -> Response:
-    """What the server is."""
+    """The server's metadata."""
     return answer_json({"name": "detr-onnx", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
@@ -101,36 +103,36 @@ def metadata(name: str) -> dict[str, Any]:
     }
 
 
-async def answer(service: Service, request: Request) -> Response:
-    """The answer to a request to infer."""
+async def respond(service: Service, request: Request) -> Response:
+    """The response to an inference request."""
     length = request.headers.get(LENGTH_HEADER)
     if length is not None and not length.isdigit():
-        raise wrong(f"{LENGTH_HEADER} is no number")
+        raise invalid(f"{LENGTH_HEADER} is not a number")
     service.inference.check_room()
     async with service.intake.body(request) as body:
         if not body:
-            raise ApiError(MISSING_BODY)
-        work = inferred(service, request, body, int(length) if length is not None else None)
-        asked, outputs = await while_connected(request, work)
-    text, header_length = write_answer(asked, request.path_params["model"], outputs)
+            raise RequestError(NO_BODY)
+        work = infer(service, request, body, int(length) if length is not None else None)
+        infer_request, outputs = await while_connected(request, work)
+    text, header_length = write_response(infer_request, request.path_params["model"], outputs)
     if header_length is None:
         return Response(text, media_type="application/json")
     return Response(text, headers={LENGTH_HEADER: str(header_length)}, media_type="application/octet-stream")
 
 
-async def inferred(
+async def infer(
     service: Service, request: Request, body: bytes, header_length: int | None
 ) -> tuple[InferRequest, dict[str, Array]]:
-    """The request, read in a thread, and its outputs."""
-    inference, timing = service.inference, note_of(request).timing
-    asked = await inference.read(lambda: read_request(body, header_length))
-    if "image" in asked.inputs:
-        threshold = threshold_of(_text(asked.parameters.get("threshold")), service.settings.threshold)
-        source = image_of(asked.inputs["image"])
-        return asked, outputs_of((await inference.detect(lambda: source, threshold, timing)).by_score())
-    tensors = tensors_of(asked.inputs, inference.largest_side_px**2)
+    """The parsed request and the outputs for it."""
+    inference, timing = service.inference, record_of(request).timing
+    parsed = await inference.read(lambda: read_request(body, header_length))
+    if "image" in parsed.inputs:
+        threshold = parse_threshold(_text(parsed.parameters.get("threshold")), service.settings.threshold)
+        image = image_of(parsed.inputs["image"])
+        return parsed, outputs_of((await inference.detect(lambda: (image, threshold), timing)).by_score())
+    tensors = tensors_of(parsed.inputs, inference.largest_side_px**2)
     logits, boxes = await inference.infer(lambda: tensors, timing)
-    return asked, {"logits": logits, "pred_boxes": boxes}
+    return parsed, {"logits": logits, "pred_boxes": boxes}
 
 
 def _text(value: Any) -> str | None:
@@ -143,7 +145,7 @@ def image_of(array: Array) -> bytes | Image.Image:
         return bytes(array.reshape(-1)[0])
     pixels = array[0] if array.ndim == 4 and len(array) == 1 else array
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise wrong("input image: expected one image, encoded as BYTES [1] or UINT8 [height, width, 3]")
+        raise invalid("input image: expected one image, encoded as BYTES [1] or UINT8 [height, width, 3]")
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
@@ -151,27 +153,29 @@ def tensors_of(inputs: Any, most_pixels: int) -> tuple[Floats, Mask | None]:
     """pixels [B,3,H,W] and mask [B,H,W] of a request.
 
     Raises:
-        ApiError: their shapes are wrong, or there are more than `most_pixels` pixels in all.
+        RequestError: their shapes are wrong, or there are more than `most_pixels` pixels in all.
     """
     if "pixel_values" not in inputs:
-        raise wrong("there is neither an input image nor pixel_values")
+        raise invalid("there is neither an input image nor pixel_values")
     pixels, mask = inputs["pixel_values"], inputs.get("pixel_mask")
     if pixels.dtype != np.float32 or pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.size:
-        raise wrong("input pixel_values: expected FP32 [batch, 3, height, width]")
+        raise invalid("input pixel_values: expected FP32 [batch, 3, height, width]")
     batch, _, height, width = pixels.shape
     if batch * height * width > most_pixels:
-        raise wrong(f"input pixel_values: {batch * height * width} pixels, at most {most_pixels} go through at a time")
+        raise invalid(
+            f"input pixel_values: {batch * height * width} pixels, at most {most_pixels} go through at a time"
+        )
     if not np.isfinite(pixels).all():
-        raise wrong("input pixel_values: not all of them are finite")
+        raise invalid("input pixel_values: not all of them are finite")
     if mask is None:
         return pixels, None
     if mask.shape != (batch, height, width) or mask.dtype.kind not in "biu" or not mask.any(axis=(1, 2)).all():
-        raise wrong("input pixel_mask: expected BOOL [batch, height, width], with image in each")
+        raise invalid("input pixel_mask: expected BOOL [batch, height, width], with image in each")
     return pixels, mask.astype(np.bool_)
 
 
-def outputs_of(found: Detections) -> dict[str, Array]:
-    """Detections as parallel tensors, best first; boxes are xyxy in pixels of the image."""
-    names = np.empty(len(found), object)
-    names[:] = [found.labels[i].encode() for i in found.class_ids]
-    return {"scores": found.scores, "labels": found.class_ids, "names": names, "boxes": found.xyxy}
+def outputs_of(detections: Detections) -> dict[str, Array]:
+    """Detections, best first, as parallel tensors; boxes are xyxy in pixels of the image."""
+    names = np.empty(len(detections), object)
+    names[:] = [detection.label.encode() for detection in detections]
+    return {"scores": detections.scores, "labels": detections.class_ids, "names": names, "boxes": detections.xyxy}

@@ -7,9 +7,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from detr_onnx import __version__
+from detr_onnx.server.errors import error_field
 from detr_onnx.server.openapi import document
-from detr_onnx.server.protocols.workers_ai import failure
-from detr_onnx.server.service import Service, answer_json, route
+from detr_onnx.server.service import Dialect, Service, answer_json, route
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,7 +24,7 @@ def operation_routes(service: Service) -> list[Route]:
         if not service.ready:
             return answer_json({"status": "stopping"}, 503)
         return answer_json(
-            {"status": "ready", "model": service.settings.model, "engine": service.inference.detector.engine}
+            {"status": "ready", "model": service.settings.model, "engine": service.inference.detector.runtime}
         )
 
     async def metrics(request: Request) -> Response:
@@ -35,4 +35,4 @@ def operation_routes(service: Service) -> list[Route]:
         return answer_json(document(__version__, secured=service.settings.token is not None))
 
     endpoints = {"/healthz": health, "/readyz": ready, "/metrics": metrics, "/openapi.json": openapi}
-    return [route(path, endpoint, failure) for path, endpoint in endpoints.items()]
+    return [route(path, endpoint, Dialect(error_field)) for path, endpoint in endpoints.items()]

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from detr_onnx.server.protocols.workers_ai import failure
-from detr_onnx.server.service import route
+from detr_onnx.server.errors import error_field
+from detr_onnx.server.service import Dialect, route
 
 HERE = Path(__file__).parent / "page"
 FILES = {
@@ -37,4 +37,4 @@ def _file_route(path: str, file: Path, kind: str) -> Route:
     async def answer(request: Request) -> Response:
         return Response(content, headers={**HEADERS, "content-type": f"{kind}; charset=utf-8"})
 
-    return route(path, answer, failure)
+    return route(path, answer, Dialect(error_field))

@@ -1,4 +1,4 @@
-"""How a server is set up: what it listens on, what it lets in, and its limits."""
+"""The settings of a server: address, access and limits."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ MB = 1 << 20
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it can be pickled, for the processes of `workers`.
+    """The settings of a server. They can be pickled, for the processes of `workers`.
 
     Attributes:
-        open_detector: gives the detector; called once in each process.
-        model: what the detector's model is called, for the answers.
-        host, port: what it listens on; port 0 is any that is free.
-        token: what requests have to present; None lets everybody in.
-        threshold: of the hosted API's form.
-        workers: processes, each with a detector of its own.
-        max_body: of a request, in bytes.
-        max_held: bytes of all the bodies that one process holds at a time.
-        max_pixels: of an image, told from its header before it is decoded.
-        queue: requests that may wait in one process; more are answered with 429.
-        timeout_s: for the whole of a request; half of it at most for its body to come in.
+        open_detector: returns the detector; called once in each process.
+        model: the name of the detector's model.
+        host, port: the address to listen on; port 0 is any free one.
+        token: the token that requests must send; None accepts every request.
+        threshold: default of the hosted API's form and of KServe.
+        workers: number of processes, each with a detector of its own.
+        max_body: size limit of a request's body, in bytes.
+        max_held: limit on all bodies that one process holds at a time, in bytes.
+        max_pixels: limit on an image, read from its header before it is decoded.
+        queue: requests that may wait in one process; further ones get 429.
+        timeout_s: time limit of a request; its body must arrive in half of it.
         max_batch: images of the same size that go through the network together.
-        idle_s: after which a connection without a request is closed, and one with half a header.
+        idle_s: a connection without a complete request header is closed after this time.
         drain_s: how long after SIGTERM open connections may still send a request.
-        access_log: a JSON line on stderr for each request.
+        access_log: whether each request is logged as a JSON line on stderr.
     """
 
     open_detector: Callable[[], Detector]
@@ -53,8 +53,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
-        least = {"workers": 1, "max_body": 1, "max_pixels": 1, "queue": 0, "max_batch": 1, "port": 0}
-        wrong = {name: getattr(self, name) for name, low in least.items() if getattr(self, name) < low}
+        lowest = {"workers": 1, "max_body": 1, "max_pixels": 1, "queue": 0, "max_batch": 1, "port": 0}
+        wrong = {name: getattr(self, name) for name, low in lowest.items() if getattr(self, name) < low}
         if self.timeout_s <= 0:
             wrong["timeout_s"] = self.timeout_s
         if self.port > 65535:
@@ -62,7 +62,7 @@ class Settings:
         if wrong:
             found = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in wrong.items())
             raise UsageError(
-                "the server cannot be set up like this", found=found, expected="larger numbers, port ≤ 65535"
+                "the server's settings are out of range", found=found, expected="larger numbers, port ≤ 65535"
             )
         if self.token is not None and not self.token.strip():
-            raise UsageError("the token is empty", remedy="give one, or none for a server that lets everybody in")
+            raise UsageError("the token is empty", remedy="set one, or leave it out to accept every request")

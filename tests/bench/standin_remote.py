@@ -1,7 +1,7 @@
-"""A stand-in of the hosted API on the loopback interface: it says what it is told to, then finds one cat.
+"""A stand-in for the hosted API on the loopback interface: scripted responses first, then one cat for each image.
 
-with StandInFarSide(refusal(429, 3040), hang_up) as far:
-    far.url, far.requests
+with StandInRemote(refusal(429, 3040), HANG_UP) as remote:
+    remote.url, remote.requests
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -20,23 +20,38 @@ CAT = {"score": 0.75, "label": "cat", "box": {"xmin": 1, "ymin": 2, "xmax": 30, 
 
 @dataclass(frozen=True)
 class Scripted:
-    """An answer; a status of 0 hangs up without one."""
+    """A response.
+
+    Attributes:
+        status: 0 closes the connection without a response.
+        pause_s: between the headers and the body.
+    """
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    pause_s: float = 0
 
 
-def found(*items: dict[str, Any]) -> Scripted:
-    """A success of the hosted API."""
-    return Scripted(200, json.dumps({"result": items, "success": True, "errors": [], "messages": []}).encode())
+def success(*items: dict[str, Any], **headers: str) -> Scripted:
+    """A success of the hosted API; `Server_Timing` is the header Server-Timing."""
+    body = json.dumps({"result": items, "success": True, "errors": [], "messages": []}).encode()
+    return Scripted(200, body, _named(headers))
 
 
 def refusal(status: int, code: int, message: str = "no", **headers: str) -> Scripted:
-    """A refusal of the hosted API; `Retry_After` is the header Retry-After."""
+    """An error of the hosted API; `Retry_After` is the header Retry-After."""
     fields = {"result": None, "success": False, "errors": [{"code": code, "message": message}], "messages": []}
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Scripted(status, json.dumps(fields).encode(), named)
+    return Scripted(status, json.dumps(fields).encode(), _named(headers))
+
+
+def slow_transfer(response: Scripted, pause_s: float) -> Scripted:
+    """The same, with a pause between headers and body."""
+    return replace(response, pause_s=pause_s)
+
+
+def _named(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 HANG_UP = Scripted(0, b"")
@@ -44,23 +59,24 @@ HANG_UP = Scripted(0, b"")
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came."""
+    """A request as it was received."""
 
     path: str
     headers: dict[str, str]
     body: bytes
 
 
-class StandInFarSide:
+class StandInRemote:
     """The server.
 
     Args:
-        script: the first answers, one a request.
+        script: the first responses, one for each request.
         then: all others; or a function of the request.
-        delay_s: before each answer.
+        delay_s: before each response.
 
     Attributes:
-        requests: as they came.
+        requests: in the order of their arrival.
+        most_at_once: how many requests there were at the same time.
     """
 
     def __init__(
@@ -68,7 +84,8 @@ class StandInFarSide:
     ) -> None:
         self.requests: list[Request] = []
         self.delay_s = delay_s
-        self._script, self._then, self._lock = list(script), then or found(CAT), threading.Lock()
+        self.most_at_once = self._at_once = 0
+        self._script, self._then, self._lock = list(script), then or success(CAT), threading.Lock()
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -76,13 +93,19 @@ class StandInFarSide:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/client/v4"
 
-    def answer(self, request: Request) -> Scripted:
+    def respond(self, request: Request) -> Scripted:
+        """The response to a request, after the delay."""
         with self._lock:
             self.requests.append(request)
             scripted = self._script.pop(0) if self._script else self._then
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        time.sleep(self.delay_s)
+        with self._lock:
+            self._at_once -= 1
         return scripted if isinstance(scripted, Scripted) else scripted(request)
 
-    def __enter__(self) -> StandInFarSide:
+    def __enter__(self) -> StandInRemote:
         self._thread.start()
         return self
 
@@ -96,13 +119,14 @@ class StandInFarSide:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
-    def __init__(self, far: StandInFarSide) -> None:
+    def __init__(self, remote: StandInRemote) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.far = far
+        self.remote = remote
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no news."""
+        """A client that hangs up is expected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -116,8 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        scripted = self.server.far.answer(Request(self.path, headers, body))
-        time.sleep(self.server.far.delay_s)
+        scripted = self.server.remote.respond(Request(self.path, headers, body))
         if not scripted.status:
             self.close_connection = True
             return
@@ -125,4 +148,6 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(scripted.body)), **scripted.headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        self.wfile.flush()
+        time.sleep(scripted.pause_s)
         self.wfile.write(scripted.body)

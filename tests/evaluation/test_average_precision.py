@@ -1,4 +1,4 @@
-"""COCO's figures: of results whose figures are known, and of a model."""
+"""COCO metrics of results with known metrics, and of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.evaluation.average_precision import FIGURES, detect_rows, evaluate
-from detr_onnx.evaluation.coco import annotations_of, read_annotations
+from detr_onnx.evaluation.coco import parse_annotations, read_annotations
 from tests.annotated_images import write_annotated_images
 from tests.small_model import CONFIG, LABELS
 
@@ -24,8 +24,8 @@ BATCH_TOLERANCE = 2e-3  # the mask does not hide padding from convolutions: the 
 
 
 def truth_of(*objects: tuple[int, int, list[float]]) -> Any:
-    """Annotations of two images, 1 and 2, from image, category and box of each object."""
-    return annotations_of(
+    """Annotations of two images, 1 and 2, from image id, category id and box of each object."""
+    return parse_annotations(
         {
             "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
             "categories": [{"id": CAT, "name": "cat"}, {"id": DOG, "name": "dog"}],
@@ -39,57 +39,57 @@ def row(image_id: int, category: int, box: list[float], score: float) -> dict[st
     return {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
 
 
-# Figures that are known
+# Known metrics
 
 
-def test_the_truth_itself_is_perfect_and_sizes_that_do_not_occur_have_no_figure():
-    found = evaluate(truth_of((1, CAT, BOX), (2, DOG, BOX)), [row(1, CAT, BOX, 0.9), row(2, DOG, BOX, 0.6)])
-    assert tuple(found.figures) == FIGURES
+def test_perfect_results_score_1_and_sizes_without_objects_have_no_value():
+    result = evaluate(truth_of((1, CAT, BOX), (2, DOG, BOX)), [row(1, CAT, BOX, 0.9), row(2, DOG, BOX, 0.6)])
+    assert tuple(result.figures) == FIGURES
     expected = {name: None if name.endswith(("small", "medium")) else 1.0 for name in FIGURES}  # 100x100 is large
-    assert found.figures == pytest.approx(expected, abs=EXACT)
-    assert (found.images, found.objects, found.recall_at_half, found.false_at_half) == (2, 2, 1.0, 0.0)
+    assert result.figures == pytest.approx(expected, abs=EXACT)
+    assert (result.images, result.objects, result.recall_at_half, result.false_at_half) == (2, 2, 1.0, 0.0)
 
 
-def test_no_results_find_nothing():
-    found = evaluate(truth_of((1, CAT, BOX)), [])
-    assert (found.figures["AP"], found.figures["AR_100"], found.recall_at_half, found.false_at_half) == (0, 0, 0, 0)
+def test_no_results_score_0():
+    result = evaluate(truth_of((1, CAT, BOX)), [])
+    assert (result.figures["AP"], result.figures["AR_100"], result.recall_at_half, result.false_at_half) == (0, 0, 0, 0)
 
 
-def test_half_of_the_objects_found_gives_precision_up_to_that_recall():
-    found = evaluate(truth_of((1, CAT, BOX), (2, CAT, BOX)), [row(1, CAT, BOX, 0.9)])
-    assert found.figures["AP"] == pytest.approx(51 / RECALLS, abs=EXACT)
-    assert found.figures["AR_100"] == pytest.approx(0.5, abs=EXACT)
+def test_half_of_the_objects_gives_half_of_the_recall_range():
+    result = evaluate(truth_of((1, CAT, BOX), (2, CAT, BOX)), [row(1, CAT, BOX, 0.9)])
+    assert result.figures["AP"] == pytest.approx(51 / RECALLS, abs=EXACT)
+    assert result.figures["AR_100"] == pytest.approx(0.5, abs=EXACT)
 
 
-def test_a_wrong_detection_costs_by_its_place_in_the_order_of_scores():
+def test_a_false_detection_matters_only_above_the_true_one():
     rows = [row(1, CAT, ELSEWHERE, 0.8), row(1, CAT, BOX, 0.6)]
     assert evaluate(truth_of((1, CAT, BOX)), rows).figures["AP"] == pytest.approx(0.5, abs=EXACT)
     rows[0]["score"] = 0.4
     assert evaluate(truth_of((1, CAT, BOX)), rows).figures["AP"] == pytest.approx(1.0, abs=EXACT)
 
 
-def test_each_class_has_its_own_figures_and_ap_is_their_mean():
-    found = evaluate(truth_of((1, CAT, BOX), (2, DOG, BOX)), [row(1, CAT, BOX, 0.9)])
-    assert [(one.id, one.label, one.objects) for one in found.classes] == [(CAT, "cat", 1), (DOG, "dog", 1)]
-    assert [(one.AP, one.AP50) for one in found.classes] == [pytest.approx((1, 1)), (0, 0)]
-    assert found.figures["AP"] == pytest.approx(0.5, abs=EXACT)
+def test_each_class_has_its_own_metrics_and_ap_is_their_mean():
+    result = evaluate(truth_of((1, CAT, BOX), (2, DOG, BOX)), [row(1, CAT, BOX, 0.9)])
+    assert [(row.id, row.label, row.objects) for row in result.classes] == [(CAT, "cat", 1), (DOG, "dog", 1)]
+    assert [(row.AP, row.AP50) for row in result.classes] == [pytest.approx((1, 1)), (0, 0)]
+    assert result.figures["AP"] == pytest.approx(0.5, abs=EXACT)
 
 
-def test_what_a_threshold_of_a_half_would_show_is_counted():
+def test_recall_and_false_detections_at_a_threshold_of_a_half():
     rows = [row(1, CAT, BOX, 0.9), row(1, CAT, ELSEWHERE, 0.7), row(2, CAT, BOX, 0.5), row(2, CAT, ELSEWHERE, 0.2)]
-    found = evaluate(truth_of((1, CAT, BOX), (2, CAT, BOX)), rows)  # a score of 0.5 is not above it
-    assert (found.recall_at_half, found.false_at_half) == (0.5, 0.5)
+    result = evaluate(truth_of((1, CAT, BOX), (2, CAT, BOX)), rows)  # a score of 0.5 is not above it
+    assert (result.recall_at_half, result.false_at_half) == (0.5, 0.5)
 
 
-def test_a_crowd_is_neither_to_be_found_nor_false_to_find():
+def test_a_crowd_counts_neither_as_an_object_nor_as_a_false_detection():
     truth = truth_of((1, CAT, BOX), (1, CAT, ELSEWHERE))
     truth.objects[1]["iscrowd"] = 1
-    found = evaluate(truth, [row(1, CAT, BOX, 0.9), row(1, CAT, ELSEWHERE, 0.8)])
-    assert (found.objects, found.classes[0].objects, found.recall_at_half, found.false_at_half) == (1, 1, 1.0, 0.0)
-    assert found.figures["AP"] == pytest.approx(1.0, abs=EXACT)
+    result = evaluate(truth, [row(1, CAT, BOX, 0.9), row(1, CAT, ELSEWHERE, 0.8)])
+    assert (result.objects, result.classes[0].objects, result.recall_at_half, result.false_at_half) == (1, 1, 1.0, 0.0)
+    assert result.figures["AP"] == pytest.approx(1.0, abs=EXACT)
 
 
-def test_cocos_code_says_nothing_on_stdout(capsys):
+def test_pycocotools_prints_nothing_to_stdout(capsys):
     evaluate(truth_of((1, CAT, BOX)), [row(1, CAT, BOX, 0.9)])
     assert capsys.readouterr() == ("", "")
 
@@ -106,7 +106,7 @@ def album(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_every_query_of_every_image_is_a_row_under_the_annotations_numbers(album, graph):
+def test_every_query_of_every_image_is_a_row_with_the_ids_of_the_annotations(album, graph):
     truth, detector = read_annotations(album / "truth.json"), Detector(graph, engine="onnxruntime")
     rows = detect_rows(detector, truth, truth.images(album / "images"))
     assert [row["image_id"] for row in rows[:: CONFIG.queries]] == [30, 10, 20]
@@ -126,13 +126,13 @@ def test_a_batch_gives_the_same_rows(album, graph):
     assert [row["score"] for row in together] == pytest.approx([row["score"] for row in alone], abs=BATCH_TOLERANCE)
 
 
-def test_progress_is_told_image_by_image(album, graph):
+def test_progress_is_shown_image_by_image(album, graph):
     truth, seen = read_annotations(album / "truth.json"), []
 
-    def watch(paths):
+    def progress(paths):
         for path in paths:
             seen.append(path.name)
             yield path
 
-    detect_rows(Detector(graph, engine="onnxruntime"), truth, truth.images(album / "images"), watch=watch)
+    detect_rows(Detector(graph, engine="onnxruntime"), truth, truth.images(album / "images"), progress=progress)
     assert seen == ["c.png", "a.png", "b.png"]

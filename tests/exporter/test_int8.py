@@ -127,7 +127,7 @@ def test_the_detector_runs_the_file_and_says_its_precision(model, quant_params, 
     path = tmp_path / "int8.onnx"
     write_onnx(path, *model, of_int8(ExportOptions(), quant_params))
     detector = Detector(path, engine="onnxruntime", precision="int8")
-    assert detector.engine.endswith("int8")
+    assert detector.runtime.endswith("int8")
     assert len(detector(sample_image(90, 60), threshold=0)) > 0
     with pytest.raises(EngineError, match="the graph does not have precision fp32: found int8"):
         Detector(path, engine="onnxruntime", precision="fp32")

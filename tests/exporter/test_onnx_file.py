@@ -21,7 +21,7 @@ from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import stage_names
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
-from tests.readings import numpy_stages, run_form
+from tests.readings import numpy_stages, run_graph
 
 # Of logits and boxes around 1: the graph sums in another order than numpy, through twenty layers.
 LOGITS_TOLERANCE = 1e-4
@@ -78,7 +78,7 @@ def test_every_form_answers_as_numpy_does(name, form, checkpoint_of):
     config, tensors = CONFIGS[name], checkpoint_of(name).tensors
     form = ExportOptions(**{**vars(form), "stages": ()})
     pixels, mask = padded_batch(seeded_pixels(3, 3, 3, *HW), [(97, 60), (50, 131), (97, 131)])
-    found = run_form(config, tensors, pixels, mask, form)
+    found = run_graph(config, tensors, pixels, mask, form)
     truth = numpy_stages(config, tensors, pixels, mask if form.mask else None)
     np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
     np.testing.assert_allclose(found["boxes"], truth["boxes"], atol=BOXES_TOLERANCE)
@@ -97,7 +97,7 @@ FUSED = {
 def test_attention_as_one_node_answers_as_numpy_does(name, form, checkpoint_of):
     config, tensors = CONFIGS[name], checkpoint_of(name).tensors
     pixels, mask = padded_batch(seeded_pixels(3, 3, 3, *HW), [(97, 60), (50, 131), (97, 131)])
-    found = run_form(config, tensors, pixels, mask, form)
+    found = run_graph(config, tensors, pixels, mask, form)
     truth = numpy_stages(config, tensors, pixels, mask if form.mask else None)
     np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
     np.testing.assert_allclose(found["boxes"], truth["boxes"], atol=BOXES_TOLERANCE)
@@ -113,7 +113,7 @@ def test_only_the_form_for_onnx_runtime_has_operators_of_its_own(checkpoint_of):
 def test_one_graph_for_any_size_runs_them_all(size_hw, checkpoint_of):
     pixels = seeded_pixels(3, 1, 3, *size_hw)
     for form in (ExportOptions(), ExportOptions(mask=False)):
-        found = run_form(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *size_hw)), form)
+        found = run_graph(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *size_hw)), form)
         truth = numpy_stages(SMALL, checkpoint_of("small").tensors, pixels, None)
         np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
 
@@ -122,7 +122,7 @@ def test_one_graph_for_any_size_runs_them_all(size_hw, checkpoint_of):
 def test_a_mask_of_ones_of_another_size_than_the_image_says_no_padding(mask_hw, checkpoint_of):
     """transformers.js feeds 64x64 whatever the image."""
     pixels = seeded_pixels(3, 1, 3, *HW)
-    found = run_form(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *mask_hw)), ExportOptions())
+    found = run_graph(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *mask_hw)), ExportOptions())
     truth = numpy_stages(SMALL, checkpoint_of("small").tensors, pixels, None)
     np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
 

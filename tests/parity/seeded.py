@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.load import expected_shapes
-from detr_onnx.checkpoint.naming import Spelling
+from detr_onnx.checkpoint.naming import Naming
 from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS
 from detr_onnx.checkpoint.safetensors import write_safetensors
 from detr_onnx.network.config import RESNETS, WIDTHS, DetrConfig, ResNetConfig
@@ -40,7 +40,7 @@ GAINS = {  # of a weight's spread over 1/√(fan-in), by the end of its module's
     "": 1.4,
 }
 ORIGINAL, HF_TIMM, HF_NATIVE, V5_TIMM, V5_NATIVE = (
-    Spelling("", BACKBONES[b], TRANSFORMERS[t]) for b, t in ((0, 0), (1, 1), (2, 1), (3, 2), (4, 2))
+    Naming("", BACKBONES[b], TRANSFORMERS[t]) for b, t in ((0, 0), (1, 1), (2, 1), (3, 2), (4, 2))
 )
 SPELLINGS = {
     "original": ORIGINAL,
@@ -109,11 +109,11 @@ def _weight(module: str, normal: NDArray[np.float64]) -> NDArray[np.float64]:
     return normal * (gain / math.sqrt(math.prod(normal.shape[1:])))
 
 
-def spelled(tensors: Mapping[str, Array], spelling: Spelling) -> dict[str, Array]:
-    """The same tensors in the names of a dialect; q, k and v stacked in this order where the dialect packs them."""
+def spelled(tensors: Mapping[str, Array], naming: Naming) -> dict[str, Array]:
+    """The same tensors in the names of a naming; q, k and v stacked in this order where the naming packs them."""
     named: dict[str, list[Array]] = {}
     for name, tensor in tensors.items():  # in canonical order, where q comes before k before v
-        named.setdefault(spelling.spelled(name), []).append(tensor)
+        named.setdefault(naming.name_in_file(name), []).append(tensor)
     return {name: np.concatenate(parts) if len(parts) > 1 else parts[0] for name, parts in named.items()}
 
 

@@ -1,4 +1,4 @@
-"""The hosted API's own clients, and others', unchanged, against the server; each in its own environment.
+"""Official clients of the hosted API and of other APIs, unchanged, against the server.
 
 DETR_ONNX_CLIENTS names a directory with the virtual environments `new` (cloudflare, huggingface_hub, schemathesis,
 tritonclient[http]) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, miniflare, esbuild, playwright-core).
@@ -40,7 +40,7 @@ def above(found: list[dict[str, Any]], threshold: float) -> list[dict[str, Any]]
 
 
 def output_of(program: str, *arguments: object, **environment: str) -> str:
-    """What a client's program prints; skips where the client is not installed."""
+    """The output of a client's program; skips if the client is not installed."""
     path = CLIENTS / program if "/" in program else Path(shutil.which(program) or "/nonexistent")
     if not path.exists():
         pytest.skip(f"{program} is not installed")
@@ -60,7 +60,7 @@ def node(package: str, script: Path, *arguments: object) -> Any:
 
 
 @pytest.mark.parametrize("environment", ["new", "old"])
-def test_the_python_sdk_finds_and_is_refused(server, expected, environment):
+def test_the_python_sdk_gets_detections_and_errors(server, expected, environment):
     answers = json.loads(output_of(f"{environment}/bin/python", SCRIPTS / "sdk.py", server.url, IMAGE))
     assert (environment == "old") == (answers["version"] == "4.3.1")
     assert answers["found"] == expected
@@ -71,14 +71,14 @@ def test_the_python_sdk_finds_and_is_refused(server, expected, environment):
     assert answers["token"] == "active"
 
 
-def test_the_npm_sdk_finds_and_is_refused(server, expected):
+def test_the_npm_sdk_gets_detections_and_errors(server, expected):
     answers = node("cloudflare", SCRIPTS / "sdk.mjs", server.url, IMAGE)
     assert answers["found"] == expected
     assert answers["refused"][:2] == ["BadRequestError", 400]
     assert answers["refused"][2][0]["code"] == 5006
 
 
-def test_the_documented_curl_command_finds(server, expected):
+def test_the_documented_curl_command_gets_detections(server, expected):
     arguments = [
         f"{server.url}{RUN}",
         "-X",
@@ -91,12 +91,12 @@ def test_the_documented_curl_command_finds(server, expected):
     assert json.loads(output_of("curl", "-s", *arguments))["result"] == expected
 
 
-def test_hugging_faces_client_finds(server, expected):
+def test_hugging_faces_client_gets_detections(server, expected):
     answers = json.loads(output_of("new/bin/python", SCRIPTS / "hub.py", server.url, IMAGE))
     assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9)}
 
 
-def test_tritons_client_finds_in_binary_and_in_json(server, expected):
+def test_tritons_client_gets_detections_in_binary_and_in_json(server, expected):
     answers = json.loads(output_of("new/bin/python", SCRIPTS / "triton.py", server.url, IMAGE))
     assert (answers["live"], answers["metadata"]) == (True, "detr-resnet-50")
     for form in ("binary", "json"):
@@ -116,7 +116,7 @@ def test_the_documented_worker_runs_unchanged_under_miniflare(server, expected, 
     assert answer == {"inputs": {"image": []}, "response": expected}
 
 
-def test_the_openapi_document_holds_under_schemathesis(server):
+def test_the_server_conforms_to_its_openapi_document(server):
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     document = f"{server.url}/openapi.json"
     options = [
@@ -135,7 +135,7 @@ def test_the_openapi_document_holds_under_schemathesis(server):
 
 def test_the_page_in_a_real_browser(server, expected, tmp_path):
     if not CHROMIUM:
-        pytest.skip("there is no chromium")
+        pytest.skip("chromium is not installed")
     seen = node("playwright-core", SCRIPTS / "browser.cjs", f"{server.url}/", IMAGE, tmp_path)
     found = above(expected, 0.5)
     assert seen["json"] == found

@@ -48,13 +48,13 @@ def image() -> Path:
     return Path(named)
 
 
-def test_the_official_file_has_every_tensor_and_every_number(checkpoint):
+def test_the_official_file_has_all_tensors_and_parameters(checkpoint):
     assert len(checkpoint.tensors) == TENSORS
     assert sum(tensor.size for tensor in checkpoint.tensors.values()) == PARAMETERS
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_the_published_values_come_out_at_every_end(reading, checkpoint, image):
+def test_every_implementation_gives_the_published_values(reading, checkpoint, image):
     pixels, mask, _ = batch([read_rgb(image)], Preprocessing())
     assert pixels.shape == (1, 3, 800, 1066)
     np.testing.assert_allclose(pixels[0, 0, 0, :3], PIXELS, atol=PUBLISHED_PIXELS)
@@ -65,7 +65,7 @@ def test_the_published_values_come_out_at_every_end(reading, checkpoint, image):
 
 
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
-def test_the_published_detections_come_out(engine, official_weights, image, tmp_path):
+def test_every_engine_gives_the_published_detections(engine, official_weights, image, tmp_path):
     found = Detector(str(official_weights), engine=engine, cache_dir=tmp_path)(image, threshold=0.3)
     np.testing.assert_allclose(found.scores, SCORES, atol=PUBLISHED)
     assert [detection.label for detection in found] == NAMES

@@ -1,8 +1,10 @@
-"""The hosted API beside `Detector` here, over a folder of images: what differs, how long each takes, what it costs.
+"""Compare the hosted API with `Detector` on this machine: answers, accuracy, latency, cost.
 
-    folder ── photographs_in ──► photographs ──┬─ ask_all ── journal ──► replies ──┬─ views ──► results, table, HTML
-                                               └─ look_at_all, Detector ────────────┘
+    images ──┬─ threads, client ─► journal ─► replies ────┬─ comparison ──► results ─► table, page
+             └─ Detector ───────────────────► detections ─┤
+    annotations ──────────────────────────────────────────┴─ accuracy ──► AP, bootstrap
+    images ──── latency ─► the same requests to both sides, at several concurrencies
 
-The far side goes first and alone, so that neither disturbs the other's times. What it said is in the journal at once;
-the same command goes on where an earlier one stopped, and pays for no image twice.
+The sides run one after the other, so neither disturbs the other's times. Every reply is in the journal at once: the
+same command resumes an interrupted run and never pays for an answer twice. `run.py` has the order of the steps.
 """

@@ -1,90 +1,38 @@
-"""A server that finds things in images, elsewhere: what it is asked, what it says, and when it is asked again.
+"""HTTP client for a remote detection API, with retries.
 
-    bytes of an image ── Caller.ask ──► Reply: answered, refused or failed
-                                         FarSideError: it will not answer any image
+    encoded image ── Client.send ──► Reply: answered, refused or failed
+                                     RemoteApiError: every image would be refused
 
-Again after 408, 429 and 5xx, with growing waits or as Retry-After says; after nothing else. A request whose answer got
-lost on the way may have been paid for, so it is not sent again in the same run.
+It retries after 408, 429 and 5xx, with growing waits or as Retry-After says, and after nothing else. A request whose
+response was lost may have been paid for, so the same run does not send it again.
 """
 
 from __future__ import annotations
 
-import base64
 import http.client
-import json
 import random
 import threading
 import time
 from dataclasses import dataclass, field
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from detr_onnx.bench.hosted.responses import FLOOR, ApiResponse, is_allowance, parse_response
-from detr_onnx.errors import DetrError
+from detr_onnx.bench.hosted.api import RemoteApi, RemoteApiError
+from detr_onnx.bench.hosted.exchange import Connection, Exchange, Timing
+from detr_onnx.bench.hosted.responses import ApiResponse, Items, is_allowance, parse_response
 
-BASE_URLS = {
-    "cloudflare": "https://api.cloudflare.com/client/v4",
-    "huggingface": "https://router.huggingface.co/hf-inference",
-}
-MODELS = {"cloudflare": "@cf/facebook/detr-resnet-50", "huggingface": "facebook/detr-resnet-50"}
-LONGEST_TROUBLE = 300  # letters of what the far side says
-LARGEST_ANSWER = 16 << 20  # bytes; a hundred detections are 20 kB
-
-
-class RemoteApiError(DetrError):
-    """The far side will not answer any image: it is not there, or refuses the token, the account or the model."""
-
-
-@dataclass(frozen=True)
-class RemoteApi:
-    """Where to ask, and how.
-
-    Attributes:
-        dialect: "cloudflare" or "huggingface".
-        base_url: what the SDKs call so; no slash at its end.
-        model: by the name that the far side gives it.
-        account: of the hosted API.
-        token: sent as a bearer; None for a server that wants none.
-        timeout_s: of each step of an exchange.
-    """
-
-    dialect: str
-    base_url: str
-    model: str
-    account: str = ""
-    token: str | None = field(default=None, repr=False)
-    timeout_s: float = 60
-
-    @property
-    def path(self) -> str:
-        place = f"accounts/{quote(self.account, safe='')}/ai/run" if self.dialect == "cloudflare" else "models"
-        return f"{urlsplit(self.base_url).path}/{place}/{quote(self.model, safe='@/')}"
-
-    def request(self, image: bytes) -> tuple[bytes, dict[str, str]]:
-        """Body and headers."""
-        bearer = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        if self.dialect == "cloudflare":
-            return image, {"Content-Type": "application/octet-stream", **bearer}
-        fields = {"inputs": base64.b64encode(image).decode(), "parameters": {"threshold": FLOOR}}
-        return json.dumps(fields).encode(), {"Content-Type": "application/json", **bearer}
-
-    def connection(self) -> http.client.HTTPConnection:
-        """A new one, not yet open."""
-        parts = urlsplit(self.base_url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(parts.hostname or "", parts.port, timeout=self.timeout_s)
+LONGEST_ERROR = 300  # letters of the API's error message
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often, and after how long, a request is made again.
+    """How often, and after how long, a request is retried.
 
     Attributes:
         retries: at most so many.
-        first_s: the first wait, in seconds; each is twice the one before, give or take.
-        longest_s: no wait is longer; who asks for more by Retry-After is not asked again in this run.
+        first_s: the first wait in seconds; each wait is about twice the one before.
+        longest_s: no wait is longer; a longer Retry-After ends the retries.
     """
 
     retries: int = 5
@@ -92,7 +40,7 @@ class RetryPolicy:
     longest_s: float = 120.0
 
     def wait_s(self, retried: int, retry_after_s: float | None) -> float | None:
-        """Seconds until the next attempt, after `retried` earlier ones; None for no more."""
+        """Seconds until the next attempt after `retried` retries; None for no more."""
         if retried >= self.retries or (retry_after_s or 0) > self.longest_s:
             return None
         if retry_after_s is not None:
@@ -102,115 +50,107 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of an image.
+    """The outcome of sending an image, after all retries.
 
     Attributes:
-        outcome: "answered"; "refused", this image and for good; "failed", which another run may mend.
-        detections: in the API's form, in the order in which they came.
-        ms: of the last attempt, from the request's first byte to the answer's last; the connection was open before.
-        trouble: status, code and message, when there was no answer.
+        outcome: "answered"; "refused": this image, permanently; "failed": another run may succeed.
+        detections: in the API's form and order.
+        ms: of the last attempt, from the request's first byte to the response's last; without opening the connection.
+        error: status, code and message, unless answered.
         retried: status and code of each earlier attempt, such as "429/3040".
+        timing: the phases of `ms`; None without a response.
     """
 
     outcome: str
-    detections: list[dict[str, Any]] = field(default_factory=list)
-    ms: float | None = None
-    trouble: str = ""
+    detections: Items = field(default_factory=list)
+    ms: float = 0.0
+    error: str = ""
     retried: tuple[str, ...] = ()
+    timing: Timing | None = None
 
 
 class Client:
-    """One connection to the far side, kept open; for one thread.
+    """Sends images over one connection that is kept open; for one thread.
 
     Args:
-        far: where to ask.
-        patience: with it.
-        stop: when set, no wait is waited out.
+        remote: the API.
+        retry_policy: how often to retry.
+        stop: ends waits when set.
     """
 
-    def __init__(self, far: RemoteApi, patience: RetryPolicy, stop: threading.Event) -> None:
-        self.far, self.patience, self.stop = far, patience, stop
-        self._connection: http.client.HTTPConnection | None = None
+    def __init__(self, remote: RemoteApi, retry_policy: RetryPolicy, stop: threading.Event) -> None:
+        self.remote, self.retry_policy, self.stop = remote, retry_policy, stop
+        self._connection: Connection | None = None
 
-    def ask(self, image: bytes) -> Reply:
-        """What the far side finds in an encoded image.
+    def send(self, image: bytes) -> Reply:
+        """Sends an encoded image, with retries.
 
         Raises:
-            FarSideError: it will answer no other image either.
+            RemoteApiError: every image would be refused.
         """
         retried: list[str] = []
         while True:
-            said, ms = self._attempt(image)
-            wait_s = self.patience.wait_s(len(retried), said.retry_after_s) if said.outcome == "again" else None
+            response, ms, timing = self._attempt(image)
+            again = response.outcome == "retry"
+            wait_s = self.retry_policy.wait_s(len(retried), response.retry_after_s) if again else None
             if wait_s is None or self.stop.wait(wait_s):
-                return self._reply(said, ms, tuple(retried))
-            retried.append(said.name)
+                return self._reply(response, ms, timing, tuple(retried))
+            retried.append(response.name)
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
-    def _reply(self, said: ApiResponse, ms: float, retried: tuple[str, ...]) -> Reply:
-        trouble = f"{said.name} {said.message}".strip()
-        if self.far.token:  # some repeat it
-            trouble = trouble.replace(self.far.token, "…")
-        trouble = trouble[:LONGEST_TROUBLE]
-        host = urlsplit(self.far.base_url).hostname
-        if said.outcome == "never":
-            raise RemoteApiError(f"{host} refuses", found=trouble, remedy=said.remedy)
-        if said.outcome == "again" and is_allowance(said.name):
-            remedy = "run the same command again when there is more: it goes on where it stopped"
-            raise RemoteApiError(f"the allowance of the day is used up at {host}", found=trouble, remedy=remedy)
-        outcome = "failed" if said.outcome == "again" else said.outcome
-        return Reply(outcome, said.detections, round(ms, 2), "" if outcome == "answered" else trouble, retried)
+    def _reply(self, response: ApiResponse, ms: float, timing: Timing | None, retried: tuple[str, ...]) -> Reply:
+        error = f"{response.name} {response.message}".strip()
+        if self.remote.token:  # some APIs repeat it
+            error = error.replace(self.remote.token, "…")
+        error = error[:LONGEST_ERROR]
+        if response.outcome == "fatal":
+            raise RemoteApiError(f"{self.remote.host} refuses requests", found=error, remedy=response.remedy)
+        if response.outcome == "retry" and is_allowance(response.name):
+            what = f"the daily allowance at {self.remote.host} is used up"
+            raise RemoteApiError(what, found=error, remedy="run the same command again later: it resumes")
+        outcome = "failed" if response.outcome == "retry" else response.outcome
+        answered = outcome == "answered"
+        return Reply(outcome, response.detections, round(ms, 2), "" if answered else error, retried, timing)
 
-    def _attempt(self, image: bytes) -> tuple[ApiResponse, float]:
-        """What came back, and after how many milliseconds."""
+    def _attempt(self, image: bytes) -> tuple[ApiResponse, float, Timing | None]:
+        """The response, its milliseconds and their phases."""
+        body, headers = self.remote.request(image)
         started = time.perf_counter()
         try:
-            status, headers, body, started = self._exchange(*self.far.request(image))
+            exchange = self._exchange(body, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            said = ApiResponse("failed", "no answer", f"{type(error).__name__}: {error}")
-        else:
-            said = parse_response(self.far.dialect, status, body, _retry_after_s(headers))
-        return said, (time.perf_counter() - started) * 1e3
+            response = ApiResponse("failed", "no response", f"{type(error).__name__}: {error}")
+            return response, (time.perf_counter() - started) * 1e3, None
+        retry_after_s = _retry_after_s(exchange.headers)
+        response = parse_response(self.remote.dialect, exchange.status, exchange.body, retry_after_s)
+        return response, exchange.timing.total_ms, exchange.timing
 
-    def _exchange(self, body: bytes, headers: dict[str, str]) -> tuple[int, Message, bytes, float]:
-        """Status, headers and body of an answer, and when its request began.
-
-        A connection that the far side closed while it lay idle is opened again.
-        """
+    def _exchange(self, body: bytes, headers: dict[str, str]) -> Exchange:
+        """Sends the request; again on a new connection if the server had closed the idle one."""
         while True:
-            connection, idle = self._opened()
-            started = time.perf_counter()
+            idle = self._connection is not None and self._connection.is_open
+            connection = self._connection if idle and self._connection is not None else self._connect()
             try:
-                connection.request("POST", self.far.path, body, headers)
-                answer = connection.getresponse()
+                return connection.post(self.remote.path, body, headers)
             except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
                 self.close()
                 if not idle:
                     raise
-            else:
-                said = answer.read(LARGEST_ANSWER)
-                if not answer.isclosed():
-                    self.close()
-                return answer.status, answer.headers, said, started
 
-    def _opened(self) -> tuple[http.client.HTTPConnection, bool]:
-        """The connection, and whether it has lain idle since an earlier request."""
-        if self._connection is not None and self._connection.sock is not None:
-            return self._connection, True
-        connection = self.far.connection()
+    def _connect(self) -> Connection:
         try:
-            connection.connect()
+            self._connection = Connection(self.remote)
         except OSError as error:
-            what, found = f"cannot reach {urlsplit(self.far.base_url).netloc}", error.strerror or str(error)
+            what = f"cannot reach {urlsplit(self.remote.base_url).netloc}"
+            found = error.strerror or str(error)
             raise RemoteApiError(what, found=found, remedy="check --base-url and the network") from error
-        self._connection = connection
-        return connection, False
+        return self._connection
 
 
 def _retry_after_s(headers: Message) -> float | None:

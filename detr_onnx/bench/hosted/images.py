@@ -1,9 +1,10 @@
-"""The images of a folder, known by what is in them."""
+"""The images to compare, identified by their content."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from detr_onnx.text import printable
 
 
 @dataclass(frozen=True)
-class HostedImage:
-    """A file of the folder; its name is its path from there, fit to be printed."""
+class ComparedImage:
+    """An image file.
+
+    Attributes:
+        name: the path below the directory that was given, or the file's name; safe to print.
+        path: where it is.
+        sha256: of the file's bytes.
+    """
 
     name: str
     path: Path
@@ -29,31 +36,44 @@ class HostedImage:
         return _read(self.path)
 
 
-def images_in(folder: Path, limit: int | None = None) -> list[HostedImage]:
-    """The first `limit` images of a folder, searched to the bottom, sorted.
+def images_in(sources: Sequence[Path], limit: int | None = None) -> list[ComparedImage]:
+    """The first `limit` images of files, directories (with everything below them) and patterns.
 
     Raises:
-        UsageError, ImageError: it is no folder, cannot be read, or has none.
+        UsageError: stdin is among the sources.
+        ImageError: a source does not exist, cannot be read or has no images.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", remedy="name a folder of images")
-    try:
-        os.listdir(folder)  # noqa: PTH208 - Path.rglob is silent about a folder that cannot be read
-    except OSError as error:
-        raise ImageError(f"cannot read the folder {folder}", found=error.strerror) from error
-    images, errors = find_images([str(folder)])
+    for source in sources:
+        _check(source)
+    images, errors = find_images([str(source) for source in sources])
     if errors:
         raise errors[0]
-    return [_photograph(image.path, folder) for image in images[:limit] if image.path is not None]
+    paths = [image.path for image in images[:limit] if image.path is not None]
+    return [ComparedImage(_name(path, sources), path, hashlib.sha256(_read(path)).hexdigest()) for path in paths]
 
 
-def _photograph(path: Path, folder: Path) -> HostedImage:
-    name = printable(path.relative_to(folder).as_posix())
-    return HostedImage(name, path, hashlib.sha256(_read(path)).hexdigest())
+def distinct(images: Sequence[ComparedImage]) -> list[ComparedImage]:
+    """The images without copies of equal content."""
+    return list({image.sha256: image for image in images}.values())
+
+
+def _check(source: Path) -> None:
+    if str(source) == "-":
+        raise UsageError("images cannot be read from stdin here", remedy="name files or directories")
+    if source.is_dir():
+        try:
+            os.listdir(source)  # noqa: PTH208 - Path.rglob is silent about a directory that cannot be read
+        except OSError as error:
+            raise ImageError(f"cannot read the directory {source}", found=error.strerror) from error
+
+
+def _name(path: Path, sources: Sequence[Path]) -> str:
+    parents = [source for source in sources if source.is_dir() and path.is_relative_to(source)]
+    return printable(path.relative_to(parents[0]).as_posix() if parents else path.name)
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot read {path}", found=error.strerror, remedy="take it out of the folder") from error
+        raise ImageError(f"cannot read {path}", found=error.strerror, remedy="remove it from the images") from error

@@ -1,7 +1,8 @@
-"""What has been paid for: every reply of a far side, appended at once to a file, a line of JSON each.
+"""Every reply of a remote API, appended to a file at once, one JSON object per line: what was paid for is never lost.
 
-A line's key is the image's sha256, the dialect, the base URL and the model. Later lines replace earlier ones. A line
-that was cut off, by a crash or a full disk, is passed over.
+A line is an image's answer, of which the last one counts, or a request of a latency measurement, of which all count.
+Both belong to an image's sha256, a dialect, a base URL and a model. A line that a crash or a full disk cut off is
+skipped.
 """
 
 from __future__ import annotations
@@ -13,64 +14,104 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detr_onnx.bench.hosted.client import RemoteApi, Reply
+from detr_onnx.bench.hosted.api import RemoteApi
+from detr_onnx.bench.hosted.client import Reply
 from detr_onnx.errors import DatasetError, OutputError
 
+Line = Mapping[str, Any]
 Key = tuple[str, ...]
 KEY = ("sha256", "dialect", "base_url", "model")
+ANSWER, LATENCY = "answer", "latency"
+FIELDS = {
+    ANSWER: {*KEY, "outcome", "error", "retried", "ms", "detections"},
+    LATENCY: {*KEY, "outcome", "retried", "ms", "concurrency", "run", "started_s"},
+}
+"""Keys that the lines of each kind have at least."""
+
+
+@dataclass(frozen=True)
+class LatencyRun:
+    """One uninterrupted measurement of latency.
+
+    Attributes:
+        id: differs from all others.
+        concurrency: requests at the same time.
+    """
+
+    id: str
+    concurrency: int
 
 
 class Journal:
-    """An open journal.
-
-    Attributes:
-        lines: the last line of each key.
-    """
+    """An open journal."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor, self._path, self._lock = descriptor, path, threading.Lock()
         content = path.read_bytes()
-        self._cut = content != b"" and not content.endswith(b"\n")  # a line has no end yet
-        self.lines: dict[Key, dict[str, Any]] = {_key(line): line for line in _lines(content, path)}
+        self._cut = content != b"" and not content.endswith(b"\n")  # the last line has no end
+        self._answers: dict[Key, Line] = {}
+        self._latency: list[Line] = []
+        for line in _lines(content, path):
+            self._keep(line)
 
-    def reply(self, sha256: str, far: RemoteApi) -> dict[str, Any]:
-        """The last line about an image.
+    def answer(self, sha256: str, remote: RemoteApi) -> Line:
+        """The last answer to an image.
 
         Raises:
             KeyError: there is none.
         """
-        return self.lines[sha256, far.dialect, far.base_url, far.model]
+        return self._answers[_key(sha256, remote)]
 
-    def settled(self, sha256: str, far: RemoteApi) -> bool:
-        """Whether nothing is left to ask about an image."""
-        line = self.lines.get((sha256, far.dialect, far.base_url, far.model))
+    def has_answer(self, sha256: str, remote: RemoteApi) -> bool:
+        """Whether the image need not be sent again: it was answered or refused."""
+        line = self._answers.get(_key(sha256, remote))
         return line is not None and line["outcome"] != "failed"
 
-    def note(self, sha256: str, far: RemoteApi, reply: Reply, concurrency: int | None) -> None:
-        """Appends a reply, from any thread.
+    def latency(self, remote: RemoteApi, concurrency: int) -> list[Line]:
+        """The requests of all latency measurements with so many at the same time, in order."""
+        keys = (remote.dialect, remote.base_url, remote.model)
+        return [
+            line
+            for line in self._latency
+            if (line["dialect"], line["base_url"], line["model"]) == keys and line["concurrency"] == concurrency
+        ]
+
+    def add_answer(self, sha256: str, remote: RemoteApi, reply: Reply) -> None:
+        """Appends an image's answer, from any thread.
 
         Raises:
             OutputError: it cannot be written.
         """
-        line = {
-            "sha256": sha256,
-            "dialect": far.dialect,
-            "base_url": far.base_url,
-            "model": far.model,
-            "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "concurrency": concurrency,
-            "outcome": reply.outcome,
-            "ms": reply.ms,
-            "trouble": reply.trouble,
-            "retried": list(reply.retried),
-            "detections": reply.detections,
-        }
+        self._append(_line(ANSWER, sha256, remote, reply) | {"detections": reply.detections})
+
+    def add_latency(self, sha256: str, remote: RemoteApi, reply: Reply, run: LatencyRun, started_s: float) -> None:
+        """Appends a request of a latency measurement, from any thread.
+
+        Args:
+            started_s: when the request began, in seconds after the run did.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        line = _line(LATENCY, sha256, remote, reply)
+        if reply.outcome == "answered" and self.has_answer(sha256, remote):
+            line["same_answer"] = reply.detections == self.answer(sha256, remote)["detections"]
+        self._append(line | {"concurrency": run.concurrency, "run": run.id, "started_s": round(started_s, 6)})
+
+    def _append(self, line: Line) -> None:
         with self._lock:
-            self.lines[_key(line)] = line
+            self._keep(line)
             self._write(json.dumps(line).encode() + b"\n")
+
+    def _keep(self, line: Line) -> None:
+        if line["kind"] == LATENCY:
+            self._latency.append(line)
+        else:
+            self._answers[tuple(line[name] for name in KEY)] = line
 
     def _write(self, data: bytes) -> None:
         data = b"\n" + data if self._cut else data
@@ -80,15 +121,15 @@ class Journal:
                 data = data[os.write(self._descriptor, data) :]
             self._cut = False
         except OSError as error:
-            raise OutputError(f"cannot write {self._path}", found=error.strerror, remedy="make room for it") from error
+            raise OutputError(f"cannot write {self._path}", found=error.strerror, remedy="free some space") from error
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Journal]:
-    """The journal in a file, which is made if it is not there; nobody else may write to it meanwhile.
+def open_journal(path: Path) -> Iterator[Journal]:
+    """The journal in a file, which is created if missing and locked against other runs.
 
     Raises:
-        DatasetError: the file is something else.
+        DatasetError: the file is not a journal.
         OutputError: it cannot be opened, or another run has it.
     """
     try:
@@ -99,26 +140,47 @@ def opened(path: Path) -> Iterator[Journal]:
         raise OutputError(what, found=error.strerror, remedy="choose another file") from error
     try:
         if not path.is_file():
-            raise OutputError(f"the journal {path} is no file", remedy="choose another")
-        _take(descriptor, path)
+            raise OutputError(f"the journal {path} is not a file", remedy="choose another")
+        _lock(descriptor, path)
         yield Journal(descriptor, path)
     finally:
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path) -> None:
-    """Keeps other runs out, which would pay for the same images, until the file is closed."""
+def _lock(descriptor: int, path: Path) -> None:
+    """Locks out other runs, which would pay for the same images, until the file is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise OutputError(f"another run is writing to the journal {path}", remedy="wait for its end") from error
+        raise OutputError(f"another run is writing to the journal {path}", remedy="wait until it ends") from error
 
 
-def _lines(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole line.
+def _line(kind: str, sha256: str, remote: RemoteApi, reply: Reply) -> dict[str, Any]:
+    """What lines of both kinds have; the sha256 first, by which a line that was cut off is recognised."""
+    return {
+        "sha256": sha256,
+        "kind": kind,
+        "dialect": remote.dialect,
+        "base_url": remote.base_url,
+        "model": remote.model,
+        "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "outcome": reply.outcome,
+        "ms": reply.ms,
+        "error": reply.error,
+        "retried": list(reply.retried),
+        "timing": reply.timing.to_dict() if reply.timing is not None else None,
+    }
+
+
+def _key(sha256: str, remote: RemoteApi) -> Key:
+    return sha256, remote.dialect, remote.base_url, remote.model
+
+
+def _lines(content: bytes, path: Path) -> Iterator[Line]:
+    """Every complete line.
 
     Raises:
-        DatasetError: a line is of no journal.
+        DatasetError: a line is not a journal's.
     """
     for number, text in enumerate(content.split(b"\n"), start=1):
         try:
@@ -126,16 +188,14 @@ def _lines(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
         except ValueError:
             line = None
             if not b'{"sha256": '.startswith(text[:11]):
-                raise _stranger(path, number) from None
+                raise _not_a_journal(path, number) from None
         if line is not None:
-            if not isinstance(line, dict) or not {*KEY, "outcome", "detections"} <= line.keys():
-                raise _stranger(path, number)
+            kind = line.get("kind") if isinstance(line, dict) else None
+            if kind not in FIELDS or not FIELDS[kind] <= line.keys():
+                raise _not_a_journal(path, number)
             yield line
 
 
-def _key(line: Mapping[str, Any]) -> Key:
-    return tuple(line[name] for name in KEY)
-
-
-def _stranger(path: Path, number: int) -> DatasetError:
-    return DatasetError(f"{path} is no journal of this benchmark", found=f"line {number}", remedy="name another file")
+def _not_a_journal(path: Path, number: int) -> DatasetError:
+    what = f"{path} is not a journal of compare-hosted"
+    return DatasetError(what, found=f"another line {number}", remedy="name another file")

@@ -1,4 +1,4 @@
-"""What a far side's answer means, by the hosted API's table of errors; Hugging Face's dialect has statuses alone."""
+"""Parse responses of the hosted API, by its table of errors, and of Hugging Face's API, by status alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 Items = list[dict[str, Any]]
 """Detections in the API's form: score, label, box."""
 
-FLOOR = 0.1  # the hosted API says nothing of lower scores; the other dialect is told so
-AGAIN = (408, 429)  # and 5xx
+FLOOR = 0.1  # the hosted API returns only higher scores; Hugging Face's API is sent this threshold
+RETRIED = (408, 429)  # and 5xx
 ALLOWANCE = ("429/3036", "429/4006")
-NEVER_STATUSES = (401, 402, 403, 404, 405)
+FATAL_STATUSES = (401, 402, 403, 404, 405)
 REMEDIES = {
     10000: "check CLOUDFLARE_API_TOKEN: it needs the permission Workers AI",
     9106: "set CLOUDFLARE_API_TOKEN",
@@ -23,21 +23,21 @@ REMEDIES = {
     7001: "check --base-url and --remote-model",
     7003: "check CLOUDFLARE_ACCOUNT_ID and --base-url",
 }
-"""Codes that concern no image but all, and what to do."""
-BEYOND = 1e6  # pixels, or scores; there are no such images
+"""Codes of errors that every image would get, and what to do about them."""
+LIMIT = 1e6  # in pixels: no box lies further out
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """An answer, understood.
+    """A parsed response.
 
     Attributes:
-        outcome: "answered"; "again", it may do better later; "never", nor for any other image; "refused", this
-            image; "failed", it makes no sense.
+        outcome: "answered"; "retry": a later attempt may succeed; "fatal": every image would be refused; "refused":
+            this image was; "failed": the response cannot be used.
         name: status and code, such as "429/3040", or the status alone.
-        message: in the far side's words, one line.
-        retry_after_s: when it wants to be asked again.
+        message: the API's error message, on one line.
+        retry_after_s: seconds to wait before the next attempt, from the header Retry-After.
         remedy: what the user can do.
     """
 
@@ -50,47 +50,47 @@ class ApiResponse:
 
 
 def parse_response(dialect: str, status: int, body: bytes, retry_after_s: float | None = None) -> ApiResponse:
-    """An answer's meaning."""
+    """Outcome, detections and error of a response."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
         fields = None
     if status == 200:
-        return _answer(dialect, fields)
-    code, message = complaint(fields)
+        return _success(dialect, fields)
+    code, message = parse_error(fields)
     name = str(status) if code is None else f"{status}/{code}"
-    if status in AGAIN or status >= 500:
-        return ApiResponse("again", name, message, retry_after_s=retry_after_s)
-    if code in REMEDIES or status in NEVER_STATUSES or status < 400:
-        return ApiResponse(
-            "never", name, message, remedy=REMEDIES.get(code or 0, "check the address, the token and the model")
-        )
+    if status in RETRIED or status >= 500:
+        return ApiResponse("retry", name, message, retry_after_s=retry_after_s)
+    if code in REMEDIES or status in FATAL_STATUSES or status < 400:
+        remedy = REMEDIES.get(code or 0, "check the address, the token and the model")
+        return ApiResponse("fatal", name, message, remedy=remedy)
     return ApiResponse("refused", name, message)
 
 
 def is_allowance(name: str) -> bool:
-    """Whether status and code say that the day's allowance is used up."""
+    """Whether status and code mean that the daily allowance is used up."""
     return name in ALLOWANCE
 
 
-def _answer(dialect: str, fields: Any) -> ApiResponse:
+def _success(dialect: str, fields: Any) -> ApiResponse:
     if fields is None:
-        return ApiResponse("failed", "200", "the answer is no JSON")
-    enveloped = isinstance(fields, Mapping) and dialect == "cloudflare"
-    if enveloped and not fields.get("success"):
-        code, message = complaint(fields)
+        return ApiResponse("failed", "200", "the response is not JSON")
+    has_envelope = isinstance(fields, Mapping) and dialect == "cloudflare"
+    if has_envelope and not fields.get("success"):
+        code, message = parse_error(fields)
         return ApiResponse("failed", "200" if code is None else f"200/{code}", message)
     try:
-        return ApiResponse("answered", "200", detections=detections_in(fields["result"] if enveloped else fields))
+        detections = parse_detections(fields["result"] if has_envelope else fields)
     except (KeyError, TypeError, ValueError) as error:
-        return ApiResponse("failed", "200", f"no list of detections in the answer: {error}")
+        return ApiResponse("failed", "200", f"the response has no list of detections: {error}")
+    return ApiResponse("answered", "200", detections=detections)
 
 
-def detections_in(value: Any) -> Items:
-    """The detections of an answer, checked, with the keys that belong to them.
+def parse_detections(value: Any) -> Items:
+    """The detections of a response, checked, without unknown keys.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no list of detections.
+        KeyError, TypeError, ValueError: it is not a list of detections.
     """
     if not isinstance(value, list):
         raise TypeError(f"a {type(value).__name__}")
@@ -104,8 +104,8 @@ def detections_in(value: Any) -> Items:
     ]
 
 
-def complaint(fields: Any) -> tuple[int | None, str]:
-    """Code and message of a refusal in either dialect."""
+def parse_error(fields: Any) -> tuple[int | None, str]:
+    """Code and message of an error in either dialect."""
     if not isinstance(fields, Mapping):
         return None, ""
     errors = fields.get("errors")
@@ -116,11 +116,11 @@ def complaint(fields: Any) -> tuple[int | None, str]:
 
 
 def _number(value: Any) -> float:
-    """The number as it is, an integer one kept.
+    """The number unchanged; integers stay integers.
 
     Raises:
-        ValueError: it is none, or none of an image.
+        ValueError: it is neither a score nor a coordinate.
     """
-    if type(value) not in (int, float) or not abs(value) < BEYOND:
-        raise ValueError(f"{value!r} is no score and no pixel")
+    if type(value) not in (int, float) or not abs(value) < LIMIT:
+        raise ValueError(f"{value!r} is neither a score nor a coordinate")
     return value  # type: ignore[no-any-return]

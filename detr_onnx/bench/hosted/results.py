@@ -1,231 +1,164 @@
-"""From the journal's lines and the detector's answers to figures: a dictionary for programs, a table for people."""
+"""The figures of a comparison, as a dictionary for JSON."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detr_onnx.bench.hosted.comparison import Comparison, compare, figures_of, percentiles
-from detr_onnx.bench.hosted.images import HostedImage
+from detr_onnx.bench.hosted.comparison import Comparison, summary_of
+from detr_onnx.bench.hosted.images import ComparedImage
+from detr_onnx.bench.hosted.journal import Line
+from detr_onnx.bench.hosted.latency import Segment, latency_of, percentiles, remote_latency_of
 from detr_onnx.bench.hosted.responses import Items
-from detr_onnx.detector import Detector
-from detr_onnx.errors import ImageError
-from detr_onnx.text import printable
+from detr_onnx.detections import Detections
 
-Line = Mapping[str, Any]
-"""A line of the journal."""
 MILLION = 1_000_000
+SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True)
 class View:
-    """One image, seen from both sides.
+    """One image and both answers.
 
     Attributes:
-        photograph: which.
-        line: the far side's reply, from the journal.
-        hosted, local: what was found above the threshold, in the API's form; None where the image was refused.
+        image: the image.
+        line: the remote API's reply, from the journal.
+        hosted, local: detections above the threshold, in the API's form; None where the image was refused.
+        detections: what the detector found, whatever the score; None where the image was refused.
         local_ms: from the file's bytes to the detections.
-        comparison: None unless both answered.
+        comparison: None unless both sides answered.
     """
 
-    photograph: HostedImage
+    image: ComparedImage
     line: Line
     hosted: Items | None
     local: Items | None
+    detections: Detections | None
     local_ms: float
     comparison: Comparison | None
 
 
-def look_at_all(
-    photographs: Sequence[HostedImage],
-    lines: Sequence[Line],
-    detector: Detector,
-    threshold: float,
-    show: Callable[[int, str], None],
-) -> list[View]:
-    """What the detector finds in each image, one at a time, beside the far side's reply."""
-    any(_look(detector, one, threshold)[0] is not None for one in photographs)  # the first run of an engine is slow
-    views = []
-    for number, (photograph, line) in enumerate(zip(photographs, lines, strict=True), start=1):
-        show(number, photograph.name)
-        local, local_ms = _look(detector, photograph, threshold)
-        answered = line["outcome"] == "answered"
-        hosted = [item for item in line["detections"] if item["score"] > threshold] if answered else None
-        comparison = compare(local, hosted) if local is not None and hosted is not None else None
-        views.append(View(photograph, line, hosted, local, local_ms, comparison))
-    return views
+@dataclass(frozen=True)
+class Prices:
+    """In dollars.
+
+    Attributes:
+        request: of one request to the remote API.
+        machine_hour: of one hour of this machine; None if not known.
+    """
+
+    request: float
+    machine_hour: float | None = None
 
 
-def _look(detector: Detector, photograph: HostedImage, threshold: float) -> tuple[Items | None, float]:
-    content = photograph.read()
-    started = time.perf_counter()
-    try:
-        found = detector(content, threshold).to_api()
-    except ImageError:
-        found = None
-    return found, (time.perf_counter() - started) * 1e3
-
-
-def results_of(views: Sequence[View], threshold: float, price: float) -> dict[str, Any]:
-    """All figures: how far the answers differ, times, troubles, cost, and a row an image."""
-    lines = list({view.photograph.sha256: view.line for view in views}.values())  # equal images were asked once
-    answered = [line for line in lines if line["outcome"] == "answered"]
-    local = percentiles(view.local_ms for view in views if view.local is not None)
+def answers_of(views: Sequence[View]) -> dict[str, Any]:
+    """How far the answers differ, errors, times of the answers, and a row for each image."""
+    lines = list({view.image.sha256: view.line for view in views}.values())  # equal images were sent once
     return {
-        "threshold": threshold,
         "images": len(views),
-        "differences": figures_of([view.comparison for view in views if view.comparison is not None]),
-        "latency_ms": {"local": local, "hosted": _times(answered)},
-        "troubles": {
-            "refused_by_both": _count(views, hosted=False, local=False),
-            "refused_there_only": _count(views, hosted=False, local=True),
-            "refused_here_only": _count(views, hosted=True, local=False),
-            "failed": sum(line["outcome"] == "failed" for line in lines),
-            "retries": dict(Counter(name for line in lines for name in line["retried"]).most_common()),
-            "errors": dict(Counter(_code(line) for line in lines if line["outcome"] != "answered").most_common()),
+        "differences": summary_of([view.comparison for view in views if view.comparison is not None]),
+        "answer_ms": {
+            "local": percentiles(view.local_ms for view in views if view.local is not None),
+            "hosted": percentiles(line["ms"] for line in lines if line["outcome"] == "answered"),
         },
-        "cost": {
-            "price_dollars": price,
-            "answered": len(answered),
-            "paid_dollars": round(len(answered) * price, 7),
-            "million_dollars": round(price * MILLION, 4),
-            "million_local_hours": round(local["p50"] * MILLION / 3.6e6, 1) if "p50" in local else None,
+        "errors": {
+            "refused_by_both": _count(views, hosted=False, local=False),
+            "refused_by_hosted_only": _count(views, hosted=False, local=True),
+            "refused_by_local_only": _count(views, hosted=True, local=False),
+            "failed": sum(line["outcome"] == "failed" for line in lines),
+            "retries": _counts(name for line in lines for name in line["retried"]),
+            "by_code": _counts(_code(line) for line in lines if line["outcome"] != "answered"),
         },
         "rows": [_row(view) for view in views],
     }
 
 
-def _times(answered: Sequence[Line]) -> dict[str, Any]:
-    """Percentiles by the number of requests at a time; the first of a run does not count."""
-    found: dict[int, list[float]] = {}
-    for line in answered:
-        if line["concurrency"] is not None:
-            found.setdefault(line["concurrency"], []).append(line["ms"])
-    return {str(concurrency): percentiles(times) for concurrency, times in sorted(found.items())}
+def latencies_of(local: Mapping[int, Segment], hosted: Mapping[int, Sequence[Line]]) -> dict[str, Any]:
+    """Latency of both sides by the number of requests at the same time."""
+    return {
+        "local": {str(concurrency): latency_of([segment]) for concurrency, segment in local.items()},
+        "hosted": {str(concurrency): remote_latency_of(lines) for concurrency, lines in hosted.items()},
+    }
+
+
+def cost_of(answered: int, prices: Prices, latency: Mapping[str, Any], answer_ms: Mapping[str, Any]) -> dict[str, Any]:
+    """What was paid, and what a million images cost on each side.
+
+    Args:
+        answered: requests that were answered.
+        latency: of `latencies_of`; the local side's best throughput counts.
+        answer_ms: of `answers_of`; its local median counts if no latency was measured.
+    """
+    per_second, concurrency = best_throughput(latency["local"], answer_ms["local"])
+    hours = MILLION / per_second / SECONDS_PER_HOUR if per_second else None
+    hour = prices.machine_hour
+    return {
+        "price_dollars": prices.request,
+        "requests_answered": answered,
+        "paid_dollars": round(answered * prices.request, 7),
+        "million_dollars": round(prices.request * MILLION, 4),
+        "machine_dollars_per_hour": hour,
+        "local_images_per_second": round(per_second, 3) if per_second else None,
+        "local_concurrency": concurrency,
+        "million_local_hours": round(hours, 2) if hours is not None else None,
+        "million_local_dollars": round(hours * hour, 4) if hours is not None and hour is not None else None,
+        "break_even_images_per_hour": round(hour / prices.request) if hour is not None and prices.request else None,
+    }
+
+
+def best_throughput(
+    local: Mapping[str, Mapping[str, Any]], answer_ms: Mapping[str, Any]
+) -> tuple[float | None, int | None]:
+    """Images per second on this machine and how many at the same time; one by one if only that was measured."""
+    measured = [(figures["per_second"], int(concurrency)) for concurrency, figures in local.items()]
+    measured = [(per_second, concurrency) for per_second, concurrency in measured if per_second]
+    if measured:
+        return max(measured)
+    return (1000 / answer_ms["p50"], 1) if answer_ms.get("p50") else (None, None)
 
 
 def _count(views: Sequence[View], *, hosted: bool, local: bool) -> int:
-    """Images that either side answered or refused, as asked; what failed there says nothing of an image."""
+    """Images with these answers (True) or refusals (False); a failed request tells nothing about its image."""
     settled = [view for view in views if view.line["outcome"] != "failed"]
     return sum((view.hosted is not None, view.local is not None) == (hosted, local) for view in settled)
 
 
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(names).most_common())
+
+
 def _code(line: Line) -> str:
-    """Status and code of a trouble, without the message."""
-    return "no answer" if line["trouble"].startswith("no answer") else line["trouble"].split(" ")[0]
+    """Status and code of an error, without the message."""
+    error: str = line["error"]
+    return "no response" if error.startswith("no response") else error.split(" ")[0]
 
 
 def _row(view: View) -> dict[str, Any]:
-    one = view.comparison
-    row = {"file": view.photograph.name, "sha256": view.photograph.sha256, "outcome": view.line["outcome"]}
-    row |= {"trouble": view.line["trouble"]} if view.line["trouble"] else {}
+    row = {"file": view.image.name, "sha256": view.image.sha256, "outcome": view.line["outcome"]}
+    row |= {"error": view.line["error"]} if view.line["error"] else {}
     row |= {"local": view.local is not None, "local_ms": round(view.local_ms, 2), "hosted_ms": view.line["ms"]}
-    if one is None:
+    comparison = view.comparison
+    if comparison is None:
         return row
     return row | {
-        "matched": len(one.pairs),
-        "missing": len(one.missing),
-        "extra": len(one.extra),
-        "score_difference_most": max((abs(pair.score) for pair in one.pairs), default=None),
-        "box_difference_px_most": max((pair.box_px for pair in one.pairs), default=None),
-        "same_order": one.same_order,
-        "distance": round(one.distance, 6),
+        "matched": len(comparison.pairs),
+        "missing": len(comparison.missing),
+        "extra": len(comparison.extra),
+        "score_difference_most": max((abs(pair.score_difference) for pair in comparison.pairs), default=None),
+        "box_difference_px_most": max((pair.box_px for pair in comparison.pairs), default=None),
+        "same_order": comparison.same_order,
+        "distance": round(comparison.distance, 6),
+        "scores": score_pairs(view),
     }
 
 
-# For people
-
-
-def sections_of(result: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Headings with rows of a name and a figure."""
-    return [
-        ("Compared", _subject(result)),
-        ("Differences", _differences(result["differences"])),
-        ("Milliseconds, p50 / p95 / p99", _latency(result["latency_ms"])),
-        ("Troubles", _troubles(result["troubles"])),
-        ("Cost", _cost(result["cost"])),
-    ]
-
-
-def table_of(result: Mapping[str, Any]) -> str:
-    """The sections as text."""
-    sections = sections_of(result)
-    width = max(len(name) for _, rows in sections for name, _ in rows)
-    lines = [
-        line
-        for heading, rows in sections
-        for line in ("", heading, *(f"  {name:<{width}}  {printable(figure)}" for name, figure in rows))
-    ]
-    return "\n".join(lines[1:]) + "\n"
-
-
-def _subject(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    far, local, machine = result["remote_api"], result["local"], result["machine"]
-    return [
-        ("hosted", f"{far['model']} at {far['base_url']}"),
-        ("local", f"{local['model']}, {local['engine']}; {machine['processor']}, {machine['cores']} cores"),
-        ("images", f"{result['images']}, {result['differences']['images']} answered by both"),
-        ("scores above", f"{result['threshold']:g}"),
-        ("date", result["date"]),
-    ]
-
-
-def _differences(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    def two(name: str, second: str, form: str) -> str:
-        mean, other = found[f"{name}_mean"], found[f"{name}_{second}"]
-        return "-" if mean is None else f"{mean:{form}} and {other:{form}}"
-
-    return [
-        ("identical answers", f"{found['identical']} of {found['images']}"),
-        ("boxes, local and hosted", f"{found['boxes_local']} and {found['boxes_hosted']}"),
-        ("matched, one label and IoU 0.5", str(found["boxes_matched"])),
-        ("missing in the hosted answer", _with_best(found["missing"], found["missing_best_score"])),
-        ("extra in the hosted answer", _with_best(found["extra"], found["extra_best_score"])),
-        ("IoU of matched, mean and least", two("iou", "least", ".4f")),
-        ("scores differ by, mean and most", two("score_difference", "most", ".2g")),
-        ("boxes differ by, mean and most, px", two("box_difference_px", "most", ".3g")),
-        ("answers in another order", str(found["other_order"])),
-        ("hosted answers not by falling score", str(found["unsorted"])),
-    ]
-
-
-def _latency(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [("local, one at a time", found["local"])]
-    rows += [(f"hosted, {concurrency} at a time", times) for concurrency, times in found["hosted"].items()]
-    return [
-        (name, f"{times['p50']:g} / {times['p95']:g} / {times['p99']:g} ({times['count']} images)")
-        for name, times in rows
-        if times["count"]
-    ]
-
-
-def _troubles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    only = f"{found['refused_there_only']} and {found['refused_here_only']}"
-    return [
-        ("images that both refuse", str(found["refused_by_both"])),
-        ("refused there only, here only", only),
-        ("failed there after all retries", str(found["failed"])),
-        ("errors, by status and code", _counts(found["errors"])),
-        ("attempts that were made again", _counts(found["retries"])),
-    ]
-
-
-def _cost(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    hours = found["million_local_hours"]
-    return [
-        ("answers, paid for", f"{found['answered']}, ${found['paid_dollars']:.6f}"),
-        ("a million images, hosted", f"${found['million_dollars']:,.2f}"),
-        ("a million images, local", f"{hours:g} hours of this machine, one at a time" if hours is not None else "-"),
-    ]
-
-
-def _with_best(count: int, best: float | None) -> str:
-    return str(count) if best is None else f"{count}, best score {best:.3f}"
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "none"
+def score_pairs(view: View) -> list[tuple[float | None, float | None]]:
+    """Local and hosted score of each detection; None on the side that does not have it."""
+    comparison = view.comparison
+    if comparison is None:
+        return []
+    local, hosted = view.local or [], view.hosted or []
+    both = [(local[pair.local]["score"], hosted[pair.hosted]["score"]) for pair in comparison.pairs]
+    return [*both, *((score, None) for score in comparison.missing), *((None, score) for score in comparison.extra)]

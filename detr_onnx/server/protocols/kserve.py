@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.server.errors import BAD_INPUT, RequestError
 from detr_onnx.server.protocols.byte_arrays import loads
-from detr_onnx.server.protocols.workers_ai import BAD_INPUT, ApiError, from_base64
+from detr_onnx.server.protocols.fields import decode_base64
 
 Array = NDArray[Any]
 
@@ -52,29 +53,29 @@ def read_request(body: bytes, header_length: int | None) -> InferRequest:
     """A request, from its body and the header Inference-Header-Content-Length.
 
     Raises:
-        ApiError: it is none; the message says what is wrong.
+        RequestError: it is none; the message says what is wrong.
     """
     if header_length is not None and not 0 <= header_length <= len(body):
-        raise wrong("Inference-Header-Content-Length is beyond the body")
+        raise invalid("Inference-Header-Content-Length is beyond the body")
     text, rest = (body, b"") if header_length is None else (body[:header_length], body[header_length:])
     try:
         fields = loads(text, MOST_NUMBERS)
     except ValueError as error:
-        raise wrong(f"the request is not JSON: {error}") from error
+        raise invalid(f"the request is not JSON: {error}") from error
     if not isinstance(fields, Mapping) or not isinstance(fields.get("inputs"), list) or not fields["inputs"]:
-        raise wrong("the request has no inputs")
+        raise invalid("the request has no inputs")
     inputs = {}
     for entry in fields["inputs"]:
         name, array, rest = _tensor(entry, rest)
         inputs[name] = array
     if rest:
-        raise wrong(f"{len(rest)} bytes after the last tensor")
+        raise invalid(f"{len(rest)} bytes after the last tensor")
     parameters = _mapping(fields, "parameters")
     outputs, identifier = fields.get("outputs") or [], fields.get("id")
     if not isinstance(outputs, list) or not all(
         isinstance(o, Mapping) and isinstance(o.get("name"), str) for o in outputs
     ):
-        raise wrong("outputs have no names")
+        raise invalid("outputs have no names")
     binary = bool(parameters.get("binary_data_output"))
     wanted = {o["name"]: bool(_mapping(o, "parameters").get("binary_data", binary)) for o in outputs}
     return InferRequest(inputs, wanted, binary, parameters, identifier if isinstance(identifier, str) else None)
@@ -83,31 +84,31 @@ def read_request(body: bytes, header_length: int | None) -> InferRequest:
 def _mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = fields.get(name) or {}
     if not isinstance(value, Mapping):
-        raise wrong(f"{name} is no object")
+        raise invalid(f"{name} is no object")
     return value
 
 
 def _tensor(entry: Any, rest: bytes) -> tuple[str, Array, bytes]:
     """Name and values of an input, and the binary data that is left for the inputs after it."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-        raise wrong("an input has no name")
+        raise invalid("an input has no name")
     name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
     if not isinstance(datatype, str) or datatype not in ("BYTES", *DTYPES):
-        raise wrong(f"input {name}: no datatype {datatype!r}")
+        raise invalid(f"input {name}: no datatype {datatype!r}")
     if not isinstance(shape, list | bytes) or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape):
-        raise wrong(f"input {name}: the shape is no list of sizes")
+        raise invalid(f"input {name}: the shape is no list of sizes")
     size = _mapping(entry, "parameters").get("binary_data_size")
     if size is None:
         values = _from_json(name, datatype, entry.get("data"))
     elif type(size) is int and 0 <= size <= len(rest):
         values, rest = _from_binary(name, datatype, rest[:size]), rest[size:]
     else:
-        raise wrong(f"input {name}: binary_data_size is {size!r}, and {len(rest)} bytes are there")
+        raise invalid(f"input {name}: binary_data_size is {size!r}, and {len(rest)} bytes are there")
     count = 1
     for length in shape:
         count *= length
     if values.size != count:
-        raise wrong(f"input {name}: {values.size} values, expected {count} for the shape {list(shape)}")
+        raise invalid(f"input {name}: {values.size} values, expected {count} for the shape {list(shape)}")
     return name, values.reshape(list(shape)), rest
 
 
@@ -116,13 +117,13 @@ def _from_binary(name: str, datatype: str, data: bytes) -> Array:
         try:
             return np.frombuffer(data, DTYPES[datatype])
         except ValueError as error:
-            raise wrong(f"input {name}: {len(data)} bytes are no whole number of {datatype}") from error
+            raise invalid(f"input {name}: {len(data)} bytes are no whole number of {datatype}") from error
     items, start = [], 0
     while start < len(data):
         length = int.from_bytes(data[start : start + 4], "little")
         start += 4
         if start + length > len(data):
-            raise wrong(f"input {name}: BYTES are cut short")
+            raise invalid(f"input {name}: BYTES are cut short")
         items.append(data[start : start + length])
         start += length
     return _objects(items)
@@ -132,7 +133,7 @@ def _from_json(name: str, datatype: str, data: Any) -> Array:
     if isinstance(data, bytes) and datatype != "BYTES":
         return np.frombuffer(data, np.uint8).astype(DTYPES[datatype])
     if not isinstance(data, list):
-        raise wrong(f"input {name}: data is no list")
+        raise invalid(f"input {name}: data is no list")
     try:
         if datatype == "BYTES":
             return _objects([_image_text(item) for item in data])
@@ -141,7 +142,7 @@ def _from_json(name: str, datatype: str, data: Any) -> Array:
             raise ValueError("not numbers")
         return kinds.astype(DTYPES[datatype]).reshape(-1)
     except (ValueError, TypeError, OverflowError) as error:
-        raise wrong(f"input {name}: data does not fit {datatype}: {error}") from error
+        raise invalid(f"input {name}: data does not fit {datatype}: {error}") from error
 
 
 def _image_text(item: Any) -> bytes:
@@ -149,7 +150,7 @@ def _image_text(item: Any) -> bytes:
     text = item.get("b64") if isinstance(item, Mapping) else item
     if not isinstance(text, str):
         raise ValueError("not a string")
-    return from_base64(text)
+    return decode_base64(text)
 
 
 def _objects(items: Sequence[bytes]) -> Array:
@@ -158,23 +159,23 @@ def _objects(items: Sequence[bytes]) -> Array:
     return array
 
 
-def write_answer(asked: InferRequest, model: str, outputs: Mapping[str, Array]) -> tuple[bytes, int | None]:
+def write_response(request: InferRequest, model: str, outputs: Mapping[str, Array]) -> tuple[bytes, int | None]:
     """The body of an answer and, with binary tensors in it, the length of its JSON.
 
     Raises:
-        ApiError: an output that is wanted is not among `outputs`.
+        RequestError: an output that is wanted is not among `outputs`.
     """
-    if unknown := [name for name in asked.outputs if name not in outputs]:
-        raise wrong(f"no output {', '.join(unknown)}: there are {', '.join(outputs)}")
-    wanted = asked.outputs or dict.fromkeys(outputs, asked.binary)
+    if unknown := [name for name in request.outputs if name not in outputs]:
+        raise invalid(f"no output {', '.join(unknown)}: there are {', '.join(outputs)}")
+    wanted = request.outputs or dict.fromkeys(outputs, request.binary)
     entries, tail = [], b""
     for name, binary in wanted.items():
         entry, data = _written(name, outputs[name], binary)
         entries.append(entry)
         tail += data
     answer: dict[str, Any] = {"model_name": model, "model_version": "1", "outputs": entries}
-    if asked.id is not None:
-        answer["id"] = asked.id
+    if request.id is not None:
+        answer["id"] = request.id
     text = json.dumps(answer, separators=(",", ":")).encode()
     return text + tail, len(text) if any(wanted.values()) else None
 
@@ -192,6 +193,6 @@ def _written(name: str, array: Array, binary: bool) -> tuple[dict[str, Any], byt
     return {**entry, "parameters": {"binary_data_size": len(data)}}, data
 
 
-def wrong(complaint: str) -> ApiError:
-    """A refusal in this protocol's manner."""
-    return ApiError(BAD_INPUT, text=complaint)
+def invalid(complaint: str) -> RequestError:
+    """The refusal of an invalid request."""
+    return RequestError(BAD_INPUT, complaint)

@@ -1,33 +1,35 @@
-"""The hosted API's paths: REST, AI Gateway, and the form in which the AI binding of Workers asks."""
+"""The hosted API's routes: REST, AI Gateway, and the AI binding of Workers."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from detr_onnx.detections import Detections
+from detr_onnx.server.errors import NO_MODEL, NO_ROUTE, NOT_FOUND, RequestError
+from detr_onnx.server.protocols.fields import is_json, parse_threshold
 from detr_onnx.server.protocols.workers_ai import (
     INPUT_SCHEMA,
     MODELS,
-    NO_MODEL,
     OUTPUT_SCHEMA,
-    ApiError,
     bad_input,
     binding_failure,
     enveloped,
     failure,
-    image_bytes,
     image_of,
-    is_json,
-    parsed,
+    parse_json,
+    read_image,
     success,
-    threshold_of,
 )
-from detr_onnx.server.service import Service, answer_json, route
+from detr_onnx.server.service import Dialect, Service, answer_json, route
+
+DIALECT = Dialect(failure, id_header="cf-ai-req-id")
+BINDING = Dialect(binding_failure, id_header="cf-ai-req-id")
 
 BASE = "/client/v4"
 TASK = {
@@ -41,29 +43,29 @@ DESCRIPTION = (
 )
 
 
-def cloudflare_routes(service: Service) -> list[Route]:
+def routes(service: Service) -> list[Route]:
     """All routes of this dialect."""
     token = service.settings.token
 
     async def run(request: Request) -> Response:
         check_model(request.path_params["model"])
-        return answer_json(success(await detected(service, request)))
+        return answer_json(success(await detect(service, request)))
 
     async def bound(request: Request) -> Response:
         check_model(request.headers.get("cf-consn-model-id", MODELS[0]))
-        return answer_json((await detected(service, request, inner=inputs_of)).to_api())
+        return answer_json((await detect(service, request, unwrap=inputs_of)).to_api())
 
     async def verify(request: Request) -> Response:
-        return answer_json(enveloped(*verified(service)))
+        return answer_json(enveloped(*token_status(service)))
 
     def here(path: str, endpoint: Any, *methods: str) -> Route:
-        return route(path, endpoint, failure, methods=methods, token=token)
+        return route(path, endpoint, DIALECT, methods=methods, token=token)
 
     account = f"{BASE}/accounts/{{account}}"
     return [
         here(f"{account}/ai/run/{{model:path}}", run, "POST"),
         here("/v1/{account}/{gateway}/workers-ai/{model:path}", run, "POST"),
-        route("/run", bound, binding_failure, methods=("POST",), token=token),
+        route("/run", bound, BINDING, methods=("POST",), token=token),
         here(f"{account}/ai/models/search", search, "GET"),
         here(f"{account}/ai/models/schema", schema, "GET"),
         here(f"{BASE}/user/tokens/verify", verify, "GET"),
@@ -71,24 +73,31 @@ def cloudflare_routes(service: Service) -> list[Route]:
     ]
 
 
-async def detected(service: Service, request: Request, inner: Any = None) -> Any:
-    """Detections for the image of a request; `inner` finds the input in its JSON."""
-    threshold = threshold_of(request.query_params.get("threshold"), service.settings.threshold)
-    kind = request.headers.get("content-type", "")
+def unknown_route(path: str) -> RequestError:
+    """The refusal of a path that has no route: 7003 below an account, 7000 elsewhere."""
+    if path.startswith(f"{BASE}/accounts/"):
+        return RequestError(NOT_FOUND, subject=path)
+    return RequestError(NO_ROUTE)
 
-    def read(body: bytes) -> bytes:
-        if inner is None or not is_json(kind) or not body:
-            return image_bytes(kind, body)
-        return image_of(inner(parsed(body)))
 
-    return await service.detect(request, read, threshold)
+async def detect(service: Service, request: Request, unwrap: Callable[[Any], Any] = lambda value: value) -> Detections:
+    """The detections in the image of a request; `unwrap` returns the model's input from a JSON body."""
+    threshold = parse_threshold(request.query_params.get("threshold"), service.settings.threshold)
+    content_type = request.headers.get("content-type", "")
+
+    def read(body: bytes) -> tuple[bytes, float]:
+        if not is_json(content_type) or not body:
+            return read_image(content_type, body), threshold
+        return image_of(unwrap(parse_json(body))), threshold
+
+    return await service.detect(request, read)
 
 
 def inputs_of(value: Any) -> Any:
-    """What a Worker gave to `env.AI.run`, from the body that its binding makes of it.
+    """The inputs that a Worker passed to `env.AI.run`, from the body that its binding sends.
 
     Raises:
-        ApiError: 5006 when there is none.
+        RequestError: 5006, there are none.
     """
     if not isinstance(value, Mapping) or "inputs" not in value:
         raise bad_input("required properties at '/' are 'inputs'")
@@ -96,20 +105,20 @@ def inputs_of(value: Any) -> Any:
 
 
 def check_model(name: str) -> None:
-    """Raises ApiError 5007 for a model that is not this one."""
+    """Raises RequestError 5007 for any other model."""
     if name not in MODELS:
-        raise ApiError(NO_MODEL, text=f"No such model {name} or task")
+        raise RequestError(NO_MODEL, subject=name)
 
 
 async def search(request: Request) -> Response:
-    """Models as the catalogue lists them; `search` and `task` select."""
-    asked = request.query_params.get("search", "").lower()
+    """The catalogue of models, filtered by `search` and `task`."""
+    words = request.query_params.get("search", "").lower()
     task = request.query_params.get("task", TASK["name"]).lower()
-    found = [card()] if asked in MODELS[0].lower() and task == TASK["name"].lower() else []
-    counts = {"count": len(found), "page": 1, "per_page": 20, "total_count": len(found)}
+    models = [card()] if words in MODELS[0].lower() and task == TASK["name"].lower() else []
+    counts = {"count": len(models), "page": 1, "per_page": 20, "total_count": len(models)}
     if request.query_params.get("page", "1") not in ("", "1"):
-        found, counts = [], {**counts, "count": 0}
-    return answer_json({**enveloped(found), "result_info": counts})
+        models, counts = [], {**counts, "count": 0}
+    return answer_json({**enveloped(models), "result_info": counts})
 
 
 def card() -> dict[str, Any]:
@@ -133,8 +142,8 @@ async def schema(request: Request) -> Response:
     return answer_json(enveloped({"input": INPUT_SCHEMA, "output": OUTPUT_SCHEMA}))
 
 
-def verified(service: Service) -> tuple[dict[str, str], list[Any]]:
-    """The result and the message for a token that is right."""
+def token_status(service: Service) -> tuple[dict[str, str], list[Any]]:
+    """The result and the messages for a valid token."""
     digest = hashlib.sha256((service.settings.token or "").encode()).hexdigest()[:32]
     message = {"code": 10000, "message": "This API Token is valid and active", "type": None}
     return {"id": digest, "status": "active"}, [message]

@@ -1,0 +1,229 @@
+"""One HTTP request, timed phase by phase: DNS, TCP, TLS, send, wait, transfer; and the server's own time.
+
+lookup ─ connect ─ handshake │ send ───── wait ───── transfer
+once per connection          │ each request, on a connection that is kept open
+                                        └─ server time, where a response header gives it
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from email.message import Message
+from typing import Any
+from urllib.parse import urlsplit
+
+from detr_onnx.bench.hosted.api import RemoteApi
+
+LARGEST_BODY = 16 << 20  # bytes; a hundred detections are 20 kB
+MS_PER_UNIT = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+UNITS = {
+    "x-compute-time": "s",  # Hugging Face
+    "x-process-time": "s",  # FastAPI's documentation
+    "x-runtime": "s",  # Rails
+    "x-total-time": "ms",  # Hugging Face's inference servers, as are the next two
+    "x-inference-time": "ms",
+    "x-queue-time": "ms",
+    "x-response-time": "ms",
+    "x-envoy-upstream-service-time": "ms",
+}
+"""Units of headers whose value is a number without one."""
+TIME_HEADER = re.compile(r"(?:^|-)(?:time|duration|latency|elapsed|runtime|processing|inference|ms)(?:-|$)")
+OTHER_TIMES = re.compile(r"limit|retry|reset|date|expires|max-age")
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|µs|ms|s)?")
+
+
+@dataclass(frozen=True)
+class ConnectTiming:
+    """How long a connection took to open, in milliseconds.
+
+    Attributes:
+        dns_ms: looking up the host's name.
+        tcp_ms: one round trip to the host, or to a proxy of the provider that is nearer.
+        tls_ms: the handshake; None without TLS.
+    """
+
+    dns_ms: float
+    tcp_ms: float
+    tls_ms: float | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one request took, in milliseconds.
+
+    Attributes:
+        send_ms: until the request was handed to the operating system.
+        wait_ms: from there to the response's status and headers: the rest of the upload, the server, one way back.
+        transfer_ms: from there to the last byte.
+        server_ms: the server's own time by a response header; None without one.
+        connect: the connection that was opened for this request; None for one that was open.
+    """
+
+    send_ms: float
+    wait_ms: float
+    transfer_ms: float
+    server_ms: float | None = None
+    connect: ConnectTiming | None = None
+
+    @property
+    def total_ms(self) -> float:
+        """Without opening the connection."""
+        return self.send_ms + self.wait_ms + self.transfer_ms
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, to a microsecond."""
+        fields: dict[str, Any] = rounded(asdict(self))
+        return fields
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A response, and how long it took."""
+
+    status: int
+    headers: Message
+    body: bytes
+    timing: Timing
+
+
+class Connection:
+    """An open connection to a remote API; for one thread.
+
+    Raises:
+        OSError: the host is not found, or refuses the connection, or TLS fails.
+    """
+
+    def __init__(self, remote: RemoteApi) -> None:
+        parts = urlsplit(remote.base_url)
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        started = time.perf_counter()
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = time.perf_counter()
+        connected, tcp_ms = _connect([(address[0], address[4]) for address in addresses], remote.timeout_s)
+        tls_ms = None
+        if secure:
+            connected, tls_ms = _handshake(connected, host)
+        self._http = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(host, port)
+        self._http.sock = connected
+        self._opened: ConnectTiming | None = ConnectTiming((found - started) * 1e3, tcp_ms, tls_ms)
+
+    @property
+    def is_open(self) -> bool:
+        return self._http.sock is not None
+
+    def post(self, path: str, body: bytes, headers: dict[str, str]) -> Exchange:
+        """Sends a request and reads the response.
+
+        Raises:
+            OSError, http.client.HTTPException: there is no complete response.
+        """
+        started = time.perf_counter()
+        self._http.request("POST", path, body, headers)
+        sent = time.perf_counter()
+        response = self._http.getresponse()
+        answered = time.perf_counter()
+        content = response.read(LARGEST_BODY)
+        ended = time.perf_counter()
+        if not response.isclosed():
+            self.close()
+        server_ms = server_time_ms(response.headers.items())
+        if server_ms is not None and server_ms > (ended - started) * 1e3:  # its unit is another one
+            server_ms = None
+        opened, self._opened = self._opened, None
+        send_ms, wait_ms, transfer_ms = (sent - started) * 1e3, (answered - sent) * 1e3, (ended - answered) * 1e3
+        timing = Timing(send_ms, wait_ms, transfer_ms, server_ms, opened)
+        return Exchange(response.status, response.headers, content, timing)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def server_time_ms(headers: Iterable[tuple[str, str]]) -> float | None:
+    """The server's own time by the response headers, in milliseconds; None if none gives it.
+
+    A metric called "total" counts alone; otherwise those of `Server-Timing` are added up; otherwise the largest of the
+    headers such as `X-Process-Time` or `cf-…-ms` counts. A number without a known unit does not count.
+    """
+    timings: dict[str, float] = {}
+    others: dict[str, float] = {}
+    for name, value in ((name.lower(), value) for name, value in headers):
+        if name == "server-timing":
+            timings.update(_server_timings(value))
+        elif TIME_HEADER.search(name) and not OTHER_TIMES.search(name):
+            others.update(_duration_ms(name, value))
+    totals = [ms for name, ms in {**others, **timings}.items() if "total" in name]
+    if totals:
+        return max(totals)
+    return sum(timings.values()) if timings else max(others.values(), default=None)
+
+
+def rounded(value: Any) -> Any:
+    """Every float of a JSON value to three digits."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def _server_timings(value: str) -> Iterator[tuple[str, float]]:
+    """Metrics with a duration of a `Server-Timing` header, in milliseconds [W3C Server Timing]."""
+    for metric in value.split(","):
+        name, *parameters = (part.strip() for part in metric.split(";"))
+        for parameter in parameters:
+            key, _, text = parameter.partition("=")
+            matched = DURATION.fullmatch(text.strip().strip('"'))
+            if key.strip().lower() == "dur" and matched:
+                yield name.lower(), float(matched[1])
+
+
+def _duration_ms(name: str, value: str) -> dict[str, float]:
+    """The header's name and value in milliseconds; nothing without a known unit."""
+    matched = DURATION.fullmatch(value.strip())
+    unit = matched and (matched[2] or UNITS.get(name) or ("ms" if name.endswith("-ms") else None))
+    return {name: float(matched[1]) * MS_PER_UNIT[unit]} if matched and unit else {}
+
+
+def _connect(addresses: Iterable[tuple[int, Any]], timeout_s: float) -> tuple[socket.socket, float]:
+    """A connection to the first address that accepts one, and how many milliseconds that took."""
+    failure: OSError = OSError("the host has no address")
+    for family, address in addresses:
+        candidate = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            candidate.settimeout(timeout_s)
+            started = time.perf_counter()
+            candidate.connect(address)
+            took_ms = (time.perf_counter() - started) * 1e3
+            candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            candidate.close()
+            failure = error
+        else:
+            return candidate, took_ms
+    raise failure
+
+
+def _handshake(connected: socket.socket, host: str) -> tuple[ssl.SSLSocket, float]:
+    """The connection with TLS, and how many milliseconds the handshake took."""
+    context = _tls_context()
+    started = time.perf_counter()
+    try:
+        secured = context.wrap_socket(connected, server_hostname=host)
+    except OSError:
+        connected.close()
+        raise
+    return secured, (time.perf_counter() - started) * 1e3
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Made once: reading the system's certificates takes longer than a handshake."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,223 @@
+"""The steps of a comparison, in order, and what is said before anything is paid for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from detr_onnx.bench.hosted import accuracy
+from detr_onnx.bench.hosted.api import RemoteApi, RemoteApiError
+from detr_onnx.bench.hosted.client import Client, RetryPolicy
+from detr_onnx.bench.hosted.comparison import compare
+from detr_onnx.bench.hosted.images import ComparedImage, distinct
+from detr_onnx.bench.hosted.journal import Journal, Line, open_journal
+from detr_onnx.bench.hosted.latency import Segment, measure_local, measure_remote, remaining, schedule
+from detr_onnx.bench.hosted.responses import FLOOR, Items
+from detr_onnx.bench.hosted.results import Prices, View, answers_of, cost_of, latencies_of
+from detr_onnx.bench.hosted.threads import ImageThreads
+from detr_onnx.detections import Detections
+from detr_onnx.detector import Detector
+from detr_onnx.errors import ImageError
+from detr_onnx.evaluation.coco import Annotations
+
+LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
+"""Opens a line of progress for so many steps; it is called with the number and name of the next one."""
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """How to compare.
+
+    Attributes:
+        journal: the file of replies.
+        retry_policy: for requests to the remote API.
+        concurrency: numbers of requests at the same time, at each of which latency is measured; answers are collected
+            with the largest.
+        latency_requests: for each of them, on each side; 0 measures no latency.
+        threshold: scores of compared detections exceed it.
+        prices: of both sides.
+        resamples: of the bootstrap.
+    """
+
+    journal: Path
+    retry_policy: RetryPolicy
+    concurrency: Sequence[int]
+    latency_requests: int
+    threshold: float
+    prices: Prices
+    resamples: int
+
+
+class ComparisonRun:
+    """A comparison under way.
+
+    Args:
+        note: called with each line that the user should see.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[ComparedImage],
+        remote: RemoteApi,
+        detector: Detector,
+        options: ComparisonOptions,
+        progress: Progress,
+        note: Callable[[str], None],
+    ) -> None:
+        self.images, self.remote, self.detector, self.options = images, remote, detector, options
+        self._progress, self._note = progress, note
+        self._allowed: dict[int, int] = {}  # latency requests that were announced, by concurrency
+
+    def run(self, truth: Annotations | None) -> tuple[dict[str, Any], list[View]]:
+        """All figures, and both answers to each image.
+
+        Args:
+            truth: annotations of the images, for AP; None leaves it out.
+
+        Raises:
+            DatasetError: the annotations are not of these images or not for this model, or the journal is not one.
+            RemoteApiError: the remote API refuses all requests, or answered none.
+            OutputError: the journal cannot be written.
+            KeyboardInterrupt: after the requests that were under way are in the journal.
+        """
+        if truth is not None:
+            accuracy.annotated(self.images, truth)
+            truth.category_of(self.detector.class_names)
+        with open_journal(self.options.journal) as journal:
+            self._announce(journal)
+            self._collect_answers(journal)
+            lines = [journal.answer(image.sha256, self.remote) for image in self.images]
+            if all(line["outcome"] != "answered" for line in lines):
+                remedy = f"see {self.options.journal} for all errors"
+                raise RemoteApiError("no image was answered", found=lines[0]["error"], remedy=remedy)
+            views = self._views(lines, keep=truth is not None)
+            local, hosted = self._measure_latency(journal, [view.image for view in views if view.comparison])
+            latencies = latencies_of(local, hosted)
+            paid = [*{line["sha256"]: line for line in lines}.values(), *(n for some in hosted.values() for n in some)]
+        result = {"threshold": self.options.threshold, **answers_of(views)}
+        result["accuracy"] = self._accuracy(views, truth) if truth is not None else None
+        result["latency"] = latencies
+        answered = sum(line["outcome"] == "answered" for line in paid)
+        result["cost"] = cost_of(answered, self.options.prices, latencies, result["answer_ms"])
+        return result, views
+
+    def _announce(self, journal: Journal) -> None:
+        """Notes how many requests will be sent, and their price."""
+        encrypted = urlsplit(self.remote.base_url).scheme == "https"
+        if self.remote.token and not encrypted and self.remote.host not in LOCAL_HOSTS:
+            self._note(f"note: the token goes to {self.remote.host} unencrypted")
+        answers = len(self._unanswered(journal))
+        known = {image.sha256 for image in self.images}
+        for concurrency in self.options.concurrency:
+            made = sum(line["sha256"] in known for line in journal.latency(self.remote, concurrency))
+            self._allowed[concurrency] = max(0, self.options.latency_requests - made)
+        latency = sum(self._allowed.values())
+        self._note(plan(len(self.images), answers, latency, self.options.prices.request))
+
+    def _unanswered(self, journal: Journal) -> list[ComparedImage]:
+        return [image for image in distinct(self.images) if not journal.has_answer(image.sha256, self.remote)]
+
+    def _collect_answers(self, journal: Journal) -> None:
+        """Sends the images that have no answer; the first one alone, so a token that is refused is refused once."""
+        images, stop = self._unanswered(journal), threading.Event()
+
+        @contextlib.contextmanager
+        def open_worker() -> Iterator[Callable[[ComparedImage], None]]:
+            with contextlib.closing(Client(self.remote, self.options.retry_policy, stop)) as client:
+                yield lambda image: journal.add_answer(image.sha256, self.remote, client.send(image.read()))
+
+        with self._progress(len(images)) as show:
+            threads = ImageThreads(open_worker, stop, lambda number, image: show(number, image.name))
+            threads.run(images[:1], 1)
+            threads.run(images[1:], max(self.options.concurrency))
+
+    def _views(self, lines: Sequence[Line], *, keep: bool) -> list[View]:
+        """Runs the detector on each image, one by one, and compares; detections are kept for AP only."""
+        for image in self.images:
+            if self._detect(image)[0] is not None:  # an engine's first run is slow
+                break
+        views = []
+        with self._progress(len(self.images)) as show:
+            for number, (image, line) in enumerate(zip(self.images, lines, strict=True), start=1):
+                show(number, image.name)
+                detections, local_ms = self._detect(image)
+                local = self._above(detections.to_api()) if detections is not None else None
+                hosted = self._above(line["detections"]) if line["outcome"] == "answered" else None
+                comparison = compare(local, hosted) if local is not None and hosted is not None else None
+                views.append(View(image, line, hosted, local, detections if keep else None, local_ms, comparison))
+        return views
+
+    def _detect(self, image: ComparedImage) -> tuple[Detections | None, float]:
+        """Every query's detection, and milliseconds from encoded bytes; None for an image that is refused."""
+        content = image.read()
+        started = time.perf_counter()
+        try:
+            detections = self.detector(content, 0.0)
+        except ImageError:
+            detections = None
+        return detections, (time.perf_counter() - started) * 1e3
+
+    def _above(self, items: Items) -> Items:
+        return [item for item in items if item["score"] > self.options.threshold]
+
+    def _measure_latency(
+        self, journal: Journal, images: Sequence[ComparedImage]
+    ) -> tuple[dict[int, Segment], dict[int, list[Line]]]:
+        """Both sides at each concurrency, on the images that both sides answered."""
+        scheduled = schedule(distinct(images), self.options.latency_requests)
+        known = {image.sha256 for image in scheduled}
+        local: dict[int, Segment] = {}
+        hosted: dict[int, list[Line]] = {}
+        for concurrency in self.options.concurrency if scheduled else ():
+            made = [line for line in journal.latency(self.remote, concurrency) if line["sha256"] in known]
+            left = remaining(scheduled, made)[: self._allowed[concurrency]]
+            policy = self.options.retry_policy
+            with self._progress(len(left)) as show:
+                named = _by_name(show, f"{concurrency} at a time")
+                measure_remote(left, self.remote, policy, journal, concurrency, named)
+            lines = journal.latency(self.remote, concurrency)
+            hosted[concurrency] = [line for line in lines if line["sha256"] in known]
+        for concurrency in hosted:
+            with self._progress(len(scheduled)) as show:
+                named = _by_name(show, f"local, {concurrency} at a time")
+                local[concurrency] = measure_local(scheduled, self.detector, FLOOR, concurrency, named)
+        return local, hosted
+
+    def _accuracy(self, views: Sequence[View], truth: Annotations) -> dict[str, Any] | None:
+        """AP of both sides on the annotated images that both sides answered; None if there are none."""
+        by_path = {view.image.path: view for view in views if view.comparison is not None}
+        numbered = accuracy.annotated([view.image for view in views], truth)
+        compared = {number: by_path[image.path] for number, image in numbered.items() if image.path in by_path}
+        if not compared:
+            return None
+        compared_truth = accuracy.only(truth, compared)
+        sides: dict[str, list[dict[str, Any]]] = {side: [] for side in accuracy.SIDES}
+        for number, view in compared.items():
+            if view.detections is not None:
+                sides["local_all"] += accuracy.rows_of_detections(number, view.detections, truth)
+                limited = [item for item in view.detections.to_api() if item["score"] > FLOOR]
+                sides["local"] += accuracy.rows_of_items(number, limited, truth)
+            sides["hosted"] += accuracy.rows_of_items(number, view.line["detections"], truth)
+        return accuracy.accuracy_of(compared_truth, sides, self.options.resamples)
+
+
+def plan(images: int, answers: int, latency: int, price: float) -> str:
+    """What is about to be sent and paid for."""
+    requests = answers + latency
+    return (
+        f"{images} images: {answers} answers to collect and {latency} latency requests; "
+        f"{requests} requests, at most ${requests * price:.6f} without retries"
+    )
+
+
+def _by_name(show: Callable[[int, str], None], title: str) -> Callable[[int, ComparedImage], None]:
+    return lambda number, image: show(number, f"{title}, {image.name}")
