@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
+from detr_onnx.image.streams import open_image_file
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 
@@ -93,7 +94,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def _from_path(path: str, max_pixels: int) -> Image.Image:
     name = path if len(path) <= 200 else f"{path[:100]}…"
     try:
-        stream = Path(path).open("rb")  # noqa: SIM115 - closed below; errors of the decoder must not be caught here
+        stream = open_image_file(Path(path))  # closed below; errors of the decoder must not be caught here
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         found, remedy = OPENING_ERRORS.get(type(error), (reason, "check the path"))

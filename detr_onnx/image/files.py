@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detr_onnx.errors import ImageError
+from detr_onnx.image.streams import read_stdin
 from detr_onnx.text import printable
 
 STDIN = "-"
@@ -50,13 +51,13 @@ class ImageFile:
         """The path, or the bytes of stdin.
 
         Raises:
-            ImageError: stdin is closed.
+            ImageError: stdin is closed, or sends more than an image can have.
         """
         if self.path is not None:
             return self.path
         if sys.stdin is None:
             raise ImageError("there is no stdin to read an image from", remedy="pipe one in, or name a file")
-        return sys.stdin.buffer.read()
+        return read_stdin(sys.stdin.buffer)
 
 
 def find_images(arguments: Sequence[str]) -> tuple[list[ImageFile], list[ImageError]]:
