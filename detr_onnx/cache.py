@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.json_input import read_object, whole_numbers
 
@@ -216,15 +217,8 @@ def _record(row: Any) -> FileRecord | None:
 def write_records(manifest: Path, records: Mapping[str, FileRecord]) -> None:
     """Writes a manifest in one step."""
     rows = {name: asdict(record) for name, record in records.items()}
-    write_whole(manifest, json.dumps(rows, indent=1, sort_keys=True))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a small file in one step, so that nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(manifest, json.dumps(rows, indent=1, sort_keys=True).encode())
 
 
 @contextlib.contextmanager

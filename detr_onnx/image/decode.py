@@ -17,6 +17,7 @@ from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
 from detr_onnx.image.heif import heif_kind, open_heif
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
 from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
+from detr_onnx.image.streams import open_image_file
 from detr_onnx.text import printable
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -104,7 +105,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def _from_path(path: str, max_pixels: int) -> Image.Image:
     name = path if len(path) <= 200 else f"{path[:100]}…"
     try:
-        stream = Path(path).open("rb")  # noqa: SIM115 - closed below; errors of the decoder must not be caught here
+        stream = open_image_file(Path(path))  # closed below; errors of the decoder must not be caught here
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         found, remedy = OPENING_ERRORS.get(type(error), (reason, "check the path"))
