@@ -1,19 +1,17 @@
-"""How good the demo model is on every engine and in every precision that is here, and how far they agree.
+"""Accuracy of the demo model on every available engine and precision, and their agreement with a reference.
 
     python weights/training/scenes.py --seed 2 --count 500 --out build/held-out
     python -m benchmarks.accuracy [--data build/held-out] [--calibrate build/calibration/images] [--full-size DIR]
 
-Each row is a file that `detr-onnx export` writes, or an engine on the checkpoint. Every image goes through once, with
-all queries: these are COCO's figures, and those above a score of 0.5 are compared with ONNX Runtime's in float32. What
-is not here (an engine, a precision, images to calibrate with) is left out, and the results say why.
+Each row is a file that `detr-onnx export` writes, or an engine on the checkpoint. COCO's figures count every query;
+detections above a score of 0.5 are compared with those of ONNX Runtime in float32. The results name what is not
+available (an engine, a precision, images to calibrate with) and why.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import absent, benchmark_parser, write_results
 from benchmarks.end_to_end import end_to_end_detector
 from detr_onnx import Detector
 from detr_onnx.bench.baselines import versions_of
 from detr_onnx.bench.setting import setting
-from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.cli import main as cli
-from detr_onnx.cli.parser import PRECISIONS
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DetrError, EngineError
 from detr_onnx.evaluation.agreement import agreement
@@ -36,13 +35,12 @@ from detr_onnx.evaluation.average_precision import evaluate
 from detr_onnx.evaluation.coco import Annotations, read_annotations
 from detr_onnx.models.open import locate
 
-RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 REFERENCE = "onnxruntime-fp32"
-SCORE = 0.5  # from which on detections are compared, as `detr-onnx evaluate --against` does
-CALIBRATED = ("int8",)  # what has to see images before it can be written
+SCORE = 0.5  # threshold of the detections that are compared, as in `detr-onnx agree`
+CALIBRATED = ("int8",)  # precisions that need calibration images
 
 Detect = Callable[[Path], Detections]
-"""An image's file -> every query's detection."""
+"""Image file -> the detections of all queries."""
 
 
 @dataclass(frozen=True)
@@ -50,44 +48,48 @@ class Entry:
     """One row.
 
     Attributes:
-        key, title: its names in the results and for people.
-        engine: that it runs on; None for a program of its own, an end-to-end graph.
-        suffix: of the file it runs; empty for the checkpoint itself.
-        words: what `detr-onnx export` is told beside the model and the file.
-        precision: that the engine is asked for; None is its own choice.
+        key: its name in the results.
+        title: its name in tables.
+        engine: the engine; None for an end-to-end graph, which does not need `Detector`.
+        suffix: of the exported file; empty for the checkpoint itself.
+        options: arguments of `detr-onnx export` besides model and file.
+        precision: requested from the engine; None for its default.
     """
 
     key: str
     title: str
     engine: str | None
     suffix: str = ".onnx"
-    words: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     precision: str | None = None
 
 
 def entries(calibrate: Path | None) -> list[Entry]:
-    """All rows, the reference first; the precisions are those that `detr-onnx export` has."""
+    """All rows, the reference first; the precisions are those of `detr-onnx export`."""
 
-    def words(precision: str) -> tuple[str, ...]:
+    def options(precision: str) -> tuple[str, ...]:
         images = ("--calibrate", str(calibrate)) if precision in CALIBRATED and calibrate else ()
         return ("--precision", precision, *images)
 
     return [
-        *(Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", words=words(p)) for p in PRECISIONS),
+        *(
+            Entry(f"onnxruntime-{p}", f"onnxruntime, `{p}`", "onnxruntime", options=options(p))
+            for p in EXPORT_PRECISIONS
+        ),
         Entry("onnxruntime-ort", "onnxruntime, `fp32`, .ort", "onnxruntime", suffix=".ort"),
-        Entry("end-to-end", "onnxruntime, `fp32`, `--end-to-end`", None, words=("--end-to-end",)),
+        Entry("end-to-end", "onnxruntime, `fp32`, `--end-to-end`", None, options=("--end-to-end",)),
         Entry("numpy", "numpy", "numpy", suffix=""),
         *(
-            Entry(f"openvino-{p}{name}", f"OpenVINO, `{p}`{title}", "openvino", words=words(p), precision=precision)
+            Entry(f"openvino-{p}{name}", f"OpenVINO, `{p}`{title}", "openvino", options=options(p), precision=precision)
             for p in ("fp32", *CALIBRATED)
             for precision, name, title in in_openvino(p)
         ),
     ]
 
 
-def in_openvino(kept: str) -> list[tuple[str, str, str]]:
-    """What OpenVINO computes a file in that is kept so: its word, and how key and title go on."""
-    if kept == "int8":
+def in_openvino(stored: str) -> list[tuple[str, str, str]]:
+    """Precisions in which OpenVINO computes a file stored in one: the precision, ends of key and title."""
+    if stored == "int8":
         return [("fp32", "", ""), ("bf16", "-bf16", ", the rest in bf16")]
     return [
         ("fp32", "", ""),
@@ -97,36 +99,36 @@ def in_openvino(kept: str) -> list[tuple[str, str, str]]:
 
 
 def missing(entry: Entry, calibrate: Path | None) -> str | None:
-    """Why an entry cannot take part, as far as can be told before it is tried."""
-    needs = [p for p in CALIBRATED if p in entry.words]
+    """The reason why an entry cannot be measured, as far as it is known in advance."""
+    needs = [p for p in CALIBRATED if p in entry.options]
     return "needs images to calibrate with (--calibrate DIR)" if needs and calibrate is None else None
 
 
-def exported(model: str, file: Path, words: Sequence[str]) -> Path:
-    """What `detr-onnx export` writes.
+def exported(model: str, file: Path, options: Sequence[str]) -> Path:
+    """The file that `detr-onnx export` writes.
 
     Raises:
-        EngineError: when it does not, with its own sentence.
+        EngineError: with the message of the command, if it fails.
     """
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        status = cli.main(["export", model, "-o", str(file), *words])
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
+        status = cli.main(["export", model, "-o", str(file), *options])
     if status:
-        raise EngineError(said.getvalue().strip().removeprefix("detr-onnx: error: ") or "export failed")
+        raise EngineError(stderr.getvalue().strip().removeprefix("detr-onnx: error: ") or "export failed")
     return file
 
 
 def opened(entry: Entry, model: str, work: Path) -> tuple[Detect, str, Path]:
-    """The entry ready to run, what it runs on, and its file."""
+    """The entry's function, the sentence on its engine, and its file."""
     if not entry.suffix:
         detector = Detector(model, engine=entry.engine or "auto")
-        return with_all_queries(detector), detector.engine, weights_file(locate(model).checkpoint or Path())
-    file = exported(model, work / f"{entry.key}{entry.suffix}", entry.words)
+        return with_all_queries(detector), detector.runtime, weights_file(locate(model).checkpoint or Path())
+    file = exported(model, work / f"{entry.key}{entry.suffix}", entry.options)
     if entry.engine is None:
         detect, title = end_to_end_detector(file)
         return lambda image: detect(image, 0.0), title, file
     detector = Detector(file, engine=entry.engine, precision=entry.precision)
-    return with_all_queries(detector), detector.engine, file
+    return with_all_queries(detector), detector.runtime, file
 
 
 def with_all_queries(detector: Detector) -> Detect:
@@ -134,53 +136,53 @@ def with_all_queries(detector: Detector) -> Detect:
     return lambda image: detector(image, 0.0)
 
 
-def judged(found: Mapping[int, Detections], truth: Annotations) -> dict[str, Any]:
-    """COCO's figures of every query."""
-    labels = next(iter(found.values())).labels
+def coco_figures(found: Mapping[int, Detections], truth: Annotations) -> dict[str, Any]:
+    """COCO's figures over all queries."""
+    labels = next(iter(found.values())).class_names
     category_of = truth.category_of(labels)
-    rows = (row for image_id, some in found.items() for row in some.to_coco(image_id))
+    rows = (row for image_id, detections in found.items() for row in detections.to_coco(image_id))
     known = [{**row, "category_id": c} for row in rows if (c := category_of[row["category_id"]]) is not None]
-    told = asdict(evaluate(truth, known))
-    return {name: told["figures"][name] for name in ("AP", "AP50", "AP75")} | {"objects": told["objects"]}
+    report = asdict(evaluate(truth, known))
+    return {name: report["figures"][name] for name in ("AP", "AP50", "AP75")} | {"objects": report["objects"]}
 
 
-def compared(found: Mapping[int, Detections], reference: Mapping[int, Detections]) -> dict[str, Any]:
-    """How far detections above `SCORE` agree with the reference's."""
+def agreement_figures(found: Mapping[int, Detections], reference: Mapping[int, Detections]) -> dict[str, Any]:
+    """Agreement with the reference, of detections above `SCORE`."""
     pairs = ((above(reference[number]), above(found[number])) for number in found)
-    told = asdict(agreement(pairs))
-    return {name: told[name] for name in ("identical", "score_difference", "recall_95", "tested")}
+    report = asdict(agreement(pairs))
+    return {name: report[name] for name in ("identical", "score_difference", "recall_95", "tested")}
 
 
 def above(found: Detections) -> Detections:
-    """The detections that a user would see."""
-    return found.select(np.flatnonzero(found.scores > SCORE))
+    """The detections above `SCORE`."""
+    return found[np.flatnonzero(found.scores > SCORE)]
 
 
 def measured(
-    wanted: Sequence[Entry], model: str, work: Path, truth: Annotations, images: Mapping[int, Path]
+    rows: Sequence[Entry], model: str, work: Path, truth: Annotations, images: Mapping[int, Path]
 ) -> Iterator[dict[str, Any]]:
-    """A row an entry, or why there is none; the reference comes first, for the others to be compared with."""
+    """A row for each entry, or the reason why there is none. The reference must come first."""
     reference: Mapping[int, Detections] = {}
-    for entry in wanted:
-        told = {"key": entry.key, "title": entry.title}
+    for entry in rows:
+        row = {"key": entry.key, "title": entry.title}
         try:
             detect, engine, file = opened(entry, model, work)
-            found = {number: detect(image) for number, image in images.items()}
+            detections = {number: detect(image) for number, image in images.items()}
         except DetrError as error:
-            yield told | {"left_out": str(error)}
+            yield row | {"left_out": str(error)}
             continue
-        reference = reference or found
-        size = {"engine": engine, "mb": round(file.stat().st_size / 1e6, 2)}
-        yield told | size | judged(found, truth) | compared(found, reference)
+        reference = reference or detections
+        row |= {"engine": engine, "mb": round(file.stat().st_size / 1e6, 2)}
+        yield row | coco_figures(detections, truth) | agreement_figures(detections, reference)
         print(entry.title, file=sys.stderr)
 
 
 def full_sizes(model: str, work: Path) -> dict[str, float]:
-    """Precision -> MB of the file of another model, the full-size one; int8's is for `precisions.py` to say."""
+    """Key -> size in MB of the files of a full-size model; int8 is in the results of `precisions.py`."""
     sizes = {}
     for entry in entries(None):
         if entry.engine == "onnxruntime" and entry.suffix == ".onnx" and not missing(entry, None):
-            file = exported(model, work / f"full-size-{entry.key}.onnx", entry.words)
+            file = exported(model, work / f"full-size-{entry.key}.onnx", entry.options)
             sizes[entry.key] = round(file.stat().st_size / 1e6, 1)
             file.unlink()
     return sizes
@@ -193,31 +195,28 @@ def first(truth: Annotations, count: int | None) -> Annotations:
     return replace(truth, files=files, objects=objects)
 
 
-def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description="Accuracy, engine by engine.")
-    parser.add_argument("--data", type=Path, default=Path("build/held-out"), metavar="DIR", help="what scenes.py wrote")
-    parser.add_argument("-m", "--model", default="demo", help="a name or a checkpoint (default: demo)")
-    parser.add_argument("--calibrate", type=Path, metavar="DIR", help="other images, for the precisions that need it")
-    parser.add_argument("--full-size", metavar="DIR", help="a checkpoint of full size: its files' sizes stand beside")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images alone")
-    parser.add_argument("--work", type=Path, default=Path("build/accuracy"), help="where exported files are kept")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
-    return parser
-
-
 def main() -> None:
     """Measures and writes the results."""
-    arguments = arguments_parser().parse_args()
+    parser = benchmark_parser(
+        "benchmarks.accuracy", "Accuracy of every engine and precision.", "--work", results="accuracy"
+    )
+    parser.add_argument("--data", type=Path, default=Path("build/held-out"), metavar="DIR", help="written by scenes.py")
+    parser.add_argument("-m", "--model", default="demo", help="a name or a checkpoint (default: %(default)s)")
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="DIR", help="other images, for precisions that need calibration"
+    )
+    parser.add_argument("--full-size", metavar="DIR", help="a full-size checkpoint, to record the sizes of its files")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    arguments = parser.parse_args()
     head = setting("python -m benchmarks.accuracy", sys.argv[1:])
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    work = arguments.work / "accuracy"
+    work.mkdir(parents=True, exist_ok=True)
     truth = first(read_annotations(arguments.data / "annotations.json"), arguments.limit)
     images = truth.images(arguments.data / "images")
     every = entries(arguments.calibrate)
-    wanted = [entry for entry in every if not missing(entry, arguments.calibrate)]
-    rows = list(measured(wanted, arguments.model, arguments.work, truth, images))
-    why = {entry.title: missing(entry, arguments.calibrate) for entry in every if entry not in wanted}
-    why |= {row["title"]: row["left_out"] for row in rows if "left_out" in row}
-    full = full_sizes(arguments.full_size, arguments.work) if arguments.full_size else {}
+    reasons = {entry.title: reason for entry in every if (reason := missing(entry, arguments.calibrate))}
+    rows = list(measured([e for e in every if e.title not in reasons], arguments.model, work, truth, images))
+    reasons |= {row["title"]: row["left_out"] for row in rows if "left_out" in row}
     results = {
         **head,
         "model": arguments.model,
@@ -225,12 +224,11 @@ def main() -> None:
         "images": len(images),
         "reference": REFERENCE,
         "score": SCORE,
-        "full_size_mb": full,
+        "full_size_mb": full_sizes(arguments.full_size, work) if arguments.full_size else {},
         "rows": [row for row in rows if "left_out" not in row],
-        "left_out": [{"title": title, "why": reason} for title, reason in why.items()],
+        "left_out": absent(reasons),
     }
-    arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    print(f"wrote {arguments.json.name}", file=sys.stderr)
+    write_results(arguments.json, results)
 
 
 if __name__ == "__main__":

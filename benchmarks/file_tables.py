@@ -1,4 +1,4 @@
-"""The tables of docs/files.md: graphs of all exporters, what precisions cost and keep, end to end, formats, as text."""
+"""The tables of docs/files.md: exporters, precisions, accuracy, end-to-end graphs, formats."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ RUNTIMES = ("onnxruntime", "openvino")
 
 
 def compare_table(results: Results) -> str:
-    """A row a graph: its size, what it takes, whether it answers rightly, and how fast."""
+    """A row for each graph: size, inputs, correctness and speed."""
     head = ("", "nodes", "size", "free axes", "mask", "one image", "another size", "batch of two sizes",
             "onnxruntime, ms", "OpenVINO, ms")  # fmt: skip
     rows = [row for row in results["rows"] if "refused" not in row]
     lines = [_compare_row(row, results["latency"], results["right_below"]) for row in rows]
     times = (
         f"medians of {results['runs']} runs in turns, {results['threads']} threads, in the precision that a runtime "
-        "takes by itself (OpenVINO: bfloat16 where the processor has it)"
+        "uses by default (OpenVINO: bfloat16 where the processor has it)"
         if results["latency"]
         else "not measured with this table"
     )
@@ -24,7 +24,7 @@ def compare_table(results: Results) -> str:
     note = (
         f"Right or wrong: the largest difference of the logits from {results['reference']}, in standard deviations of "
         f"the logits; the batch holds images of {' and '.join(results['mixed_sizes'])}. Times: {times}. "
-        f"{results['model']}; {versions(results)}.{refused}"
+        f"Model: {results['model']}; {versions(results)}.{refused}"
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
 
@@ -43,9 +43,9 @@ def _compare_row(row: Results, latency: Results, right_below: float) -> tuple[st
 
 
 def accuracy_table(results: Results) -> str:
-    """A row an engine and precision: how good it is, and how near to the reference."""
+    """A row for each engine and precision: accuracy, and agreement with the reference."""
     full = results["full_size_mb"]
-    head = ("", "file", "of full size", "AP", "AP50", "identical detections", "scores differ by")
+    head = ("", "file", "full-size file", "AP", "AP50", "identical detections", "scores differ by")
     lines = [
         (
             row["title"],
@@ -60,14 +60,14 @@ def accuracy_table(results: Results) -> str:
     ]
     left_out = "".join(f" Left out: {absent['title']} ({absent['why']})." for absent in results["left_out"])
     note = (
-        f"Model: {results['model']}, {results['images']} held-out scenes. AP of every query; agreement above a score "
-        f"of {results['score']}, scores by their mean difference. {versions(results)}; {results['date']}.{left_out}"
+        f"Model: {results['model']}, {results['images']} held-out scenes. AP over all queries; agreement above "
+        f"a score of {results['score']}, mean difference of scores. {versions(results)}; {results['date']}.{left_out}"
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
 
 
 def precisions_table(results: Results) -> str:
-    """A row an engine and precision: what it costs, and what of the time of fp32, or of optimum's export, that is."""
+    """A row for each engine and precision: size, memory, and time relative to fp32 or optimum's export."""
     shares: dict[str, list[str]] = {}
     titles = {row["key"]: row["title"] for row in results["rows"]}
     for ratio in results["ratios"]:
@@ -83,14 +83,14 @@ def precisions_table(results: Results) -> str:
         )
         for row in results["rows"]
     ]
-    rows = markdown_table(("", "file", "peak memory of one `detect`", "network, ms", "of the time of"), lines)
-    note = f"{results['model']}, {results['threads']} threads, medians of {results['runs']} runs in turns"
+    rows = markdown_table(("", "file", "peak memory of one `detect`", "network, ms", "relative to"), lines)
+    note = f"Model: {results['model']}; {results['threads']} threads, medians of {results['runs']} runs in turns"
     return f"{rows}\n\n{note}; {results['date']}."
 
 
 def end_to_end_table(results: Results) -> str:
-    """A row a folder of images: how far the end-to-end graph and the detector lie apart at most."""
-    head = ("model, images", "detections", "same labels", "scores at most", "boxes at most")
+    """A row for each directory of images: the largest differences between the end-to-end graph and `Detector`."""
+    head = ("model, images", "detections", "images with the same labels", "scores", "boxes")
     lines = [
         (
             f"{row['model']}, {row['images']} {row['title']}",
@@ -105,18 +105,18 @@ def end_to_end_table(results: Results) -> str:
 
 
 def formats_table(results: Results) -> str:
-    """A row a kind of file: on disk, and a whole `detect` with it."""
+    """A row for each kind of file: size on disk, and memory of a whole `detect`."""
     lines = [
         (row["title"], f"{row['mb']:.0f} MB", f"{row['peak_mb']['median']:.0f} MB", f"{row['own_mb']:.0f} MB")
         for row in results["rows"]
     ]
-    rows = markdown_table(("", "on disk", "peak memory of one `detect`", "its own afterwards"), lines)
-    return f"{rows}\n\n{results['model']}, one photograph, engine onnxruntime; {versions(results)}; {results['date']}."
+    rows = markdown_table(("", "on disk", "peak memory of one `detect`", "private memory afterwards"), lines)
+    return f"{rows}\n\nModel: {results['model']}; one image, onnxruntime; {versions(results)}; {results['date']}."
 
 
-def _difference(found: Results | None, right_below: float) -> str:
-    if found is None:
+def _difference(measured: Results | None, right_below: float) -> str:
+    if measured is None:
         return "one size only"
-    if "error" in found:
+    if "error" in measured:
         return "**fails**"
-    return f"{'right' if found['logits_of_std'] < right_below else '**wrong**'} ({found['logits_of_std']:.0e})"
+    return f"{'right' if measured['logits_of_std'] < right_below else '**wrong**'} ({measured['logits_of_std']:.0e})"

@@ -1,38 +1,44 @@
-"""How long it takes: the network, the preprocessing, and a file to its detections, ours beside the peers'.
+"""Latency of the network, of preprocessing, and of a file to its detections: ours and peers.
 
     python -m benchmarks.latency [--optimum DIR] [--python-peers .venv-peers/bin/python] [--int8 FILE] [--runs 15]
 
-Every contender is loaded once, in a process and an environment of its own; then they take turns (`turns.py`), so that
-whatever else the machine does falls on all alike. Figures are medians with p10 and p90; ratios are taken round by
-round. Peers that are not there are left out, and the results say so.
+Every contender is loaded once, in a process and an environment of its own. Then they take turns
+(`detr_onnx/bench/interleave.py`), so that other load affects all alike. Figures are medians with p10 and p90; ratios
+are computed round by round. The results name the peers that are not installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import absent, benchmark_parser, write_results
 from benchmarks.setting import environment, show
-from benchmarks.subject import SHAPE_HW, Subject, add_arguments, subject
-from detr_onnx.bench.interleave import PAUSE_S, Contender, Entry, interleaved, ours, started, theirs
+from benchmarks.subject import SHAPE_HW, Subject, subject
+from detr_onnx.bench.interleave import (
+    Contender,
+    Entry,
+    baseline_command,
+    our_command,
+    run_interleaved,
+    start_all,
+)
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
 
-RESULTS = Path(__file__).parent / "results" / "latency.json"
-WARM_UP, RUNS = 3, 15
+RUNS = 15
 TITLES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "numpy": "numpy"}
 EAGER = "transformers, PyTorch eager"
-NETWORKS = 3  # of transformers
+TRANSFORMERS_NETWORKS = 3
 
 Row = tuple[str, str, str, Path, str | None]
-"""Engine, how its key goes on, title, what it runs, and the precision that it is asked for."""
+"""Engine, end of the key, title, model file, and requested precision."""
 
 Ratios = Sequence[tuple[str, str, str, float | None]]
-"""Part, ours, theirs, and the bar, at most."""
+"""Part, key of ours, key of theirs, and the target: the largest ratio."""
 
 RATIOS: Ratios = (
     ("network", "ours-onnxruntime-mask", "optimum-dynamic", 0.80),
@@ -56,59 +62,59 @@ RATIOS: Ratios = (
 def entries(
     measured: Subject, optimum: Path | None, python_peers: str | None, threads: int, int8: Path | None = None
 ) -> list[Entry]:
-    """Who takes part, in the order of the turns; `int8` is a file of the same model."""
+    """The contenders in the order of their turns; `int8` is a file of the same model."""
     inputs = {"pixels": str(measured.pixels), "image": str(measured.photograph), "threads": threads}
     model, graphs = str(measured.model), measured.graphs
-    in_int8: list[Row] = [("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16")] if int8 else []
+    int8_rows: list[Row] = [("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16")] if int8 else []
     networks: list[Row] = [
         ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"], None),
         ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"], None),
         ("openvino", "", "OpenVINO", graphs["plain"], None),
         ("openvino", "-fp32", "OpenVINO, in fp32", graphs["plain"], "fp32"),
         ("openvino", "-bf16", "OpenVINO, all in bf16", graphs["plain"], "bf16"),
-        *in_int8,
+        *int8_rows,
         ("numpy", "", "numpy", measured.model, None),
     ]
     detectors: list[Row] = [
         ("onnxruntime", "", "onnxruntime", measured.model, None),
         ("openvino", "", "OpenVINO", measured.model, None),
         ("openvino", "-bf16", "OpenVINO, all in bf16", measured.model, "bf16"),
-        *in_int8,
+        *int8_rows,
         ("numpy", "", "numpy", measured.model, None),
     ]
-    sides = _ours("network", "ours", inputs, networks)
-    sides += [
+    networks_of_all = _ours("network", "ours", inputs, networks)
+    networks_of_all += [
         Entry(
             f"{key}-{name}",
             f"optimum's export, {title}, {name}",
-            theirs(sys.executable, f"{runtime}-network", inputs | {"graph": str(graph)}),
+            baseline_command(sys.executable, f"{runtime}-network", inputs | {"graph": str(graph)}),
         )
         for key, runtime, title in (("optimum", "onnxruntime", "onnxruntime"), ("openvino", "openvino", "OpenVINO"))
         for name, graph in optimum_files(optimum).items()
     ]
-    given = inputs | {"model": model}
-    whole = [Entry("ours-preprocessing", "ours", ours("preprocessing", given))]
+    options = inputs | {"model": model}
+    whole = [Entry("ours-preprocessing", "ours", our_command("preprocessing", options))]
     whole += _ours("detect", "ours-detect", inputs, detectors)
-    peers = _transformers(given, python_peers) if python_peers else []
-    return [*sides, *peers[:NETWORKS], *whole, *peers[NETWORKS:]]
+    peers = _transformers(options, python_peers) if python_peers else []
+    return [*networks_of_all, *peers[:TRANSFORMERS_NETWORKS], *whole, *peers[TRANSFORMERS_NETWORKS:]]
 
 
 def _ours(kind: str, prefix: str, inputs: dict[str, Any], rows: Sequence[Row]) -> list[Entry]:
-    """Our own, of one of the kinds of `bench/contenders.py`."""
+    """Our contenders of one of the kinds of `detr_onnx/bench/ours.py`."""
     return [
         Entry(
-            f"{prefix}-{engine}{form}",
+            f"{prefix}-{engine}{key_end}",
             f"ours, {title}",
-            ours(kind, inputs | {"model": str(file), "engine": engine, "precision": precision}),
+            our_command(kind, inputs | {"model": str(file), "engine": engine, "precision": precision}),
         )
-        for engine, form, title, file, precision in rows
+        for engine, key_end, title, file, precision in rows
     ]
 
 
-def _transformers(given: dict[str, Any], python: str) -> list[Entry]:
-    """Transformers in its ways, those of the network alone first."""
+def _transformers(options: dict[str, Any], python: str) -> list[Entry]:
+    """Transformers' contenders, those of the network alone first."""
     return [
-        Entry(key, title, theirs(python, kind, given))
+        Entry(key, title, baseline_command(python, kind, options))
         for key, title, kind in (
             ("torch", EAGER, "eager-network"),
             ("torch-bf16", "transformers, eager under bf16 autocast", "bf16-network"),
@@ -119,26 +125,26 @@ def _transformers(given: dict[str, Any], python: str) -> list[Entry]:
     ]
 
 
-def optimum_files(place: Path | None) -> dict[str, Path]:
-    """Optimum's graphs by name: a file as it is, or what `export.optimum_export` wrote into a directory."""
-    if place is None:
+def optimum_files(path: Path | None) -> dict[str, Path]:
+    """Optimum's graphs by name: the given file, or those that `export.optimum_export` wrote into a directory."""
+    if path is None:
         return {}
-    if place.is_file():
-        return {"dynamic": place}
-    return {name: place / name / "model.onnx" for name in ("dynamic", "static")}
+    if path.is_file():
+        return {"dynamic": path}
+    return {name: path / name / "model.onnx" for name in ("dynamic", "static")}
 
 
 def title_of(contender: Contender) -> str:
-    """The contender's title, with bf16 where the engine has chosen that by itself."""
+    """The contender's title, with the precision if the engine chose bf16 by default."""
     title = contender.entry.title
     if "bf16" in title or "fp32" in title:
         return title
-    chosen = {"bf16": "in bf16", "bf16-backbone": "backbone in bf16"}.get(contender.runs_on.split(", ")[-1])
-    return f"{title}, {chosen}" if chosen else title
+    precision = {"bf16": "in bf16", "bf16-backbone": "backbone in bf16"}.get(contender.runs_on.split(", ")[-1])
+    return f"{title}, {precision}" if precision else title
 
 
 def row(contender: Contender) -> dict[str, Any]:
-    """A contender's part of the results; milliseconds."""
+    """A contender's row of the results, in milliseconds."""
     return {
         "key": contender.entry.key,
         "title": title_of(contender),
@@ -149,62 +155,52 @@ def row(contender: Contender) -> dict[str, Any]:
     }
 
 
-def ratios(contenders: Sequence[Contender], wanted: Ratios) -> list[dict[str, Any]]:
-    """Those whose both sides took part."""
+def ratios(contenders: Sequence[Contender], compared: Ratios) -> list[dict[str, Any]]:
+    """The ratios of which both sides were measured."""
     by_key = {contender.entry.key: contender.seconds for contender in contenders}
     return [
         {"part": part, "ours": ours, "theirs": theirs, "at_most": bar, "ratio": ratio(mine[part], by_key[theirs][part])}
-        for part, ours, theirs, bar in wanted
+        for part, ours, theirs, bar in compared
         if (mine := by_key.get(ours)) and theirs in by_key
     ]
 
 
-def measured_rows(wanted: Sequence[Entry], arguments: argparse.Namespace, compared: Ratios = RATIOS) -> dict[str, Any]:
-    """Rows, ratios and who was left out."""
-    with started(wanted, environment(arguments.work, arguments.threads)) as (contenders, left_out):
-        for title, why in left_out.items():
-            print(f"left out: {title}: {why}", file=sys.stderr)
-        interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
-    absent = [{"title": title, "why": why} for title, why in left_out.items()]
+def measured_rows(
+    contestants: Sequence[Entry], arguments: argparse.Namespace, compared: Ratios = RATIOS
+) -> dict[str, Any]:
+    """Rows, ratios and the contenders that were left out."""
+    with start_all(contestants, environment(arguments.work, arguments.threads)) as (contenders, left_out):
+        for title, reason in left_out.items():
+            print(f"left out: {title}: {reason}", file=sys.stderr)
+        run_interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
     return {
         "rows": [row(contender) for contender in contenders],
         "ratios": ratios(contenders, compared),
-        "left_out": absent,
+        "left_out": absent(left_out),
     }
-
-
-def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description="Latency, ours and the peers'.")
-    add_arguments(parser)
-    parser.add_argument("--optimum", type=Path, metavar="PATH", help="a file or directory of export.optimum_export")
-    parser.add_argument("--python-peers", metavar="PYTHON", help="an interpreter that has transformers and torch")
-    parser.add_argument("--int8", type=Path, metavar="FILE", help="the same model as an int8 file for OpenVINO")
-    parser.add_argument("--threads", type=int, default=2, help="of every contender (default: 2)")
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"turns of each that count (default: {RUNS})")
-    parser.add_argument("--warm-up", type=int, default=WARM_UP, help=f"turns before them (default: {WARM_UP})")
-    parser.add_argument("--pause", type=float, default=PAUSE_S, metavar="S", help=f"between turns (default: {PAUSE_S})")
-    parser.add_argument("--only", metavar="A,B", help="only contenders whose keys begin so")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
-    return parser
 
 
 def main() -> None:
     """Measures and writes the results."""
-    arguments = arguments_parser().parse_args()
+    parser = benchmark_parser(
+        "benchmarks.latency", "Latency, ours and the peers'.", "--work", "--model", "--optimum", "--python-peers",
+        "--int8", "--threads", "--warm-up", "--pause", results="latency", runs=RUNS,
+    )  # fmt: skip
+    parser.add_argument("--only", metavar="KEY,…", help="only contenders whose keys begin so")
+    arguments = parser.parse_args()
     measured = subject(arguments.work, arguments.model)
-    wanted = entries(measured, arguments.optimum, arguments.python_peers, arguments.threads, arguments.int8)
+    contestants = entries(measured, arguments.optimum, arguments.python_peers, arguments.threads, arguments.int8)
     if arguments.only:
-        wanted = [entry for entry in wanted if entry.key.startswith(tuple(arguments.only.split(",")))]
+        contestants = [entry for entry in contestants if entry.key.startswith(tuple(arguments.only.split(",")))]
     results = {
         **setting("python -m benchmarks.latency", sys.argv[1:]),
         "model": measured.title,
         "input": f"{SHAPE_HW[0]}x{SHAPE_HW[1]}",
         "threads": arguments.threads,
         "runs": arguments.runs,
-        **measured_rows(wanted, arguments),
+        **measured_rows(contestants, arguments),
     }
-    arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    print(f"wrote {arguments.json.name}", file=sys.stderr)
+    write_results(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Requests of every kind, good and bad, from many clients at once, and whether each is answered as it should be."""
+"""Requests of every kind, valid and invalid, from many clients at once, each with the response that is expected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ BOMB = b"\x89PNG\r\n\x1a\n\0\0\0\r" + HEADER + zlib.crc32(HEADER).to_bytes(4, "b
 
 @dataclass(frozen=True)
 class Kind:
-    """A request and the answer that is right: status, and code or result."""
+    """A request and its expected response.
+
+    Attributes:
+        name: its name in the results.
+        share: its weight in the mix.
+        path, headers, body: of the request.
+        status: the expected status.
+        expected: the expected result, or the error code.
+    """
 
     name: str
     share: int
@@ -37,31 +45,31 @@ class Kind:
     headers: dict[str, str]
     body: bytes
     status: int
-    right: Any
+    expected: Any
 
 
 def jpeg(image: Image.Image, quality: int = 85) -> bytes:
-    """An encoded image."""
+    """An image as a JPEG file."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
 def kinds(detector: Detector) -> list[Kind]:
-    """Good and bad requests, and what is right by `detector`."""
+    """Valid and invalid requests; expected results are those of `detector`."""
     scene = Image.open(IMAGE).convert("RGB")
     crops = [jpeg(scene.crop((0, 0, 320 + 40 * i, 240 + 30 * i))) for i in range(4)]
-    found = [detector(crop, 0.1).to_api() for crop in crops]
-    good = [
+    results = [detector(crop, 0.1).to_api() for crop in crops]
+    valid = [
         kind
-        for i, (crop, result) in enumerate(zip(crops, found, strict=True))
+        for i, (crop, result) in enumerate(zip(crops, results, strict=True))
         for kind in (
             Kind(f"raw {i}", 5, RUN, {}, crop, 200, result),
             Kind(f"json {i}", 4, RUN, JSON, json.dumps({"image": list(crop)}).encode(), 200, result),
         )
     ]
     return [
-        *good,
+        *valid,
         Kind("nothing", 5, RUN, {}, b"", 400, 3003),
         Kind("no image", 10, RUN, {}, bytes(5000), 400, 3010),
         Kind("cut short", 5, RUN, {}, crops[0][:3000], 400, 3010),
@@ -75,24 +83,23 @@ def kinds(detector: Detector) -> list[Kind]:
     ]
 
 
-def ask(connection: http.client.HTTPConnection, kind: Kind) -> str | None:
-    """What is wrong with the answer, or None."""
+def send(connection: http.client.HTTPConnection, kind: Kind) -> str | None:
+    """What is wrong with the response, or None."""
     try:
         connection.request("POST", kind.path, kind.body, kind.headers)
-        answer = connection.getresponse()
-        fields = json.loads(answer.read())
+        response = connection.getresponse()
+        fields = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         connection.close()
         return f"{kind.name}: {type(error).__name__}"
-    said = fields["result"] if fields["success"] else fields["errors"][0]["code"]
-    return (
-        None if (answer.status, said) == (kind.status, kind.right) else f"{kind.name}: {answer.status} {str(said)[:80]}"
-    )
+    content = fields["result"] if fields["success"] else fields["errors"][0]["code"]
+    as_expected = (response.status, content) == (kind.status, kind.expected)
+    return None if as_expected else f"{kind.name}: {response.status} {str(content)[:80]}"
 
 
-def load(address: str, pid: int, some: list[Kind], count: int, concurrency: int) -> dict[str, Any]:
-    """The mixed load."""
-    asked = random.Random(1).choices(some, [kind.share for kind in some], k=count)
+def load(address: str, pid: int, kinds: list[Kind], count: int, concurrency: int) -> dict[str, Any]:
+    """Sends `count` requests of mixed kinds; counts, wrong responses, memory and health."""
+    requests = random.Random(1).choices(kinds, [kind.share for kind in kinds], k=count)
     numbers, wrong, memory, health = iter(range(count)), Counter[str](), [], []
     lock = threading.Lock()
     done = threading.Event()
@@ -105,15 +112,18 @@ def load(address: str, pid: int, some: list[Kind], count: int, concurrency: int)
                 memory.append(resident_mb(pid))
             if number is None:
                 return connection.close()
-            if trouble := ask(connection, asked[number]):
+            if error := send(connection, requests[number]):
                 with lock:
-                    wrong[trouble] += 1
+                    wrong[error] += 1
 
-    def look() -> None:
+    def watch_health() -> None:
         while not done.wait(0.25):
             health.append(health_ms(address))
 
-    watcher, clients = threading.Thread(target=look), [threading.Thread(target=client) for _ in range(concurrency)]
+    watcher, clients = (
+        threading.Thread(target=watch_health),
+        [threading.Thread(target=client) for _ in range(concurrency)],
+    )
     started = time.perf_counter()
     for thread in (watcher, *clients):
         thread.start()
@@ -128,7 +138,7 @@ def load(address: str, pid: int, some: list[Kind], count: int, concurrency: int)
         "requests": count,
         "concurrency": concurrency,
         "seconds": round(seconds, 1),
-        "by_kind": dict(sorted(Counter(kind.name for kind in asked).items())),
+        "by_kind": dict(sorted(Counter(kind.name for kind in requests).items())),
         "wrong": dict(wrong),
         "memory_mb_first_quarter": round(first, 1),
         "memory_mb_last_quarter": round(last, 1),
@@ -140,12 +150,12 @@ def load(address: str, pid: int, some: list[Kind], count: int, concurrency: int)
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process."""
+    """Resident memory of a process, in megabytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
 
 
 def health_ms(address: str) -> float:
-    """How long /healthz takes, with a connection of its own."""
+    """Milliseconds of a request to /healthz on a new connection."""
     started = time.perf_counter()
     connection = http.client.HTTPConnection(address, timeout=60)
     connection.request("GET", "/healthz")

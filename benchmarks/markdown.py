@@ -1,4 +1,4 @@
-"""What the pages' tables share."""
+"""What the modules with tables share."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ Results = Mapping[str, Any]
 
 
 def versions(results: Results) -> str:
-    """The packages of a results file, in one line."""
+    """The packages of a results file and their versions, on one line."""
     return ", ".join(f"{name} {version}" for name, version in results["versions"].items())

@@ -1,6 +1,6 @@
-"""The latencies as horizontal bars: an SVG that needs nothing, for light and dark pages alike.
+"""The latencies as horizontal bars: a self-contained SVG for light and dark pages.
 
-Ours are blue, the others grey; a thin line reaches from p10 to p90. Nothing is measured here.
+Ours are blue, the others grey; a thin line reaches from p10 to p90.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 Results = Mapping[str, Any]
 
-WIDTH, VALUES, LETTER = 900, 76, 7.2  # px: the whole, room for the longest bar's number, a letter of the names
+WIDTH, VALUES, LETTER = 900, 76, 7.2  # px: of the image, reserved for the longest bar's number, of a letter of a title
 ROW, BAR, HEADING, MARGIN = 26, 16, 34, 14
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328; }
@@ -25,12 +25,12 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f232
 
 
 def bars(sections: Sequence[tuple[str, str, Sequence[Results]]], title: str, note: str) -> str:
-    """The image.
+    """The SVG.
 
     Args:
-        sections: heading, the part whose milliseconds count, and rows of results, each drawn from the top.
-        title: what it shows, for those who do not see it.
-        note: the circumstances, at the foot.
+        sections: heading, the part whose milliseconds are drawn, and rows of results.
+        title: for screen readers.
+        note: the line at the bottom.
     """
     most = max(row["ms"][part]["p90"] for _, part, rows in sections for row in rows)
     left = round(MARGIN + 10 + LETTER * max(len(row["title"]) for _, _, rows in sections for row in rows))
@@ -57,7 +57,7 @@ def bars(sections: Sequence[tuple[str, str, Sequence[Results]]], title: str, not
 
 
 def _bar(title: str, ms: Mapping[str, float], is_ours: bool, left: int, y: float, scale: float) -> list[str]:
-    """Name, bar from `left` on, spread and number of one row."""
+    """Title, bar, spread and number of one row; bars start at x = `left`."""
     middle, width = y + ROW / 2, ms["median"] * scale
     low, high = left + ms["p10"] * scale, left + ms["p90"] * scale
     kind = "ours" if is_ours else "theirs"

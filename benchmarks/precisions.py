@@ -2,9 +2,9 @@
 
     python -m benchmarks.precisions [--optimum DIR] [--runs 15]
 
-Files as the command writes them, one for ONNX Runtime (attention as one node) and one for OpenVINO of each precision.
-Times are taken in turns as in `latency.py`, peaks of `detect` as in `memory.py`. The ranges of int8 are those of the
-one photograph: speed does not depend on them, and whether int8 says what fp32 says is for `detr-onnx export` to judge.
+For each precision there is one file for ONNX Runtime (attention as one node) and one for OpenVINO. Times are measured
+in turns as in `latency.py`, peaks of `detect` as in `memory.py`. int8 is calibrated with the one photograph, since
+speed does not depend on the ranges; `detr-onnx export` decides whether int8 is accurate enough.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.latency import RUNS, WARM_UP, Ratios, measured_rows, optimum_files
-from benchmarks.memory import row
+from benchmarks.command import benchmark_parser, write_results
+from benchmarks.latency import RUNS, Ratios, measured_rows, optimum_files
+from benchmarks.memory import row as memory_row
 from benchmarks.setting import environment, show
-from detr_onnx.bench.interleave import PAUSE_S, Entry, ours, theirs
-from detr_onnx.bench.processes import Program, in_turns
+from detr_onnx.bench.interleave import Entry, baseline_command, our_command
+from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import setting
 
-RESULTS = Path(__file__).parent / "results" / "precisions.json"
 PRECISIONS = ("fp32", "fp16-weights", "int8-weights", "int8")
 TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 COMPUTED_IN: dict[str, tuple[tuple[str, str, str | None], ...]] = {
     "onnxruntime": (("", "", None),),
     "openvino": (("", "", "fp32"), ("-bf16", ", the rest in bf16", "bf16")),
 }
-"""How key and title go on, and the precision that the engine is asked for; what is not int8 is the rest."""
+"""Engine -> ends of key and title, and the requested precision, which applies to what is not int8."""
 
 METHOD = "minmax"
 MEMORY_RUNS = 5
@@ -45,100 +45,91 @@ RATIOS: Ratios = (
 
 
 def write_files(work: Path, model: Path | None) -> dict[str, str]:
-    """Writes every file and gives a name and a place for each; in a process of its own, since it needs room."""
+    """Writes every file and returns their paths by name; it runs in its own process, since it needs much memory."""
     from benchmarks.subject import subject
-    from detr_onnx.exporter.calibrate import ranges_alone
+    from detr_onnx.exporter.calibrate import find_quant_params
     from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
     from detr_onnx.models.metadata import read_model
 
     measured = subject(work, model)
     directory = work / "precisions"
     directory.mkdir(exist_ok=True)
-    opened = read_model(measured.model)
-    grids = ranges_alone(opened, [measured.photograph], METHOD)
-    places = {"title": measured.title, "pixels": str(measured.pixels), "photograph": str(measured.photograph)}
+    model_and_preprocessing = read_model(measured.model)
+    quant_params = find_quant_params(model_and_preprocessing, [measured.photograph], METHOD)
+    paths = {"title": measured.title, "pixels": str(measured.pixels), "photograph": str(measured.photograph)}
     for engine in TITLES:
         for kind in PRECISIONS:
             file = directory / f"{engine}-{kind}.onnx"
-            told = grids if kind == "int8" else {}
-            form = ExportOptions(precision=kind, fused_attention=engine == "onnxruntime", grids=told)
-            write_onnx(file, *opened, form)
-            places[file.stem] = str(file)
-    return places
+            ranges = quant_params if kind == "int8" else {}
+            fused = engine == "onnxruntime"
+            options = ExportOptions(precision=kind, fused_attention=fused, quant_params=ranges)
+            write_onnx(file, *model_and_preprocessing, options)
+            paths[file.stem] = str(file)
+    return paths
 
 
-def entries(places: dict[str, str], optimum: Path | None, threads: int) -> list[Entry]:
-    """Who takes part, in the order of the turns."""
-    given = {"pixels": places["pixels"], "threads": threads}
+def entries(paths: dict[str, str], optimum: Path | None, threads: int) -> list[Entry]:
+    """The contenders in the order of their turns."""
+    shared = {"pixels": paths["pixels"], "threads": threads}
     mine = [
-        Entry(f"{engine}-{kind}{form}", f"{title}, {kind}{rest}", ours("network", given | told))
+        Entry(f"{engine}-{kind}{key_end}", f"{title}, {kind}{title_end}", our_command("network", shared | own))
         for engine, title in TITLES.items()
         for kind in PRECISIONS
-        for form, rest, precision in COMPUTED_IN[engine]
-        for told in ({"model": places[f"{engine}-{kind}"], "engine": engine, "precision": precision},)
-        if kind == "int8" or not form
+        for key_end, title_end, precision in COMPUTED_IN[engine]
+        for own in ({"model": paths[f"{engine}-{kind}"], "engine": engine, "precision": precision},)
+        if kind == "int8" or not key_end
     ]
     stock = [
         Entry(
             f"openvino-{name}",
             f"optimum's export, OpenVINO, {name}",
-            theirs(sys.executable, "openvino-network", given | {"graph": str(graph)}),
+            baseline_command(sys.executable, "openvino-network", shared | {"graph": str(graph)}),
         )
         for name, graph in optimum_files(optimum).items()
     ]
     return [*mine, *stock]
 
 
-def peaks(places: dict[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Peak megabytes of `detect` with ONNX Runtime, by the key of the file."""
-    words = ["--engine", "onnxruntime", "--threads", str(arguments.threads)]
-    detect = [sys.executable, "-m", "detr_onnx", "detect", places["photograph"], *words, "-m"]
-    wanted = [Program(f"onnxruntime-{kind}", kind, (*detect, places[f"onnxruntime-{kind}"])) for kind in PRECISIONS]
-    ran, _ = in_turns(wanted, arguments.memory_runs, environment(arguments.work, arguments.threads), show)
-    return {program.key: row(program)["peak_mb"] for program in ran}
-
-
-def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precisions", description="What a precision costs.")
-    parser.add_argument("--work", type=Path, default=Path("build/benchmarks"), help="where what is measured is kept")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a checkpoint; without it, the seeded one")
-    parser.add_argument("--optimum", type=Path, metavar="PATH", help="a file or directory of export.optimum_export")
-    parser.add_argument("--threads", type=int, default=2, help="of every contender (default: 2)")
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"turns of each that count (default: {RUNS})")
-    parser.add_argument("--warm-up", type=int, default=WARM_UP, help=f"turns before them (default: {WARM_UP})")
-    parser.add_argument("--memory-runs", type=int, default=MEMORY_RUNS, help=f"(default: {MEMORY_RUNS})")
-    parser.add_argument("--pause", type=float, default=PAUSE_S, metavar="S", help=f"between turns (default: {PAUSE_S})")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
-    parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
-    return parser
+def peaks(paths: dict[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of `detect` with ONNX Runtime, in megabytes, by key of the file."""
+    options = ["--engine", "onnxruntime", "--threads", str(arguments.threads)]
+    detect = [sys.executable, "-m", "detr_onnx", "detect", paths["photograph"], *options, "-m"]
+    programs = [Program(f"onnxruntime-{kind}", kind, (*detect, paths[f"onnxruntime-{kind}"])) for kind in PRECISIONS]
+    ran, _ = run_in_turns(programs, arguments.memory_runs, environment(arguments.work, arguments.threads), show)
+    return {program.key: memory_row(program)["peak_mb"] for program in ran}
 
 
 def main() -> None:
-    """Measures and writes the results; with --write, as a child, only the files."""
-    arguments = arguments_parser().parse_args()
+    """Measures and writes the results; with --write, as a child process, only writes the files."""
+    parser = benchmark_parser(
+        "benchmarks.precisions", "What each precision costs.", "--work", "--model", "--optimum", "--threads",
+        "--warm-up", "--pause", results="precisions", runs=RUNS,
+    )  # fmt: skip
+    parser.add_argument("--memory-runs", type=int, default=MEMORY_RUNS, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     if arguments.write:
         print(json.dumps(write_files(arguments.work, arguments.model)))
         return
     head = setting("python -m benchmarks.precisions", sys.argv[1:])
     command = [sys.executable, "-m", "benchmarks.precisions", "--write", *sys.argv[1:]]
-    places = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    peak_mb = peaks(places, arguments)
-    found = measured_rows(entries(places, arguments.optimum, arguments.threads), arguments, RATIOS)
-    for line in found["rows"]:
-        file = Path(places.get(line["key"], ""))
-        line["mb"] = round(file.stat().st_size / 1e6, 1) if file.suffix else None
-        line["peak_mb"] = peak_mb.get(line["key"])
+    paths = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    peak_mb = peaks(paths, arguments)
+    measured = measured_rows(entries(paths, arguments.optimum, arguments.threads), arguments, RATIOS)
+    for row in measured["rows"]:
+        file = Path(paths.get(row["key"], ""))
+        row["mb"] = round(file.stat().st_size / 1e6, 1) if file.suffix else None
+        row["peak_mb"] = peak_mb.get(row["key"])
     results = {
         **head,
-        "model": places["title"],
+        "model": paths["title"],
         "threads": arguments.threads,
         "runs": arguments.runs,
         "mb_at_most": MB_AT_MOST,
         "peak_at_most": PEAK_AT_MOST,
-        **found,
+        **measured,
     }
-    arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    print(f"wrote {arguments.json.name}", file=sys.stderr)
+    write_results(arguments.json, results)
 
 
 if __name__ == "__main__":

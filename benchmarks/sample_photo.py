@@ -1,7 +1,7 @@
-"""An image with the statistics of a photograph, made from a seed: nobody's photograph has to be copied.
+"""An image with the statistics of a photograph, generated from a seed, so that no photograph has to be distributed.
 
-Amplitudes fall with one over the frequency, as in natural scenes [Field, 1987], a few surfaces hide each other behind
-soft edges, and there is sensor noise on top, so a JPEG of it is as large, and decodes as fast, as a real one.
+Amplitudes fall with one over the frequency, as in natural scenes [Field, 1987], some surfaces with soft edges occlude
+each other, and there is sensor noise. So a JPEG of it is as large, and decodes as fast, as a real one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 QUALITY = 90
-NOISE = 3.0  # standard deviation of the sensor's noise, in grey levels
+NOISE = 3.0  # standard deviation of the sensor noise, in grey levels
 SURFACES = 12
 
 
@@ -37,7 +37,7 @@ def jpeg(width: int, height: int, seed: int = 0) -> bytes:
 
 
 def _scene(random: np.random.RandomState, height: int, width: int) -> NDArray[np.float64]:
-    """[height, width, 3] of mean 0 and deviation 1, its spectrum 1/f; the channels go largely together."""
+    """[height, width, 3] with mean 0, deviation 1 and a 1/f spectrum; the channels are strongly correlated."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width) * width)
     falling = 1 / np.maximum(frequency, 1)
     mix = 0.85 * np.ones((3, 3)) / 3 + 0.15 * np.eye(3)
@@ -50,7 +50,7 @@ def _scene(random: np.random.RandomState, height: int, width: int) -> NDArray[np
 
 
 def _soft_ellipse(random: np.random.RandomState, height: int, width: int) -> NDArray[np.float64]:
-    """[height, width] in 0..1: 1 inside an ellipse somewhere in the image, falling to 0 over two pixels."""
+    """[height, width] in 0..1: 1 inside a random ellipse, falling to 0 over two pixels."""
     y, x = np.mgrid[:height, :width]
     centre_y, centre_x = random.uniform(0, height), random.uniform(0, width)
     radius_y, radius_x = random.uniform(0.06, 0.3, 2) * min(height, width)

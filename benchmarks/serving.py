@@ -1,13 +1,14 @@
-"""The server under load: `python -m benchmarks.serving` writes results/serving.json.
+"""The server under load.
 
-Requests of every kind, good and bad, from many clients at once: whether each is answered as it should be, whether the
-server's memory grows, and how fast its health answers meanwhile. The same under siege by rough clients. And, while all
-is quiet, what a request costs beside `Detector` in process.
+    python -m benchmarks.serving [--requests 10000] [--concurrency 32] [--runs 40]
+
+Many clients send requests of every kind, valid and invalid. The results say whether each response is right, whether
+the server's memory grows, and how fast its health check answers meanwhile, also while rough clients attack. Then,
+without other load, the overhead of a request over `Detector` in the same process is measured.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import json
@@ -16,39 +17,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
 
+from benchmarks.command import benchmark_parser, write_results
 from benchmarks.load import BOMB, IMAGE, JSON, RUN, health_ms, jpeg, kinds, load
 from benchmarks.siege import siege
 from detr_onnx import Detector
 from detr_onnx.bench.setting import setting
 from detr_onnx.server.run import raise_file_limit
 
-HERE = Path(__file__).parent
 BARS = {"memory": 1.05, "raw_ms": 5.0, "json_ms": 25.0, "health_ms": 100.0}
 OVERHEAD_BYTES = 100_000
+RUNS, WARM_UP = 40, 3
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[tuple[int, str]]:
-    """A server as a user starts it: its process and its address."""
-    command = [
-        sys.executable,
-        "-m",
-        "detr_onnx",
-        "serve",
-        "-m",
-        "demo",
-        "--port",
-        "0",
-        "--no-access-log",
-        "--timeout",
-        "600",
-    ]
+    """Starts a server as a user would; its process id and its address."""
+    options = ["-m", "demo", "--port", "0", "--no-access-log", "--timeout", "600"]
+    command = [sys.executable, "-m", "detr_onnx", "serve", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         yield process.pid, urlsplit(json.loads(process.stderr.readline())["url"]).netloc
@@ -57,8 +47,8 @@ def serving() -> Iterator[tuple[int, str]]:
         process.wait()
 
 
-def overhead(address: str, detector: Detector, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a request of 100 kB, raw and in JSON, beside the same image in process, in turns."""
+def overhead(address: str, detector: Detector, runs: int) -> dict[str, Any]:
+    """Milliseconds that a request of 100 kB, raw and as JSON, adds to the same image in this process; in turns."""
     scene = Image.open(IMAGE).convert("RGB").resize((1024, 768))
     image = min((jpeg(scene, quality) for quality in range(60, 100)), key=lambda p: abs(len(p) - OVERHEAD_BYTES))
     body = json.dumps({"image": list(image)}).encode()
@@ -73,42 +63,39 @@ def overhead(address: str, detector: Detector, rounds: int) -> dict[str, Any]:
 
     ways = {"in_process": in_process, "raw": lambda: over_http(image, {}), "json": lambda: over_http(body, JSON)}
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 3):
+    for number in range(runs + WARM_UP):
         for name, way in ways.items():
             started = time.perf_counter()
             way()
-            if number >= 3:
+            if number >= WARM_UP:
                 times[name].append((time.perf_counter() - started) * 1e3)
-            time.sleep(0.02)  # thread pools of the other process spin down
+            time.sleep(0.02)  # until the thread pools of the other process sleep
     connection.close()
     alone = statistics.median(times["in_process"])
     extra = {
         f"{name}_ms": round(statistics.median(a - b for a, b in zip(times[name], times["in_process"], strict=True)), 1)
         for name in ("raw", "json")
     }
-    return {"bytes": len(image), "rounds": rounds, "in_process_ms": round(alone, 1), **extra}
+    return {"bytes": len(image), "rounds": runs, "in_process_ms": round(alone, 1), **extra}
 
 
 def main() -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description="The server under load.")
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=40, help="of the overhead")
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "serving.json", metavar="FILE")
+    """Measures and writes the results; 1 if a response was wrong."""
+    parser = benchmark_parser("benchmarks.serving", "The server under load.", results="serving", runs=RUNS)
+    parser.add_argument("--requests", type=int, default=10_000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=32, metavar="N", help="clients (default: %(default)s)")
     arguments = parser.parse_args()
-    result = setting("python -m benchmarks.serving", sys.argv[1:])
+    results = setting("python -m benchmarks.serving", sys.argv[1:])
     raise_file_limit()
     detector = Detector("demo")
     with serving() as (pid, address):
-        result["overhead"] = overhead(address, detector, arguments.rounds)
-        result["load"] = load(address, pid, kinds(detector), arguments.requests, arguments.concurrency)
-        result["siege"] = siege(address, pid, BOMB)
-        result["alive_after"] = health_ms(address) > 0
-    result["bars"] = BARS
-    arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: result[name] for name in ("overhead", "load", "siege")}, indent=1))
-    return 1 if result["load"]["wrong"] else 0
+        results["overhead"] = overhead(address, detector, arguments.runs)
+        results["load"] = load(address, pid, kinds(detector), arguments.requests, arguments.concurrency)
+        results["siege"] = siege(address, pid, BOMB)
+        results["alive_after"] = health_ms(address) > 0
+    results["bars"] = BARS
+    write_results(arguments.json, results)
+    return 1 if results["load"]["wrong"] else 0
 
 
 if __name__ == "__main__":

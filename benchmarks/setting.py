@@ -1,4 +1,4 @@
-"""What the processes of a benchmark run in."""
+"""The environment variables of the processes that are measured."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ CACHE = "cache"
 
 
 def environment(work: Path, threads: int) -> dict[str, str]:
-    """Every library told how many threads to use, ours' cache in the work directory, no hub."""
+    """Variables with the number of threads for every library, our cache in the work directory, and no hub."""
     return {**setting.environment(threads), "DETR_ONNX_CACHE": str(work / CACHE), "HF_HUB_OFFLINE": "1"}
 
 
 def show(number: int, title: str) -> None:
-    """Says what is being done."""
+    """Prints the progress."""
     print(f"round {number}: {title}", file=sys.stderr)

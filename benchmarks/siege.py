@@ -1,7 +1,7 @@
-"""Rough clients all at once: what others notice of them, and what they cost the server in memory.
+"""Rough clients, all at once: how they delay others, and how much memory they cost the server.
 
-A thousand connections that ask for nothing or stop within the header, bodies that come a byte at a time, bodies of a
-gigabyte in chunks, images of four thousand million pixels, JSON made to be slow.
+A thousand connections that send nothing or half a header, bodies that arrive byte by byte, chunked bodies of a
+gigabyte, images that claim four billion pixels, and JSON that is slow to parse.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ MB = 1 << 20
 
 
 def siege(address: str, pid: int, bomb: bytes) -> dict[str, Any]:
-    """How long health takes meanwhile, and the most memory that the server had."""
+    """Milliseconds of the health check meanwhile, and the server's highest memory."""
     before = resident_mb(pid)
-    over = threading.Event()
+    finished = threading.Event()
     slow_json = json.dumps({"image": [[]] * 5_000_000}).encode()
     attackers = [
-        *[threading.Thread(target=slow_body, args=(address, over)) for _ in range(SLOW)],
-        *[threading.Thread(target=huge_body, args=(address, over)) for _ in range(HUGE)],
-        threading.Thread(target=again, args=(address, over, bomb, "image/png")),
-        threading.Thread(target=again, args=(address, over, slow_json, "application/json")),
+        *[threading.Thread(target=slow_body, args=(address, finished)) for _ in range(SLOW)],
+        *[threading.Thread(target=huge_body, args=(address, finished)) for _ in range(HUGE)],
+        threading.Thread(target=repeat, args=(address, finished, bomb, "image/png")),
+        threading.Thread(target=repeat, args=(address, finished, slow_json, "application/json")),
     ]
     health, memory = [], []
     with contextlib.ExitStack() as stack:
@@ -45,7 +45,7 @@ def siege(address: str, pid: int, bomb: bytes) -> dict[str, Any]:
             health.append(health_ms(address))
             memory.append(resident_mb(pid))
             time.sleep(0.05)
-        over.set()
+        finished.set()
         for thread in attackers:
             thread.join()
     return {
@@ -62,40 +62,40 @@ def siege(address: str, pid: int, bomb: bytes) -> dict[str, Any]:
 
 
 def connected(address: str) -> socket.socket:
-    """A connection."""
+    """A TCP connection to the server."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=60)
 
 
 def head(length: int | None, kind: str = "") -> str:
-    """A request's head; without a length its body comes in chunks."""
+    """The head of a request; without a length, its body is chunked."""
     body = f"Content-Length: {length}" if length is not None else "Transfer-Encoding: chunked"
     return f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind or 'image/jpeg'}\r\n{body}\r\n\r\n"
 
 
-def slow_body(address: str, over: threading.Event) -> None:
-    """A byte every tenth of a second."""
+def slow_body(address: str, finished: threading.Event) -> None:
+    """Sends a byte every tenth of a second."""
     with contextlib.suppress(OSError), connected(address) as connection:
         connection.sendall(head(1000).encode())
-        while not over.wait(0.1):
+        while not finished.wait(0.1):
             connection.sendall(b"x")
 
 
-def huge_body(address: str, over: threading.Event) -> None:
-    """A gigabyte in chunks, again and again, for as long as it is taken."""
+def huge_body(address: str, finished: threading.Event) -> None:
+    """Sends chunked bodies of a gigabyte, each for as long as the server reads."""
     chunk = b"%x\r\n" % MB + bytes(MB) + b"\r\n"
-    while not over.is_set():
+    while not finished.is_set():
         with contextlib.suppress(OSError), connected(address) as connection:
             connection.sendall(head(None).encode())
             for _ in range(1024):
                 connection.sendall(chunk)
-                if over.is_set():
+                if finished.is_set():
                     break
 
 
-def again(address: str, over: threading.Event, body: bytes, kind: str) -> None:
-    """The same request, one after the other."""
-    while not over.is_set():
+def repeat(address: str, finished: threading.Event, body: bytes, kind: str) -> None:
+    """Sends the same request again and again."""
+    while not finished.is_set():
         with contextlib.suppress(OSError), connected(address) as connection:
             connection.sendall(head(len(body), kind).encode() + body)
             connection.recv(10_000)

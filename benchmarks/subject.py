@@ -1,9 +1,9 @@
-"""What is measured: a checkpoint, the graphs written from it, an image, and the pixels made of it.
+"""The files that the benchmarks measure: a checkpoint, the graphs written from it, an image and its pixels.
 
-    python -m benchmarks.subject WORK_DIR [--model DIR]
+    python -m benchmarks.subject [--work DIR] [--model DIR]
 
-fills a directory with all of it: the full-size DETR-R50 with seeded weights, whose numbers are arbitrary and whose
-speed is that of the official ones, unless a checkpoint is given.
+Without --model the checkpoint is a full-size DETR-R50 with seeded weights: its answers are meaningless, and its speed
+is that of the official one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import OPTIONS
 from benchmarks.sample_photo import jpeg
 from benchmarks.setting import CACHE
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -26,24 +27,24 @@ from tests.parity.seeded import write_checkpoint
 
 SEED = 1
 PHOTOGRAPH_WH = (640, 480)
-SHAPE_HW = (800, 1066)  # what such a photograph is scaled to
+SHAPE_HW = (800, 1066)  # the size rule for such an image
 FORMS = {
-    "mask": ExportOptions(fused_attention=True),  # what the cache holds for ONNX Runtime
-    "plain": ExportOptions(),  # what the cache holds for OpenVINO, and what `detr-onnx export` writes
+    "mask": ExportOptions(fused_attention=True),  # as the cache holds it for ONNX Runtime
+    "plain": ExportOptions(),  # as the cache holds it for OpenVINO, and as `detr-onnx export` writes it
     "fixed": ExportOptions(shape_hw=SHAPE_HW, mask=False, batch=1, fused_attention=True),
 }
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Where everything lies.
+    """Paths of the files.
 
     Attributes:
         model: the checkpoint's directory.
-        title: what it is, for people.
+        title: a name for tables.
         photograph: a JPEG of 640x480.
-        pixels: [1,3,800,1066] float32 in a .npy file, what the network sees of the photograph.
-        graphs: our .onnx files by the name of their form.
+        pixels: a .npy file, [1,3,800,1066] float32, the preprocessed photograph.
+        graphs: our .onnx files, by the keys of `FORMS`.
     """
 
     model: Path
@@ -54,7 +55,7 @@ class Subject:
 
 
 def subject(work: Path, model: Path | None = None) -> Subject:
-    """The subject in a work directory, where nothing is left of graphs that were written before."""
+    """Creates the files in a work directory, without reusing graphs of an earlier version of the code."""
     work.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work / CACHE, ignore_errors=True)
     photograph, pixels = work / "photograph.jpg", work / "pixels.npy"
@@ -68,7 +69,7 @@ def subject(work: Path, model: Path | None = None) -> Subject:
 
 
 def _seeded(directory: Path) -> Path:
-    """The seeded checkpoint, in the dialect that transformers 4 and 5 both read."""
+    """The seeded checkpoint, with tensor names that transformers 4 and 5 both read."""
     if not (directory / "preprocessor_config.json").exists():
         write_checkpoint(directory, DetrConfig(), SEED)
         (directory / "preprocessor_config.json").write_text(json.dumps(Preprocessing().to_json()))
@@ -76,7 +77,7 @@ def _seeded(directory: Path) -> Path:
 
 
 def _graphs(directory: Path, model: Path) -> dict[str, Path]:
-    """Our graphs of the checkpoint, always written anew: the code that writes them may have changed."""
+    """Our graphs of the checkpoint, always rewritten: the code that writes them may have changed."""
     directory.mkdir(exist_ok=True)
     checkpoint, preprocessing = read_model(model)
     files = {name: directory / f"{name}.onnx" for name in FORMS}
@@ -85,16 +86,11 @@ def _graphs(directory: Path, model: Path) -> dict[str, Path]:
     return files
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--work and --model, which every benchmark takes."""
-    parser.add_argument("--work", type=Path, default=Path("build/benchmarks"), help="where what is measured is kept")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a checkpoint; without it, the seeded one")
-
-
 def main() -> None:
-    """Fills the work directory."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.subject")
-    add_arguments(parser)
+    """Creates the files."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.subject", description="The files that are measured.")
+    for option in ("--work", "--model"):
+        parser.add_argument(option, **OPTIONS[option])
     arguments = parser.parse_args()
     subject(arguments.work, arguments.model)
 

@@ -1,27 +1,37 @@
-"""From the network's raw answer to a list of things with names, scores and boxes.
+"""Detections of one image: parallel arrays with names, and the forms that other programs read.
 
-The convention of a box stands in the name of whatever holds it: `cxcywh` (centre and size, in 0..1 of the image) is
-what DETR predicts, `xyxy` (left, top, right, bottom, in pixels of the image as it is looked at) is what people want.
+The name of a variable says which box convention it holds: `cxcywh` (centre and size, in 0..1 of the image) is what DETR
+predicts, `xyxy` (left, top, right, bottom, in pixels of the upright image) is what `Detections` holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.errors import UsageError
+from detr_onnx.errors import MissingPackageError, UsageError
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+    from PIL import Image
+
+    from detr_onnx.image.decode import ImageSource
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Selection = slice | Sequence[int] | Sequence[bool] | NDArray[np.bool_] | NDArray[np.integer[Any]]
+
+SHOWN = 5  # detections in a repr
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in pixels; x to the right, y downwards; may reach a little beyond the image."""
+    """A rectangle in pixels of the upright image; x to the right, y down. It may reach a little beyond the image."""
 
     xmin: float
     ymin: float
@@ -31,44 +41,65 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One thing found: score in 0..1, the name of its class, where it is."""
+    """One detected object.
+
+    Attributes:
+        score: in 0..1.
+        label: the name of its class.
+        box: where it is, in pixels.
+        class_id: the index of its class; for COCO models the COCO category id.
+    """
 
     score: float
     label: str
     box: Box
+    class_id: int
 
 
-@dataclass(frozen=True, eq=False)  # equality of arrays is no single answer
+@dataclass(frozen=True, eq=False, repr=False)  # comparing arrays does not give one answer
 class Detections:
-    """What was found in one image, as parallel arrays; iterating gives `Detection` values.
+    """The detections of one image, as parallel arrays. Iterating yields `Detection` values.
+
+    `detections[2]` is one `Detection`; `detections[:2]`, `detections[detections.scores > 0.9]` and
+    `detections[[2, 0]]` are `Detections` again.
 
     Attributes:
         scores: [n] float32 in 0..1.
-        class_ids: [n] int64, indices into `labels`.
-        xyxy: [n, 4] float32, pixels of the upright image.
-        labels: the name of every class of the model.
+        class_ids: [n] int64, indices into `class_names`.
+        xyxy: [n, 4] float32: left, top, right, bottom, in pixels of the upright image.
+        class_names: the name of every class of the model.
+        path: the image file, if the image was given as a path.
+
+    Raises:
+        UsageError: the arrays differ in length, or a class id has no name.
     """
 
     scores: Floats
     class_ids: Ints
     xyxy: Floats
-    labels: Sequence[str]
+    class_names: Sequence[str]
+    path: str | None = None
 
     def __post_init__(self) -> None:
         shapes = tuple(np.shape(array) for array in (self.scores, self.class_ids, self.xyxy))
         n = shapes[0][:1]
         if shapes != (n, n, (*n, 4)) or not n:
             raise UsageError(
-                "arrays of a Detections do not fit together",
+                "the arrays of a Detections differ in length",
                 found=f"scores {shapes[0]}, class_ids {shapes[1]}, xyxy {shapes[2]}",
                 expected="[n], [n] and [n, 4]",
             )
-        if n != (0,) and not 0 <= np.min(self.class_ids) <= np.max(self.class_ids) < len(self.labels):
+        if n != (0,) and not 0 <= np.min(self.class_ids) <= np.max(self.class_ids) < len(self.class_names):
             raise UsageError(
-                "class ids of a Detections have no labels",
+                "a class id of a Detections has no name",
                 found=f"ids from {np.min(self.class_ids)} to {np.max(self.class_ids)}",
-                expected=f"0 to {len(self.labels) - 1}",
+                expected=f"0 to {len(self.class_names) - 1}",
             )
+
+    @property
+    def labels(self) -> list[str]:
+        """The class name of each detection."""
+        return [self.class_names[class_id] for class_id in self.class_ids.tolist()]
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -76,39 +107,129 @@ class Detections:
     def __iter__(self) -> Iterator[Detection]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index: int) -> Detection:
-        xmin, ymin, xmax, ymax = self.xyxy[index].tolist()
-        label = self.labels[int(self.class_ids[index])]
-        return Detection(float(self.scores[index]), label, Box(xmin, ymin, xmax, ymax))
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: Selection) -> Detections: ...
+    def __getitem__(self, index: int | Selection) -> Detection | Detections:
+        if isinstance(index, int | np.integer):
+            class_id = int(self.class_ids[index])
+            box = Box(*self.xyxy[index].tolist())
+            return Detection(float(self.scores[index]), self.class_names[class_id], box, class_id)
+        rows: Any = index if isinstance(index, slice) else _rows(index, len(self))
+        return Detections(self.scores[rows], self.class_ids[rows], self.xyxy[rows], self.class_names, self.path)
 
-    def select(self, index: Ints | NDArray[np.bool_]) -> Detections:
-        """The detections at `index` (positions, or one boolean each), in that order."""
-        return Detections(self.scores[index], self.class_ids[index], self.xyxy[index], self.labels)
-
-    def only(self, labels: Sequence[str]) -> Detections:
+    def only(self, labels: str | Sequence[str]) -> Detections:
         """The detections whose label is one of `labels`."""
         names = [labels] if isinstance(labels, str) else labels
-        wanted = [i for i, name in enumerate(self.labels) if name in names]
-        return self.select(np.isin(self.class_ids, wanted))
+        ids = [class_id for class_id, name in enumerate(self.class_names) if name in names]
+        return self[np.isin(self.class_ids, ids)]
 
     def by_score(self) -> Detections:
-        """The same, best first; equal scores keep their order."""
-        return self.select(np.argsort(-self.scores, kind="stable"))
+        """The same detections, best first. Equal scores keep their order."""
+        return self[np.argsort(-self.scores, kind="stable")]
 
-    def to_api(self) -> list[dict[str, Any]]:
-        """The hosted API's form: best first, keys score, label, box; boxes truncated to whole pixels, scores exact."""
+    def draw(self, image: ImageSource | None = None) -> Image.Image:
+        """The image with a box and a label for each detection.
+
+        Args:
+            image: the image they belong to; None reads `path`.
+
+        Returns:
+            A new PIL image, upright, mode RGB.
+
+        Raises:
+            ImageError: the image cannot be read.
+            UsageError: no image was given and there is no path.
+        """
+        from detr_onnx.image.decode import read_rgb
+        from detr_onnx.image.draw import annotate
+
+        source = self.path if image is None else image
+        if source is None:
+            raise UsageError("these detections do not know their image", remedy="pass it: detections.draw(image)")
+        return annotate(read_rgb(source), self)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The hosted API's form, best first: `{"score", "label", "box": {"xmin", "ymin", "xmax", "ymax"}}`.
+
+        Boxes are truncated to whole pixels. Scores keep every digit of their float32.
+        """
         return [
-            {"score": d.score, "label": d.label, "box": {k: int(getattr(d.box, k)) for k in Box.__slots__}}
+            {"score": d.score, "label": d.label, "box": {side: int(getattr(d.box, side)) for side in Box.__slots__}}
             for d in self.by_score()
         ]
 
+    def to_api(self) -> list[dict[str, Any]]:
+        """The same as `to_dicts`, by the name that the servers and their clients know."""
+        return self.to_dicts()
+
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Rows of a COCO results file; `bbox` is left, top, width, height, unrounded."""
+        """Rows of a COCO results file. `bbox` is left, top, width, height, not rounded."""
         xywh = xyxy_to_xywh(self.xyxy).tolist()
         return [
-            {"image_id": image_id, "category_id": int(c), "bbox": box, "score": float(s)}
-            for s, c, box in zip(self.scores, self.class_ids, xywh, strict=True)
+            {"image_id": image_id, "category_id": int(class_id), "bbox": box, "score": float(score)}
+            for score, class_id, box in zip(self.scores, self.class_ids, xywh, strict=True)
         ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same as `supervision.Detections`, with `class_name` in its data.
+
+        Raises:
+            MissingPackageError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise _missing("to_supervision", "supervision") from error
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.astype(int),
+            data={"class_name": np.array(self.labels, dtype=str)},
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each detection: score, label, class_id, xmin, ymin, xmax, ymax.
+
+        Raises:
+            MissingPackageError: the package pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise _missing("to_pandas", "pandas") from error
+        columns = {"score": self.scores, "label": self.labels, "class_id": self.class_ids}
+        return pandas.DataFrame({**columns, **dict(zip(Box.__slots__, self.xyxy.T, strict=True))})
+
+    def __repr__(self) -> str:
+        shown = [f"{d.label} {d.score:.2f}" for d in self[:SHOWN]]
+        more = ["…"] if len(self) > SHOWN else []
+        return f"<Detections: {len(self)}{' - ' if shown else ''}{', '.join(shown + more)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a table, below the annotated image if its path can still be read."""
+        from detr_onnx.notebook import html_of
+
+        return html_of(self)
+
+
+def _rows(index: Any, count: int) -> NDArray[Any]:
+    """An index of booleans or integers as an array; UsageError for anything else."""
+    rows = np.asarray(index)
+    rows = rows.astype(np.int64) if rows.size == 0 and rows.dtype != np.bool_ else rows
+    is_mask = rows.dtype == np.bool_ and rows.shape == (count,)
+    if rows.ndim != 1 or not (is_mask or np.issubdtype(rows.dtype, np.integer)):
+        raise UsageError(
+            "Detections cannot be indexed by this",
+            found=f"{type(index).__name__} of {rows.dtype}, shape {list(rows.shape)}",
+            expected=f"an integer, a slice, integers, or {count} booleans",
+        )
+    return rows
+
+
+def _missing(method: str, package: str) -> MissingPackageError:
+    return MissingPackageError(f"{method} needs the package {package}", remedy=f"run pip install {package}")
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Floats) -> Floats:
@@ -140,16 +261,16 @@ def softmax(logits: Floats) -> Floats:
 
 
 def detections_of(
-    logits: Floats, boxes_cxcywh: Floats, sizes_hw: Ints, labels: Sequence[str], threshold: float
+    logits: Floats, boxes_cxcywh: Floats, sizes_hw: Ints, class_names: Sequence[str], threshold: float
 ) -> list[Detections]:
-    """One Detections an image, in the order of the queries: the best class of each query above the threshold.
+    """The detections of each image, in query order: the best class of every query whose score exceeds the threshold.
 
     Args:
         logits: [B, Q, C+1]; the last class is "no object".
         boxes_cxcywh: [B, Q, 4] in 0..1 of the image.
-        sizes_hw: [B, 2] height and width of the images, in pixels.
-        labels: C names.
-        threshold: what a score has to exceed, strictly.
+        sizes_hw: [B, 2] heights and widths of the original images, in pixels.
+        class_names: C names.
+        threshold: scores must be strictly greater.
 
     Source: `DetrImageProcessor.post_process_object_detection` of transformers.
     """
@@ -160,6 +281,6 @@ def detections_of(
     xyxy = cxcywh_to_xyxy(boxes_cxcywh) * whwh[:, None, :]  # [B,Q,4] pixels
     kept = scores > threshold
     return [
-        Detections(s[k], c[k].astype(np.int64), b[k], labels)
+        Detections(s[k], c[k].astype(np.int64), b[k], class_names)
         for s, c, b, k in zip(scores, class_ids, xyxy, kept, strict=True)
     ]

@@ -1,165 +1,247 @@
-"""Images in, detections out: preprocessing, one engine, postprocessing, in that order.
+"""Images to detections: preprocessing, the network, postprocessing.
 
-Which engine it is, and where its model comes from, is settled by `models.open_model` before the first image.
+`models.open_model` chooses the engine and finds the files of the model; `Detector` then only calls its network.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.models.metadata import check_labels
-from detr_onnx.models.open import DEFAULT_MODEL, OpenModel, open_model
+from detr_onnx.models.open import OpenModel, open_model
+from detr_onnx.read_ahead import read_ahead
 
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Sizes = NDArray[np.int64]
+Prepared = tuple[Floats, Mask, Sizes]
+
+IMAGES_AHEAD = 2  # that `stream` decodes and preprocesses while the network runs; more only take memory
 
 
 class Detector:
-    """Finds things in images.
+    """Detects objects in images.
 
     Args:
         model: "demo", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a directory in Hugging
-            Face's layout, a .safetensors, an .onnx or an .ort file, or an .xml of OpenVINO's.
-        engine: "auto", "numpy", "onnxruntime" or "openvino". "auto" takes the fastest that can run the model here:
-            OpenVINO, else ONNX Runtime, else numpy; the first two need a graph, so `onnx` to write a checkpoint's.
+            Face's layout, or a .safetensors, .onnx, .ort or OpenVINO .xml file.
+        engine: "auto", "openvino", "onnxruntime" or "numpy". "auto" is the fastest installed engine that can run the
+            model, in this order; the first two run graphs, so they need the package `onnx` to convert a checkpoint.
         providers: ONNX Runtime's execution providers in order of preference, by name or as a pair of name and options,
             such as ["CUDA"] or [("TensorRT", {"trt_fp16_enable": True}), "CUDA"]; None is the CPU.
-        precision: "fp32"; with OpenVINO on processors that have bfloat16 "bf16-backbone", which it takes by itself, and
-            "bf16", which is faster and strays further; with ONNX Runtime one of those that `export` writes, such as
-            "fp16" for a GPU; None is the engine's best.
-        threads: of one operation; None leaves it to the engine.
-        size: length of the short side that images are scaled to, in place of the model's own; the limit of the long
-            side grows or shrinks with it.
-        config: a config.json or its directory, for a model that has none beside it: a bare .safetensors file, an .onnx
-            file of another exporter. A preprocessor_config.json beside it counts too.
-        labels: names of the classes by id, in place of the model's own.
-        offline: make no request to the hub.
-        cache_dir: where models are kept, in place of DETR_ONNX_CACHE.
+        precision: "fp32"; with OpenVINO on processors with bfloat16 also "bf16-backbone", its default there, and
+            "bf16", which is faster and less accurate; with ONNX Runtime one that `export` writes, such as "fp16" for a
+            GPU. None is the engine's default.
+        threads: used by one operation; None leaves it to the engine.
+        shortest_edge: length in pixels that the short side of images is resized to, in place of the model's own. The
+            limit of the long side changes in proportion.
+        config: a config.json or its directory, for a model without one: a bare .safetensors file, or an .onnx file of
+            another exporter. A preprocessor_config.json beside it is read, too.
+        labels: the class names by id, in place of the model's own.
+        offline: never contact the hub.
+        cache_dir: where built graphs are cached, and models in its directory hub; in place of DETR_ONNX_CACHE and
+            Hugging Face's cache.
 
     Raises:
-        DetrError: the model cannot be had or read, or the engine cannot run it; see `errors.py` for the tree.
+        DetrError: the model cannot be found or read, or the engine cannot run it; `errors.py` lists the subclasses.
 
     Attributes:
-        engine: what it runs on, for people.
-        labels: names of the classes, by id.
-        preprocessing: how images are made ready.
+        class_names: the names of the classes, by id.
+        preprocessing: how images are resized and normalised.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
-        engine: str = "auto",
+        engine: str = DEFAULT_ENGINE,
         providers: ProviderSpec | None = None,
         precision: str | None = None,
         threads: int | None = None,
-        size: int | None = None,
+        shortest_edge: int | None = None,
         config: str | os.PathLike[str] | None = None,
         labels: Sequence[str] | None = None,
         offline: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if size is not None and size < 1:
-            raise UsageError("the size is wrong", found=str(size), expected="a number of pixels from 1 up")
+        if shortest_edge is not None and shortest_edge < 1:
+            raise UsageError("shortest_edge is wrong", found=str(shortest_edge), expected="1 pixel or more")
         if isinstance(labels, str):
-            raise UsageError("labels are names by class id", found=f"the text {labels!r}", expected="a list of names")
+            raise UsageError("labels is a list of names", found=f"the text {labels!r}", expected="a list of names")
         opened = open_model(
             model,
-            engine=engine,
-            providers=providers,
-            precision=precision,
-            threads=threads,
+            EngineOptions(engine, providers, precision, threads),
             config=Path(config) if config is not None else None,
             labels=tuple(labels) if labels is not None else None,
             offline=offline,
             cache_dir=cache_dir,
         )
+        self._model = os.fspath(model)
+        engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
+        model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
+        options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
+        self._reopen: Callable[[], Detector] = partial(Detector, model, **options)
         self._engine = opened.engine
-        self.labels: tuple[str, ...] = opened.labels
-        self.preprocessing: Preprocessing = opened.preprocessing if size is None else _of_size(opened, size)
+        self.class_names: tuple[str, ...] = opened.labels
+        self.preprocessing: Preprocessing = (
+            opened.preprocessing if shortest_edge is None else _with_shortest_edge(opened, shortest_edge)
+        )
 
     @property
     def engine(self) -> str:
+        """The engine's name: "numpy", "onnxruntime" or "openvino"."""
+        return self._engine.title.split(" ")[0]
+
+    @property
+    def runtime(self) -> str:
+        """Engine, version, device and precision: "onnxruntime 1.32.0, CPUExecutionProvider, fp32"."""
         return self._engine.title
 
     @property
     def batch_size(self) -> int | None:
-        """The one number of images that the network takes at a time; None when it takes any."""
+        """The only batch size that the network takes; None if it takes any."""
         return self._engine.batch
 
-    def __call__(self, image: ImageSource, threshold: float = 0.5) -> Detections:
-        """What is in one image: detections with a score above the threshold, in the order of the queries.
+    def __repr__(self) -> str:
+        return f"<Detector {self._model}: {self.runtime}>"
+
+    def __reduce__(self) -> tuple[Callable[[], Detector], tuple[()]]:
+        """Pickles as its own arguments: another process opens the model again."""
+        return self._reopen, ()
+
+    def __call__(self, image: ImageSource, threshold: float = DEFAULT_THRESHOLD) -> Detections:
+        """The detections in one image, in query order.
 
         Args:
             image: a path, bytes, a binary file object, a PIL image, or a uint8 array [height, width, 3] in RGB.
-            threshold: in 0..1; a score has to exceed it.
+            threshold: in 0..1; scores must be strictly greater.
 
         Raises:
             ImageError: the image cannot be read.
-            UsageError: the threshold is out of range, or `image` is nothing that holds an image.
-        """
-        return self.batch([image], threshold)[0]
-
-    def warm_up(self, width: int = 640, height: int = 480) -> None:
-        """Runs a grey image of that size through, so that the first real one waits no longer than the next.
-
-        Engines lay out weights, and make what a size of images needs, when it comes for the first time.
-
-        Args:
-            width, height: in pixels, of the images to come.
-
-        Raises:
-            UsageError: a size below 1.
-            EngineError: the engine fails, or its numbers are not finite.
-        """
-        if min(width, height) < 1:
-            raise UsageError("the size is wrong", found=f"{width}x{height}", expected="numbers of pixels from 1 up")
-        self(Image.new("RGB", (width, height), "grey"))
-
-    def batch(self, images: Iterable[ImageSource], threshold: float = 0.5, *, batch_size: int = 1) -> list[Detections]:
-        """One Detections an image.
-
-        Args:
-            images: images as `__call__` takes them, of any sizes.
-            threshold: in 0..1; a score has to exceed it.
-            batch_size: images that go through the network together, padded to a common size and masked, which can
-                pay on a GPU. With 1 each comes out exactly as alone; padding that a mask hides from attention is still
-                seen by convolutions at its edge, and costs DETR 0.2 AP [mmdetection #5168].
+            UsageError: the threshold is out of range, or `image` is not an image.
         """
         check_threshold(threshold)
-        if isinstance(images, str | bytes | os.PathLike | Image.Image):
-            raise UsageError("a batch is a list of images", found="one image", remedy="put it into a list")
-        if batch_size < 1:
-            raise UsageError("the batch size is wrong", found=str(batch_size), expected="a number from 1 up")
-        decoded = (read_rgb(image) for image in images)
-        groups = self._groups(decoded, self._engine.batch or batch_size)
-        return [found for group in groups for found in self._detect(group, threshold)]
+        if isinstance(image, list | tuple):
+            found = f"a {type(image).__name__} of {len(image)}"
+            raise UsageError("detector(image) takes one image", found=found, remedy="use detector.batch(images)")
+        return _with_path(image, self._detect([read_rgb(image)], threshold)[0])
 
-    def preprocess(self, images: Iterable[ImageSource]) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
-        """Pixels [B,3,H,W] normalised, mask [B,H,W] with True for image, original sizes [B,2] as height, width."""
-        return batch([read_rgb(image) for image in images], self.preprocessing, canvas_hw=self._engine.canvas_hw)
-
-    def network(self, pixels: Floats, mask: NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
-        """The seam: logits [B,Q,C+1], the last class "no object", and boxes [B,Q,4], cxcywh in 0..1 of the image.
+    def batch(
+        self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD, *, batch_size: int = 1
+    ) -> list[Detections]:
+        """The detections of several images, one `Detections` each.
 
         Args:
-            pixels: [B,3,H,W] float32, as `preprocess` gives them.
+            images: images of any size, as `__call__` takes them; or one uint8 array [n, height, width, 3].
+            threshold: in 0..1; scores must be strictly greater.
+            batch_size: images that go through the network together, padded to a common size and masked, which can
+                pay on a GPU. With 1 each image comes out exactly as alone. The mask hides padding from attention, but
+                convolutions still see it at the edge, which costs DETR 0.2 AP [mmdetection #5168].
+        """
+        check_threshold(threshold)
+        _check_several(images)
+        if batch_size < 1:
+            raise UsageError("the batch size is wrong", found=str(batch_size), expected="1 or more")
+        paths: list[ImageSource] = []
+        decoded = (read_rgb(image) for image in _noted(images, paths))
+        groups = self._groups(decoded, self._engine.batch or batch_size)
+        detections = [found for group in groups for found in self._detect(group, threshold)]
+        return [_with_path(path, found) for path, found in zip(paths, detections, strict=True)]
+
+    def stream(self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD) -> Iterator[Detections]:
+        """The detections of one image after another, in order, as soon as they are known.
+
+        The next images are decoded and preprocessed in another thread while the network runs. `images` may be endless:
+        only a few are held at a time.
+
+        Args:
+            images: images of any size, as `__call__` takes them.
+            threshold: in 0..1; scores must be strictly greater.
+
+        Raises:
+            ImageError: an image cannot be read; the detections of those before it have been yielded.
+        """
+        check_threshold(threshold)
+        _check_several(images)
+        return self._stream(images, threshold)
+
+    def _stream(self, images: Iterable[ImageSource], threshold: float) -> Iterator[Detections]:
+        for image, (pixels, mask, sizes_hw) in read_ahead(lambda i: self.preprocess([i]), images, IMAGES_AHEAD):
+            yield _with_path(image, self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[0])
+
+    def warm_up(self, width: int = 640, height: int = 480) -> None:
+        """Runs a grey image of this size, so that the first real one takes no longer than the next.
+
+        Engines lay out weights and compile kernels for an image size when they first meet it.
+
+        Args:
+            width: of the images to come, in pixels.
+            height: the same.
+
+        Raises:
+            UsageError: a size is below 1.
+        """
+        if min(width, height) < 1:
+            raise UsageError("the size is wrong", found=f"{width}x{height}", expected="1 pixel or more each way")
+        self(Image.new("RGB", (width, height), "grey"))
+
+    def preprocess(self, images: Iterable[ImageSource]) -> Prepared:
+        """What the network takes for a batch of images.
+
+        Returns:
+            pixels: [B,3,H,W] float32, normalised.
+            mask: [B,H,W], True for image, False for padding.
+            sizes_hw: [B,2], heights and widths of the original images.
+        """
+        return self._prepare([read_rgb(image) for image in images])
+
+    def network(self, pixels: Floats, mask: Mask | None = None) -> tuple[Floats, Floats]:
+        """The raw outputs of the network.
+
+        Args:
+            pixels: [B,3,H,W] float32, as `preprocess` returns them.
             mask: [B,H,W], True for image; None for no padding.
+
+        Returns:
+            logits: [B,Q,C+1]; the last class is "no object".
+            boxes_cxcywh: [B,Q,4] in 0..1 of the image.
         """
         return self._engine.network(pixels, mask)
 
+    def postprocess(
+        self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = DEFAULT_THRESHOLD
+    ) -> list[Detections]:
+        """The detections of each image, from the outputs of `network` and the original sizes of `preprocess`.
+
+        Raises:
+            EngineError: the outputs are not finite.
+            ModelFileError: the number of classes is not that of the class names.
+        """
+        check_labels(self.class_names, logits.shape[-1] - 1)
+        if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
+            raise EngineError(
+                f"{self.runtime} computed numbers that are not finite",
+                remedy="try another engine or precision, or check the weights",
+            )
+        return detections_of(logits, boxes_cxcywh, sizes_hw, self.class_names, threshold)
+
     def _groups(self, images: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
-        """Up to `size` images at a time; only equal sizes together where the engine cannot mask."""
+        """Up to `size` images at a time; only equal sizes together if the engine takes no mask."""
         group: list[Image.Image] = []
         for image in images:
             if len(group) == size or (group and not self._may_share(group[0], image)):
@@ -169,44 +251,51 @@ class Detector:
         if group:
             yield group
 
-    def _may_share(self, one: Image.Image, other: Image.Image) -> bool:
+    def _may_share(self, image: Image.Image, other: Image.Image) -> bool:
         resized = self.preprocessing.resized_hw
-        return self._engine.batches_mixed_sizes or resized(*one.size[::-1]) == resized(*other.size[::-1])
+        return self._engine.batches_mixed_sizes or resized(*image.size[::-1]) == resized(*other.size[::-1])
 
-    def postprocess(
-        self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: NDArray[np.int64], threshold: float = 0.5
-    ) -> list[Detections]:
-        """One Detections an image, from what `network` gave and the original sizes of `preprocess`.
-
-        Raises:
-            EngineError: the network's numbers are not finite, or its classes not those of the labels.
-        """
-        check_labels(self.labels, logits.shape[-1] - 1)
-        if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
-            raise EngineError(
-                f"{self.engine} answered with numbers that are not finite",
-                remedy="try another engine or precision, or check the weights",
-            )
-        return detections_of(logits, boxes_cxcywh, sizes_hw, self.labels, threshold)
+    def _prepare(self, images: list[Image.Image]) -> Prepared:
+        return batch(images, self.preprocessing, canvas_hw=self._engine.canvas_hw)
 
     def _detect(self, group: list[Image.Image], threshold: float) -> list[Detections]:
-        """One Detections an image of the group, which is filled up where the engine takes a fixed number."""
+        """The detections of a group of images, which is filled up if the engine takes only one batch size."""
         filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
-        pixels, mask, sizes_hw = batch(filled, self.preprocessing, canvas_hw=self._engine.canvas_hw)
+        pixels, mask, sizes_hw = self._prepare(filled)
         return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[: len(group)]
 
 
-def _of_size(opened: OpenModel, size: int) -> Preprocessing:
-    """The model's preprocessing at another length of the short side.
+def _with_shortest_edge(opened: OpenModel, shortest_edge: int) -> Preprocessing:
+    """The model's preprocessing with another length of the short side.
 
-    Raises:
-        UsageError: for a network that takes one size only and no mask.
+    Raises UsageError if the network takes one size only and no mask.
     """
     canvas_hw = opened.engine.canvas_hw
     if canvas_hw and not opened.engine.batches_mixed_sizes:
         height, width = canvas_hw
-        raise UsageError(f"the model takes images of {height}x{width} only", found=f"size {size}", expected="no size")
-    return replace(opened.preprocessing.of_size(size), resize=True)
+        found = f"shortest_edge {shortest_edge}"
+        raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
+    return replace(opened.preprocessing.of_size(shortest_edge), resize=True)
+
+
+def _check_several(images: Any) -> None:
+    """Raises UsageError for one image where several are expected."""
+    one_array = isinstance(images, np.ndarray) and images.ndim != 4
+    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image) or hasattr(images, "read"):
+        found = f"an array of shape {list(images.shape)}" if one_array else f"one {type(images).__name__}"
+        raise UsageError("a list of images is expected", found=found, remedy="use detector(image) for one image")
+
+
+def _noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
+    """The images; those that are paths are noted on the way, the others as empty bytes."""
+    for image in images:
+        seen.append(image if isinstance(image, str | os.PathLike) else b"")
+        yield image
+
+
+def _with_path(image: ImageSource, detections: Detections) -> Detections:
+    """The detections with the path of their image, if it was given as a path."""
+    return replace(detections, path=os.fspath(image)) if isinstance(image, str | os.PathLike) else detections
 
 
 def check_threshold(threshold: float) -> None:

@@ -1,11 +1,10 @@
-"""Torch's own ONNX exports of a checkpoint, by the old exporter (TorchScript) and the new one (dynamo).
+"""Exports a checkpoint with torch, by its old exporter (TorchScript) and its new one (dynamo).
 
     python -m export.torch_export MODEL_DIR -o DIR
 
-It runs where torch, transformers and onnxscript are, and writes `DIR/NAME/model.onnx` for each of `VARIANTS`: any size
-with `pixel_mask`, and one size without. The example that is traced is a batch of two sizes, padded, so that no exporter
-can take a mask that says nothing for a constant. What an exporter refuses is in `DIR/NAME/refused.txt`: its reason, on
-one line. A JSON summary goes to stdout.
+It needs torch, transformers and onnxscript, and writes `DIR/NAME/model.onnx` for each of `VARIANTS`: any size with
+`pixel_mask`, and one size without. The traced example is a padded batch of two sizes, so that the mask does not become
+a constant. If an exporter fails, its reason is in `DIR/NAME/refused.txt`, on one line. A JSON summary goes to stdout.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ import numpy as np
 
 from detr_onnx.bench.baselines import versions_of
 from detr_onnx.cache import sha256_of
-from detr_onnx.checkpoint.load import weights_file
+from detr_onnx.checkpoint.files import weights_file
 from export.optimum_export import SEED, SOURCE, STATIC_HW
 from tests.parity.seeded import padded_batch, seeded_pixels
 
 GRAPH, REFUSED = "model.onnx", "refused.txt"
-OPSET = 17  # of the old exporter: the last of its time; the new one takes its own
+OPSET = 17  # for the old exporter; the new one chooses its own
 VERSIONS = ("torch", "transformers", "onnxscript", "onnx", "numpy")
 AXES: dict[str, dict[int, str]] = {
     "pixel_values": {0: "batch", 2: "height", 3: "width"},
@@ -41,7 +40,12 @@ OUTPUTS = ["logits", "pred_boxes"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to export: by the new exporter or the old one; any size with a mask, or one size without."""
+    """One way to export.
+
+    Attributes:
+        dynamo: the new exporter instead of the old one.
+        any_size: any size, with a mask; else one size without.
+    """
 
     dynamo: bool
     any_size: bool
@@ -58,18 +62,18 @@ VARIANTS = {
 def export_all(
     checkpoint: Path, directory: Path, names: Sequence[str] = tuple(VARIANTS), shape_hw: tuple[int, int] = STATIC_HW
 ) -> dict[str, str | None]:
-    """Writes what can be written; by the variant's name why it was refused, or None."""
+    """Exports the variants; their names with the reason of a failure, or None."""
     network = torch_network(checkpoint)
     return {name: attempt(network, directory / name, VARIANTS[name], shape_hw) for name in names}
 
 
 def attempt(network: Any, folder: Path, variant: Variant, shape_hw: tuple[int, int]) -> str | None:
-    """Writes the graph into the folder, or why there is none, which comes back too."""
-    shutil.rmtree(folder, ignore_errors=True)  # a file of an earlier run would pass for this one's
+    """Writes the graph into the folder; if the exporter fails, writes and returns the reason."""
+    shutil.rmtree(folder, ignore_errors=True)  # else a file of an earlier run could be mistaken for a new one
     folder.mkdir(parents=True)
     try:
         export(network, folder / GRAPH, variant, shape_hw)
-    except Exception as error:  # noqa: BLE001 - an exporter that gives up is a result, whatever it raised
+    except Exception as error:  # noqa: BLE001 - a failure is a result, whatever the exporter raised
         (folder / GRAPH).unlink(missing_ok=True)
         (folder / REFUSED).write_text(reason(error) + "\n")
         return reason(error)
@@ -77,7 +81,7 @@ def attempt(network: Any, folder: Path, variant: Variant, shape_hw: tuple[int, i
 
 
 def torch_network(checkpoint: Path) -> Any:
-    """Transformers' model with the two outputs that a graph of it has: logits and boxes."""
+    """The model of transformers, with logits and boxes as outputs."""
     import torch
     from transformers import DetrForObjectDetection
 
@@ -87,56 +91,63 @@ def torch_network(checkpoint: Path) -> Any:
             self.detr = DetrForObjectDetection.from_pretrained(checkpoint)
 
         def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None) -> tuple[Any, Any]:
-            answer = self.detr(pixel_values=pixel_values, pixel_mask=pixel_mask)
-            return answer.logits, answer.pred_boxes
+            outputs = self.detr(pixel_values=pixel_values, pixel_mask=pixel_mask)
+            return outputs.logits, outputs.pred_boxes
 
     return Network().eval()
 
 
 def export(network: Any, file: Path, variant: Variant, shape_hw: tuple[int, int]) -> None:
-    """One file, by one exporter; whatever it raises comes through."""
+    """Writes one file with one exporter; errors of the exporter are not caught."""
     import torch
 
-    given = example(shape_hw) if variant.any_size else {"pixel_values": seeded_pixels(SEED, 1, 3, *shape_hw)}
-    axes = {name: AXES[name] for name in given} if variant.any_size else None
-    form: dict[str, Any] = (
+    inputs = example(shape_hw) if variant.any_size else {"pixel_values": seeded_pixels(SEED, 1, 3, *shape_hw)}
+    axes = {name: AXES[name] for name in inputs} if variant.any_size else None
+    options: dict[str, Any] = (
         {"dynamo": True, "dynamic_shapes": axes, "external_data": False}
         if variant.dynamo
         else {"dynamo": False, "dynamic_axes": axes, "opset_version": OPSET}
     )
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the old one says that it is old, and pages of what it takes for constants
+        warnings.simplefilter("ignore")  # the old exporter is deprecated, and prints pages of tracer warnings
         torch.onnx.export(
-            network, tuple(map(torch.from_numpy, given.values())), str(file),
-            input_names=list(given), output_names=OUTPUTS, verbose=False, **form,
+            network, tuple(map(torch.from_numpy, inputs.values())), str(file),
+            input_names=list(inputs), output_names=OUTPUTS, verbose=False, **options,
         )  # fmt: skip
 
 
 def example(shape_hw: tuple[int, int]) -> dict[str, Any]:
-    """Two images of different sizes and their mask, as int64."""
+    """Two images of different sizes, padded, and their mask as int64."""
     height, width = shape_hw
     pixels, mask = padded_batch(seeded_pixels(SEED, 2, 3, height, width), [shape_hw, (height * 3 // 4, width * 3 // 4)])
     return {"pixel_values": pixels, "pixel_mask": mask.astype(np.int64)}
 
 
 def reason(error: Exception) -> str:
-    """One line: the error's kind and the first of its own sentences that says something."""
+    """One line: the type of the error and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:200]
 
 
 def main() -> None:
-    """Exports, notes what it was made of, prints what was refused."""
-    parser = argparse.ArgumentParser(prog="python -m export.torch_export", description="Torch's exports of a DETR.")
+    """Exports, records the source, prints the failures."""
+    parser = argparse.ArgumentParser(prog="python -m export.torch_export", description="Exports a DETR with torch.")
     parser.add_argument("checkpoint", type=Path, metavar="MODEL_DIR", help="a directory in Hugging Face's layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default: all")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="for the exports")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=VARIANTS,
+        default=list(VARIANTS),
+        metavar="NAME",
+        help=f"of {', '.join(VARIANTS)} (default: all)",
+    )
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    with redirect_stdout(sys.stderr):  # exporters are talkative, and stdout is for the summary
-        told = export_all(arguments.checkpoint, arguments.output, arguments.only)
+    with redirect_stdout(sys.stderr):  # exporters print; stdout is for the summary
+        refused = export_all(arguments.checkpoint, arguments.output, arguments.only)
     (arguments.output / SOURCE).write_text(sha256_of(weights_file(arguments.checkpoint)))
-    print(json.dumps({"versions": versions_of(*VERSIONS), "refused": told}, indent=1))
+    print(json.dumps({"versions": versions_of(*VERSIONS), "refused": refused}, indent=1))
 
 
 if __name__ == "__main__":

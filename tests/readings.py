@@ -1,4 +1,4 @@
-"""The two readings of the one model, stage by stage: computed by numpy, and by ONNX Runtime from our graph."""
+"""Every stage of a model, computed by numpy and by ONNX Runtime from our graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detr_onnx.network.resnet import fold_batch_norm
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Stages = dict[str, Array]
-Reading = Callable[[DetrConfig, Mapping[str, Array], Array, Mask | None], Stages]
+StagesOf = Callable[[DetrConfig, Mapping[str, Array], Array, Mask | None], Stages]
 
 
 def numpy_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None) -> Stages:
@@ -31,21 +31,21 @@ def numpy_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array
 
 def onnx_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None) -> Stages:
     """Every stage as ONNX Runtime computes it, of the graph for any size."""
-    return run_form(config, tensors, pixels, mask, ExportOptions(mask=mask is not None, stages=stage_names(config)))
+    return run_graph(config, tensors, pixels, mask, ExportOptions(mask=mask is not None, stages=stage_names(config)))
 
 
-def run_form(
-    config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None, form: ExportOptions
+def run_graph(
+    config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None, options: ExportOptions
 ) -> Stages:
-    """The outputs of one form of the graph, `boxes` among them under the name of their stage."""
-    model = onnx_model(Checkpoint(config, tensors), Preprocessing(), form)
+    """The outputs of the graph with these options by name; boxes have the name of their stage."""
+    model = onnx_model(Checkpoint(config, tensors), Preprocessing(), options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = {"pixel_values": pixels}
-    if form.mask:
+    if options.mask:
         feeds["pixel_mask"] = np.asarray(mask, np.int64)
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(names, feeds), strict=True))
     return {("boxes" if name == "pred_boxes" else name): value for name, value in outputs.items()}
 
 
-READINGS: dict[str, Reading] = {"numpy": numpy_stages, "onnxruntime": onnx_stages}
+STAGES: dict[str, StagesOf] = {"numpy": numpy_stages, "onnxruntime": onnx_stages}

@@ -1,4 +1,4 @@
-"""A stand-in of the hub on the loopback interface: real HTTP, redirects, ranges and refusals, no network.
+"""A stand-in for the hub on the loopback interface: real HTTP, redirects, ranges and refusals, no network.
 
     with StandInHub() as hub:
         hub.add("owner/name", {"config.json": b"{}", "model.safetensors": Path("any/size")})
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came, and what it was answered."""
+    """A request and the status of its answer."""
 
     method: str
     path: str
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass
 class Repository:
-    """The files of one repository, at one commit, and the names of revisions that lead to it."""
+    """The files of a repository at a commit, and the revisions that lead to it."""
 
     commit: str
     revisions: set[str]
@@ -53,9 +53,9 @@ class StandInHub:
         cut_after: end the next GET of a .safetensors file after so many bytes, once; then None again.
         cut_status: what GET answers from that cut on.
         token: only serve requests with this token.
-        gated: refuse everything as a gated repository does.
+        gated: refuse every file as a gated repository does.
         wrong_bytes: serve bytes of the right number, the last one altered.
-        is_hub: False leaves out the headers by which a hub is known.
+        is_hub: False answers as the login page of a network does.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,8 @@ class StandInHub:
 
     def bodies(self) -> list[Request]:
         """The GET requests that were answered with a file's bytes."""
-        return [r for r in self.requests if r.method == "GET" and r.status in (200, 206)]
+        files = [request for request in self.requests if not request.path.startswith("/api/")]
+        return [request for request in files if request.method == "GET" and request.status in (200, 206)]
 
     def __enter__(self) -> StandInHub:
         self._thread.start()
@@ -107,7 +108,7 @@ class _Server(ThreadingHTTPServer):
         self.hub = hub
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no news."""
+        """Clients may hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -115,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing on stderr."""
+        """Keeps stderr clean."""
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -124,11 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        hub, path = self.server.hub, self.path
+        hub, path = self.server.hub, urlsplit(self.path).path
         if refusal := self._refusal():
             self._refuse(*refusal)
-        elif about := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
-            self._describe(about[1], unquote(about[2] or "main"))
+        elif about := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?", path):
+            self._describe(about[1], unquote(about[3] or "main"), about[2] == "tree")
         elif cdn := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
             self._serve(hub.repositories[cdn[1]], cdn[2])
         elif file := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -142,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             return hub.status, None
         if hub.get_status and self.command == "GET":
             return hub.get_status, None
-        if hub.gated:
+        if hub.gated and not self.path.startswith("/api/"):
             return 403, "GatedRepo"
         # signed addresses on the other host need no token
         wants_token = hub.token and not self.path.startswith("/cdn/")
@@ -158,12 +159,21 @@ class _Handler(BaseHTTPRequestHandler):
             return repository
         return None
 
-    def _describe(self, name: str, revision: str) -> None:
-        if repository := self._find(name, revision):
-            siblings = [{"rfilename": file} for file in repository.files]
-            body = json.dumps({"id": name, "sha": repository.commit, "siblings": siblings}).encode()
-            self._start(200, {"Content-Length": str(len(body)), "Content-Type": "application/json"})
-            self.wfile.write(body if self.command == "GET" else b"")
+    def _describe(self, name: str, revision: str, tree: bool) -> None:
+        """A repository's commit and the names of its files, or the tree of its files with sizes and digests."""
+        repository = self._find(name, revision)
+        if repository is None:
+            return
+        described: object = {
+            "id": name,
+            "sha": repository.commit,
+            "siblings": [{"rfilename": file} for file in repository.files],
+        }
+        if tree:
+            described = [_tree_entry(file, content) for file, content in repository.files.items()]
+        body = json.dumps(described).encode() if self.server.hub.is_hub else b"<html>Sign in to this network</html>"
+        self._start(200, {"Content-Length": str(len(body)), "Content-Type": "application/json"})
+        self.wfile.write(body if self.command == "GET" else b"")
 
     def _resolve(self, name: str, revision: str, file: str) -> None:
         repository = self._find(name, revision)
@@ -193,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         size = _size(content)
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(asked[1]) if asked else 0
-        headers = {"Content-Length": str(size - start), "ETag": f'"{file}-{size}"', "Accept-Ranges": "bytes"}
+        headers = {"Content-Length": str(size - start), "ETag": f'"{_sha256(content)[:40]}"', "Accept-Ranges": "bytes"}
         if asked:
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
         self._start(206 if asked else 200, headers | self._commit(repository))
@@ -231,6 +241,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Connection", "close")
         self.end_headers()
+
+
+def _tree_entry(file: str, content: bytes | Path) -> dict[str, object]:
+    entry: dict[str, object] = {"type": "file", "path": file, "size": _size(content), "oid": "0" * 40}
+    if file.endswith(".safetensors"):
+        entry["lfs"] = {"oid": _sha256(content), "size": _size(content), "pointerSize": 134}
+    return entry
 
 
 def _size(content: bytes | Path) -> int:

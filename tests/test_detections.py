@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detr_onnx.detections import Box, Detection, Detections, cxcywh_to_xyxy, detections_of, iou, softmax, xyxy_to_xywh
-from detr_onnx.errors import UsageError
+from detr_onnx.errors import MissingPackageError, UsageError
 
 LABELS = ("cat", "dog", "bird")
 SCORE_ULPS = 1.2e-7  # one rounding of float32 near 1: torch adds up softmax in another order
@@ -39,7 +42,9 @@ def test_no_detections_are_empty_in_every_form():
     none = detections()
     assert len(none) == 0
     assert list(none) == []
-    assert none.to_api() == []
+    assert none.to_dicts() == none.to_api() == none.labels == []
+    assert len(none[[]]) == len(none[:1]) == len(none[none.scores > 0]) == 0
+    assert repr(none) == "<Detections: 0>"
     assert none.to_coco(1) == []
     assert len(none.by_score()) == 0
     assert len(none.only(["cat"])) == 0
@@ -48,7 +53,7 @@ def test_no_detections_are_empty_in_every_form():
 def test_iterating_gives_score_label_and_box():
     first = next(iter(THREE))
     assert first == THREE[0]
-    assert first == Detection(0.5, "cat", Box(*THREE.xyxy[0].tolist()))
+    assert first == Detection(0.5, "cat", Box(*THREE.xyxy[0].tolist()), 0)
     assert type(first.score) is float
     assert type(first.box.xmin) is float
 
@@ -56,6 +61,103 @@ def test_iterating_gives_score_label_and_box():
 def test_an_index_past_the_end_ends_a_loop():
     with pytest.raises(IndexError):
         THREE[3]
+
+
+@pytest.mark.parametrize(
+    ("index", "scores"),
+    [
+        (slice(None, 2), [0.5, 0.9]),
+        (slice(None, None, -1), [0.7, 0.9, 0.5]),
+        ([2, 0], [0.7, 0.5]),
+        (np.array([1, 1, -1]), [0.9, 0.9, 0.7]),
+        ([True, False, True], [0.5, 0.7]),
+        (np.array([False, True, False]), [0.9]),
+        ([], []),
+    ],
+)
+def test_slices_masks_and_integer_arrays_select(index, scores):
+    selected = THREE[index]
+    assert isinstance(selected, Detections)
+    assert selected.scores.tolist() == np.array(scores, np.float32).tolist()
+    assert [THREE.scores.tolist().index(score) for score in selected.scores.tolist()] == [
+        np.array([0.5, 0.9, 0.7], np.float32).tolist().index(score) for score in np.array(scores, np.float32).tolist()
+    ]
+    assert all(detection in list(THREE) for detection in selected)
+    assert selected.class_names is LABELS
+
+
+@pytest.mark.parametrize("index", [np.int64(1), 1, -2])
+def test_an_integer_of_any_type_gives_one_detection(index):
+    assert THREE[index] == Detection(float(np.float32(0.9)), "bird", Box(1, 2, 3, 4), 2)
+
+
+@pytest.mark.parametrize("index", [[True, False], 1.5, "cat", [[0, 1]], np.array([0.5])])
+def test_what_is_not_an_index_is_refused(index):
+    with pytest.raises(UsageError, match="Detections cannot be indexed by this: found"):
+        THREE[index]
+
+
+def test_labels_has_one_name_per_detection():
+    assert THREE.labels == ["cat", "bird", "cat"]
+    assert [d.class_id for d in THREE] == [0, 2, 0]
+
+
+def test_the_repr_is_short():
+    assert repr(THREE) == "<Detections: 3 - cat 0.50, bird 0.90, cat 0.70>"
+    many = detections([0.5] * 100, [1] * 100, np.zeros((100, 4)))
+    assert repr(many) == "<Detections: 100 - dog 0.50, dog 0.50, dog 0.50, dog 0.50, dog 0.50, …>"
+
+
+def test_a_notebook_shows_a_table_with_escaped_names():
+    one = Detections(np.array([0.5], np.float32), np.array([0]), np.array([[1, 2, 3, 4]], np.float32), ["<b>"])
+    page = one._repr_html_()
+    assert "<td>0.500</td><td>&lt;b&gt;</td><td>1.0</td><td>2.0</td><td>3.0</td><td>4.0</td>" in page
+    assert "<img" not in page
+
+
+def test_a_notebook_shows_the_image_too_if_it_can_be_read(tmp_path):
+    Image.new("RGB", (2000, 100)).save(tmp_path / "a.png")
+    for name, count in (("a.png", 1), ("gone.png", 0)):
+        assert replace(THREE, path=str(tmp_path / name))._repr_html_().count("<img") == count
+
+
+def test_draw_returns_an_annotated_copy(tmp_path):
+    image = Image.new("RGB", (60, 40), "white")
+    drawn = THREE.draw(image)
+    assert (drawn.size, drawn.mode) == (image.size, "RGB")
+    assert drawn.tobytes() != image.tobytes() == Image.new("RGB", (60, 40), "white").tobytes()
+    image.save(tmp_path / "a.png")
+    assert replace(THREE, path=str(tmp_path / "a.png")).draw().tobytes() == drawn.tobytes()
+    with pytest.raises(UsageError, match=r"do not know their image; pass it: detections.draw\(image\)"):
+        THREE.draw()
+
+
+def test_to_supervision_has_the_same_arrays():
+    supervision = pytest.importorskip("supervision")
+    theirs = THREE.to_supervision()
+    assert isinstance(theirs, supervision.Detections)
+    np.testing.assert_array_equal(theirs.xyxy, THREE.xyxy)
+    np.testing.assert_array_equal(theirs.confidence, THREE.scores)
+    assert theirs.class_id.tolist() == [0, 2, 0]
+    assert theirs["class_name"].tolist() == THREE.labels
+    assert len(detections().to_supervision()) == 0
+
+
+def test_to_pandas_has_a_row_for_each_detection():
+    pytest.importorskip("pandas")
+    frame = THREE.to_pandas()
+    assert list(frame.columns) == ["score", "label", "class_id", "xmin", "ymin", "xmax", "ymax"]
+    assert frame.to_dict("records")[1] == {
+        "score": np.float32(0.9), "label": "bird", "class_id": 2, "xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4,
+    }  # fmt: skip
+    assert len(detections().to_pandas()) == 0
+
+
+@pytest.mark.parametrize(("method", "package"), [("to_supervision", "supervision"), ("to_pandas", "pandas")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, method, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=f"{method} needs the package {package}; run pip install {package}"):
+        getattr(THREE, method)()
 
 
 def test_the_best_come_first_and_equals_keep_their_order():
@@ -80,13 +182,13 @@ def test_only_some_labels_can_be_kept():
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(scores, class_ids, xyxy):
-    with pytest.raises(UsageError, match=r"do not fit together: found scores .* expected \[n\], \[n\] and \[n, 4\]"):
+    with pytest.raises(UsageError, match=r"differ in length: found scores .* expected \[n\], \[n\] and \[n, 4\]"):
         Detections(scores, class_ids, xyxy, LABELS)
 
 
 @pytest.mark.parametrize("class_id", [-1, 3])
 def test_a_class_without_a_label_is_refused(class_id):
-    with pytest.raises(UsageError, match="class ids of a Detections have no labels"):
+    with pytest.raises(UsageError, match="a class id of a Detections has no name"):
         detections([0.5], [class_id], [[0, 0, 1, 1]])
 
 
@@ -94,21 +196,21 @@ def test_a_class_without_a_label_is_refused(class_id):
 
 
 def test_the_api_form_is_sorted_and_has_its_keys_in_order():
-    rows = THREE.to_api()
+    rows = THREE.to_dicts()
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
     assert [list(row) for row in rows] == [["score", "label", "box"]] * 3
     assert list(rows[0]["box"]) == ["xmin", "ymin", "xmax", "ymax"]
 
 
 def test_the_api_form_truncates_boxes_towards_zero():
-    boxes = {row["score"]: list(row["box"].values()) for row in THREE.to_api()}
+    boxes = {row["score"]: list(row["box"].values()) for row in THREE.to_dicts()}
     assert boxes[0.5] == [0, 0, 10, 20]
     assert boxes[float(np.float32(0.7))] == [-5, 0, 7, 8]
     assert {type(side) for box in boxes.values() for side in box} == {int}
 
 
 def test_the_api_form_keeps_every_digit_of_a_float32_score():
-    text = json.dumps(THREE.to_api())
+    text = json.dumps(THREE.to_dicts())
     assert '"score": 0.8999999761581421' in text
     assert [np.float32(row["score"]) for row in json.loads(text)] == [np.float32(s) for s in (0.9, 0.7, 0.5)]
 

@@ -6,9 +6,11 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.detections import Detections
+from detr_onnx.detector import IMAGES_AHEAD
 from detr_onnx.engines import Engine
 from detr_onnx.errors import DetrError, EngineError, HubError, ImageError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -84,7 +87,7 @@ def assert_close(found: Detections, expected: Detections, score=SCORE_TOLERANCE,
 
 
 def lambda_detector(monkeypatch, network, **facts) -> Detector:
-    """A Detector over a function: the seam."""
+    """A Detector around a function."""
     from detr_onnx.image.preprocess import Preprocessing
 
     opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX))
@@ -114,7 +117,7 @@ def test_detections_are_in_pixels_of_the_image_as_it_came(detector, images):
     once = detector(images[0], 0.0)
     twice = detector(images[0].resize((128, 96), 0), 0.0)
     assert once.xyxy.max() < 2 * 64
-    assert once.labels == LABELS
+    assert once.class_names == LABELS
     assert twice.xyxy.max() > once.xyxy.max()
 
 
@@ -166,12 +169,6 @@ def test_the_threshold_is_half_unless_given(detector, images):
     assert len(detector(images[0], 1.0)) == 0
 
 
-@pytest.mark.parametrize("one", ["a.jpg", b"bytes", Path("a.jpg"), sample_image(2, 2)])
-def test_one_image_is_no_batch(detector, one):
-    with pytest.raises(UsageError, match="a batch is a list of images"):
-        detector.batch(one)
-
-
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_size_below_one_is_refused(detector, batch_size):
     with pytest.raises(UsageError, match="the batch size is wrong"):
@@ -206,7 +203,7 @@ def test_preprocess_gives_pixels_mask_and_sizes(detector, images):
 
 @pytest.mark.parametrize("size", [16, 100])
 def test_the_size_asked_for_is_the_short_side(graph, images, size):
-    pixels, _, _ = Detector(graph, size=size).preprocess(images[:1])
+    pixels, _, _ = Detector(graph, shortest_edge=size).preprocess(images[:1])
     assert min(pixels.shape[2:]) == size
 
 
@@ -214,13 +211,119 @@ def test_a_size_scales_also_where_the_model_does_not(small, tmp_path):
     still = shutil.copytree(small, tmp_path / "still")
     (still / "preprocessor_config.json").write_text('{"do_resize": false}')
     assert Detector(still, engine="numpy").preprocess([sample_image(50, 40)])[0].shape == (1, 3, 40, 50)
-    assert Detector(still, engine="numpy", size=20).preprocess([sample_image(50, 40)])[0].shape == (1, 3, 20, 25)
+    assert Detector(still, engine="numpy", shortest_edge=20).preprocess([sample_image(50, 40)])[0].shape == (
+        1,
+        3,
+        20,
+        25,
+    )
 
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_size_below_one_is_refused(graph, size):
-    with pytest.raises(UsageError, match="the size is wrong"):
-        Detector(graph, size=size)
+    with pytest.raises(UsageError, match="shortest_edge is wrong"):
+        Detector(graph, shortest_edge=size)
+
+
+# Streams
+
+
+def test_a_stream_of_nothing_is_empty(detector):
+    assert list(detector.stream([])) == []
+
+
+def test_a_stream_yields_what_each_image_gives_alone_in_order(detector, images):
+    several = [images[i % len(images)] for i in range(7)]
+    for found, image in zip(detector.stream(several, 0.0), several, strict=True):
+        assert_same(found, detector(image, 0.0))
+
+
+def test_a_stream_reads_only_a_few_images_ahead(detector, images):
+    taken = []
+
+    def endless() -> Iterator:
+        while True:
+            taken.append(len(taken))
+            yield images[0]
+
+    stream = detector.stream(endless(), 0.0)
+    for count in range(1, 6):
+        next(stream)
+        assert len(taken) <= count + IMAGES_AHEAD
+    stream.close()
+
+
+def test_a_stream_decodes_ahead_while_the_network_runs(monkeypatch, images):
+    decoded, seen_by_network = threading.Event(), []
+
+    def network(pixels, mask):
+        seen_by_network.append(decoded.wait(timeout=30))
+        return np.zeros((1, 2, 8), np.float32), np.zeros((1, 2, 4), np.float32)
+
+    class Second:
+        """A file object that tells when it is read."""
+
+        def read(self, *size) -> bytes:
+            decoded.set()
+            return png(images[1])
+
+    list(lambda_detector(monkeypatch, network).stream([images[0], Second()]))
+    assert seen_by_network == [True, True]
+
+
+def test_a_stream_raises_when_the_bad_image_is_due(detector, images):
+    stream = detector.stream([images[0], b"not an image", images[1]], 0.0)
+    assert_same(next(stream), detector(images[0], 0.0))
+    with pytest.raises(ImageError, match="not an image"):
+        next(stream)
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize(
+    "images", ["a.jpg", b"bytes", Path("a.jpg"), sample_image(2, 2), np.zeros((4, 4, 3), np.uint8), io.BytesIO()]
+)
+@pytest.mark.parametrize("method", ["batch", "stream"])
+def test_one_image_in_place_of_several_is_refused(detector, method, images):
+    with pytest.raises(UsageError, match=r"a list of images is expected: found .*; use detector\(image\)"):
+        getattr(detector, method)(images)
+
+
+def test_an_array_of_images_is_several(detector):
+    assert len(detector.batch(np.zeros((2, 32, 32, 3), np.uint8))) == 2
+
+
+@pytest.mark.parametrize("several", [["a.jpg", "b.jpg"], ("a.jpg",), []])
+def test_several_images_in_place_of_one_are_refused(detector, several):
+    with pytest.raises(UsageError, match=rf"takes one image: found a \w+ of {len(several)}; use detector.batch"):
+        detector(several)
+
+
+# What a Detector says of itself
+
+
+def test_the_repr_names_the_model_and_the_runtime(graph):
+    detector = Detector(graph, engine="onnxruntime")
+    assert repr(detector) == f"<Detector {graph}: {detector.runtime}>"
+    assert detector.runtime.startswith("onnxruntime ")
+    assert detector.runtime.endswith("CPUExecutionProvider, fp32")
+
+
+@pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
+def test_a_pickled_detector_opens_again_with_its_own_arguments(small, images, engine):
+    detector = Detector(small, engine=engine, shortest_edge=40, labels=list("abcdefg"))
+    copy = pickle.loads(pickle.dumps(detector))
+    assert (copy.engine, copy.class_names, copy.preprocessing) == (engine, tuple("abcdefg"), detector.preprocessing)
+    assert_same(copy(images[0], 0.0), detector(images[0], 0.0))
+    assert len(pickle.dumps(detector)) < 2000  # arguments, not weights
+
+
+def test_detections_know_the_path_of_their_image(detector, images, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(images[0]))
+    for found in (detector(path), detector.batch([path])[0], next(detector.stream([path]))):
+        assert found.path == str(path)
+    assert detector(images[0]).path is None
+    assert [found.path for found in detector.batch([images[0], path, png(images[0])])] == [None, str(path), None]
 
 
 # Engines
@@ -230,8 +333,8 @@ def test_a_size_below_one_is_refused(graph, size):
 def test_the_engines_agree(small, size):
     image = sample_image(*size)
     by_numpy, by_onnxruntime = (Detector(small, engine=engine) for engine in ("numpy", "onnxruntime"))
-    assert by_numpy.engine.startswith("numpy ")
-    assert by_onnxruntime.engine.startswith("onnxruntime ")
+    assert by_numpy.engine == "numpy"
+    assert by_onnxruntime.engine == "onnxruntime"
     assert_close(by_onnxruntime(image, 0.0), by_numpy(image, 0.0))
 
 
@@ -260,7 +363,7 @@ def test_numbers_that_are_not_finite_are_an_error_not_an_empty_answer(monkeypatc
         logits = np.full((1, 2, len(LABELS) + 1), value if place == "logits" else 0, np.float32)
         return logits, np.full((1, 2, 4), value if place == "boxes" else 0, np.float32)
 
-    with pytest.raises(EngineError, match="a test answered with numbers that are not finite"):
+    with pytest.raises(EngineError, match="a test computed numbers that are not finite"):
         lambda_detector(monkeypatch, network)(sample_image(40, 20))
 
 
@@ -278,7 +381,7 @@ def test_classes_that_only_show_in_the_answer_are_checked_there(monkeypatch):
         ({"engine": "tensorflow"}, "no such engine"),
         ({"providers": ["Quantum"]}, "no provider 'Quantum'"),
         ({"precision": "fp7"}, "no such precision"),
-        ({"labels": "cat"}, "labels are names by class id"),
+        ({"labels": "cat"}, "labels is a list of names"),
         ({"labels": ["cat"]}, "1 names for 7 classes"),
     ],
 )
@@ -288,7 +391,7 @@ def test_what_is_not_there_is_never_replaced(graph, options, error):
 
 
 def test_labels_can_be_renamed(graph):
-    assert Detector(graph, labels=list("abcdefg")).labels == tuple("abcdefg")
+    assert Detector(graph, labels=list("abcdefg")).class_names == tuple("abcdefg")
     assert {d.label for d in Detector(graph, labels=list("abcdefg"))(sample_image(64, 48), 0.0)} <= set("abcdefg")
 
 
@@ -362,8 +465,8 @@ def test_a_fixed_shape_without_a_mask_stretches(small, tmp_path, images):
 
 def test_a_fixed_shape_without_a_mask_takes_no_other_size(small, tmp_path):
     write_onnx(tmp_path / "form.onnx", *read_model(small), ExportOptions((48, 96), mask=False, batch=1))
-    with pytest.raises(UsageError, match="the model takes images of 48x96 only: found size 32"):
-        Detector(tmp_path / "form.onnx", size=32)
+    with pytest.raises(UsageError, match="the model takes images of 48x96 only: found shortest_edge 32"):
+        Detector(tmp_path / "form.onnx", shortest_edge=32)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -390,8 +493,8 @@ def test_files_of_other_exporters_give_each_image_what_it_gets_alone(
     form, axes = FOREIGN[exporter]
     path, config = write_foreign_onnx(tmp_path / "foreign.onnx", small, form, **axes), write_config(tmp_path / "config")
     ours, foreign = Detector(graph, engine="onnxruntime"), Detector(path, engine="onnxruntime", config=config)
-    assert foreign.labels == LABELS
-    assert foreign.engine.endswith("as exported")
+    assert foreign.class_names == LABELS
+    assert foreign.runtime.endswith("as exported")
     several = [images[0], images[0], *images]
     for found, image in zip(foreign.batch(several, 0.0, batch_size=batch_size), several, strict=True):
         assert_close(found, ours(image, 0.0))
@@ -431,7 +534,7 @@ def test_a_name_that_is_not_cached_and_cannot_be_fetched_is_one_error(standin):
     standin.status = 503
     with pytest.raises(HubError, match="could not serve owner/name"):
         Detector("owner/name")
-    with pytest.raises(HubError, match="owner/name is not cached and no request is to be made"):
+    with pytest.raises(HubError, match="owner/name is not cached and requests are switched off"):
         Detector("owner/name", offline=True)
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     **{f"demo with {engine}": ["demo", "--engine", engine] for engine in ENGINES},
     "info": ["info"],
     "export": ["export", "demo", "-o", "OUT/demo.onnx"],
-    "evaluate": ["evaluate", "--images", "IMAGES", "--against", "demo", "-m", "demo"],
+    "agree": ["agree", "--images", "IMAGES", "--reference", "demo", "-m", "demo"],
     "bench": ["bench", "-m", "demo", "--runs", "1"],
 }
 OUTSIDE = re.compile(r"(connect|sendto|sendmsg)\(.*sa_family=AF_INET6?")

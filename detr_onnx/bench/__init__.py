@@ -1,7 +1,7 @@
-"""How long it takes and how much memory: ours, engine by engine, beside whatever else runs the same model.
+"""Latency, throughput and memory of this package's engines and of other programs that run the same model.
 
-    line_up ── who takes part ──┬─ turns ── contenders (ours), peers (theirs) ──┬─ results ──► table, JSON
-                                └─ processes ── whole programs ─────────────────┘
+    cases ── what is measured ──┬─ interleave ── ours, baselines ──┬─ report ──► table, JSON
+                                └─ processes ── whole programs ────┘
 
-Every contender is a process of its own; this one only starts them, lets one at a time work, and writes down.
+Every contender is a process of its own. The benchmark starts them, lets one at a time work, and records the results.
 """

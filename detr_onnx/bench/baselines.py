@@ -1,11 +1,13 @@
-"""What ours is measured beside, each as its own users would write it; this file runs by itself in their environments.
+"""The programs that ours is compared with, each written as its own users would write it.
 
-    python peers.py KIND '{"model": …, "image": …, "threads": 2}' [once]
+    python baselines.py KIND '{"model": …, "image": …, "threads": 2}' [once]
 
-says in one line of JSON that it is ready and which versions it runs on, and then, for every line it reads, takes one
-turn and answers with the seconds of its parts. With "once" it takes one turn, prints its parts and ends: the whole
-process is what is measured then. It imports nothing of detr_onnx, which is not installed there; `turns.py` is the other
-end, and `contenders.py` the same for ours.
+The program loads the model and prints one line of JSON with its runtime and versions. For every line that it reads
+from stdin it runs once and prints the seconds of each part. With "once" it runs once, prints the parts and exits; that
+is for measuring the whole process.
+
+This file runs by itself in environments where detr_onnx is not installed, so it imports nothing of it. `interleave.py`
+starts it and reads its answers; `ours.py` is the same for this package.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-Given = Mapping[str, Any]
-"""What a contender is told: model or graph, image or pixels, threads, and what else its kind takes."""
+Options = Mapping[str, Any]
+"""What a contender runs: model or graph, image or pixels, threads, and other options of its kind."""
 Turn = Callable[[], dict[str, float]]
-"""One turn: part -> seconds."""
+"""Runs once and returns the seconds of each part."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A contender that is loaded: how it takes a turn, and what it really runs on, for people."""
+    """A loaded contender: how to run it once, and a description of the runtime it uses."""
 
     turn: Turn
     runs_on: str
@@ -40,118 +42,118 @@ class Ready:
 
 SHORT_WARM_UP, SHORT_RUNS = 3, 20
 DECODE, PIXELS, NETWORK, POSTPROCESS, DETECT, TOTAL = "decode", "pixels", "network", "postprocess", "detect", "total"
-AT_ONCE = (1, 2, 4)
-IMAGES_A_TURN = 4  # of each of these
+CONCURRENCIES = (1, 2, 4)
+IMAGES_A_TURN = 4  # at each concurrency
 THRESHOLD = 0.5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT, LONG = 800, 1333
 
 
-# A turn
+# Turns
 
 
 def timed(part: str, action: Callable[[], Any]) -> Turn:
-    """A turn that is one action."""
+    """A turn of one action."""
 
     def turn() -> dict[str, float]:
-        begin = time.perf_counter()
+        start = time.perf_counter()
         action()
-        return {part: time.perf_counter() - begin}
+        return {part: time.perf_counter() - start}
 
     return turn
 
 
 def in_parts(whole: str, steps: Sequence[tuple[str, Callable[[Any], Any]]]) -> Turn:
-    """A turn of several steps, each given what the one before it gave, the first None."""
+    """A turn of several steps. Each step takes the result of the step before; the first takes None."""
 
     def turn() -> dict[str, float]:
-        parts, value, begin = {}, None, time.perf_counter()
-        reached = begin
+        parts, value, start = {}, None, time.perf_counter()
+        now = start
         for part, step in steps:
             value = step(value)
-            before, reached = reached, time.perf_counter()
-            parts[part] = reached - before
-        return parts | {whole: reached - begin}
+            before, now = now, time.perf_counter()
+            parts[part] = now - before
+        return parts | {whole: now - start}
 
     return turn
 
 
 def repeated(turn: Turn) -> Turn:
-    """A turn that takes a short one several times and answers with the median of each part.
+    """A turn that repeats a short turn and returns the median of each part.
 
-    A single pass of some milliseconds after seconds of the others' work would tell of cold caches and little else.
+    A single run of a few milliseconds, after seconds of other contenders' work, would mostly measure cold caches.
     """
 
     def turns() -> dict[str, float]:
-        taken = [turn() for _ in range(SHORT_WARM_UP + SHORT_RUNS)][SHORT_WARM_UP:]
-        return {part: statistics.median(one[part] for one in taken) for part in taken[0]}
+        runs = [turn() for _ in range(SHORT_WARM_UP + SHORT_RUNS)][SHORT_WARM_UP:]
+        return {part: statistics.median(run[part] for run in runs) for part in runs[0]}
 
     return turns
 
 
-def crowded(detect: Callable[[], Any]) -> Turn:
-    """Seconds an image when one, two and four are asked for at a time, as "1", "2" and "4"."""
+def concurrent(detect: Callable[[], Any]) -> Turn:
+    """A turn that returns seconds per image with one, two and four calls at a time, as parts "1", "2" and "4"."""
 
     def turn() -> dict[str, float]:
         parts = {}
-        for count in AT_ONCE:
+        for count in CONCURRENCIES:
             with ThreadPoolExecutor(count) as threads:
-                list(threads.map(lambda _: None, range(count)))  # has them started
-                begin = time.perf_counter()
+                list(threads.map(lambda _: None, range(count)))  # starts the threads
+                start = time.perf_counter()
                 list(threads.map(lambda _: detect(), range(IMAGES_A_TURN)))
-                parts[str(count)] = (time.perf_counter() - begin) / IMAGES_A_TURN
+                parts[str(count)] = (time.perf_counter() - start) / IMAGES_A_TURN
         return parts
 
     return turn
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """Versions of the packages that are installed in this environment."""
-    found = {}
+    """Versions of those of the packages that are installed in this environment."""
+    versions = {}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-# Another exporter's graph
+# Graphs of other exporters
 
 
-def stock_network(runtime: str, given: Given) -> Ready:
+def stock_network(runtime: str, options: Options) -> Ready:
     """The graph alone, on pixels from a file."""
     import numpy as np
 
-    run, runs_on = _stock(runtime, given)
-    return Ready(timed(NETWORK, partial(run, np.load(given["pixels"]))), runs_on)
+    run, runs_on = _stock(runtime, options)
+    return Ready(timed(NETWORK, partial(run, np.load(options["pixels"]))), runs_on)
 
 
-def stock_detect(runtime: str, given: Given) -> Ready:
-    """The graph with the leanest program around it: Pillow, numpy, the size rule for this one image."""
-    (run, runs_on), sizes = _stock(runtime, given), given.get("sizes") or (SHORT, LONG)
+def stock_detect(runtime: str, options: Options) -> Ready:
+    """The graph with a minimal program around it: Pillow, numpy, and the size rule for one image."""
+    (run, runs_on), sizes = _stock(runtime, options), options.get("sizes") or (SHORT, LONG)
     steps = [
-        (DECODE, lambda _: _decoded(given["image"])),
-        (PIXELS, lambda image: _pixels_by_hand(image, *sizes)),
+        (DECODE, lambda _: _decode(options["image"])),
+        (PIXELS, lambda image: _preprocess(image, *sizes)),
         (NETWORK, run),
-        (POSTPROCESS, lambda answer: _rows_by_hand(*answer)),
+        (POSTPROCESS, lambda outputs: _postprocess(*outputs)),
     ]
     return Ready(in_parts(DETECT, steps), runs_on)
 
 
-def _stock(runtime: str, given: Given) -> tuple[Callable[[Any], Any], str]:
-    """The graph in a plain session, pixels [1,3,H,W] -> logits and boxes; and what it runs on."""
-    return (_stock_onnxruntime if runtime == "onnxruntime" else _stock_openvino)(given["graph"], given["threads"])
+def _stock(runtime: str, options: Options) -> tuple[Callable[[Any], Any], str]:
+    """A function that runs the graph, pixels [1,3,H,W] -> logits and boxes, and a description of the runtime."""
+    return (_stock_onnxruntime if runtime == "onnxruntime" else _stock_openvino)(options["graph"], options["threads"])
 
 
 def _stock_onnxruntime(graph: str, threads: int) -> tuple[Callable[[Any], Any], str]:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as ours
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as this package does
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
     masks = {value.name: value.shape for value in session.get_inputs()[1:]}
 
     def run(pixels: Any) -> Any:
@@ -161,8 +163,8 @@ def _stock_onnxruntime(graph: str, threads: int) -> tuple[Callable[[Any], Any], 
 
 
 def _stock_openvino(graph: str, threads: int) -> tuple[Callable[[Any], Any], str]:
-    """In the precision that OpenVINO takes by itself."""
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would report the import to its makers
+    """The graph in OpenVINO, in the precision that OpenVINO chooses."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would send an event over the network
     import openvino
 
     core = openvino.Core()
@@ -183,7 +185,7 @@ def _stock_openvino(graph: str, threads: int) -> tuple[Callable[[Any], Any], str
 
 
 def _feeds(pixels: Any, masks: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """The pixels, and a mask of ones where the exporter kept one, of its size where that is frozen."""
+    """The pixels, and a mask of ones if the graph has one; axes that the graph fixes keep their size."""
     import numpy as np
 
     sizes = (len(pixels), *pixels.shape[2:])
@@ -194,8 +196,8 @@ def _feeds(pixels: Any, masks: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return {"pixel_values": pixels, **{name: np.ones(shape, np.int64) for name, shape in shapes.items()}}
 
 
-def _pixels_by_hand(image: Any, short: int, long: int) -> Any:
-    """[1,3,H,W] float32."""
+def _preprocess(image: Any, short: int, long: int) -> Any:
+    """Pixels [1,3,H,W] float32."""
     import numpy as np
     from PIL import Image
 
@@ -204,17 +206,17 @@ def _pixels_by_hand(image: Any, short: int, long: int) -> Any:
     return ((np.asarray(scaled, np.float32) / 255 - MEAN) / STD).astype(np.float32).transpose(2, 0, 1)[None]
 
 
-def _rows_by_hand(logits: Any, boxes: Any) -> Any:
-    """Score, class and box, cxcywh in 0..1, of what is found."""
+def _postprocess(logits: Any, boxes: Any) -> Any:
+    """Score, class and box (cxcywh in 0..1) of each detection above the threshold."""
     import numpy as np
 
     weights = np.exp(logits[0] - logits[0].max(axis=-1, keepdims=True))
     scores = (weights / weights.sum(axis=-1, keepdims=True))[:, :-1]
-    kept = scores.max(axis=-1) > THRESHOLD
-    return list(zip(scores.max(axis=-1)[kept], scores.argmax(axis=-1)[kept], boxes[0][kept], strict=True))
+    above = scores.max(axis=-1) > THRESHOLD
+    return list(zip(scores.max(axis=-1)[above], scores.argmax(axis=-1)[above], boxes[0][above], strict=True))
 
 
-def _decoded(image: str) -> Any:
+def _decode(image: str) -> Any:
     from PIL import Image
 
     return Image.open(io.BytesIO(Path(image).read_bytes())).convert("RGB")
@@ -223,44 +225,45 @@ def _decoded(image: str) -> Any:
 # transformers
 
 
-def transformers_network(way: str, given: Given) -> Ready:
-    """The torch model alone: "eager", through "torch.compile", both in float32, or eager under autocast to "bf16"."""
+def transformers_network(mode: str, options: Options) -> Ready:
+    """The torch model alone. `mode`: "eager", "torch.compile", or "bf16" (eager under autocast)."""
     import numpy as np
     import torch
 
-    run, pixels = _transformers(way, given), torch.from_numpy(np.load(given["pixels"]))
+    run, pixels = _transformers(mode, options), torch.from_numpy(np.load(options["pixels"]))
     mask = torch.ones((len(pixels), *pixels.shape[2:]), dtype=torch.int64)
-    return Ready(timed(NETWORK, lambda: run({"pixel_values": pixels, "pixel_mask": mask})), f"PyTorch, {way}")
+    return Ready(timed(NETWORK, lambda: run({"pixel_values": pixels, "pixel_mask": mask})), f"PyTorch, {mode}")
 
 
-def transformers_parts(way: str, given: Given) -> Ready:
-    """From a file to its detections, with the image processor that transformers takes by itself, part by part."""
+def transformers_parts(mode: str, options: Options) -> Ready:
+    """From a file to its detections, part by part, with the image processor that transformers chooses."""
     from transformers import AutoImageProcessor
 
-    run, processor = _transformers(way, given), AutoImageProcessor.from_pretrained(given["model"])
-    sizes: list[tuple[int, int]] = [_decoded(given["image"]).size[::-1]]
+    run, processor = _transformers(mode, options), AutoImageProcessor.from_pretrained(options["model"])
+    sizes: list[tuple[int, int]] = [_decode(options["image"]).size[::-1]]
     steps = [
-        (DECODE, lambda _: _decoded(given["image"])),
+        (DECODE, lambda _: _decode(options["image"])),
         (PIXELS, lambda image: processor(images=image, return_tensors="pt")),
         (NETWORK, run),
         (
             POSTPROCESS,
-            lambda answer: processor.post_process_object_detection(answer, THRESHOLD, target_sizes=sizes),
+            lambda outputs: processor.post_process_object_detection(outputs, THRESHOLD, target_sizes=sizes),
         ),
     ]
-    return Ready(in_parts(DETECT, steps), f"PyTorch, {way}")
+    return Ready(in_parts(DETECT, steps), f"PyTorch, {mode}")
 
 
-def _transformers(way: str, given: Given) -> Callable[[Any], Any]:
+def _transformers(mode: str, options: Options) -> Callable[[Any], Any]:
     import contextlib
 
     import torch
     from transformers import DetrForObjectDetection
 
-    torch.set_num_threads(given["threads"])
-    network: Any = DetrForObjectDetection.from_pretrained(given["model"]).float().eval()  # it may be kept in float16
-    network = torch.compile(network) if way == "torch.compile" else network
-    cast = partial(torch.autocast, "cpu", torch.bfloat16) if way == "bf16" else contextlib.nullcontext
+    torch.set_num_threads(options["threads"])
+    network: Any = DetrForObjectDetection.from_pretrained(options["model"]).eval()
+    network = network.float()  # the checkpoint may be in float16
+    network = torch.compile(network) if mode == "torch.compile" else network
+    cast = partial(torch.autocast, "cpu", torch.bfloat16) if mode == "bf16" else contextlib.nullcontext
 
     def run(inputs: Any) -> Any:
         with torch.inference_mode(), cast():
@@ -269,41 +272,41 @@ def _transformers(way: str, given: Given) -> Callable[[Any], Any]:
     return run
 
 
-def transformers_preprocessing(given: Given) -> Ready:
-    """Its image processor alone, from the bytes of an image to a tensor."""
+def transformers_preprocessing(options: Options) -> Ready:
+    """The image processor of transformers alone, from an encoded image to a tensor."""
     import torch
     from transformers import AutoImageProcessor
 
-    torch.set_num_threads(given["threads"])
-    processor = AutoImageProcessor.from_pretrained(given["model"])
+    torch.set_num_threads(options["threads"])
+    processor = AutoImageProcessor.from_pretrained(options["model"])
     steps = [
-        (DECODE, lambda _: _decoded(given["image"])),
+        (DECODE, lambda _: _decode(options["image"])),
         ("processor", lambda image: processor(images=image, return_tensors="pt")),
     ]
     return Ready(repeated(in_parts(TOTAL, steps)), type(processor).__name__)
 
 
-def transformers_pipeline(given: Given) -> Ready:
-    """Its pipeline, eager, float32, from a file to its detections."""
-    return Ready(timed(DETECT, _pipeline(given)), "PyTorch, pipeline")
+def transformers_pipeline(options: Options) -> Ready:
+    """The pipeline of transformers, eager, float32, from a file to its detections."""
+    return Ready(timed(DETECT, _pipeline(options)), "PyTorch, pipeline")
 
 
-def transformers_throughput(given: Given) -> Ready:
-    """The same, several at a time."""
-    return Ready(crowded(_pipeline(given)), "PyTorch, pipeline")
+def transformers_throughput(options: Options) -> Ready:
+    """The same pipeline, called from several threads."""
+    return Ready(concurrent(_pipeline(options)), "PyTorch, pipeline")
 
 
-def _pipeline(given: Given) -> Callable[[], Any]:
+def _pipeline(options: Options) -> Callable[[], Any]:
     import torch
     from transformers import pipeline
 
-    torch.set_num_threads(given["threads"])
-    detect = pipeline("object-detection", model=given["model"], device="cpu")
+    torch.set_num_threads(options["threads"])
+    detect = pipeline("object-detection", model=options["model"], device="cpu")
     detect.model.float()
-    return lambda: detect(given["image"], threshold=THRESHOLD)
+    return lambda: detect(options["image"], threshold=THRESHOLD)
 
 
-KINDS: dict[str, Callable[[Given], Ready]] = {
+KINDS: dict[str, Callable[[Options], Ready]] = {
     **{f"{name}-network": partial(stock_network, name) for name in ("onnxruntime", "openvino")},
     **{f"{name}-detect": partial(stock_detect, name) for name in ("onnxruntime", "openvino")},
     **{f"{name}-network": partial(transformers_network, name) for name in ("eager", "bf16", "torch.compile")},
@@ -315,40 +318,42 @@ KINDS: dict[str, Callable[[Given], Ready]] = {
 PACKAGES = ("transformers", "torch", "onnxruntime", "openvino")
 
 
-# The other end of `turns.py`
+# The protocol that `interleave.py` speaks
 
 
-def take_turns(kinds: Mapping[str, Callable[[Given], Ready]], packages: Sequence[str], words: Sequence[str]) -> None:
-    """Answers turn by turn until there is nothing more to read.
+def take_turns(
+    kinds: Mapping[str, Callable[[Options], Ready]], packages: Sequence[str], arguments: Sequence[str]
+) -> None:
+    """Runs one turn for every line on stdin, until stdin is closed.
 
     Args:
-        kinds: what there is to choose from.
-        packages: whose versions are told, as far as they were imported.
-        words: the kind, what it is given in JSON, and perhaps "once".
+        kinds: the contenders by name.
+        packages: the versions of those that were imported are reported.
+        arguments: the kind, its options as JSON, and optionally "once".
     """
-    kind, given, *once = words
+    kind, options, *once = arguments
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not come between the answers
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
 
-    def answer(told: dict[str, Any]) -> None:
-        channel.write(f"{json.dumps(told)}\n")
+    def answer(content: dict[str, Any]) -> None:
+        channel.write(f"{json.dumps(content)}\n")
         channel.flush()
 
-    def tried(action: Callable[[], Any]) -> Any:
-        """What comes of it; an answer that says what is wrong, and the end, when nothing does."""
+    def or_report(action: Callable[[], Any]) -> Any:
+        """The action's result. If it fails, the error is the answer and the process exits."""
         try:
             return action()
-        except Exception as error:  # noqa: BLE001 - a peer that is not there is a row left out, whatever it raised
+        except Exception as error:  # noqa: BLE001 - a baseline that cannot run is left out, whatever it raised
             answer({"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
             sys.exit(1)
 
-    ready = tried(lambda: kinds[kind](json.loads(given)))
+    ready = or_report(lambda: kinds[kind](json.loads(options)))
     if once:
-        return answer(tried(ready.turn))
+        return answer(or_report(ready.turn))
     imported = [name for name in packages if {"pillow": "PIL"}.get(name, name) in sys.modules]
     answer({"runs_on": ready.runs_on, "versions": versions_of(*imported)})
     for _ in sys.stdin:
-        answer(tried(ready.turn))
+        answer(or_report(ready.turn))
     return None
 
 

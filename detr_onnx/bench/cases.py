@@ -1,4 +1,4 @@
-"""Who takes part in `detr-onnx bench`, and as what: ours by engine, and the peers that are asked for."""
+"""What `detr-onnx bench` measures: this package on each engine, and the baselines that are requested."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detr_onnx.bench.interleave import Entry, ours, theirs
+from detr_onnx.bench.interleave import Entry, baseline_command, our_command
 from detr_onnx.bench.processes import Program
+from detr_onnx.engines.options import EngineOptions
+from detr_onnx.engines.table import ENGINES
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.models.metadata import Description
-from detr_onnx.models.open import ENGINES, Source
+from detr_onnx.models.open import Source, check_names
 
-PEERS = ("transformers", "optimum", "openvino")
-WAYS = {
+BASELINES = ("transformers", "optimum", "openvino")
+TRANSFORMERS_MODES = {
     "eager": "transformers, PyTorch eager",
     "bf16": "transformers, eager under bf16 autocast",
     "torch.compile": "transformers, torch.compile",
@@ -27,14 +29,15 @@ HOW_TO_EXPORT = (
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """One that takes part.
+    """One row of the results: the commands that are measured.
 
     Attributes:
-        key, title: its name in the results, and for people.
-        parts: the command that goes from a file to its detections, part by part.
-        throughput: the same for several at a time; None where that is not measured.
-        whole: a program that does it once; None where that is not measured.
-        peer: which of `PEERS` it is, None for ours.
+        key: its name in the results.
+        title: its name in the table.
+        parts: the contender that goes from a file to its detections, part by part.
+        throughput: the contender that handles several images at a time, or None to leave that out.
+        whole: a program that handles one image and exits, or None to leave that out.
+        baseline: which of `BASELINES` it is, or None for this package.
     """
 
     key: str
@@ -42,80 +45,87 @@ class BenchmarkCase:
     parts: tuple[str, ...]
     throughput: tuple[str, ...] | None = None
     whole: tuple[str, ...] | None = None
-    peer: str | None = None
+    baseline: str | None = None
 
     def entry(self, command: tuple[str, ...]) -> Entry:
+        """A contender of this case with one of its commands."""
         return Entry(self.key, self.title, command)
 
     def program(self, command: tuple[str, ...]) -> Program:
+        """A whole program of this case with one of its commands."""
         return Program(self.key, self.title, command)
 
 
-def our_own(options: Mapping[str, Any], image: Path) -> list[BenchmarkCase]:
-    """Ours on the engine that is asked for, or on each.
+def our_cases(options: Mapping[str, Any], image: Path) -> list[BenchmarkCase]:
+    """This package on the requested engine, or on every engine for "auto".
 
     Args:
-        options: those of the command line that `Detector` takes, by their names there.
-        image: the file that is looked at.
+        options: the options of the command line that `Detector` takes, by their names there.
+        image: the image file.
+
+    Raises:
+        UsageError: there is no such engine.
     """
-    asked = options["engine"]
-    if asked not in ENGINES:
-        raise UsageError("no such engine", found=repr(asked), expected=f"one of {', '.join(ENGINES)}")
-    engines = [asked] if asked != "auto" else ["onnxruntime"] if options["providers"] else [*ENGINES[1:]]
-    found = []
-    for engine in sorted(engines, reverse=True):
-        given = {**options, "engine": engine, "image": str(image)}
-        whole = (sys.executable, "-m", "detr_onnx", "detect", str(image), *_words(given))
-        found.append(BenchmarkCase(engine, f"ours, {engine}", ours("detect", given), ours("throughput", given), whole))
-    return found
+    requested = options["engine"]
+    check_names(EngineOptions(requested))
+    engines = [requested] if requested != "auto" else ["onnxruntime"] if options["providers"] else [*ENGINES]
+    return [_our_case({**options, "engine": engine, "image": str(image)}) for engine in engines]
 
 
-def _words(given: Mapping[str, Any]) -> list[str]:
-    """The options as words of `detr-onnx detect`; numpy's threads are told by the environment."""
+def _our_case(options: Mapping[str, Any]) -> BenchmarkCase:
+    engine = options["engine"]
+    whole = (sys.executable, "-m", "detr_onnx", "detect", options["image"], *_arguments(options))
+    parts, throughput = our_command("detect", options), our_command("throughput", options)
+    return BenchmarkCase(engine, f"ours, {engine}", parts, throughput, whole)
+
+
+def _arguments(options: Mapping[str, Any]) -> list[str]:
+    """The options as arguments of `detr-onnx detect`. numpy takes its threads from the environment."""
     names = ["model", "engine", "providers", "precision", "size", "config", "cache_dir"]
-    names += [] if given["engine"] == "numpy" else ["threads"]
-    words = [word for name in names if given[name] is not None for word in (f"--{name.replace('_', '-')}", given[name])]
-    return [*map(str, words), *(["--offline"] if given["offline"] else [])]
+    names += [] if options["engine"] == "numpy" else ["threads"]
+    values = {f"--{name.replace('_', '-')}": options[name] for name in names if options[name] is not None}
+    arguments = [str(part) for pair in values.items() for part in pair]
+    return [*arguments, *(["--offline"] if options["offline"] else [])]
 
 
-def beside(
-    peer: str, source: Source, image: Path, threads: int, python: str, graph: Path | None
+def baseline_cases(
+    baseline: str, source: Source, image: Path, threads: int, python: str, graph: Path | None
 ) -> list[BenchmarkCase]:
-    """A peer in all its ways.
+    """All rows of one baseline.
 
     Args:
-        peer: one of `PEERS`.
+        baseline: one of `BASELINES`.
         source: the model's files.
-        image: the file that is looked at.
-        threads: of one operation.
+        image: the image file.
+        threads: threads of one operation.
         python: an interpreter that has transformers and torch.
         graph: optimum's export of the model.
 
     Raises:
-        EngineError, UsageError: what it needs is not given.
+        EngineError: the baseline cannot read the model.
+        UsageError: the graph that the baseline needs is missing.
     """
-    given: dict[str, Any] = {"image": str(image), "threads": threads}
-    if peer == "transformers":
-        return _transformers(given | {"model": str(_directory(source))}, python)
+    options: dict[str, Any] = {"image": str(image), "threads": threads}
+    if baseline == "transformers":
+        return _transformers(options | {"model": str(_directory(source))}, python)
     if graph is None or not graph.is_file():
         found = "no --optimum" if graph is None else f"no file {graph}"
-        raise UsageError(f"--against {peer} runs optimum's export of the model", found=found, remedy=HOW_TO_EXPORT)
-    runtime, title = ("onnxruntime", "onnxruntime") if peer == "optimum" else ("openvino", "OpenVINO")
-    given |= {"graph": str(graph), "sizes": _sizes(source)}
-    command = theirs(sys.executable, f"{runtime}-detect", given)
-    return [BenchmarkCase(peer, f"optimum's export, {title}", command, whole=(*command, "once"), peer=peer)]
+        raise UsageError(f"--against {baseline} runs optimum's export of the model", found=found, remedy=HOW_TO_EXPORT)
+    runtime, title = ("onnxruntime", "onnxruntime") if baseline == "optimum" else ("openvino", "OpenVINO")
+    options |= {"graph": str(graph), "sizes": _sizes(source)}
+    command = baseline_command(sys.executable, f"{runtime}-detect", options)
+    whole = (*command, "once")
+    return [BenchmarkCase(baseline, f"optimum's export, {title}", command, whole=whole, baseline=baseline)]
 
 
-def _transformers(given: Mapping[str, Any], python: str) -> list[BenchmarkCase]:
+def _transformers(options: Mapping[str, Any], python: str) -> list[BenchmarkCase]:
     rows = [
-        BenchmarkCase(way, title, theirs(python, f"{way}-parts", given), peer="transformers")
-        for way, title in WAYS.items()
+        BenchmarkCase(mode, title, baseline_command(python, f"{mode}-parts", options), baseline="transformers")
+        for mode, title in TRANSFORMERS_MODES.items()
     ]
-    throughput, pipeline = (theirs(python, kind, given) for kind in ("throughput", "pipeline"))
-    whole = BenchmarkCase(
-        "pipeline", "transformers, pipeline", pipeline, throughput, (*pipeline, "once"), "transformers"
-    )
-    return [*rows, whole]
+    throughput, pipeline = (baseline_command(python, kind, options) for kind in ("throughput", "pipeline"))
+    whole = (*pipeline, "once")
+    return [*rows, BenchmarkCase("pipeline", "transformers, pipeline", pipeline, throughput, whole, "transformers")]
 
 
 def _directory(source: Source) -> Path:
@@ -127,7 +137,7 @@ def _directory(source: Source) -> Path:
 
 
 def _sizes(source: Source) -> tuple[int, int]:
-    """The short and the long side that images are scaled to."""
-    place = source.checkpoint or (source.graph or Path()).parent
-    rules = Description.of(place).read_preprocessing()
-    return rules.shortest_edge, rules.longest_edge
+    """Lengths of the short and the long side that images are resized to, in pixels."""
+    path = source.checkpoint or (source.graph or Path()).parent
+    preprocessing = Description.of(path).read_preprocessing()
+    return preprocessing.shortest_edge, preprocessing.longest_edge

@@ -1,9 +1,9 @@
-"""Contenders that take turns: A B C, A B C, …, one at work at a time, the others loaded and asleep.
+"""Runs contenders in interleaved rounds: A B C, A B C, …, one at a time, the others loaded and idle.
 
-After a turn a library's threads may go on spinning for a while, waiting for more work, and would take processor time
-from the next contender: ONNX Runtime's, OpenMP's and OpenBLAS's all do, for some milliseconds. So there is a pause
-between turns, and afterwards it is checked: the processor time that contenders spent outside their turns and pauses is
-reported as `spun_ms` (per round) beside each result.
+Interleaving spreads the machine's slow and fast moments over all contenders alike. After a turn, the threads of ONNX
+Runtime, OpenMP and OpenBLAS spin for some milliseconds while they wait for work, which would take processor time from
+the next contender. So there is a pause between turns, and the processor time that a contender spent during the turns
+of others is reported as `spun_ms` (per round) with its results.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detr_onnx.bench import baselines as peers
+from detr_onnx.bench import baselines
 
 PAUSE_S = 0.25
 
 Show = Callable[[int, str], None]
-"""Told the number of a round, and what is done in it."""
+"""Shows progress: takes the number of the round and the title of what runs."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender that is to take part.
+    """A contender before it is started.
 
     Attributes:
         key: its name in the results.
-        title: its name for people.
-        command: what starts it; it speaks as `peers.take_turns` does.
+        title: its name in tables.
+        command: the program to start. It must follow the protocol of `baselines.take_turns`.
     """
 
     key: str
@@ -42,19 +42,28 @@ class Entry:
     command: tuple[str, ...]
 
 
-def ours(kind: str, given: peers.Given) -> tuple[str, ...]:
-    """The command of one of `contenders.KINDS`."""
-    return (sys.executable, "-m", "detr_onnx.bench.ours", kind, json.dumps(given))
+def our_command(kind: str, options: baselines.Options) -> tuple[str, ...]:
+    """The command that starts one of `ours.KINDS`."""
+    return (sys.executable, "-m", "detr_onnx.bench.ours", kind, json.dumps(options))
 
 
-def theirs(python: str, kind: str, given: peers.Given) -> tuple[str, ...]:
-    """The command of one of `peers.KINDS` in the environment of an interpreter."""
-    return (python, str(Path(peers.__file__)), kind, json.dumps(given))
+def baseline_command(python: str, kind: str, options: baselines.Options) -> tuple[str, ...]:
+    """The command that starts one of `baselines.KINDS` in the environment of this interpreter."""
+    return (python, str(Path(baselines.__file__)), kind, json.dumps(options))
 
 
 @dataclass
 class Contender:
-    """A running contender, what it runs on, and what it has shown so far: seconds by part, a value a round."""
+    """A running contender.
+
+    Attributes:
+        entry: what was started.
+        process: its process.
+        runs_on: the runtime it reported.
+        versions: versions of the packages it imported.
+        seconds: seconds by part, one value per round.
+        spun_s: processor time it spent during the turns of others, in seconds.
+    """
 
     entry: Entry
     process: subprocess.Popen[str]
@@ -64,10 +73,10 @@ class Contender:
     spun_s: float = 0.0
 
     def turn(self) -> dict[str, float]:
-        """One turn's seconds by part.
+        """Runs it once and returns the seconds of each part.
 
         Raises:
-            RuntimeError: when it fails.
+            RuntimeError: the turn failed.
         """
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -79,10 +88,10 @@ class Contender:
         return parts
 
     def answer(self) -> dict[str, Any]:
-        """What it says next.
+        """Reads its next answer.
 
         Raises:
-            RuntimeError: when the process has died.
+            RuntimeError: the process has exited.
         """
         line = self.process.stdout.readline() if self.process.stdout is not None else ""
         if not line:
@@ -91,15 +100,15 @@ class Contender:
         return answer
 
     def processor_s(self) -> float:
-        """Processor time that the process has used, all its threads together; 0 where the system does not tell."""
+        """Processor time of all its threads in seconds; 0 where the system does not report it."""
         stat = Path(f"/proc/{self.process.pid}/stat")
         if not stat.exists():
             return 0.0
-        words = stat.read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
     def stop(self) -> None:
-        """Ends it."""
+        """Closes its pipes and waits until it exits."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -108,7 +117,7 @@ class Contender:
 
 
 def start(entry: Entry, environment: Mapping[str, str]) -> Contender | str:
-    """The contender, loaded and ready; or one line that says why it cannot take part."""
+    """The contender, loaded and ready, or one line with the reason why it cannot run."""
     try:
         process = subprocess.Popen(
             entry.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -118,38 +127,40 @@ def start(entry: Entry, environment: Mapping[str, str]) -> Contender | str:
         return str(error)
     contender = Contender(entry, process)
     try:
-        told = contender.answer()
+        response = contender.answer()
     except RuntimeError as error:
-        told = {"error": str(error)}
-    if "error" in told:
+        response = {"error": str(error)}
+    if "error" in response:
         contender.stop()
-        return str(told["error"])
-    contender.runs_on, contender.versions = told["runs_on"], told["versions"]
+        return str(response["error"])
+    contender.runs_on, contender.versions = response["runs_on"], response["versions"]
     return contender
 
 
 @contextlib.contextmanager
-def started(
-    wanted: Sequence[Entry], environment: Mapping[str, str]
+def start_all(
+    entries: Sequence[Entry], environment: Mapping[str, str]
 ) -> Iterator[tuple[list[Contender], dict[str, str]]]:
-    """Those that can take part, and by title why others cannot; at the end all are stopped."""
-    found: list[Contender] = []
+    """Starts the contenders and stops them on exit. Gives those that run, and by title why others do not."""
+    contenders: list[Contender] = []
     left_out: dict[str, str] = {}
     try:
-        for entry in wanted:
-            one = start(entry, environment)
-            if isinstance(one, Contender):
-                found.append(one)
+        for entry in entries:
+            contender = start(entry, environment)
+            if isinstance(contender, Contender):
+                contenders.append(contender)
             else:
-                left_out[entry.title] = one
-        yield found, left_out
+                left_out[entry.title] = contender
+        yield contenders, left_out
     finally:
-        for contender in found:
-            contender.stop()
+        for running in contenders:
+            running.stop()
 
 
-def interleaved(contenders: Sequence[Contender], runs: int, warm_up: int, show: Show, pause_s: float = PAUSE_S) -> None:
-    """Lets all take `warm_up` turns that do not count and `runs` that do; the results are in the contenders."""
+def run_interleaved(
+    contenders: Sequence[Contender], runs: int, warm_up: int, show: Show, pause_s: float = PAUSE_S
+) -> None:
+    """Runs `warm_up` rounds that are not recorded and `runs` rounds whose results go into the contenders."""
     for number in range(warm_up + runs):
         for contender in contenders:
             show(number + 1, contender.entry.title)

@@ -1,6 +1,6 @@
-"""Ours, each a process of its own: `python -m detr_onnx.bench.ours KIND JSON`, as `peers.py` has it for others.
+"""This package as contenders: `python -m detr_onnx.bench.ours KIND JSON`.
 
-`turns.py` is the other end.
+`interleave.py` starts them. `baselines.py` has the contenders that they are compared with, and the protocol.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from detr_onnx.bench.baselines import (
     PIXELS,
     POSTPROCESS,
     TOTAL,
-    Given,
+    Options,
     Ready,
-    crowded,
+    concurrent,
     in_parts,
     repeated,
     take_turns,
@@ -31,26 +31,26 @@ from detr_onnx.engines.providers import parse_providers
 PACKAGES = ("numpy", "pillow", "onnxruntime", "openvino")
 
 
-def open_detector(given: Given) -> Detector:
-    """The detector that a contender is told to be; numpy's threads are told by the environment."""
+def open_detector(options: Options) -> Detector:
+    """The detector of a contender. numpy takes its threads from the environment."""
     return Detector(
-        given["model"],
-        engine=given["engine"],
-        providers=parse_providers(given["providers"]) if given.get("providers") else None,
-        precision=given.get("precision"),
-        threads=None if given["engine"] == "numpy" else given["threads"],
-        size=given.get("size"),
-        config=given.get("config"),
-        offline=given.get("offline", False),
-        cache_dir=given.get("cache_dir"),
+        options["model"],
+        engine=options["engine"],
+        providers=parse_providers(options["providers"]) if options.get("providers") else None,
+        precision=options.get("precision"),
+        threads=None if options["engine"] == "numpy" else options["threads"],
+        shortest_edge=options.get("size"),
+        config=options.get("config"),
+        offline=options.get("offline", False),
+        cache_dir=options.get("cache_dir"),
     )
 
 
-def detect(given: Given) -> Ready:
+def detect(options: Options) -> Ready:
     """A warm `Detector`, from a file to its detections, part by part."""
     from detr_onnx.image.preprocess import read_rgb
 
-    detector, path = open_detector(given), Path(given["image"])
+    detector, path = open_detector(options), Path(options["image"])
     sizes: list[Any] = []
 
     def pixels(image: Any) -> Any:
@@ -61,26 +61,26 @@ def detect(given: Given) -> Ready:
     steps: list[tuple[str, Callable[[Any], Any]]] = [
         (DECODE, lambda _: read_rgb(path)),
         (PIXELS, pixels),
-        (NETWORK, lambda given: detector.network(*given)),
-        (POSTPROCESS, lambda answer: detector.postprocess(*answer, *sizes)),
+        (NETWORK, lambda inputs: detector.network(*inputs)),
+        (POSTPROCESS, lambda outputs: detector.postprocess(*outputs, *sizes)),
     ]
-    return Ready(in_parts(DETECT, steps), detector.engine)
+    return Ready(in_parts(DETECT, steps), detector.runtime)
 
 
-def throughput(given: Given) -> Ready:
-    """One warm `Detector`, asked by one, two and four threads."""
-    detector, path = open_detector(given), Path(given["image"])
-    return Ready(crowded(lambda: detector(path)), detector.engine)
+def throughput(options: Options) -> Ready:
+    """One warm `Detector`, called from one, two and four threads."""
+    detector, path = open_detector(options), Path(options["image"])
+    return Ready(concurrent(lambda: detector(path)), detector.runtime)
 
 
-def preprocessing(given: Given) -> Ready:
-    """From the bytes of an image to the pixels of the network, by part."""
+def preprocessing(options: Options) -> Ready:
+    """From an encoded image to the pixels of the network, part by part."""
     from PIL import Image
 
     from detr_onnx.image.preprocess import read_rgb, to_pixels
     from detr_onnx.models.metadata import Description
 
-    rules, data = Description.of(Path(given["model"])).read_preprocessing(), Path(given["image"]).read_bytes()
+    rules, data = Description.of(Path(options["model"])).read_preprocessing(), Path(options["image"]).read_bytes()
 
     def scaled(image: Image.Image) -> Image.Image:
         height, width = rules.resized_hw(image.height, image.width)
@@ -89,21 +89,21 @@ def preprocessing(given: Given) -> Ready:
     steps: list[tuple[str, Callable[[Any], Any]]] = [
         (DECODE, lambda _: read_rgb(data)),
         ("resize", scaled),
-        ("normalise", lambda image: to_pixels(image, rules)),  # has its size already
+        ("normalise", lambda image: to_pixels(image, rules)),  # already resized
     ]
     return Ready(repeated(in_parts(TOTAL, steps)), "Pillow, numpy")
 
 
-def network(given: Given) -> Ready:
-    """The network alone, on pixels from a file, with the mask that `Detector` gives it."""
+def network(options: Options) -> Ready:
+    """The network alone, on pixels from a file, with the mask that `Detector` would pass."""
     import numpy as np
 
-    detector, pixels = open_detector(given), np.load(given["pixels"])
+    detector, pixels = open_detector(options), np.load(options["pixels"])
     mask = np.ones((len(pixels), *pixels.shape[2:]), np.bool_)
-    return Ready(timed(NETWORK, lambda: detector.network(pixels, mask)), detector.engine)
+    return Ready(timed(NETWORK, lambda: detector.network(pixels, mask)), detector.runtime)
 
 
-KINDS: dict[str, Callable[[Given], Ready]] = {
+KINDS: dict[str, Callable[[Options], Ready]] = {
     "detect": detect,
     "throughput": throughput,
     "preprocessing": preprocessing,

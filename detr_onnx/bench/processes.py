@@ -1,8 +1,8 @@
-"""Peak memory and wall time of whole processes, one at a time, in turns.
+"""Peak memory and wall time of whole processes, run one at a time in interleaved rounds.
 
-Each is started, timed from outside until it has ended, and asked for its peak resident set (`ru_maxrss`). A child
-begins with the peak of whoever started it, so this process has to stay small; what it had itself is the floor. Files
-are in the page cache: a first turn that does not count has read them, and has let ours put its graph into its cache.
+A program is timed from its start to its exit; its peak resident set is `ru_maxrss`. On Linux a child starts with the
+peak of its parent, so this process must stay small; `floor_mb` is what it needs itself. A first round that is not
+recorded brings the files into the page cache and the built graph into this package's cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 @dataclass
 class Program:
-    """A command, and what its runs have shown: a value a run that counts."""
+    """A command and its results, one value per recorded run."""
 
     key: str
     title: str
@@ -33,47 +33,47 @@ class Program:
 
 
 def run(program: Program, environment: Mapping[str, str]) -> None:
-    """Runs it once and notes what it took.
+    """Runs the program once and records its memory and times.
 
     Raises:
-        RuntimeError: when it fails, with the last line it said.
+        RuntimeError: it failed; the message is the last line of its stderr.
     """
-    begin = time.perf_counter()
+    start = time.perf_counter()
     with subprocess.Popen(
         program.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
     ) as process:
-        said = process.stderr.read() if process.stderr is not None else b""
+        stderr = process.stderr.read() if process.stderr is not None else b""
         _, status, used = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - begin
+        wall_s = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(said.decode(errors="replace").strip().rpartition("\n")[2][:200] or "failed")
+        raise RuntimeError(stderr.decode(errors="replace").strip().rpartition("\n")[2][:200] or "failed")
     program.peak_mb.append(used.ru_maxrss * BYTES_PER_UNIT / 1e6)
     program.wall_s.append(wall_s)
     program.processor_s.append(used.ru_utime + used.ru_stime)
 
 
-def in_turns(
-    wanted: Sequence[Program], runs: int, environment: Mapping[str, str], show: Show
+def run_in_turns(
+    programs: Sequence[Program], runs: int, environment: Mapping[str, str], show: Show
 ) -> tuple[list[Program], dict[str, str]]:
-    """Those that ran, with `runs` values each, and by title why others did not."""
-    able: list[Program] = []
+    """The programs that ran, with `runs` values each, and by title why others did not."""
+    working: list[Program] = []
     left_out: dict[str, str] = {}
-    for program in wanted:
+    for program in programs:
         show(0, program.title)
         try:
             run(program, environment)
         except (OSError, RuntimeError) as error:
             left_out[program.title] = str(error)
         else:
-            able.append(Program(program.key, program.title, program.command))
+            working.append(Program(program.key, program.title, program.command))
     for number in range(runs):
-        for program in able:
+        for program in working:
             show(number + 1, program.title)
             run(program, environment)
-    return able, left_out
+    return working, left_out
 
 
 def floor_mb() -> float:
-    """This process's own peak: no child can show less."""
+    """Peak memory of this process in megabytes. No child can show less."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_UNIT / 1e6

@@ -1,4 +1,4 @@
-"""The circumstances of a measurement: machine, load, date, command."""
+"""What a results file says about the conditions of a measurement: machine, load, date, command."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from detr_onnx.engines.cpu import cpu_features, processor
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-QUIET_LOAD = 0.3  # of a minute's average: above it something else is running
+QUIET_LOAD = 0.3  # one-minute load average; above it something else is running
 
 logger = logging.getLogger(__name__)
 
 
 def machine() -> dict[str, Any]:
-    """Processor, the instruction sets that decide which kernels run, cores, memory, system."""
+    """Processor, its instruction sets that decide which kernels run, cores, memory, system, Python."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": processor(),
@@ -32,23 +32,28 @@ def machine() -> dict[str, Any]:
 
 
 def setting(program: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What goes on top of a results file; to be taken before the first run, for the load to be that of others."""
+    """The head of a results file. Call it before the first run, so that the load is that of other programs.
+
+    Args:
+        program: the command without its arguments.
+        arguments: the arguments; absolute paths are shortened.
+    """
     load = os.getloadavg()[0]
     if load > QUIET_LOAD:
-        logger.warning("something else is running here (load %.1f); the figures will be noisy", load)
+        logger.warning("other programs are running (load %.1f); the results will be noisy", load)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "command": " ".join([program, *(without_place(word) for word in arguments)]),
+        "command": " ".join([program, *(short_path(argument) for argument in arguments)]),
         "machine": machine(),
         "load_before": round(load, 2),
     }
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What children run in: every library told how many threads to use."""
+    """Environment variables of child processes, with the number of threads set for every library."""
     return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
 
 
-def without_place(word: str) -> str:
-    """An absolute path by its last two parts: where things lie on this machine concerns nobody."""
-    return "/".join(Path(word).parts[-2:]) if Path(word).is_absolute() else word
+def short_path(argument: str) -> str:
+    """The last two parts of an absolute path, so that results do not reveal directories; else the argument itself."""
+    return "/".join(Path(argument).parts[-2:]) if Path(argument).is_absolute() else argument

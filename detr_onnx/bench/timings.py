@@ -1,7 +1,7 @@
-"""From seconds to figures: medians, tenth and ninetieth percentiles, and ratios taken round by round.
+"""Statistics of timings: medians, tenth and ninetieth percentiles, and paired ratios.
 
-A ratio is the median of the rounds' own ratios: two things timed within seconds of each other share what the machine
-was doing just then, two medians do not.
+A ratio is the median of the ratios of the rounds. Two programs of one round ran within seconds of each other, under
+the same load; two medians may come from different moments.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ Figures = dict[str, float]
 
 
 def figures(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> Figures:
-    """median, p10 and p90 of the values, times `scale`, rounded.
+    """`median`, `p10` and `p90` of the values times `scale`, rounded to `digits`.
 
     Raises:
-        ValueError: when there are no values.
+        ValueError: there are no values.
     """
     if not values:
         raise ValueError("no values to take a median of")
@@ -26,13 +26,13 @@ def figures(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> Fig
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Figures:
-    """Figures of ours over theirs, round by round; both have a value for every round."""
+    """Figures of ours divided by theirs, round by round. Both have one value per round."""
     return figures([a / b for a, b in zip(ours, theirs, strict=True)], digits=3)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """What this share of the ordered values lies below; linear between the two nearest, as numpy's default."""
-    place = share * (len(ordered) - 1)
-    below = int(place)
+    """The quantile of ordered values, 0 <= share <= 1, interpolated linearly as numpy does by default."""
+    position = share * (len(ordered) - 1)
+    below = int(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    return ordered[below] + (position - below) * (ordered[above] - ordered[below])

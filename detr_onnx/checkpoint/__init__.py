@@ -1,1 +1,1 @@
-"""Checkpoint files of any naming -> canonical parameters."""
+"""Checkpoint files in any known naming -> canonical tensors."""

@@ -1,48 +1,62 @@
-"""Turns a pickled DETR, original `.pth` or Hugging Face's `.bin`, into a directory that detr_onnx loads.
+"""Converts a pickled DETR, an original `.pth` or Hugging Face's `.bin`, into a directory that detr_onnx loads.
 
-    python -m detr_onnx.checkpoint.convert_pth detr-r50-e632da11.pth -o DIRECTORY [--config config.json]
-
-Needs torch, which reads the pickle with `weights_only=True`: nothing in it is run. Names stay as they are; the loader
-knows them. Without a config the tensors' shapes tell the model, COCO's labels when there are 91 classes, and no
-dilation: for DC5 give `--config`.
+Needs torch, which reads the pickle with `weights_only=True`: no code in it is run. Names stay as they are; the loader
+knows them. Without a config the tensors' shapes tell the model, with 8 attention heads, COCO's labels when there are
+91 classes, and no dilation: for DC5 give the config.
 """
 
 from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.checkpoint.load import load_checkpoint, read_config
-from detr_onnx.checkpoint.safetensors import write_safetensors
-from detr_onnx.errors import CheckpointError, DetrError, OutputError
+from detr_onnx.checkpoint.load import checkpoint_of, read_config
+from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
+from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
+from detr_onnx.network.config import ASSUMED_HEADS
+
+STATE_KEYS = ("model", "state_dict")  # of the original training script, and of Lightning
+UNSAFE = re.compile(r"Unsupported (?:global|class|type|operand)\S* ?(?:GLOBAL )?(?P<name>[\w.]+)")
+SAVE_STATE = "load it with the code that wrote it, and save the model's state_dict() alone"
 
 
 def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
-    """The directory, with model.safetensors and, where one was given, config.json; it has been loaded once to check.
+    """Writes model.safetensors and, where one is given, config.json; loads them once to check.
+
+    Args:
+        source: a pickled state dict, or what a training script saved with one in it.
+        directory: is created where needed.
+        config: the model's config.json, which is copied.
+
+    Returns:
+        The directory.
 
     Raises:
-        CheckpointError: when the file is no checkpoint, or no DETR's.
-        OutputError: when the directory cannot be written.
+        CheckpointError: the file is not a checkpoint of a DETR.
+        MissingPackageError: torch is not installed.
+        OutputError: the directory cannot be written.
     """
     if config and not config.is_file():
         raise CheckpointError(f"{config} does not exist", remedy="check the path")
-    tensors = read_pickle(source)
+    content = _load(source)
+    tensors = _tensors(content, source)
+    if not config:
+        _check_assumptions(content, source)
     part = directory / ".part"
     try:
         part.mkdir(parents=True, exist_ok=True)
         if config:
             shutil.copyfile(config, part / "config.json")
-            read_config(part)
         write_safetensors(part / "model.safetensors", tensors)
-        load_checkpoint(part)
+        checkpoint_of(read_safetensors(part / "model.safetensors"), read_config(part), str(source))
         for file in part.iterdir():
             file.replace(directory / file.name)
     except OSError as error:
@@ -52,53 +66,65 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
     return directory
 
 
-def read_pickle(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Name -> float32 tensor of a pickled state dict, bare or under "model" as the original training writes it.
+def _load(path: Path) -> Any:
+    """What a pickle of torch holds. Besides tensors and plain values only `argparse.Namespace` is let in.
 
-    Raises:
-        CheckpointError: when torch cannot read the file, or it holds no state dict.
+    The original training script saves its options as a Namespace, which holds values and runs nothing.
     """
+    try:
+        import torch
+    except ImportError as missing:
+        what = "reading a PyTorch checkpoint needs torch"
+        raise MissingPackageError(what, found=str(missing), remedy="run pip install torch") from missing
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = UNSAFE.search(str(error))
+        raise CheckpointError(
+            f"{path} holds more than weights" if unsafe else f"{path} cannot be read as a checkpoint of torch",
+            found=f"an object of {unsafe['name']}, which is never loaded" if unsafe else _first_words(error),
+            remedy=SAVE_STATE if unsafe else None,
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        what = f"{path} cannot be read as a checkpoint of torch"
+        raise CheckpointError(what, found=_first_words(error)) from error
+
+
+def _first_words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _tensors(content: Any, path: Path) -> dict[str, NDArray[np.float32]]:
+    """Name -> float32 tensor of a state dict, bare or in what a training script saved; optimizers are left out."""
     import torch
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint of torch", found=" ".join(str(error).split())[:200]
-        ) from error
-    state = content.get("model", content) if isinstance(content, Mapping) else content
+    state = content
+    if isinstance(content, Mapping):
+        state = next((content[key] for key in STATE_KEYS if key in content), content)
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(
-            f"{path} holds no state dict",
+            f"{path} does not hold a state dict",
             found=_description(content),
             expected='tensors by name, or a dictionary with them under "model"',
         )
-    return {name: value.float().numpy() for name, value in state.items() if value.is_floating_point()}
+    return {str(name): value.float().numpy() for name, value in state.items() if value.is_floating_point()}
+
+
+def _check_assumptions(content: Any, path: Path) -> None:
+    """Raises CheckpointError when the training options say something that would be assumed wrongly."""
+    options = content.get("args") if isinstance(content, Mapping) else None
+    heads, dilation = getattr(options, "nheads", ASSUMED_HEADS), getattr(options, "dilation", False)
+    if heads != ASSUMED_HEADS or dilation:
+        raise CheckpointError(
+            f"{path} needs a config",
+            found=f"training options nheads={heads!r}, dilation={dilation!r}, which no tensor's shape tells",
+            remedy="give the model's config.json with --config",
+        )
 
 
 def _description(content: Any) -> str:
-    """What a pickle holds, in a few words."""
+    """The content of a pickle, in a few words."""
     if isinstance(content, Mapping):
         return f"a dictionary with {', '.join(repr(key) for key in list(content)[:5]) or 'nothing'}"
     return f"a {type(content).__name__}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="detr_onnx.checkpoint.convert_pth", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("source", type=Path, help=".pth or .bin")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIRECTORY")
-    parser.add_argument("--config", type=Path, help="the model's config.json, copied beside the weights")
-    options = parser.parse_args(arguments)
-    try:
-        sys.stdout.write(f"{convert(options.source, options.output, options.config)}\n")
-    except DetrError as error:
-        sys.stderr.write(f"pth_to_safetensors: error: {error}\n")
-        return error.exit_status
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

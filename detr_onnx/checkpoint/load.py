@@ -6,32 +6,33 @@ Canonical names are Hugging Face's without their prefixes, and torchvision's for
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.checkpoint.naming import PACKED_PARTS, Spelling, spelling_of
-from detr_onnx.checkpoint.naming_tables import IGNORED_LEAVES, MASK_HEAD
-from detr_onnx.checkpoint.safetensors import Tensors, read_safetensors
+from detr_onnx.checkpoint.files import read_weights, weights_file
+from detr_onnx.checkpoint.naming import PACKED_PARTS, Naming, detect_naming, without_wrappers
+from detr_onnx.checkpoint.naming_tables import IGNORED_LEAVES, KNOWN_EXTRAS, ROOTS
+from detr_onnx.checkpoint.safetensors import Tensors
 from detr_onnx.errors import CheckpointError
-from detr_onnx.network.config import DetrConfig, config_from_huggingface, config_from_shapes
+from detr_onnx.json_input import read_object
+from detr_onnx.network.config import ASSUMED_HEADS, DetrConfig, config_from_huggingface, config_from_shapes
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
 
-PROBLEMS_SHOWN = 12  # a message that scrolls away helps nobody
-PICKLES = (".bin", ".pth", ".pt", ".ckpt")
-CONVERT = "convert it with python -m detr_onnx.checkpoint.convert_pth FILE -o DIRECTORY"
+PROBLEMS_SHOWN = 12
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as it was trained: its config, and its tensors under their canonical names, in canonical order."""
+    """A trained model: its config, and its tensors under their canonical names, in canonical order."""
 
     config: DetrConfig
     tensors: Mapping[str, Array]
@@ -40,97 +41,80 @@ class Checkpoint:
 def load_checkpoint(path: Path, config: DetrConfig | None = None) -> Checkpoint:
     """The checkpoint in a directory of Hugging Face's layout, or in one .safetensors file.
 
-    The config is the one given, or `config.json` beside the weights, or what the tensors' shapes tell.
+    The config is the one given, else `config.json` beside the weights, else what the tensors' shapes tell.
 
     Raises:
-        CheckpointError: every missing, unexpected, misshapen and non-finite tensor in one message.
+        CheckpointError: names every missing, unexpected, misshapen and non-finite tensor in one message.
     """
     file = weights_file(path)
     config = config or read_config(file.parent)
-    return checkpoint_of(read_safetensors(file), config, str(file))
+    return checkpoint_of(read_weights(file), config, str(file))
 
 
 def checkpoint_of(tensors: Tensors, config: DetrConfig | None, source: str) -> Checkpoint:
-    """The checkpoint of tensors that any dialect names; `source` is what to call them in an error.
+    """The checkpoint of tensors in any known naming.
+
+    Args:
+        tensors: by the file's own names. Heads for other tasks are left out, as transformers does.
+        config: None to derive it from the tensors' shapes.
+        source: what to call the tensors in an error.
 
     Raises:
         CheckpointError: as `load_checkpoint`.
     """
-    wanted = {n: t for n, t in tensors.items() if not n.endswith(IGNORED_LEAVES) and not n.startswith(MASK_HEAD)}
-    spelling = spelling_of(wanted)
-    config = config or _config_of(wanted, spelling, source)
+    tensors = _without_extras(tensors, source)
+    naming = detect_naming(tensors)
+    config = config or _config_of(tensors, naming, source)
     expected = expected_shapes(config)
-    problems = [*_misfits(wanted, _shapes_in_file(expected, spelling)), *_not_finite(wanted)]
+    problems = [*_misfits(tensors, _shapes_in_file(expected, naming)), *_not_finite(tensors)]
     if problems:
         more = f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
         raise CheckpointError(
-            f"{source} does not fit its config ({spelling.title})",
+            f"{source} does not fit its config ({naming.title})",
             found="; ".join(problems[:PROBLEMS_SHOWN]) + more,
             expected=f"{len(expected)} tensors of the config's shapes, all finite",
             remedy="check that config.json and the weights belong together",
         )
-    found = {name: wanted[spelling.spelled(name)] for name in expected}
+    found = {name: tensors[naming.name_in_file(name)] for name in expected}
     return Checkpoint(config, {name: _unpacked(name, found[name], shape) for name, shape in expected.items()})
 
 
-def _config_of(tensors: Tensors, spelling: Spelling, source: str) -> DetrConfig:
+def _without_extras(tensors: Tensors, source: str) -> Tensors:
+    """The tensors without counters of training and without heads for other tasks."""
+    roots = {name: without_wrappers(name).partition(".")[0] for name in tensors}
+    extras = [name for name, root in roots.items() if root not in ROOTS]
+    unknown = [name for name in extras if roots[name] not in KNOWN_EXTRAS]
+    if unknown and len(unknown) < len(tensors):
+        logger.warning(
+            "%s: %d tensors are not part of a DETR detector and are not used: %s",
+            source, len(unknown), ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else ""),
+        )  # fmt: skip
+    return {name: t for name, t in tensors.items() if roots[name] in ROOTS and not name.endswith(IGNORED_LEAVES)}
+
+
+def _config_of(tensors: Tensors, naming: Naming, source: str) -> DetrConfig:
     """The config that the tensors' shapes tell."""
-    named = {spelling.canonical(name): tensor.shape for name, tensor in tensors.items()}
-    return config_from_shapes({name: shape for name, shape in named.items() if name}, source)
+    shapes = {naming.canonical_name(name): tensor.shape for name, tensor in tensors.items()}
+    note_assumptions(source)
+    return config_from_shapes({name: shape for name, shape in shapes.items() if name}, source)
+
+
+def note_assumptions(source: str) -> None:
+    """Logs what is assumed of a model without a config, because no tensor's shape tells it."""
+    logger.warning("%s has no config.json: assuming %d attention heads and no dilation", source, ASSUMED_HEADS)
 
 
 def _unpacked(name: str, tensor: Array, shape: Shape) -> Array:
-    """The tensor itself; of a packed projection, which has three times the rows, those that are asked for."""
+    """The tensor itself, or its third of a packed projection, which has three times the rows."""
     if tensor.shape == shape:
         return tensor
     return np.split(tensor, 3)[PACKED_PARTS.index(name.split(".")[-2])]
 
 
-def weights_file(path: Path) -> Path:
-    """The .safetensors file that `path` is or holds.
-
-    Raises:
-        CheckpointError: when there is none; pickles are named with the way to convert them.
-    """
-    file = path / "model.safetensors" if path.is_dir() else path
-    if path.is_dir() and not file.exists():
-        names = sorted(entry.name for entry in path.iterdir())
-        raise CheckpointError(
-            f"{path} holds no checkpoint",
-            found=", ".join(names[:8]) or "an empty directory",
-            expected="config.json and model.safetensors",
-            remedy=CONVERT if any(name.endswith(PICKLES) for name in names) else "check the path",
-        )
-    if not file.exists():
-        raise CheckpointError(f"{file} does not exist", remedy="check the path")
-    if file.suffix in PICKLES:
-        raise CheckpointError(
-            f"{file} is a pickle, which can run code and is never read here",
-            expected="a .safetensors file",
-            remedy=CONVERT,
-        )
-    return file
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        CheckpointError: when it cannot be read or is no object.
-    """
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON", found=str(error)) from error
-    if not isinstance(fields, dict):
-        raise CheckpointError(f"{path} is no config", found=f"a JSON {type(fields).__name__}", expected="an object")
-    return fields
-
-
 def read_config(directory: Path) -> DetrConfig | None:
     """The config in a directory of Hugging Face's layout, or None when there is no config.json."""
     file = directory / "config.json"
-    return config_from_huggingface(read_json(file), str(file)) if file.exists() else None
+    return config_from_huggingface(read_object(file), str(file)) if file.exists() else None
 
 
 def expected_shapes(config: DetrConfig) -> dict[str, Shape]:
@@ -201,29 +185,29 @@ def _conv_shapes(conv: str, norm: str, inputs: int, outputs: int, kernel: int) -
         yield f"{norm}.{leaf}", (outputs,)
 
 
-def _shapes_in_file(expected: Mapping[str, Shape], spelling: Spelling) -> dict[str, Shape]:
-    """The expected shapes by the file's own names; of packed q, k and v the rows are added up."""
+def _shapes_in_file(expected: Mapping[str, Shape], naming: Naming) -> dict[str, Shape]:
+    """The expected shapes by the file's own names; the rows of packed q, k and v are added up."""
     shapes: dict[str, Shape] = {}
     for name, shape in expected.items():
-        theirs = spelling.spelled(name)
-        rows = shapes[theirs][0] if theirs in shapes else 0
-        shapes[theirs] = (rows + shape[0], *shape[1:])
+        in_file = naming.name_in_file(name)
+        rows = shapes[in_file][0] if in_file in shapes else 0
+        shapes[in_file] = (rows + shape[0], *shape[1:])
     return shapes
 
 
 def _misfits(tensors: Tensors, expected: Mapping[str, Shape]) -> list[str]:
-    """What is missing, of another shape, no float, or unexpected."""
-    there = [(name, tensors[name], shape) for name, shape in expected.items() if name in tensors]
+    """What is missing, of another shape, not a float, or unexpected."""
+    present = [(name, tensors[name], shape) for name, shape in expected.items() if name in tensors]
     return [
         *(f"{name} missing" for name in expected if name not in tensors),
-        *(f"{name} of shape {list(t.shape)}, not {list(shape)}" for name, t, shape in there if t.shape != shape),
-        *(f"{name} of {t.dtype}, not floats" for name, t, _ in there if t.dtype.kind != "f"),
+        *(f"{name} of shape {list(t.shape)}, not {list(shape)}" for name, t, shape in present if t.shape != shape),
+        *(f"{name} of {t.dtype}, not floats" for name, t, _ in present if t.dtype.kind != "f"),
         *(f"{name} unexpected" for name in tensors if name not in expected),
     ]
 
 
 def _not_finite(tensors: Tensors) -> list[str]:
-    """Tensors with a NaN or an infinity. The sum shows it in one pass; only a suspect is looked at again."""
+    """Tensors with a NaN or an infinity. The sum shows it in one pass; only suspects are looked at again."""
     with np.errstate(all="ignore"):
         suspects = {name: tensor for name, tensor in tensors.items() if not np.isfinite(tensor.sum())}
     counts = {name: int(np.count_nonzero(~np.isfinite(tensor))) for name, tensor in suspects.items()}

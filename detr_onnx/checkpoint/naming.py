@@ -1,13 +1,14 @@
-"""From a file's names to canonical ones and back, in whatever dialect the file speaks (`dialects.py`)."""
+"""From the names of a file's tensors to canonical names and back, by the tables of `naming_tables.py`."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from detr_onnx.checkpoint.naming_tables import BACKBONES, PREFIXES, TRANSFORMERS, Names, Naming
+from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS, WRAPPERS, Names, PartNaming
 
 PACKED_PARTS = ("q_proj", "k_proj", "v_proj")  # the order of the rows of in_proj_weight
 
@@ -16,28 +17,28 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """How one file spells its names: a prefix, the naming of its backbone and that of its transformer."""
+class Naming:
+    """How a file names its tensors: a prefix, the naming of its backbone and that of its transformer."""
 
     prefix: str
-    backbone: Naming
-    transformer: Naming
+    backbone: PartNaming
+    transformer: PartNaming
 
     @property
     def title(self) -> str:
         return f"backbone in the naming of {self.backbone.title}, transformer of {self.transformer.title}"
 
-    def canonical(self, name: str) -> str | None:
-        """The canonical name; None for a name that this spelling does not have, and for packed projections."""
+    def canonical_name(self, name: str) -> str | None:
+        """The canonical name of a file's name; None where this naming has no such name, and for packed projections."""
         if not name.startswith(self.prefix):
             return None
         bare = name.removeprefix(self.prefix)
-        return _read(self.backbone, bare) or _read(self.transformer, bare)
+        return _canonical(self.backbone, bare) or _canonical(self.transformer, bare)
 
-    def spelled(self, name: str) -> str:
-        """How the file spells a canonical name; q, k and v have one name where it packs them."""
+    def name_in_file(self, name: str) -> str:
+        """The file's name of a canonical name; q, k and v share one where the file packs them."""
         return self.prefix + (
-            _written(self.backbone, name) or _written(self.transformer, name) or self._packed(name) or name
+            _in_naming(self.backbone, name) or _in_naming(self.transformer, name) or self._packed(name) or name
         )
 
     def _packed(self, name: str) -> str | None:
@@ -45,48 +46,72 @@ class Spelling:
         attention, _, part = module.rpartition(".")
         if part not in PACKED_PARTS or not self.transformer.packed:
             return None
-        theirs = _renamed(_rules(self.transformer)["pack"], attention)
-        return f"{theirs}.in_proj_{leaf}" if theirs else None
+        packed = _renamed(_rules(self.transformer)["pack"], attention)
+        return f"{packed}.in_proj_{leaf}" if packed else None
 
 
-def spelling_of(names: Collection[str]) -> Spelling:
-    """The spelling that explains the most of these names."""
-    prefix = max(PREFIXES, key=lambda p: sum(name.startswith(p) for name in names) if p else len(names) / 2)
-    bare = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-
-    def explained(naming: Naming) -> int:
-        return sum(_read(naming, name) is not None for name in bare)
-
-    return Spelling(prefix, max(BACKBONES, key=explained), max(TRANSFORMERS, key=explained))
+def detect_naming(names: Collection[str]) -> Naming:
+    """The naming that explains the most of these names; of equals, the one with the shortest prefix."""
+    return max((_naming_with(prefix, names) for prefix in _prefixes(names)), key=lambda scored: scored[0])[1]
 
 
-def _read(naming: Naming, name: str) -> str | None:
-    """The canonical name of a dialect's name."""
+def _prefixes(names: Collection[str]) -> list[str]:
+    """No prefix, and the wrappers' prefixes that at least half of the names have, shortest first."""
+    prefixes = [""]
+    for prefix in prefixes:  # grows while it is read: wrappers may be nested
+        for wrapper in WRAPPERS:
+            count = sum(name.startswith(prefix + wrapper) for name in names)
+            if count and count >= len(names) / 2:
+                prefixes.append(prefix + wrapper)
+    return prefixes
+
+
+def _naming_with(prefix: str, names: Collection[str]) -> tuple[int, Naming]:
+    """The naming with this prefix whose parts each explain the most names, and how many they explain."""
+    modules = (name.removeprefix(prefix).rpartition(".")[0] for name in names if name.startswith(prefix))
+    skeletons = Counter(map(_skeleton, modules))
+
+    def explained(naming: PartNaming) -> int:
+        return sum(skeletons[skeleton] for skeleton in _rules(naming)["read"])
+
+    backbone, transformer = max(BACKBONES, key=explained), max(TRANSFORMERS, key=explained)
+    return explained(backbone) + explained(transformer), Naming(prefix, backbone, transformer)
+
+
+def without_wrappers(name: str) -> str:
+    """A name without the prefixes of wrappers."""
+    while wrapper := next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), None):
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _canonical(naming: PartNaming, name: str) -> str | None:
+    """The canonical name of a name in this naming."""
     return _with_leaf(_rules(naming)["read"], name)
 
 
-def _written(naming: Naming, name: str) -> str | None:
-    """The dialect's name of a canonical name."""
+def _in_naming(naming: PartNaming, name: str) -> str | None:
+    """The name in this naming of a canonical name."""
     return _with_leaf(_rules(naming)["write"], name)
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One row of a table, in one direction."""
+    """A row of a table, in one direction."""
 
     pattern: re.Pattern[str]
     template: str
 
 
 _Rules = Mapping[str, tuple[_Rule, ...]]
-"""Rules by the skeleton of what they read: 80 patterns a name, tried one by one, would take longer than the file."""
+"""Rules by the skeleton of the names they match: trying 80 patterns a name would take longer than reading the file."""
 
 
 @cache
-def _rules(naming: Naming) -> Mapping[str, _Rules]:
-    """A naming's tables, ready to `read` a file's names, to `write` canonical ones, and to `pack` an attention's."""
+def _rules(naming: PartNaming) -> Mapping[str, _Rules]:
+    """A naming's tables as rules: to `read` a file's names, to `write` canonical ones, to `pack` an attention."""
     return {
-        "read": _by_skeleton({theirs: ours for ours, theirs in naming.modules.items()}),
+        "read": _by_skeleton({in_file: canonical for canonical, in_file in naming.modules.items()}),
         "write": _by_skeleton(naming.modules),
         "pack": _by_skeleton(naming.packed),
     }
@@ -121,17 +146,18 @@ def _with_leaf(rules: _Rules, name: str) -> str | None:
 
 def _renamed(rules: _Rules, module: str) -> str | None:
     for rule in rules.get(_skeleton(module), ()):
-        if found := rule.pattern.fullmatch(module):
-            return rule.template.format(**_counted_both_ways(found.groupdict()))
+        if match := rule.pattern.fullmatch(module):
+            return rule.template.format(**_counted_from_each(match.groupdict()))
     return None
 
 
-def _counted_both_ways(texts: Mapping[str, str]) -> dict[str, int]:
-    """Numbers by placeholder: s0 and k0 count from 0 what s and k count from 1."""
+def _counted_from_each(texts: Mapping[str, str]) -> dict[str, int]:
+    """Numbers by placeholder: s counts from 1, s0 and s2 count the same from 0 and from 2; likewise k."""
     numbers = {key: int(text) for key, text in texts.items()}
-    for one in ("s", "k"):
-        if one in numbers:
-            numbers[f"{one}0"] = numbers[one] - 1
-        elif f"{one}0" in numbers:
-            numbers[one] = numbers[f"{one}0"] + 1
+    for letter in "sk":
+        for key, offset in ((letter, 0), (f"{letter}0", -1), (f"{letter}2", 1)):
+            if key in numbers:
+                first = numbers[key] - offset
+                numbers |= {letter: first, f"{letter}0": first - 1, f"{letter}2": first + 1}
+                break
     return numbers

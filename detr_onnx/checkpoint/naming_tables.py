@@ -1,13 +1,13 @@
-"""How checkpoints name their tensors: tables only; `spelling.py` reads them.
+"""How checkpoints name their tensors, as tables; `naming.py` reads them.
 
-Each table maps a *canonical* module (left; the names this package uses) to the module's name in one dialect (right).
+Each table maps a *canonical* module (left; the names this package uses) to the module's name in one naming (right).
 The leaf (`weight`, `bias`, `running_mean`, `running_var`) follows the module in both. Placeholders:
 
-    {s}  stage of the backbone, 1..4            {s0}  the same, counted from 0
+    {s}  stage of the backbone, 1..4            {s0}  the same, counted from 0   {s2}  counted from 2
     {i}  block of a stage, or layer             {k}   convolution of a block, 1..3   {k0}  the same, counted from 0
 
-A backbone's naming and a transformer's naming are chosen apart, each by how many of the file's tensors it explains:
-the four Hugging Face dialects and the original are the pairs that occur.
+The naming of the backbone and that of the transformer are chosen independently, each by how many of the file's tensors
+it explains: the four namings of Hugging Face and the original one are the pairs that occur.
 
 Trap: the *second* norm of an encoder layer is `final_layer_norm`, the second of a decoder layer is
 `encoder_attn_layer_norm`; hence one table for each kind of layer.
@@ -21,15 +21,15 @@ from dataclasses import dataclass
 Names = Mapping[str, str]
 
 
-@dataclass(frozen=True, eq=False)  # one object a naming, hashed by identity
-class Naming:
-    """One way to name one part of the network.
+@dataclass(frozen=True, eq=False)  # hashed by identity
+class PartNaming:
+    """One way to name the tensors of a backbone or of a transformer.
 
     Attributes:
         title: for messages.
-        modules: canonical module -> the dialect's module.
-        packed: canonical module that holds q_proj, k_proj, v_proj -> the dialect's module whose `in_proj_weight` and
-            `in_proj_bias` hold the three stacked, rows in this order.
+        modules: canonical module -> the module in this naming.
+        packed: canonical module that holds q_proj, k_proj, v_proj -> the module in this naming whose `in_proj_weight`
+            and `in_proj_bias` hold the three stacked, rows in this order.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Naming:
 
 
 def _timm_resnet(prefix: str) -> Names:
-    """torchvision's and timm's names, which are the canonical ones but for the prefix."""
+    """The names of torchvision and timm: the canonical ones after a prefix."""
     modules = ("conv1", "bn1", "layer{s}.{i}.conv{k}", "layer{s}.{i}.bn{k}",
                "layer{s}.{i}.downsample.0", "layer{s}.{i}.downsample.1")  # fmt: skip
     return {f"backbone.{module}": f"{prefix}.{module}" for module in modules}
@@ -57,12 +57,26 @@ def _native_resnet(prefix: str) -> Names:
     }
 
 
+def _detectron2_resnet(prefix: str) -> Names:
+    """The names of detectron2's ResNet, as facebookresearch/detr's d2/converter.py writes them."""
+    block = f"{prefix}.res{{s2}}.{{i}}"
+    return {
+        "backbone.conv1": f"{prefix}.stem.conv1",
+        "backbone.bn1": f"{prefix}.stem.conv1.norm",
+        "backbone.layer{s}.{i}.conv{k}": f"{block}.conv{{k}}",
+        "backbone.layer{s}.{i}.bn{k}": f"{block}.conv{{k}}.norm",
+        "backbone.layer{s}.{i}.downsample.0": f"{block}.shortcut",
+        "backbone.layer{s}.{i}.downsample.1": f"{block}.shortcut.norm",
+    }
+
+
 BACKBONES = (
-    Naming("original (torchvision)", _timm_resnet("backbone.0.body"), {}),
-    Naming("Hugging Face, timm", _timm_resnet("model.backbone.conv_encoder.model"), {}),
-    Naming("Hugging Face, native", _native_resnet("model.backbone.conv_encoder.model"), {}),
-    Naming("transformers 5, timm", _timm_resnet("model.backbone.model"), {}),
-    Naming("transformers 5, native", _native_resnet("model.backbone.model"), {}),
+    PartNaming("original (torchvision)", _timm_resnet("backbone.0.body"), {}),
+    PartNaming("Hugging Face, timm", _timm_resnet("model.backbone.conv_encoder.model"), {}),
+    PartNaming("Hugging Face, native", _native_resnet("model.backbone.conv_encoder.model"), {}),
+    PartNaming("transformers 5, timm", _timm_resnet("model.backbone.model"), {}),
+    PartNaming("transformers 5, native", _native_resnet("model.backbone.model"), {}),
+    PartNaming("detectron2", _detectron2_resnet("backbone.0.backbone"), {}),
 )
 
 _ORIGINAL_ENCODER_LAYER = {
@@ -106,12 +120,12 @@ _RENAMED_IN_5 = {
 
 
 def _layers(side: str, prefix: str, layer: Names) -> Names:
-    """A table for one layer -> the table for every layer of the encoder or decoder."""
+    """The table for every layer of the encoder or decoder, from the table for one layer."""
     return {f"{side}.layers.{{i}}.{ours}": f"{prefix}.layers.{{i}}.{theirs}" for ours, theirs in layer.items()}
 
 
 def _huggingface(renamed: Names) -> Names:
-    """The transformer in Hugging Face's names, which are the canonical ones but for a prefix and `renamed`."""
+    """The transformer in Hugging Face's names: the canonical ones after a prefix, but for those in `renamed`."""
     encoder = {module: renamed.get(module, module) for module in _ENCODER_LAYER}
     decoder = {module: renamed.get(module, module) for module in _DECODER_LAYER}
     inner = ("encoder.layernorm", "decoder.layernorm", "input_projection", "query_position_embeddings")
@@ -125,7 +139,7 @@ def _huggingface(renamed: Names) -> Names:
 
 
 TRANSFORMERS = (
-    Naming(
+    PartNaming(
         "original",
         {
             **_layers("encoder", "transformer.encoder", _ORIGINAL_ENCODER_LAYER),
@@ -137,11 +151,17 @@ TRANSFORMERS = (
             **_layers("decoder", "transformer.decoder", {"self_attn": "self_attn", "encoder_attn": "multihead_attn"}),
         },
     ),
-    Naming("Hugging Face", _huggingface({}), {}),
-    Naming("transformers 5", _huggingface(_RENAMED_IN_5), {}),
+    PartNaming("Hugging Face", _huggingface({}), {}),
+    PartNaming("transformers 5", _huggingface(_RENAMED_IN_5), {}),
 )
 
-# Put before every name by the panoptic models; their mask head is not part of detection.
-PREFIXES = ("", "detr.")
-MASK_HEAD = ("mask_head.", "bbox_attention.")
+# What comes before every name in a panoptic model or detectron2's wrapper, Lightning, DataParallel, torch.compile.
+WRAPPERS = ("detr.", "model.", "module.", "_orig_mod.")
+# The first words of the names of a DETR's tensors; other tensors belong to heads for other tasks.
+ROOTS = {
+    "backbone", "encoder", "decoder", "transformer", "input_proj", "input_projection", "query_embed",
+    "query_position_embeddings", "class_embed", "class_labels_classifier", "bbox_embed", "bbox_predictor",
+}  # fmt: skip
+# Left out without a note: the panoptic models' heads and the loss of the original training script.
+KNOWN_EXTRAS = {"mask_head", "bbox_attention", "criterion"}
 IGNORED_LEAVES = ("num_batches_tracked",)

@@ -1,35 +1,54 @@
-"""`detr-onnx bench`: how long each engine takes here and how much memory, beside others that run the same model."""
+"""`detr-onnx bench`: latency, memory and start-up time of each engine here, beside other runtimes of the same model."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detr_onnx import __version__
-from detr_onnx.bench.cases import PEERS, BenchmarkCase, beside, our_own
-from detr_onnx.bench.interleave import Contender, interleaved, started
-from detr_onnx.bench.processes import Program, in_turns
-from detr_onnx.bench.report import ratios_of, rows_of, text_of
-from detr_onnx.bench.setting import environment, setting, without_place
-from detr_onnx.cli.console import check_place, progress, tell, write
+from detr_onnx.cli.console import check_output_file, print_result, progress, write_file
+from detr_onnx.cli.options import add_engine_options, add_model, add_source_options
+from detr_onnx.defaults import BENCH_RUNS
 from detr_onnx.errors import EngineError, ImageError, UsageError
-from detr_onnx.models.open import demo_image, locate
 
-RUNS, WARM_UP = 10, 2
-MOST_LONG_RUNS = 5  # of whole processes and of throughput, which takes a dozen images a turn
+if TYPE_CHECKING:
+    from detr_onnx.bench.cases import BenchmarkCase
+    from detr_onnx.bench.interleave import Contender
+    from detr_onnx.bench.processes import Program
+
+HELP = "measure latency, throughput, memory and start-up time of each engine"
+USAGE = "%(prog)s [options]"
+WARM_UP_RUNS = 2
+MOST_LONG_RUNS = 5  # of whole processes, and of throughput, where one run takes a dozen images
 OPTIONS = ("model", "engine", "providers", "precision", "size", "config", "offline", "cache_dir")
 
 Show = Callable[[int, str], None]
 
 
-def measure(arguments: Namespace) -> int:
-    """Measures, writes and tells."""
-    runs = arguments.runs if arguments.runs is not None else RUNS
+def add_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--against", metavar="A,B", help="also measure these: transformers, optimum, openvino")
+    add("--peers-python", metavar="PYTHON", help="interpreter that has torch and transformers (default: this one)")
+    add("--optimum", type=Path, metavar="FILE", help="optimum's .onnx export of the model, for optimum and openvino")
+    add("--image", type=Path, metavar="FILE", help="image to detect in (default: the demo scene)")
+    add("--runs", type=int, default=BENCH_RUNS, metavar="N", help="measured runs of each (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write all measurements and a description of the machine")
+    add_model(parser)
+    add_engine_options(parser)
+    add_source_options(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from detr_onnx.bench.cases import our_cases
+    from detr_onnx.bench.report import format_results
+    from detr_onnx.bench.setting import environment, setting, short_path
+    from detr_onnx.models.open import demo_image
+
     peers = check_usage(arguments)
     image = arguments.image if arguments.image is not None else demo_image()
     if not image.is_file():
@@ -37,92 +56,108 @@ def measure(arguments: Namespace) -> int:
     threads = arguments.threads or os.cpu_count() or 1
     options = {name: getattr(arguments, name) for name in OPTIONS} | {"threads": threads}
     options["config"] = str(arguments.config) if arguments.config is not None else None
-    some = [*our_own(options, image), *_others(arguments, peers, image, threads)]
+    cases = [*our_cases(options, image), *peer_cases(arguments, peers, image, threads)]
     results = {
         **setting("detr-onnx", arguments.words),
         "version": __version__,
-        "model": without_place(arguments.model),
+        "model": short_path(arguments.model),
         "image": image.name,
         "threads": threads,
-        "runs": runs,
+        "runs": arguments.runs,
     }
     try:
-        results |= _measured(some, runs, environment(threads), arguments.engine != "auto")
+        results |= measure(cases, arguments.runs, environment(threads), arguments.engine != "auto")
     except RuntimeError as error:
-        remedy = "leave it out, or see that it can run the model by itself"
-        raise EngineError("a contender failed while it was measured", found=str(error), remedy=remedy) from error
+        remedy = "leave it out, or check that it can run the model by itself"
+        raise EngineError("a benchmark case failed", found=str(error), remedy=remedy) from error
     if arguments.json is not None:
-        write(arguments.json, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    tell(text_of(results))
+        write_file(arguments.json, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    print_result(format_results(results))
     return 0
 
 
 def check_usage(arguments: Namespace) -> list[str]:
-    """The peers asked for; raises what is wrong with the options before anything is started."""
+    """The peers of `--against`; raises what is wrong with the options before anything is started."""
+    from detr_onnx.bench.cases import BASELINES
+
     if os.name != "posix":
-        raise EngineError("bench measures processes as Linux and macOS do", found=os.name, remedy="run it there")
+        raise EngineError("bench measures processes with POSIX calls", found=os.name, remedy="run it on Linux or macOS")
     for name in ("runs", "threads"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name} is wrong", found=str(value), expected="a number from 1 up")
     peers = [peer.strip() for peer in arguments.against.split(",")] if arguments.against is not None else []
-    if unknown := [peer for peer in peers if peer not in PEERS]:
-        expected = f"some of {', '.join(PEERS)}"
+    if unknown := [peer for peer in peers if peer not in BASELINES]:
+        expected = f"some of {', '.join(BASELINES)}"
         raise UsageError("--against names no peer", found=", ".join(map(repr, unknown)), expected=expected)
     if arguments.json is not None:
-        check_place(arguments.json)
+        check_output_file(arguments.json)
     return list(dict.fromkeys(peers))
 
 
-def _others(arguments: Namespace, peers: Sequence[str], image: Path, threads: int) -> list[BenchmarkCase]:
+def peer_cases(arguments: Namespace, peers: Sequence[str], image: Path, threads: int) -> list[BenchmarkCase]:
+    """The benchmark cases of other runtimes."""
+    from detr_onnx.bench.cases import baseline_cases
+    from detr_onnx.models.open import locate
+
     if not peers:
         return []
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     python, graph = arguments.peers_python or sys.executable, arguments.optimum
-    return [one for peer in peers for one in beside(peer, source, image, threads, python, graph)]
+    return [case for peer in peers for case in baseline_cases(peer, source, image, threads, python, graph)]
 
 
-def _measured(some: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, str], strict: bool) -> dict[str, Any]:
-    """Rows, ratios and who was left out; who was asked for by name and cannot is an error."""
+def measure(cases: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, str], strict: bool) -> dict[str, Any]:
+    """Rows, ratios, and the cases that were left out with the reason.
+
+    Args:
+        cases: what to measure.
+        runs: measured runs of each.
+        surroundings: environment variables of the measured processes.
+        strict: an engine of ours that cannot run is an error, because it was requested by name.
+    """
+    from detr_onnx.bench.interleave import run_interleaved, start_all
+    from detr_onnx.bench.processes import run_in_turns
+    from detr_onnx.bench.report import ratio_rows, result_rows
+
     long_runs = min(runs, MOST_LONG_RUNS)
-    turns = len(some) * (runs + WARM_UP + 2 * long_runs + 2)
-    by_key = {one.key: one for one in some}
-    with progress(turns) as show:
-        count = _counted(show)
-        with started([one.entry(one.parts) for one in some], surroundings) as (latencies, left_out):
-            _check_present(some, latencies, left_out, strict)
-            interleaved(latencies, runs, WARM_UP, count)
-        able = [by_key[one.entry.key] for one in latencies]
-        crowds = [one.entry(one.throughput) for one in able if one.throughput is not None]
-        with started(crowds, surroundings) as (throughputs, _):
-            interleaved(throughputs, long_runs, 1, count)
-        programs = [one.program(one.whole) for one in able if one.whole is not None]
-        wholes: list[Program]
-        wholes, failed = in_turns(programs, long_runs, surroundings, count)
-    theirs = [one.key for one in some if one.peer is not None]
-    rows = rows_of(latencies, throughputs, wholes)
-    return {"rows": rows, "ratios": ratios_of(latencies, theirs), "left_out": left_out | failed}
+    by_key = {case.key: case for case in cases}
+    with progress(len(cases) * (runs + WARM_UP_RUNS + 2 * long_runs + 2)) as show:
+        count = _continuous_count(show)
+        with start_all([case.entry(case.parts) for case in cases], surroundings) as (latencies, left_out):
+            _check_present(cases, latencies, left_out, strict)
+            run_interleaved(latencies, runs, WARM_UP_RUNS, count)
+        runnable = [by_key[contender.entry.key] for contender in latencies]
+        entries = [case.entry(case.throughput) for case in runnable if case.throughput is not None]
+        with start_all(entries, surroundings) as (throughputs, _):
+            run_interleaved(throughputs, long_runs, 1, count)
+        programs = [case.program(case.whole) for case in runnable if case.whole is not None]
+        processes: list[Program]
+        processes, failed = run_in_turns(programs, long_runs, surroundings, count)
+    peer_keys = [case.key for case in cases if case.baseline is not None]
+    rows = result_rows(latencies, throughputs, processes)
+    return {"rows": rows, "ratios": ratio_rows(latencies, peer_keys), "left_out": left_out | failed}
 
 
-def _counted(show: Show) -> Show:
-    """Numbers what is done from the first to the last, whatever number it has in its own round."""
-    done = iter(range(1, 1_000_000))
-    return lambda _, title: show(next(done), title)
+def _continuous_count(show: Show) -> Show:
+    """Numbers the steps from first to last, whatever number they have within their own phase."""
+    numbers = iter(range(1, 1_000_000))
+    return lambda _, title: show(next(numbers), title)
 
 
 def _check_present(
-    some: Sequence[BenchmarkCase], there: Sequence[Contender], left_out: dict[str, str], strict: bool
+    cases: Sequence[BenchmarkCase], present: Sequence[Contender], left_out: dict[str, str], strict: bool
 ) -> None:
-    """Raises EngineError when a peer that was asked for, or the one engine, cannot take part, or nobody of ours can."""
-    present = {one.entry.key for one in there}
-    for group in dict.fromkeys(one.peer for one in some):
-        lacking = [one for one in some if one.peer == group and one.key not in present]
-        nobody = len(lacking) == sum(one.peer == group for one in some)
-        if nobody or (strict and group is None and lacking):
-            first = lacking[0]
+    """Raises EngineError if none of our engines, or nothing of a requested peer or engine, can be measured."""
+    keys = {contender.entry.key for contender in present}
+    for peer in dict.fromkeys(case.baseline for case in cases):
+        absent = [case for case in cases if case.baseline == peer and case.key not in keys]
+        all_absent = len(absent) == sum(case.baseline == peer for case in cases)
+        if all_absent or (strict and peer is None and absent):
+            title = absent[0].title
             remedy = "name an interpreter that has torch and transformers with --peers-python"
             raise EngineError(
-                f"{first.title} cannot take part",
-                found=left_out[first.title],
-                remedy=remedy if group == "transformers" else None,
+                f"{title} cannot be measured",
+                found=left_out[title],
+                remedy=remedy if peer == "transformers" else None,
             )

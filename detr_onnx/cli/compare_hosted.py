@@ -125,7 +125,7 @@ def _compare(arguments: argparse.Namespace, environment: Mapping[str, str]) -> i
     from detr_onnx.bench.hosted.images import images_in
     from detr_onnx.bench.hosted.page import html_of
     from detr_onnx.bench.hosted.table import table_of
-    from detr_onnx.bench.setting import setting, without_place
+    from detr_onnx.bench.setting import setting, short_path
 
     check_usage(arguments)
     remote = remote_api_of(arguments, environment)
@@ -135,7 +135,7 @@ def _compare(arguments: argparse.Namespace, environment: Mapping[str, str]) -> i
     result = {
         **heading,
         "remote_api": {"dialect": remote.dialect, "base_url": remote.base_url, "model": remote.model},
-        "local": {"model": without_place(arguments.model), "engine": engine},
+        "local": {"model": short_path(arguments.model), "engine": engine},
         **figures,
     }
     if arguments.json is not None:
@@ -172,7 +172,7 @@ def _run(
     detector = open_detector(arguments)
     comparison = ComparisonRun(images, remote, detector, options, progress, _note)
     figures, views = comparison.run(truth)
-    return figures, views, detector.engine
+    return figures, views, detector.runtime
 
 
 def _note(line: str) -> None:

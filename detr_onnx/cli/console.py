@@ -1,4 +1,4 @@
-"""What the command line says, and where: results on stdout; notes, progress and errors on stderr."""
+"""Output of the command line: results on stdout; log messages, progress and errors on stderr; files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.text import printable
 
-PROGRESS_AFTER_S = 2.0  # a run that is over by then needs no progress
+PROGRESS_AFTER_S = 2.0  # shorter runs show no progress
 CLEAR_LINE = "\r\x1b[K"
 
 ANOTHER_FILE = "choose another file"
@@ -25,34 +26,34 @@ T = TypeVar("T")
 logger = logging.getLogger("detr_onnx")
 
 
-def check_place(place: Path, remedy: str = ANOTHER_FILE) -> None:
-    """Raises OutputError when no file can be written there."""
-    if place.is_dir() or not place.parent.is_dir():
-        found = "a directory" if place.is_dir() else f"no directory {place.parent}"
-        raise OutputError(f"cannot write {place}", found=found, remedy=remedy)
+def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
+    """Raises OutputError if the path is a directory, or its directory does not exist."""
+    if path.is_dir() or not path.parent.is_dir():
+        found = "a directory" if path.is_dir() else f"no directory {path.parent}"
+        raise OutputError(f"cannot write {path}", found=found, remedy=remedy)
 
 
-def write(place: Path, text: str) -> None:
-    """Raises OutputError when it cannot."""
+def write_file(path: Path, text: str) -> None:
+    """Writes a text file, or raises OutputError."""
     try:
-        place.write_text(text, encoding="utf-8")
+        write_atomically(path, text.encode("utf-8"))
     except OSError as error:
-        raise OutputError(f"cannot write {place}", found=error.strerror, remedy=ANOTHER_FILE) from error
+        raise OutputError(f"cannot write {path}", found=error.strerror, remedy=ANOTHER_FILE) from error
 
 
-def tell(text: str) -> None:
-    """Writes results to stdout, at once; characters that its encoding lacks are spelt out.
+def print_result(text: str) -> None:
+    """Writes text to stdout and flushes it; characters outside stdout's encoding are escaped.
 
     Raises:
-        BrokenPipeError: nobody reads any more.
-        OutputError: they cannot be written, as on a full disk.
+        BrokenPipeError: the reader has closed the pipe.
+        OutputError: the text cannot be written, for example because the disk is full.
     """
     try:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except (OSError, AttributeError) as error:  # AttributeError: stdout is None when the caller closed it
-        with contextlib.suppress(OSError, AttributeError):  # what is in the buffer would be tried again at the exit
+        with contextlib.suppress(OSError, AttributeError):  # or the exit would try to write the buffer again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
@@ -60,15 +61,22 @@ def tell(text: str) -> None:
         raise OutputError("the results cannot be written", found=found, remedy="send stdout elsewhere") from error
 
 
-def complain(error: DetrError) -> None:
-    """One line on stderr."""
-    start = CLEAR_LINE if sys.stderr.isatty() else ""  # there may be a line of progress
+def print_error(error: DetrError) -> None:
+    """Writes the error to stderr, as one line."""
+    start = CLEAR_LINE if sys.stderr.isatty() else ""  # of a progress line
     sys.stderr.write(f"{start}detr-onnx: error: {printable(' '.join(str(error).split()))}\n")
 
 
+def bug_error(what: str, error: Exception) -> DetrError:
+    """An error that asks for a report of an unexpected exception, whose traceback is shown with --verbose."""
+    logger.debug("traceback:", exc_info=error)
+    found = f"{type(error).__name__}: {error}"
+    return DetrError(what, found=found, remedy="report it with the output of --verbose")
+
+
 @contextlib.contextmanager
-def notes(verbose: bool) -> Iterator[None]:
-    """What the package has to tell goes to stderr, where a person watches or asked for it; no library's warnings."""
+def log_to_stderr(verbose: bool) -> Iterator[None]:
+    """Logs to stderr: warnings always, notes on a terminal, details with `verbose`; libraries' warnings are hidden."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("detr-onnx: %(message)s"))
     level = logger.level
@@ -76,7 +84,7 @@ def notes(verbose: bool) -> Iterator[None]:
     logger.setLevel(logging.DEBUG if verbose else logging.INFO if sys.stderr.isatty() else logging.WARNING)
     try:
         with warnings.catch_warnings():
-            if not sys.warnoptions:  # damaged EXIF data, an image of many pixels: nothing a user can act on
+            if not sys.warnoptions:  # such as Pillow's of damaged EXIF data, which no user can act on
                 warnings.simplefilter("ignore")
             yield
     finally:
@@ -86,13 +94,13 @@ def notes(verbose: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(count: int) -> Iterator[Callable[[int, str], None]]:
-    """A function to call with the number and name of the next image: one line, written over, on a terminal."""
-    started = time.monotonic()
-    watched = sys.stdout is not None and sys.stdout.isatty()  # then the results themselves show how far it is
+    """Yields a function to call with the number and name of the next image; it keeps one line on a terminal current."""
+    start_all = time.monotonic()
+    watched = sys.stdout is not None and sys.stdout.isatty()  # then the results show the progress
     shown = count > 1 and sys.stderr.isatty() and not watched
 
     def show(number: int, name: str) -> None:
-        elapsed_s = time.monotonic() - started
+        elapsed_s = time.monotonic() - start_all
         if shown and elapsed_s > PROGRESS_AFTER_S:
             left_s = elapsed_s / (number - 1 or 1) * (count - number + 1)
             line = f"{number}/{count}  {left_s:.0f} s left  {printable(name)}"
@@ -107,19 +115,16 @@ def progress(count: int) -> Iterator[Callable[[int, str], None]]:
             sys.stderr.flush()
 
 
-def bar(items: Sequence[T]) -> Iterable[T]:
-    """Passes the items on, with a bar on stderr, where that is a terminal, of how many there have been.
+def progress_bar(items: Sequence[T]) -> Iterable[T]:
+    """The items, with a progress bar on stderr if that is a terminal.
 
     Raises:
-        EngineError: when tqdm is not installed.
+        EngineError: tqdm is not installed.
     """
     try:
         from tqdm import tqdm
     except ImportError as error:
         remedy = "run pip install 'detr-onnx[eval]'"
         raise EngineError("the progress bar needs the package tqdm", found=str(error), remedy=remedy) from error
-    watched: Iterable[T] = tqdm(items, file=sys.stderr, unit=" images", leave=False, disable=None)
-    return watched
-
-
-check_output_file, write_file, print_result = check_place, write, tell
+    bar: Iterable[T] = tqdm(items, file=sys.stderr, unit=" images", leave=False, disable=None)
+    return bar

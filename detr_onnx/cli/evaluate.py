@@ -1,91 +1,69 @@
-"""`detr-onnx evaluate`: a model measured on annotated images, or compared with another on any."""
+"""`detr-onnx evaluate`: COCO's figures of a model on annotated images, or of a results file."""
 
 from __future__ import annotations
 
 import json
-from argparse import Namespace
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import bar, check_place, tell, write
-from detr_onnx.cli.options import open_detector
-from detr_onnx.detections import Detections
-from detr_onnx.detector import check_threshold
-from detr_onnx.errors import UsageError
-from detr_onnx.evaluation.agreement import agreement
-from detr_onnx.evaluation.average_precision import detect_rows, evaluate, import_pycocotools
-from detr_onnx.evaluation.coco import Annotations, Row, read_annotations, read_results
-from detr_onnx.evaluation.report import as_json, of_agreement, of_evaluation
-from detr_onnx.image.files import find_images
+from detr_onnx.cli.console import check_output_file, print_result, progress_bar, write_file
+from detr_onnx.cli.options import (
+    add_batch,
+    add_engine_options,
+    add_model,
+    add_source_options,
+    check_batch,
+    open_detector,
+)
 
-MEASURE_ONLY, COMPARE_ONLY = ("results", "save_results"), ("against_engine", "against_precision")
+if TYPE_CHECKING:
+    from detr_onnx.evaluation.coco import Annotations, Row
+
+HELP = "compute COCO's AP figures of a model on annotated images"
+USAGE = """%(prog)s [options] --images DIR --annotations FILE
+       %(prog)s [options] --results FILE --annotations FILE"""
 
 
-def measure(arguments: Namespace) -> int:
-    """COCO's figures of a model on annotated images, or of a results file."""
-    check_usage(arguments)
+def add_arguments(parser: ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="DIR", help="directory of the annotated images")
+    source.add_argument("--results", type=Path, metavar="FILE", help="evaluate a COCO results file; run no model")
+    parser.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="COCO annotation file")
+    add_batch(parser)
+    parser.add_argument("--save-results", type=Path, metavar="FILE", help="write all detections as a COCO results file")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    add_model(parser)
+    add_engine_options(parser)
+    add_source_options(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from detr_onnx.evaluation.average_precision import evaluate, import_pycocotools
+    from detr_onnx.evaluation.coco import read_annotations
+    from detr_onnx.evaluation.report import format_evaluation, format_json
+
+    check_batch(arguments.batch)
+    if arguments.save_results is not None:
+        check_output_file(arguments.save_results)
     import_pycocotools()
-    truth = read_annotations(arguments.annotations)
-    subject, rows = _rows(arguments, truth)
+    annotations = read_annotations(arguments.annotations)
+    subject, rows = detect_or_read(arguments, annotations)
     if arguments.save_results is not None:
-        write(arguments.save_results, json.dumps(rows))
-    figures = evaluate(truth, rows)
-    tell(as_json(subject, figures) if arguments.format == "json" else of_evaluation(subject, figures))
+        write_file(arguments.save_results, json.dumps(rows))
+    figures = evaluate(annotations, rows)
+    print_result(format_json(subject, figures) if arguments.format == "json" else format_evaluation(subject, figures))
     return 0
 
 
-def compare(arguments: Namespace) -> int:
-    """How far a model agrees with `--against`, the reference."""
-    check_usage(arguments)
-    images, missing = find_images([arguments.images])
-    if missing:
-        raise missing[0]
-    paths = [image.path for image in images if image.path is not None]
-    reference, expected = _answers(reference_of(arguments), paths)
-    tested, found = _answers(arguments, paths)
-    subject = {"model": arguments.model, "engine": tested}
-    subject |= {"reference": arguments.against, "reference_engine": reference, "threshold": arguments.threshold}
-    figures = agreement(zip(expected, found, strict=True))
-    tell(as_json(subject, figures) if arguments.format == "json" else of_agreement(subject, figures))
-    return 0
+def detect_or_read(arguments: Namespace, annotations: Annotations) -> tuple[dict[str, str], list[Row]]:
+    """What is evaluated, for the report, and its COCO results: read from a file, or detected now."""
+    from detr_onnx.evaluation.average_precision import detect_rows
+    from detr_onnx.evaluation.coco import read_results
 
-
-def check_usage(arguments: Namespace) -> None:
-    """Raises what is wrong with the options before anything is read."""
-    check_threshold(arguments.threshold)
-    if arguments.batch < 1:
-        raise UsageError("the batch is wrong", found=str(arguments.batch), expected="a number of images from 1 up")
-    other, partner = (MEASURE_ONLY, "annotations") if arguments.against else (COMPARE_ONLY, "against")
-    stray = [f"--{name.replace('_', '-')}" for name in other if getattr(arguments, name) is not None]
-    if stray:
-        raise UsageError(f"{' and '.join(stray)} can be used only with --{partner}")
-    if arguments.save_results is not None:
-        check_place(arguments.save_results)
-
-
-def reference_of(arguments: Namespace) -> Namespace:
-    """The options of the model `--against`; what only one engine or model understands is not handed on to another."""
-    engine = arguments.against_engine or arguments.engine
-    same_model, same_engine = arguments.against == arguments.model, engine == arguments.engine
-    return Namespace(
-        **vars(arguments)
-        | {"model": arguments.against, "engine": engine, "precision": arguments.against_precision}
-        | ({} if same_model else {"config": None})
-        | ({} if same_engine else {"providers": None, "threads": None})
-    )
-
-
-def _rows(arguments: Namespace, truth: Annotations) -> tuple[dict[str, str], list[Row]]:
-    """What is measured, and its rows: a results file's, or those of a model that runs now."""
     if arguments.results is not None:
-        return {"results": str(arguments.results)}, read_results(arguments.results, truth)
-    images = truth.images(Path(arguments.images))
+        return {"results": str(arguments.results)}, read_results(arguments.results, annotations)
+    images = annotations.images(arguments.images)
     detector = open_detector(arguments)
-    rows = detect_rows(detector, truth, images, batch_size=arguments.batch, watch=bar)
-    return {"model": arguments.model, "engine": detector.engine}, rows
-
-
-def _answers(arguments: Namespace, paths: Sequence[Path]) -> tuple[str, list[Detections]]:
-    """The engine, and what is in each image."""
-    detector = open_detector(arguments)
-    return detector.engine, detector.batch(bar(paths), arguments.threshold, batch_size=arguments.batch)
+    rows = detect_rows(detector, annotations, images, batch_size=arguments.batch, progress=progress_bar)
+    return {"model": arguments.model, "engine": detector.runtime}, rows

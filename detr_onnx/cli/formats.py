@@ -1,6 +1,6 @@
-"""Detections as text: the API's JSON, one JSON object a line, COCO results, or a table for people.
+"""Detections as text: the hosted API's JSON, one JSON object a line, COCO results, or a table for people.
 
-Each function gives the pieces to print, in turn, so that a long run shows its results as they come.
+Each function yields the pieces of text in turn, so that a long run prints its results as they come.
 """
 
 from __future__ import annotations
@@ -12,59 +12,64 @@ from detr_onnx.detections import Detection, Detections
 from detr_onnx.image.files import ImageFile
 from detr_onnx.text import printable
 
-Found = Iterable[tuple[ImageFile, Detections]]
-"""Each image and what is in it."""
+Results = Iterable[tuple[ImageFile, Detections]]
+"""Each image and its detections."""
 
 
-def array(found: Found) -> Iterator[str]:
-    """One image: exactly what the hosted API answers, `[{"score", "label", "box"}, …]`."""
-    for _, detections in found:
+def api_array(results: Results) -> Iterator[str]:
+    """For one image: exactly the hosted API's answer, `[{"score", "label", "box"}, …]`."""
+    for _, detections in results:
         yield json.dumps(detections.to_api()) + "\n"
 
 
-def arrays(found: Found) -> Iterator[str]:
-    """Several images: one JSON array of `{"file", "detections"}`."""
-    yield from _json_array(_line(image, detections) for image, detections in found)
+def json_array(results: Results) -> Iterator[str]:
+    """For several images: one JSON array of `{"file", "detections"}`."""
+    yield from _array(_file_object(image, detections) for image, detections in results)
 
 
-def lines(found: Found) -> Iterator[str]:
+def ndjson(results: Results) -> Iterator[str]:
     """`{"file", "detections"}`, one JSON object a line."""
-    for image, detections in found:
-        yield _line(image, detections) + "\n"
+    for image, detections in results:
+        yield _file_object(image, detections) + "\n"
 
 
-def coco(found: Found) -> Iterator[str]:
-    """Rows of a COCO results file, as one JSON array."""
-    yield from _json_array(json.dumps(row) for image, detections in found for row in detections.to_coco(image.image_id))
+def coco(results: Results) -> Iterator[str]:
+    """The rows of a COCO results file, as one JSON array."""
+    yield from _array(json.dumps(row) for image, detections in results for row in detections.to_coco(image.image_id))
 
 
-def table(found: Found) -> Iterator[str]:
-    """For people: a heading with the image's name, then a line a detection, best first, boxes in whole pixels."""
-    for image, detections in found:
-        rows = [(f"{d.score:.3f}", printable(d.label), _box(d)) for d in detections.by_score()]
+def table(results: Results) -> Iterator[str]:
+    """For people: a heading with the image's name, then a line for each detection, best first."""
+    for image, detections in results:
+        rows = [(f"{d.score:.3f}", printable(d.label), _whole_pixels(d)) for d in detections.by_score()]
         width = max((len(label) for _, label, _ in rows), default=0)
         yield f"{printable(image.name)}: {len(rows)} found\n"
         for score, label, box in rows:
             yield f"  {score}  {label:<{width}}  {box}\n"
 
 
-FORMATS: dict[str, Callable[[Found], Iterator[str]]] = {"json": arrays, "ndjson": lines, "coco": coco, "table": table}
+FORMATS: dict[str, Callable[[Results], Iterator[str]]] = {
+    "json": json_array,
+    "ndjson": ndjson,
+    "coco": coco,
+    "table": table,
+}
 
 
-def writer(form: str | None, one: bool) -> Callable[[Found], Iterator[str]]:
-    """The function for a `--format`; without one, or for "json", one image is answered as the API does."""
-    return array if one and form in (None, "json") else FORMATS[form or "ndjson"]
+def formatter(name: str | None, single: bool) -> Callable[[Results], Iterator[str]]:
+    """The function for a `--format`; for a single image, "json" and the default are the hosted API's answer."""
+    return api_array if single and name in (None, "json") else FORMATS[name or "ndjson"]
 
 
-def _box(d: Detection) -> str:
+def _whole_pixels(d: Detection) -> str:
     return " ".join(f"{round(side):>5}" for side in (d.box.xmin, d.box.ymin, d.box.xmax, d.box.ymax))
 
 
-def _line(image: ImageFile, detections: Detections) -> str:
+def _file_object(image: ImageFile, detections: Detections) -> str:
     return json.dumps({"file": image.name, "detections": detections.to_api()})
 
 
-def _json_array(items: Iterable[str]) -> Iterator[str]:
+def _array(items: Iterable[str]) -> Iterator[str]:
     """`[a, b, …]`, an item a line, from JSON texts."""
     separator = "["
     for item in items:

@@ -1,4 +1,4 @@
-"""The longer commands of the command line, a file each, and what they share."""
+"""Options that several commands share, each defined once, and the detector that they describe."""
 
 from __future__ import annotations
 
@@ -6,15 +6,104 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD, ENGINES
+from detr_onnx.errors import UsageError
+
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
 
+PROVIDERS_HELP = """ONNX Runtime's execution providers in order of preference, with their options, such as CUDA
+or TensorRT:trt_fp16_enable=True:device_id=1,CUDA; as JSON where a value contains a comma or a colon"""
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """`--model`."""
+    parser.add_argument(
+        "-m",
+        "--model",
+        default=DEFAULT_MODEL,
+        help='"demo", a Hugging Face model id, a directory, or a .safetensors, .onnx, .ort or .xml file '
+        "(default: %(default)s)",
+    )
+
+
+def add_engine_options(parser: ArgumentParser) -> None:
+    """`--engine`, how it runs, `--size` and `--verbose`."""
+    add = parser.add_argument
+    add("--engine", default=DEFAULT_ENGINE, help=f"{', '.join(ENGINES[:-1])} or {ENGINES[-1]} (default: %(default)s)")
+    add("--providers", metavar="A,B", help=PROVIDERS_HELP)
+    add(
+        "--precision",
+        help="fp32; openvino: also bf16-backbone and bf16; onnxruntime: those of export (default: the engine's best)",
+    )
+    add("--threads", type=int, metavar="N", help="threads within one operation (default: the engine's choice)")
+    add("--size", type=int, metavar="PX", help="scale images to this length of the short side (default: the model's)")
+    add_verbose(parser)
+
+
+def add_source_options(parser: ArgumentParser) -> None:
+    """`--config`, `--offline` and `--cache-dir`: where the model's files come from."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json for a model that has none beside it")
+    parser.add_argument("--offline", action="store_true", help="do not contact the hub")
+    add_cache_dir(parser)
+
+
+def add_cache_dir(parser: ArgumentParser) -> None:
+    """`--cache-dir`."""
+    parser.add_argument("--cache-dir", metavar="DIR", help="directory for cached models (default: $DETR_ONNX_CACHE)")
+
+
+def add_verbose(parser: ArgumentParser) -> None:
+    """`--verbose`."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="log progress and details to stderr")
+
+
+def add_threshold(parser: ArgumentParser, default: float = DEFAULT_THRESHOLD) -> None:
+    """`--threshold`."""
+    parser.add_argument(
+        "--threshold", type=float, default=default, metavar="SCORE",
+        help="keep detections whose score is above this (default: %(default)s)",
+    )  # fmt: skip
+
+
+def add_detection_output(parser: ArgumentParser) -> None:
+    """`--threshold`, `--labels`, `--format` and `--save`: which detections are shown, and how."""
+    add_threshold(parser)
+    parser.add_argument(
+        "--labels", action="append", metavar="CAT,DOG", help="keep only these classes; can be given several times"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("json", "ndjson", "coco", "table"),
+        help="default: json, as the hosted API answers, for one image; ndjson for several",
+    )
+    parser.add_argument("--save", metavar="PATH", help="write the annotated image here, or several into this directory")
+
+
+def add_batch(parser: ArgumentParser) -> None:
+    """`--batch`; see `check_batch`."""
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="images per run of the network (default: %(default)s)"
+    )
+
+
+def check_batch(batch: int) -> None:
+    """Raises UsageError for a batch below 1."""
+    if batch < 1:
+        raise UsageError("the batch is wrong", found=str(batch), expected="a number of images from 1 up")
+
 
 def open_detector(arguments: Namespace) -> Detector:
-    """The detector that the options describe."""
+    """The detector that the model, engine and source options describe.
+
+    Raises:
+        DetrError: as `Detector`, with the names of the command line's options.
+    """
     from detr_onnx.detector import Detector
     from detr_onnx.engines.providers import parse_providers
 
+    if arguments.size is not None and arguments.size < 1:
+        raise UsageError("--size is wrong", found=str(arguments.size), expected="a number of pixels from 1 up")
     providers = arguments.providers
     return Detector(
         arguments.model,
@@ -22,31 +111,8 @@ def open_detector(arguments: Namespace) -> Detector:
         providers=parse_providers(providers) if providers is not None else None,
         precision=arguments.precision,
         threads=arguments.threads,
-        size=arguments.size,
+        shortest_edge=arguments.size,
         config=arguments.config,
         offline=arguments.offline,
         cache_dir=arguments.cache_dir,
     )
-
-
-def add_model(parser: ArgumentParser) -> None:
-    """`--model`."""
-    default = "facebook/detr-resnet-50"
-    parser.add_argument("-m", "--model", default=default, help="the local model (default: %(default)s)")
-
-
-def add_engine_options(parser: ArgumentParser) -> None:
-    """`--engine`, how it runs, `--size` and `--verbose`."""
-    parser.add_argument("--engine", default="auto", help="auto, numpy, onnxruntime or openvino (default: auto)")
-    parser.add_argument("--providers", metavar="A,B", help="ONNX Runtime's execution providers")
-    parser.add_argument("--precision", help="default: the engine's best")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads within one operation")
-    parser.add_argument("--size", type=int, metavar="PX", help="scale images to this length of the short side")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log progress and details to stderr")
-
-
-def add_source_options(parser: ArgumentParser) -> None:
-    """`--config`, `--offline` and `--cache-dir`."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json for a model that has none beside it")
-    parser.add_argument("--offline", action="store_true", help="do not contact the hub")
-    parser.add_argument("--cache-dir", metavar="DIR", help="directory for cached models")

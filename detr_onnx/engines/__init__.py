@@ -1,4 +1,4 @@
-"""The engines: each turns a model into the seam, `network(pixels, mask) -> (logits, boxes)`."""
+"""The engines. Each turns a model into a function `network(pixels, mask) -> (logits, boxes)`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Network = Callable[[Floats, Mask | None], tuple[Floats, Floats]]
 
 @dataclass(frozen=True)
 class Engine:
-    """A network that is ready to run, and what to know about it.
+    """A model that is ready to run.
 
     Attributes:
-        title: what it really runs on, for people: "onnxruntime 1.23.0, CPUExecutionProvider, fp32".
-        network: the seam.
+        title: engine, version, device and precision, such as "onnxruntime 1.23.0, CPUExecutionProvider, fp32".
+        network: pixels and mask to logits and boxes, see `Network`.
         batches_mixed_sizes: whether it takes a mask, so that images of different sizes can share a batch.
-        canvas_hw: the one input size it takes, or None.
-        batch: the one number of images it takes at a time, or None.
-        classes: how many it tells apart, "no object" not counted; None when that shows only in its answers.
-        metadata: what an .onnx file says about itself; empty for other models.
+        canvas_hw: the only input size it takes; None if it takes any.
+        batch: the only batch size it takes; None if it takes any.
+        classes: the number of classes without "no object"; None if only the outputs tell.
+        metadata: of an .onnx file; None for other models.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The processor this runs on: its name, and the instruction sets that decide which kernels run."""
+"""The name of this processor and the instruction sets that decide which kernels run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ CPU_FEATURES = (*X86, "asimd", "sve")
 
 
 def processor() -> str:
-    """The processor's name, as well as the platform tells."""
+    """The processor's name, as far as the platform tells it."""
     found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()
 
 
 def cpu_features() -> list[str]:
-    """Those of `CPU_FEATURES` that it has; empty where the platform does not list them."""
+    """The `CPU_FEATURES` of this processor; empty if the platform does not list them."""
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     has = set(found[1].split()) if found else set()
     return [feature for feature in CPU_FEATURES if feature in has]

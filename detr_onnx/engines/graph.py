@@ -1,7 +1,7 @@
-"""What every engine that runs .onnx files has in common: which files are a DETR's, and how to feed them.
+"""What all engines that run graph files share: checking that a graph is a DETR, and feeding it.
 
-Files of other exporters run too: a mask of a frozen size is filled with ones, and what takes no mask is told to the
-caller, who then gives it images of one size at a time.
+Graphs of other exporters run, too. A mask input of a fixed size is filled with ones. A graph without a mask input is
+marked as such, so that the caller batches only images of one size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from detr_onnx.errors import ModelFileError, UsageError
 PIXELS, MASK, LOGITS, BOXES = "pixel_values", "pixel_mask", "logits", "pred_boxes"
 FLOATS = ("float32", "float16")
 TYPES = {PIXELS: FLOATS, MASK: ("int64", "int32", "bool", *FLOATS), LOGITS: FLOATS, BOXES: FLOATS}
-OURS = "detr_onnx.version"  # among the metadata of our own files
+OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3}
 
 Feeds = Mapping[str, NDArray[np.generic]]
@@ -34,7 +34,7 @@ class Port:
     Attributes:
         name: its name.
         dtype: numpy's name of its element type.
-        shape: the length of each axis, None or a name where it is free; empty when the rank is not told.
+        shape: the length of each axis, None or a name if it is dynamic; empty if the rank is unknown.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Port:
     shape: tuple[int | str | None, ...]
 
     def length(self, axis: int) -> int | None:
-        """The length of an axis, None where it is free."""
+        """The length of an axis; None if it is dynamic."""
         value = self.shape[axis] if self.shape else None
         return value if isinstance(value, int) else None
 
     def fixed_hw(self) -> tuple[int, int] | None:
-        """Height and width, the last two axes, where both are numbers; None where one is free."""
+        """Height and width, the last two axes; None if one of them is dynamic."""
         height, width = self.length(-2), self.length(-1)
         return (height, width) if height is not None and width is not None else None
 
@@ -62,26 +62,26 @@ def graph_engine(
     """The engine that runs a loaded graph.
 
     Args:
-        path: the file, for messages.
-        title: what it really runs on.
-        inputs, outputs: the graph's.
-        metadata: what the file says of itself.
-        run: one pass through the graph.
+        path: of the file, for error messages.
+        title: engine, version, device and precision.
+        inputs, outputs: of the graph.
+        metadata: of the file.
+        run: one inference of the graph.
 
     Raises:
-        ModelFileError: when the graph does not map pixels to DETR's logits and boxes.
+        ModelFileError: the graph does not map pixels to DETR's logits and boxes.
     """
-    taken, given = {port.name: port for port in inputs}, {port.name: port for port in outputs}
-    _check_signature(path, taken, given)
-    canvas_hw, mask = taken[PIXELS].fixed_hw(), taken.get(MASK)
+    input_ports, output_ports = {port.name: port for port in inputs}, {port.name: port for port in outputs}
+    _check_signature(path, input_ports, output_ports)
+    canvas_hw, mask = input_ports[PIXELS].fixed_hw(), input_ports.get(MASK)
     mask_hw = mask.fixed_hw() if mask else None
     takes_any_mask = mask is not None and (mask_hw is None or mask_hw == canvas_hw)
-    whole_hw = (1, 1) if mask_hw is None and OURS in metadata else mask_hw  # ours scale it; large ones would take 7 MB
+    whole_hw = (1, 1) if mask_hw is None and OWN_VERSION in metadata else mask_hw  # ours resize it: saves 7 MB
 
     def network(pixels: Floats, valid: Mask | None) -> tuple[Floats, Floats]:
         if not takes_any_mask:
             _check_unpadded(path, valid)
-        feeds: dict[str, NDArray[np.generic]] = {PIXELS: pixels.astype(taken[PIXELS].dtype, copy=False)}
+        feeds: dict[str, NDArray[np.generic]] = {PIXELS: pixels.astype(input_ports[PIXELS].dtype, copy=False)}
         if mask is not None:
             if valid is None or valid.all() or not takes_any_mask:
                 valid = np.ones((len(pixels), *(whole_hw or pixels.shape[2:])), np.bool_)
@@ -89,14 +89,14 @@ def graph_engine(
         logits, boxes = run(feeds)
         return logits.astype(np.float32, copy=False), boxes.astype(np.float32, copy=False)
 
-    logits = given[LOGITS].length(-1)
+    logits = output_ports[LOGITS].length(-1)
     return Engine(
         title=title,
         network=network,
         batches_mixed_sizes=takes_any_mask,
         canvas_hw=canvas_hw,
-        batch=taken[PIXELS].length(0),
-        classes=None if logits is None else logits - 1,  # the last is "no object"
+        batch=input_ports[PIXELS].length(0),
+        classes=None if logits is None else logits - 1,  # the last class is "no object"
         metadata=metadata,
     )
 
@@ -104,17 +104,17 @@ def graph_engine(
 def _check_unpadded(path: Path, mask: Mask | None) -> None:
     if mask is not None and not mask.all():
         raise UsageError(
-            f"{path} cannot tell padding from image",
+            f"{path} takes no mask",
             found="a mask with padding",
             remedy="give it images of one size at a time, or export a graph that takes a mask",
         )
 
 
 def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[str, Port]) -> None:
-    """The file takes pixels (and a mask) and gives logits and boxes, each with its axes and of a type that fits."""
+    """Raises ModelFileError unless the graph maps pixels, and perhaps a mask, to logits and boxes."""
     if {"image", "threshold"} <= inputs.keys():
         remedy = "run it with ONNX Runtime alone, as in docs/files.md, or export it without --end-to-end"
-        raise ModelFileError(f"{path} needs no program around it: it detects end to end", remedy=remedy)
+        raise ModelFileError(f"{path} is an end-to-end graph, which needs no detector around it", remedy=remedy)
     ports = [*inputs.values(), *(outputs[name] for name in (LOGITS, BOXES) if name in outputs)]
     fits = all(
         port.name in TYPES and port.dtype in TYPES[port.name] and len(port.shape) in (0, AXES[port.name])
@@ -124,9 +124,9 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
     whole = pixels is not None and len(pixels.shape) == AXES[PIXELS] and pixels.length(1) in (3, None)
     if not fits or not whole or not {LOGITS, BOXES} <= outputs.keys():
         raise ModelFileError(
-            f"{path} is no DETR",
+            f"{path} is not a DETR",
             found=f"inputs {_listed(inputs)}; outputs {_listed(outputs)}",
-            expected=f"inputs {PIXELS} [batch,3,height,width] and perhaps {MASK}; outputs {LOGITS} and {BOXES}",
+            expected=f"inputs {PIXELS} [batch,3,height,width] and optionally {MASK}; outputs {LOGITS} and {BOXES}",
         )
 
 

@@ -1,7 +1,7 @@
-"""Whether a file can be a graph at all, by its size and outermost structure, before an engine is given it.
+"""Checks the size and the outermost structure of a graph file before an engine loads it.
 
-The engines are slow or loud about files that are not what their name says: OpenVINO tries the parser of every framework
-in turn, each with messages of its own, and reads gigabytes of zeros to the end.
+Engines are slow and noisy on files that do not match their suffix: OpenVINO tries the parser of every framework in
+turn, each of which prints messages of its own, and reads gigabytes of zeros to the end.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import BinaryIO
 from detr_onnx.errors import ModelFileError
 
 ONNX_BYTES = 2**31 - 1  # protobuf's limit of one message
-XML_BYTES = 64 << 20  # OpenVINO's of a DETR-R50 has 1 MB; the weights are in the .bin beside it
-ONNX_FIELDS = 10_000  # of the outermost message, where our files have about twenty
+XML_BYTES = 64 << 20  # that of a DETR-R50 has 1 MB; the weights are in the .bin beside it
+ONNX_FIELDS = 10_000  # of the outermost message; our files have about twenty
 GRAPH_FIELD = 7  # of ONNX's ModelProto
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
@@ -40,7 +40,7 @@ def check_graph_file(path: Path) -> None:
 
 
 def _onnx_trouble(file: BinaryIO, size: int) -> str | None:
-    """What keeps a file from being an ONNX ModelProto: its outermost fields must fill it exactly."""
+    """Why a file is not an ONNX ModelProto, whose outermost fields fill it exactly; None if it looks like one."""
     if size > ONNX_BYTES:
         return f"{size} bytes, more than the 2 GiB that protobuf allows"
     has_graph = False
@@ -52,12 +52,12 @@ def _onnx_trouble(file: BinaryIO, size: int) -> str | None:
             break
         has_graph = has_graph or tag == GRAPH_FIELD << 3 | LENGTH
         if not _skipped(file, tag & 7, size):
-            return f"{size} bytes, which end in the middle of a field" if file.tell() > 1 else "no protobuf message"
-    return f"{_beginning(file)}, no protobuf message"
+            return f"{size} bytes, which end in the middle of a field" if file.tell() > 1 else "not a protobuf message"
+    return f"{_beginning(file)}, not a protobuf message"
 
 
 def _skipped(file: BinaryIO, wire_type: int, size: int) -> bool:
-    """Moves behind a field's value; False where that is not within the file."""
+    """Skips the value of a field; False if it ends beyond the file."""
     if wire_type == VARINT:
         return _varint(file) is not None
     length = {FIXED64: 8, FIXED32: 4}.get(wire_type) if wire_type != LENGTH else _varint(file)
@@ -68,7 +68,7 @@ def _skipped(file: BinaryIO, wire_type: int, size: int) -> bool:
 
 
 def _varint(file: BinaryIO) -> int | None:
-    """The number that comes next, of at most ten bytes of seven bits; None where there is none."""
+    """Reads a variable-length integer, seven bits a byte, at most ten bytes; None if there is none."""
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)

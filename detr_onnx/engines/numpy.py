@@ -1,4 +1,4 @@
-"""The engine that needs nothing: the model computed by numpy."""
+"""The numpy engine, which needs no other package."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from detr_onnx.network.resnet import fold_batch_norm
 
 
 def numpy_engine(checkpoint: Checkpoint) -> Engine:
-    """The checkpoint, run by numpy in float32."""
+    """Runs a checkpoint in numpy, in float32."""
     ops, config = NumpyOps(fold_batch_norm(checkpoint.tensors)), checkpoint.config
-    forget_pages(checkpoint.tensors)  # the convolutions are copies now; the file's would lie beside them
-    turn = threading.Lock()  # the workspace is not for two threads at once, and one keeps all cores busy
+    forget_pages(checkpoint.tensors)  # the folded weights are copies; this frees the mapped file
+    lock = threading.Lock()  # the workspace serves one thread at a time, and one keeps all cores busy
 
     def network(pixels: Floats, mask: Mask | None) -> tuple[Floats, Floats]:
-        padded = mask is not None and not mask.all()  # without padding: the same answer, with less to add
+        padded = mask is not None and not mask.all()  # without padding the mask changes nothing
         valid = mask.astype(np.float32) if mask is not None and padded else None
-        with turn:
+        with lock:
             return detr(ops, config, pixels, valid)
 
     return Engine(title=f"numpy {np.__version__}, fp32", network=network, classes=len(config.labels))

@@ -1,4 +1,4 @@
-"""The engine that runs .onnx files: ONNX Runtime, with whatever execution provider it was built for."""
+"""The ONNX Runtime engine: .onnx and .ort files on any execution provider."""
 
 from __future__ import annotations
 
@@ -25,36 +25,38 @@ from detr_onnx.errors import DetrError, EngineError, ModelFileError
 if TYPE_CHECKING:
     import onnxruntime
 
-ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others have numpy's names: tensor(int64)
-SLOWING_OPTIMIZERS = ["SkipLayerNormFusion"]  # on the CPU its node takes seven times as long as the two it replaces
+ELEMENT_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}  # others as in numpy: tensor(int64)
+SLOWING_OPTIMIZERS = ["SkipLayerNormFusion"]  # on the CPU the fused node is seven times slower than the two it replaces
 OPTIMIZED_DATA = "session.optimized_model_external_initializers_file_name"
 OPTIMIZED_DATA_FROM_BYTES = "session.optimized_model_external_initializers_min_size_in_bytes"
 MAPPED = ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_for_initializers")
-"""Has an .ort file mapped, and its weights used where they lie; what ONNX Runtime is too old for, it passes over."""
+"""Maps an .ort file and uses its weights in place; older versions ignore the entries that they do not know."""
 EXACT_INT8 = "session.x64quantprecision", "1"  # weights as uint8: no sum of two products overflows 16 bits
-VNNI = {"avx512_vnni", "avx_vnni"}  # instructions that add up in 32 bits; with them that would cost half the speed
+VNNI = {"avx512_vnni", "avx_vnni"}  # they accumulate in 32 bits; EXACT_INT8 would halve their speed
 ON_CPU: ResolvedProviders = [(CPU, {})]
-ERRORS, FATAL = 3, 4  # severities of what ONNX Runtime logs on stderr
-NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on its wheels for Linux and macOS report to Microsoft unless told so
-PLACES = "session.record_ep_graph_assignment_info"  # who does not know it takes no notice
+ERRORS, FATAL = 3, 4  # severities in ONNX Runtime's log on stderr
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on, wheels for Linux and macOS report to Microsoft unless it is set
+NODE_ASSIGNMENT = "session.record_ep_graph_assignment_info"  # older versions ignore it
 
 logger = logging.getLogger(__name__)
 
 
 def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, threads: int | None = None) -> Engine:
-    """The .onnx file, run by ONNX Runtime.
+    """Runs a graph file in ONNX Runtime.
 
     Args:
-        path: the model.
+        path: of the file.
         providers: execution providers in order of preference, "CUDA" or "CUDAExecutionProvider", or pairs of such a
             name and options; None is the CPU.
-        threads: of one operator; None is one for each physical core.
+        threads: used by one operator; None is one per physical core.
 
     Raises:
-        EngineError: when ONNX Runtime is not installed, or a provider is not in this build of it, or did not start, or
-            takes no part of the graph.
-        ModelFileError: when the file is missing, damaged, or no DETR.
-        UsageError: when the providers cannot be meant.
+        EngineError: ONNX Runtime is not installed, or a provider is not in this build, did not start, or runs no node.
+        ModelFileError: the file is missing, damaged or not a DETR.
+        UsageError: the providers are not names, or pairs of a name and options.
     """
     wanted = resolve_providers(providers, import_onnxruntime().get_available_providers())
     session = new_session(path, wanted, threads)
@@ -72,7 +74,7 @@ def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, thread
 
 
 def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]]:
-    """The .onnx file on the CPU: a function from inputs to those of its outputs that are named, by name."""
+    """A function that runs a graph file on the CPU and returns the requested outputs by name."""
     session = new_session(path, ON_CPU, None)
 
     def run(feeds: Feeds, names: Sequence[str]) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]
 
 
 def _one_pass(session: onnxruntime.InferenceSession, wanted: ResolvedProviders, outputs: Sequence[Port]) -> Run:
-    """From the CPU's memory, or by way of the first provider's own."""
+    """One inference, with inputs in the CPU's memory or in that of the first provider's device."""
     name, options = wanted[0]
     if name in DEVICES:
         wanted_outputs = sorted((port for port in outputs if port.name in (LOGITS, BOXES)), key=_logits_first)
@@ -106,10 +108,10 @@ def _port(value: Any) -> Port:
 
 
 def import_onnxruntime() -> Any:
-    """The package `onnxruntime`; what runs locally tells nobody of it, so its telemetry is off unless switched on.
+    """The package `onnxruntime`, with its telemetry off unless the environment switches it on.
 
     Raises:
-        EngineError: when it is not installed, or not sound.
+        EngineError: it is not installed, or damaged.
     """
     os.environ.setdefault(NO_TELEMETRY, "1")  # read once, when the package is first imported
     try:
@@ -126,26 +128,26 @@ def import_onnxruntime() -> Any:
 def new_session(
     path: Path, wanted: ResolvedProviders, threads: int | None, written: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """A session for a file, on the providers that `providers.resolve_providers` gives.
+    """A session for a file on the providers that `providers.resolve_providers` returns.
 
     Args:
-        written: where to write the graph as ONNX Runtime has optimised it, its weights in a second file beside it.
+        written: a path for the graph as ONNX Runtime has optimised it; its weights go into a second file beside it.
 
     Raises:
-        EngineError: when ONNX Runtime is not installed, or a provider did not start.
-        ModelFileError: when the file is missing or damaged.
+        EngineError: ONNX Runtime is not installed, or a provider did not start.
+        ModelFileError: the file is missing or damaged.
     """
     onnxruntime = import_onnxruntime()
     check_graph_file(path)
     names = [name for name, _ in wanted]
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL if names == [CPU] else ERRORS  # why a GPU does not start is only logged
-    options.enable_mem_pattern = False  # a plan for each new input shape would be kept for good
+    options.log_severity_level = FATAL if names == [CPU] else ERRORS  # a GPU's failure is only logged
+    options.enable_mem_pattern = False  # it keeps a plan for every input shape for good
     for entry in MAPPED if path.suffix.lower() == ".ort" else ():
         options.add_session_config_entry(entry, "1")
     if _overflows(cpu_features()):
         options.add_session_config_entry(*EXACT_INT8)
-    options.add_session_config_entry(PLACES, "0" if names == [CPU] else "1")
+    options.add_session_config_entry(NODE_ASSIGNMENT, "0" if names == [CPU] else "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     if written is not None:
@@ -154,7 +156,7 @@ def new_session(
         options.add_session_config_entry(OPTIMIZED_DATA_FROM_BYTES, "1024")
     if any(name in DEVICES for name in names):
         _load_libraries(onnxruntime)
-    try:  # without its fallback, which would print on stdout and run on something else
+    try:  # no fallback: it would print on stdout and run elsewhere
         session = onnxruntime.InferenceSession(
             str(path), options, providers=wanted, enable_fallback=0, disabled_optimizers=SLOWING_OPTIMIZERS
         )
@@ -165,20 +167,20 @@ def new_session(
 
 
 def _overflows(features: Collection[str]) -> bool:
-    """Whether int8 of this processor cuts off large sums: x86 before VNNI."""
+    """Whether int8 products saturate on this processor: x86 without VNNI."""
     return "avx2" in features and VNNI.isdisjoint(features)
 
 
 def _load_libraries(onnxruntime: Any) -> None:
-    """Loads what pip has installed of CUDA and cuDNN; ONNX Runtime alone looks for the system's (1.21 and later)."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    """Loads CUDA and cuDNN as installed by pip (ONNX Runtime 1.21 and later); by itself it loads only the system's."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         getattr(onnxruntime, "preload_dlls", lambda: None)()
-    for line in said.getvalue().splitlines():
+    for line in output.getvalue().splitlines():
         logger.warning("%s", line)
 
 
 def _check_started(session: Any, names: Sequence[str]) -> None:
-    """Raises EngineError when a provider was dropped, or the first one that was asked for does nothing."""
+    """Raises EngineError if a provider was dropped, or if the first one runs no node."""
     running = session.get_providers()
     lost = [name for name in names if name not in running]
     if lost:
@@ -186,14 +188,14 @@ def _check_started(session: Any, names: Sequence[str]) -> None:
         raise EngineError(f"ONNX Runtime did not start {', '.join(lost)}", found=found, remedy=start_remedy(lost[0]))
     if names == [CPU] or not hasattr(session, "get_provider_graph_assignment_info"):
         return
-    places = Counter[str]()
+    nodes = Counter[str]()
     for part in session.get_provider_graph_assignment_info():
-        places[part.ep_name] += len(part.get_nodes())
-    told = ", ".join(f"{name} {count}" for name, count in places.most_common())
-    if not places[names[0]]:
+        nodes[part.ep_name] += len(part.get_nodes())
+    counts = ", ".join(f"{name} {count}" for name, count in nodes.most_common())
+    if not nodes[names[0]]:
         remedy = "leave it out, or export another form of the graph"
-        raise EngineError(f"{names[0]} takes no part of the graph", found=f"nodes: {told}", remedy=remedy)
-    logger.info("nodes: %s", told)
+        raise EngineError(f"{names[0]} runs no node of the graph", found=f"nodes: {counts}", remedy=remedy)
+    logger.info("nodes: %s", counts)
 
 
 def _unreadable(path: Path, names: list[str], error: Exception) -> DetrError:
@@ -205,16 +207,16 @@ def _unreadable(path: Path, names: list[str], error: Exception) -> DetrError:
 
 
 def _failed(path: Path, shapes: dict[str, tuple[int, ...]], error: Exception) -> Exception:
-    """What to raise when a run ends with ONNX Runtime's error."""
+    """The error to raise for an error of ONNX Runtime's during inference."""
     reason = _reason(error)
     if "alloc" in reason.lower():  # "Failed to allocate memory for requested buffer", "std::bad_alloc"
         return MemoryError(reason)
-    given = " and ".join(f"{name} of shape {list(shape)}" for name, shape in shapes.items())
-    return EngineError(f"ONNX Runtime failed on {path} with {given}", found=reason)
+    inputs = " and ".join(f"{name} of shape {list(shape)}" for name, shape in shapes.items())
+    return EngineError(f"ONNX Runtime failed on {path} with {inputs}", found=reason)
 
 
 def _reason(error: Exception) -> str:
-    """ONNX Runtime's own sentence: its first line without the code in front."""
+    """ONNX Runtime's message: its first line without the leading code."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0].rpartition(" : ")[2].strip()[:200]
 

@@ -1,4 +1,4 @@
-"""The engine for x86 processors: OpenVINO runs the same .onnx files, in bfloat16 where that costs little."""
+"""The OpenVINO engine, fastest on x86 processors: graph files in float32, or in bfloat16 where that costs little."""
 
 from __future__ import annotations
 
@@ -23,37 +23,39 @@ from detr_onnx.errors import EngineError, ModelFileError
 
 BF16_BACKBONE = "bf16-backbone"
 HINTS = {"fp32": "f32", "bf16": "bf16", BF16_BACKBONE: "f32"}
-"""OpenVINO's name of what a graph is computed in, where it does not say so itself."""
+"""OpenVINO's inference precision for each of our precisions; nodes with explicit types keep theirs."""
 
 NARROW = 128
-"""Pixels. Images less wide or high are computed in float32, whatever the precision: in bfloat16 OpenVINO 2026.4 gives
-wrong answers, other ones each time, for feature maps that are one cell wide and for some of two. These are the sizes up
-to three cells of 32 pixels; only images ten times as long as wide are resized to such."""
+"""Pixels. Inputs narrower or lower than this are computed in float32 in every precision: in bfloat16 OpenVINO 2026.4
+returns wrong results, different on each run, for feature maps one cell wide and for some of two. The limit is four
+cells of 32 pixels. Resized to 800, only images ten times as long as wide are that narrow."""
 
-SHAPES_KEPT = 16  # in OpenVINO's store of what it has made for a shape, and in oneDNN's: 5000 and 1024 fill memory
+SHAPES_KEPT = 16  # in OpenVINO's cache of compiled shapes and in oneDNN's; their defaults of 5000 and 1024 fill memory
 TELEMETRY = "openvino_telemetry"
-HEADS = ("class_labels_classifier", "bbox_predictor")  # how the names of their weights begin
+HEADS = ("class_labels_classifier", "bbox_predictor")  # prefixes of the names of their weights
 ELEMENT_TYPES = {"i64": "int64", "i32": "int32", "boolean": "bool", "f32": "float32", "f16": "float16"}
 
 
 def openvino_engine(path: Path, precision: str | None = None, threads: int | None = None) -> Engine:
-    """The .onnx file, or OpenVINO's own .xml, run by OpenVINO on the CPU.
+    """Runs an .onnx file, or an .xml file of OpenVINO's own, on the CPU.
 
     Args:
-        path: the model.
-        precision: one of `HINTS`. None is the fastest here that keeps to the published agreement with float32:
-            "bf16-backbone" for graphs of ours on processors that have bfloat16, else "fp32".
-        threads: of one pass; None is one for each physical core.
+        path: of the file.
+        precision: one of `HINTS`. None is the fastest that keeps to the published agreement with float32:
+            "bf16-backbone" for our graphs on processors with bfloat16, else "fp32".
+        threads: used by one inference; None is one per physical core.
 
     Raises:
-        EngineError: when OpenVINO is not installed, or the processor does not have the precision.
-        ModelFileError: when the file is missing, damaged, no DETR, or does not say where its backbone begins and ends.
+        EngineError: OpenVINO is not installed, or the processor does not have the precision.
+        ModelFileError: the file is missing, damaged or not a DETR, or does not mark the ends of its backbone.
     """
     openvino = import_openvino()
     check_graph_file(path)
     core, has_bf16 = openvino.Core(), has_bfloat16()
     if precision not in (None, "fp32") and not has_bf16:
-        raise EngineError(f"this processor has no {precision}", found="no bfloat16", remedy="use precision fp32")
+        raise EngineError(
+            f"this processor does not compute in {precision}", found="no bfloat16", remedy="use precision fp32"
+        )
     try:
         model = core.read_model(path)
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
@@ -69,14 +71,14 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
 
 
 def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
-    """A pass that takes narrow images in float32 (`NARROW`); that graph is loaded when the first of them comes."""
+    """An inference that computes narrow inputs (`NARROW`) in float32, with a graph loaded when the first one comes."""
     fp32 = cache(make_fp32)
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     def run_either(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         if min(feeds[PIXELS].shape[2:]) >= NARROW:
             return run(feeds)
-        with turn:
+        with lock:
             fp32_run = fp32()
         return fp32_run(feeds)
 
@@ -84,7 +86,7 @@ def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
 
 
 def _fp32_run(path: Path, threads: int | None) -> Run:
-    """One pass through the file in float32; a backbone that is kept in bfloat16 is put back."""
+    """The inference of a file in float32; a backbone stored in bfloat16 is converted back."""
     core = import_openvino().Core()
     try:
         model = core.read_model(path)
@@ -101,7 +103,7 @@ def _unreadable(path: Path, error: Exception) -> ModelFileError:
 
 
 def _best(model: Any, has_bf16: bool) -> str:
-    """The fastest precision here that keeps to the published agreement; what has 8 bits is faster as it is."""
+    """The fastest precision that keeps to the published agreement. An int8 backbone is faster than bfloat16 already."""
     return BF16_BACKBONE if has_bf16 and backbone_ends(model) and not _is_in_int8(model) else "fp32"
 
 
@@ -110,11 +112,10 @@ def _is_in_int8(model: Any) -> bool:
 
 
 def _set_backbone(model: Any, precision: str, path: Path) -> None:
-    """Puts the backbone into bfloat16 if that is the precision and it is not so yet.
+    """Converts the backbone to bfloat16 if the precision asks for it.
 
     Raises:
-        ModelFileError: when it is in 8 bits, when the graph does not say where it is, or keeps it so and float32 was
-            asked for.
+        ModelFileError: the backbone is in int8, or not marked, or stored in bfloat16 where float32 was requested.
     """
     ends = backbone_ends(model)
     if precision == "fp32" and ends and is_lowered(ends):
@@ -123,12 +124,12 @@ def _set_backbone(model: Any, precision: str, path: Path) -> None:
     if precision != BF16_BACKBONE:
         return
     if _is_in_int8(model):
-        remedy = "use precision fp32 or bf16, which are those of the rest"
-        raise ModelFileError(f"{path} has no backbone to be put into bf16", found="one in int8", remedy=remedy)
+        remedy = "use precision fp32 or bf16, which apply to the rest"
+        raise ModelFileError(f"the backbone of {path} cannot be converted to bf16", found="int8", remedy=remedy)
     if not ends:
         raise ModelFileError(
-            f"{path} does not say where its backbone begins and ends",
-            found=f"no tensors called {STEM} and {PROJECTION}",
+            f"{path} does not mark the ends of its backbone",
+            found=f"no tensors named {STEM} and {PROJECTION}",
             remedy="use precision fp32 or bf16, or a file that this version exports",
         )
     if not is_lowered(ends):
@@ -145,7 +146,7 @@ def import_openvino() -> Any:
     """The package `openvino`.
 
     Raises:
-        EngineError: when it is not installed, or not sound.
+        EngineError: it is not installed, or damaged.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES_KEPT))
     try:
@@ -162,10 +163,10 @@ def import_openvino() -> Any:
 
 @contextlib.contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """Has `import openvino` do without openvino_telemetry, by which it would report the import to its makers."""
+    """Makes `import openvino` work without openvino_telemetry, which reports every import over the network."""
     absent = object()
     before = sys.modules.get(TELEMETRY, absent)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # what is None there cannot be imported
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # importing a module that is None fails
     try:
         yield
     finally:
@@ -176,22 +177,22 @@ def _without_telemetry() -> Iterator[None]:
 
 
 def openvino_release() -> str:
-    """OpenVINO's version, without that of its build."""
+    """OpenVINO's version without the build number."""
     release: str = import_openvino().__version__.split("-")[0]
     return release
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16, and does not only imitate it."""
+    """Whether the processor has instructions for bfloat16."""
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def convert_to_ir(precision: str, graph: Path) -> None:
-    """Puts OpenVINO's own format in the place of an .onnx file of ours with its weights outside.
+    """Replaces an .onnx file of ours, with external weights, by OpenVINO's own format.
 
-    Weights are float16 there, or bfloat16 in a backbone that is, and stay so until they are laid out for computing;
-    those of an .onnx file would be unfolded to float32 first, which takes 120 MB more for a DETR-R50. The heads' are
-    float32: where all is bfloat16 their answers would be rounded, too.
+    Weights are stored in float16, or in bfloat16 for a bfloat16 backbone, until they are laid out for computing. Those
+    of an .onnx file would be converted to float32 first, which takes 120 MB more for a DETR-R50. The weights of the
+    heads stay float32: in a graph all in bfloat16 their results would be rounded, too.
     """
     openvino = import_openvino()
     core = openvino.Core()
@@ -199,7 +200,7 @@ def convert_to_ir(precision: str, graph: Path) -> None:
     _set_backbone(model, precision, graph)
     for node in model.get_ops():
         if node.get_friendly_name().startswith(HEADS):
-            node.get_rt_info()["precise_0"] = ""  # becomes OpenVINO's attribute when it is written and read
+            node.get_rt_info()["precise_0"] = ""  # becomes an attribute of OpenVINO's when written and read again
     with tempfile.TemporaryDirectory(dir=graph.parent) as place:
         whole = Path(place, "whole.xml")
         openvino.serialize(model, whole, whole.with_suffix(".bin"))
@@ -209,11 +210,11 @@ def convert_to_ir(precision: str, graph: Path) -> None:
 
 
 def _runner(path: Path, compiled: Any) -> Run:
-    """One pass through the graph; a request is not for two threads at once."""
-    request, turn = compiled.create_infer_request(), threading.Lock()
+    """One inference of the graph. A request serves one thread at a time."""
+    request, lock = compiled.create_infer_request(), threading.Lock()
 
     def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-        with turn:
+        with lock:
             try:
                 request.infer(dict(feeds), share_inputs=True)
             except RuntimeError as error:
@@ -234,14 +235,14 @@ def _port(value: Any) -> Port:
 
 
 def _metadata(model: Any) -> dict[str, str]:
-    """The metadata of the ONNX file, which OpenVINO keeps as run-time information."""
+    """The metadata of the ONNX file, which OpenVINO keeps as runtime information."""
     try:
         return {name: str(value) for name, value in model.get_rt_info("framework").value.items()}
-    except RuntimeError:  # a file without any
+    except RuntimeError:  # the file has none
         return {}
 
 
 def _reason(error: Exception) -> str:
-    """The last sentence of OpenVINO's own words, which begin with its source files."""
+    """The last line of OpenVINO's message, whose first lines name its source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

@@ -1,8 +1,9 @@
-"""Graphs as ONNX Runtime has optimised them for this processor, kept so that no later start has to do it again.
+"""Graphs that ONNX Runtime has optimised for this processor, cached so that later starts skip the work.
 
-Laying convolutions out for the processor takes half of a start, and loses the names of the feature maps' sizes. Without
-them ONNX Runtime cannot know that a block's sum is as large as its shortcut, and takes new memory instead of adding in
-place: three of the largest maps at a time instead of two. So the names are given again, by the convolutions' strides.
+Laying out convolutions for the processor takes half of the start-up time, and drops the symbolic sizes of the feature
+maps. Without them ONNX Runtime cannot tell that the sum of a residual block has the size of its shortcut, and allocates
+new memory instead of adding in place: three of the largest maps at a time instead of two. So the sizes are named again,
+from the strides of the convolutions.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from detr_onnx.errors import EngineError
 
 PROBE = "probe.npy"
 PROBE_SHAPE = (1, 3, 32, 32)
-PROBE_TOLERANCE = 1e-3  # of the logits' spread: float32 sums in another order; another layout gives other numbers
+PROBE_TOLERANCE = 1e-3  # of the logits' spread: float32 sums in another order; a wrong layout differs by far more
 LAID_OUT = "com.microsoft.nchwc"
 Axes = tuple[str, int, str, str]
 
 
 def optimize(graph: Path) -> None:
-    """Puts the optimised graph in the place of a file of ours, and beside it what it must answer (`check_probe`).
+    """Replaces a graph file of ours by its optimised form, and writes its expected outputs beside it (`check_probe`).
 
     Raises:
-        ModelFileError: when ONNX Runtime cannot load the graph.
+        ModelFileError: ONNX Runtime cannot load the graph.
     """
     import onnx
 
     np.save(graph.with_name(PROBE), probe(onnxruntime_engine(graph)))
     with tempfile.TemporaryDirectory(dir=graph.parent) as place:
-        written = Path(place, graph.name)  # of the same name, by which it points to its weights
+        written = Path(place, graph.name)  # same name: it refers to its weights by it
         new_session(graph, ON_CPU, None, written=written)
         model = onnx.load(written, load_external_data=False)
         name_sizes(model)
@@ -47,14 +48,14 @@ def optimize(graph: Path) -> None:
             file.replace(graph.with_name(file.name))
 
 
-def made_for() -> str:
-    """What an optimised graph is for: ONNX Runtime's version and, in eight digits, the processor."""
+def optimized_for() -> str:
+    """What an optimised graph is valid for: ONNX Runtime's version and a hash of the processor."""
     kind = f"{processor()} {' '.join(cpu_features())}"
     return f"{import_onnxruntime().__version__}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
 
 
 def name_sizes(model: Any) -> None:
-    """Gives the feature maps of an `onnx.ModelProto` in ONNX Runtime's own layout their sizes, in names."""
+    """Names the sizes of the feature maps of an `onnx.ModelProto` in ONNX Runtime's own layout."""
     from onnx import TensorProto
     from onnx.helper import get_attribute_value, make_tensor_value_info
 
@@ -73,7 +74,7 @@ def name_sizes(model: Any) -> None:
 
 
 def stride_of(attributes: dict[str, Any]) -> int | None:
-    """By what a convolution or pool divides a size, rounding up; None where it does anything else to it."""
+    """The number by which a convolution or pool divides a size, rounding up; None if it changes it otherwise."""
     kernel, pads = attributes["kernel_shape"], attributes.get("pads", [0, 0, 0, 0])
     strides, dilations = attributes.get("strides", [1, 1]), attributes.get("dilations", [1, 1])
     same = [dilation * (size - 1) // 2 for size, dilation in zip(kernel, dilations, strict=True)]
@@ -86,19 +87,19 @@ def _divided(size: str, stride: int) -> str:
 
 
 def probe(engine: Engine) -> NDArray[np.float32]:
-    """[Q,C+1+4] logits and boxes of a small pattern."""
+    """[Q,C+1+4] logits and boxes for a small test pattern."""
     pattern = np.sin(np.arange(np.prod(PROBE_SHAPE), dtype=np.float32) * 0.7).reshape(PROBE_SHAPE)
     logits, boxes = engine.network(2 * pattern, None)
     return np.concatenate([logits[0], boxes[0]], axis=-1)
 
 
 def check_probe(engine: Engine, graph: Path) -> None:
-    """Raises EngineError when a graph answers otherwise than where it was written: it is of another processor."""
-    expected, found = np.load(graph.with_name(PROBE)), probe(engine)
-    apart = float(np.abs(found - expected).max() / expected[:, :-4].std())
-    if not apart < PROBE_TOLERANCE:
+    """Raises EngineError if a graph does not compute what it did where it was written, as on another processor."""
+    expected, outputs = np.load(graph.with_name(PROBE)), probe(engine)
+    difference = float(np.abs(outputs - expected).max() / expected[:, :-4].std())
+    if not difference < PROBE_TOLERANCE:
         raise EngineError(
             f"{graph} was optimised for another processor",
-            found=f"answers {apart:.1e} of their spread apart",
-            remedy=f"delete {graph.parent}; it is written again",
+            found=f"outputs that differ by {difference:.1e} of their spread",
+            remedy=f"delete {graph.parent}, and it is built again",
         )

@@ -1,9 +1,9 @@
-"""ONNX Runtime's execution providers: what is asked for, by name and with options, and what there is.
+"""ONNX Runtime's execution providers: parsing a request, and resolving it against the installed build.
 
-    ["CUDA", ("TensorRT", {"trt_fp16_enable": True})]   in Python, as ONNX Runtime takes them, and names in short
+    ["CUDA", ("TensorRT", {"trt_fp16_enable": True})]   in Python, as in ONNX Runtime, with short names
     TensorRT:trt_fp16_enable=True:device_id=1,CUDA      on the command line; or JSON, for values with a comma or colon
 
-Nothing that is asked for is dropped: what this build lacks is an error that says where to get it.
+No requested provider is dropped: one that this build lacks is an error that says where to get it.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ BRINGS = {
     "qnn": "onnxruntime-qnn",
     "migraphx": "onnxruntime-migraphx",
 }
-"""Distributions that have a provider, by its short name; each takes the place of onnxruntime."""
+"""The distributions that contain a provider, by its short name; each replaces onnxruntime."""
 ELSEWHERE = {
     "coreml": "use onnxruntime on macOS, which has it",
     "xnnpack": "install a build of ONNX Runtime that has it, as those for phones do",
 }
-FUSED_ATTENTION = ("cpu", "cuda", "dml")  # who has a kernel for com.microsoft.MultiHeadAttention
+FUSED_ATTENTION = ("cpu", "cuda", "dml")  # providers with a kernel for com.microsoft.MultiHeadAttention
 FOR_MANY_SIZES: dict[str, dict[str, object]] = {
     "cuda": {
-        "arena_extend_strategy": "kSameAsRequested",  # its default, the next power of two, doubles with each new size
-        "cudnn_conv_algo_search": "HEURISTIC",  # its default tries every algorithm out, again for each new size
+        "arena_extend_strategy": "kSameAsRequested",  # the default, the next power of two, doubles with each new size
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries every algorithm, again for each new size
     }
 }
-"""Options that suit images of many sizes; those that are given win."""
+"""Options for images of many sizes; those of the user win."""
 
 
 def parse_providers(text: str) -> list[Provider]:
-    """What the command line's --providers says.
+    """The value of the command line's --providers.
 
     Raises:
         UsageError: it is neither names with options nor JSON.
@@ -63,7 +63,7 @@ def _parse_one(text: str) -> Provider:
     name, *pairs = text.split(":")
     options = dict(pair.partition("=")[::2] for pair in pairs)
     if not name or "" in options or len(options) < len(pairs) or not all("=" in pair for pair in pairs):
-        raise _misspelt(text)
+        raise _unreadable(text)
     return (name, options) if options else name
 
 
@@ -71,13 +71,13 @@ def _from_json(text: str) -> list[Provider]:
     try:
         values = json.loads(text)
     except ValueError:
-        raise _misspelt(text) from None
-    if not all(isinstance(one, str) or _is_pair(one) for one in values):
-        raise _misspelt(text)
-    return [one if isinstance(one, str) else (one[0], one[1]) for one in values]
+        raise _unreadable(text) from None
+    if not all(isinstance(provider, str) or _is_pair(provider) for provider in values):
+        raise _unreadable(text)
+    return [provider if isinstance(provider, str) else (provider[0], provider[1]) for provider in values]
 
 
-def _misspelt(text: str) -> UsageError:
+def _unreadable(text: str) -> UsageError:
     expected = """NAME or NAME:option=value:option=value, commas between, or JSON such as '[["CUDA", {…}], "CPU"]'"""
     return UsageError("--providers cannot be read", found=repr(text[:200]), expected=expected)
 
@@ -87,61 +87,61 @@ def _is_pair(value: object) -> bool:
     return is_two and isinstance(value[0], str) and isinstance(value[1], Mapping)  # type: ignore[index]
 
 
-def provider_names(asked: ProviderSpec) -> str:
-    """The names, for people."""
-    return ", ".join(one if isinstance(one, str) else str(one[0]) for one in asked)
+def provider_names(spec: ProviderSpec) -> str:
+    """The names, separated by commas."""
+    return ", ".join(provider if isinstance(provider, str) else str(provider[0]) for provider in spec)
 
 
-def takes_fused_attention(asked: ProviderSpec | None) -> bool:
-    """Whether attention as one node suits the providers; those without a kernel for it would leave it to the CPU."""
-    names = [one if isinstance(one, str) else one[0] for one in asked or ()]
+def takes_fused_attention(spec: ProviderSpec | None) -> bool:
+    """Whether all providers have a kernel for attention as one node; others would leave it to the CPU."""
+    names = [provider if isinstance(provider, str) else provider[0] for provider in spec or ()]
     return all(_short(name) in FUSED_ATTENTION for name in names)
 
 
-def resolve_providers(asked: ProviderSpec | None, available: Sequence[str]) -> ResolvedProviders:
-    """Full names and options of what is asked for; the CPU comes last, for what the others leave.
+def resolve_providers(spec: ProviderSpec | None, available: Sequence[str]) -> ResolvedProviders:
+    """Full names and options of the requested providers, then the CPU for the nodes that they leave.
 
     Args:
-        asked: in order of preference; None is the CPU.
-        available: the full names that this build of ONNX Runtime has.
+        spec: in order of preference; None is the CPU.
+        available: full names of the providers in this build of ONNX Runtime.
 
     Raises:
-        UsageError: it is no list of names and options, or one that cannot be meant.
-        EngineError: one is not in this build.
+        UsageError: it is not a list of names and options, or contradicts itself.
+        EngineError: a provider is not in this build.
     """
-    if asked is None:
+    if spec is None:
         return [(CPU, {})]
-    check_form(asked)
-    found: dict[str, dict[str, object]] = {}
-    for one in asked:
-        name, options = (one, {}) if isinstance(one, str) else one
+    check_provider_spec(spec)
+    resolved: dict[str, dict[str, object]] = {}
+    for provider in spec:
+        name, options = (provider, {}) if isinstance(provider, str) else provider
         full = _full_name(name, available)
-        wanted = FOR_MANY_SIZES.get(_short(full), {}) | dict(options)
-        if found.setdefault(full, wanted) != wanted:
-            raise UsageError(f"provider {name} is asked for twice", remedy="give its options once")
-    _check_cpu(found)
-    return [*found.items(), *([] if CPU in found else [(CPU, {})])]
+        merged = FOR_MANY_SIZES.get(_short(full), {}) | dict(options)
+        if resolved.setdefault(full, merged) != merged:
+            raise UsageError(f"provider {name} is requested twice, with different options", remedy="name it once")
+    _check_cpu(resolved)
+    return [*resolved.items(), *([] if CPU in resolved else [(CPU, {})])]
 
 
-def check_form(asked: object) -> None:
-    """Raises UsageError unless it is a list of names, or of pairs of a name and options."""
-    is_list = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) > 0
-    if not is_list or not all(isinstance(one, str) or _is_pair(one) for one in asked):  # type: ignore[attr-defined]
+def check_provider_spec(spec: object) -> None:
+    """Raises UsageError unless `spec` is a list of names, or of pairs of a name and options."""
+    is_list = isinstance(spec, Sequence) and not isinstance(spec, str) and len(spec) > 0
+    if not is_list or not all(isinstance(provider, str) or _is_pair(provider) for provider in spec):  # type: ignore[attr-defined]
         expected = 'such as ["CUDA"] or [("CUDA", {"device_id": 1})]'
-        raise UsageError("providers are a list of names, or of names and options", found=repr(asked), expected=expected)
+        raise UsageError("providers are a list of names, or of names and options", found=repr(spec), expected=expected)
 
 
 def _check_cpu(found: Mapping[str, Mapping[str, object]]) -> None:
-    """ONNX Runtime is silent about both."""
+    """Raises UsageError for options of the CPU, or providers after it; ONNX Runtime ignores both silently."""
     if found.get(CPU):
         raise UsageError("provider CPU has no options", found=", ".join(found[CPU]), remedy="leave them out")
     if CPU in found and list(found)[-1] != CPU:
         remedy = "name it last, or not at all"
-        raise UsageError("provider CPU leaves nothing to those behind it", found=", ".join(found), remedy=remedy)
+        raise UsageError("providers after CPU are never used", found=", ".join(found), remedy=remedy)
 
 
 def _full_name(name: str, available: Sequence[str]) -> str:
-    short = {_short(one): one for one in available}
+    short = {_short(provider): provider for provider in available}
     if _short(name) not in short:
         found = ", ".join(available)
         raise EngineError(f"this ONNX Runtime has no provider {name!r}", found=found, remedy=_remedy(_short(name)))
@@ -154,7 +154,7 @@ def _short(name: str) -> str:
 
 
 def _remedy(short: str) -> str:
-    """How to come by a provider."""
+    """How to get a provider."""
     known = [*BRINGS, *ELSEWHERE]
     if short in ELSEWHERE:
         return ELSEWHERE[short]
@@ -169,7 +169,7 @@ def _remedy(short: str) -> str:
 
 
 def start_remedy(name: str) -> str:
-    """What to look at when a provider is there and does not start."""
+    """What to check if an installed provider does not start."""
     if BRINGS.get(_short(name)) == "onnxruntime-gpu":
         return (
             "check that nvidia-smi lists a GPU; pip install 'onnxruntime-gpu[cuda,cudnn]' brings the libraries that it "

@@ -1,1 +1,1 @@
-"""COCO metrics, and agreement between two models."""
+"""COCO metrics of a model, and agreement between two models."""

@@ -1,4 +1,4 @@
-"""How far two models, or one model on two engines, say the same of the same images; no annotations are needed."""
+"""Agreement of two models, or of one model on two engines, on the same images. No annotations are needed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ LOOSE_IOU, TIGHT_IOU = 0.5, 0.95
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two models agree on over some images; shares are None where there is nothing to share.
+    """How far two models agree on some images. Shares are in 0..1, or None where there are no detections.
 
     Attributes:
-        images: how many there were.
-        reference, tested: detections of either model.
-        recall_50, recall_95: share of the reference's boxes that the tested model has too: a box of the same label
-            with an IoU of at least 0.5 or 0.95, each box counting once.
-        score_difference: mean of the differences of scores, without sign, over the boxes of `recall_50`.
-        identical: share of all detections, a pair of `recall_50` counting as one, that both models have.
+        images: number of images.
+        reference: number of detections of the reference model.
+        tested: number of detections of the tested model.
+        recall_50: share of the reference's detections that the tested model has too: a box of the same label with an
+            IoU of at least 0.5. Each box is matched at most once.
+        recall_95: the same at an IoU of 0.95.
+        score_difference: mean absolute difference of the scores of the pairs of `recall_50`.
+        identical: share of all detections that both models have; a pair of `recall_50` counts as one detection.
     """
 
     images: int
@@ -36,42 +38,47 @@ class Agreement:
 
 
 def agreement(answers: Iterable[tuple[Detections, Detections]]) -> Agreement:
-    """Compares, image by image, what the reference found with what the tested model found."""
+    """Compares the detections of two models.
+
+    Args:
+        answers: for each image, the detections of the reference and of the tested model.
+    """
     images = reference = tested = 0
     overlaps, differences = [], []
-    for expected, found in answers:
-        images, reference, tested = images + 1, reference + len(expected), tested + len(found)
-        for i, j, overlap in pairs(expected, found):
+    for expected, actual in answers:
+        images, reference, tested = images + 1, reference + len(expected), tested + len(actual)
+        for i, j, overlap in pairs(expected, actual):
             overlaps.append(overlap)
-            differences.append(abs(float(expected.scores[i]) - float(found.scores[j])))
-    both = len(overlaps)
+            differences.append(abs(float(expected.scores[i]) - float(actual.scores[j])))
+    matched = len(overlaps)
     return Agreement(
         images,
         reference,
         tested,
-        recall_50=both / reference if reference else None,
+        recall_50=matched / reference if reference else None,
         recall_95=sum(overlap >= TIGHT_IOU for overlap in overlaps) / reference if reference else None,
-        score_difference=sum(differences) / both if both else None,
-        identical=both / (reference + tested - both) if reference + tested else None,
+        score_difference=sum(differences) / matched if matched else None,
+        identical=matched / (reference + tested - matched) if reference + tested else None,
     )
 
 
-def pairs(expected: Detections, found: Detections) -> list[tuple[int, int, float]]:
-    """Position in `expected`, position in `found` and IoU of boxes of one label that overlap by at least 0.5.
+def pairs(expected: Detections, actual: Detections) -> list[tuple[int, int, float]]:
+    """Matches boxes of the same label with an IoU of at least 0.5, the largest IoU first, each box at most once.
 
-    The pair that overlaps most is taken first, and no box twice.
+    Returns:
+        Index in `expected`, index in `actual` and IoU of each pair.
     """
-    overlaps = iou(expected.xyxy, found.xyxy) * _same_label(expected, found)  # [n,m]
-    taken = []
+    overlaps = iou(expected.xyxy, actual.xyxy) * _same_label(expected, actual)  # [n,m]
+    matches = []
     while overlaps.size and overlaps.max() >= LOOSE_IOU:
         i, j = map(int, np.unravel_index(overlaps.argmax(), overlaps.shape))
-        taken.append((i, j, float(overlaps[i, j])))
+        matches.append((i, j, float(overlaps[i, j])))
         overlaps[i, :] = overlaps[:, j] = 0
-    return taken
+    return matches
 
 
-def _same_label(expected: Detections, found: Detections) -> NDArray[np.bool_]:
-    """[n, m]: labels are compared by name, since two models may number their classes differently."""
-    names = [np.array([d.label for d in some], object) for some in (expected, found)]
+def _same_label(expected: Detections, actual: Detections) -> NDArray[np.bool_]:
+    """[n, m]. Labels are compared by name, since two models may number their classes differently."""
+    names = [np.array([d.label for d in detections], object) for detections in (expected, actual)]
     same: NDArray[np.bool_] = names[0][:, None] == names[1]
     return same

@@ -1,6 +1,6 @@
-"""How good a model is on annotated images: COCO's twelve numbers, by COCO's own code (pycocotools).
+"""COCO's twelve metrics of a model, computed by pycocotools.
 
-images ── detector, every query kept ──► rows of COCO's results format ── pycocotools ──► Evaluation
+images ── detector, all queries ──► rows of a COCO results file ── pycocotools ──► Evaluation
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ FIGURES = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
     "AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large",
 )  # fmt: skip
-"""The twelve numbers in pycocotools' order."""
+"""The twelve metrics in the order of pycocotools."""
 
-SCORE = 0.5  # from which on a detection counts in `recall_at_half` and `false_at_half`
-IOU_50, ALL_AREAS, MOST_DETECTIONS = 0, 0, -1  # positions in pycocotools' tables
+SCORE = 0.5  # above it a detection counts in `recall_at_half` and `false_at_half`
+IOU_50, ALL_AREAS, MOST_DETECTIONS = 0, 0, -1  # indices in the tables of pycocotools
 
-Watch = Callable[[list[Path]], Iterable[Path]]
-"""Passes on the images, one at a time, and may show how far it is."""
+Progress = Callable[[list[Path]], Iterable[Path]]
+"""Yields the images one by one and may show how many are done."""
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """AP, AP50 and AR (at most 100 detections an image) of one category that occurs."""
+    """AP, AP50 and AR (at most 100 detections per image) of a category that has objects."""
 
     id: int
     label: str
@@ -48,14 +48,15 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good some results are.
+    """COCO metrics of some results.
 
     Attributes:
-        images, objects: how many were annotated.
-        figures: the twelve numbers by the names of `FIGURES`, in 0..1; None where no object has that size.
-        recall_at_half: share of the objects that a detection with a score above 0.5 has found, at an IoU of 0.5.
-        false_at_half: how many such detections found nothing, for each object.
-        classes: the figures of each category that occurs, by id.
+        images: number of annotated images.
+        objects: number of annotated objects, without crowds.
+        figures: the twelve metrics by the names of `FIGURES`, in 0..1; None where no object has that size.
+        recall_at_half: share of the objects that are found by a detection with a score above 0.5, at an IoU of 0.5.
+        false_at_half: number of such detections that match no object, divided by the number of objects.
+        classes: the figures of each category that has objects, sorted by id.
     """
 
     images: int
@@ -67,59 +68,67 @@ class Evaluation:
 
 
 def detect_rows(
-    detector: Detector, truth: Annotations, images: Mapping[int, Path], *, batch_size: int = 1, watch: Watch = iter
+    detector: Detector,
+    truth: Annotations,
+    images: Mapping[int, Path],
+    *,
+    batch_size: int = 1,
+    progress: Progress = iter,
 ) -> list[Row]:
-    """Rows of a COCO results file: one for each query of each image, whatever its score.
+    """Runs a model on images. A score threshold would bias AP, so every query of every image gives a row.
 
     Args:
         detector: the model.
-        truth: its categories must be among the model's labels.
-        images: by image id, as `truth.images` gives them.
-        batch_size: images at a time, as `Detector.batch` takes it.
-        watch: shows progress.
+        truth: the annotations; their categories must be among the model's labels.
+        images: image files by image id, as `truth.images` returns them.
+        batch_size: images per batch; see `Detector.batch`.
+        progress: wraps the images and shows progress.
+
+    Returns:
+        Rows of a COCO results file.
 
     Raises:
-        DatasetError: when the categories are not the model's.
-        ImageError: when an image cannot be read.
+        DatasetError: objects have categories that the model does not know.
+        ImageError: an image cannot be read.
     """
-    category_of = truth.category_of(detector.labels)
-    answers = detector.batch(watch([*images.values()]), 0.0, batch_size=batch_size)
-    rows = (row for image_id, found in zip(images, answers, strict=True) for row in found.to_coco(image_id))
+    category_of = truth.category_of(detector.class_names)
+    batches = detector.batch(progress([*images.values()]), 0.0, batch_size=batch_size)
+    rows = (row for image_id, detections in zip(images, batches, strict=True) for row in detections.to_coco(image_id))
     return [{**row, "category_id": c} for row in rows if (c := category_of[row["category_id"]]) is not None]
 
 
 def evaluate(truth: Annotations, rows: Sequence[Row]) -> Evaluation:
-    """What pycocotools says of the rows of a results file.
+    """Evaluates the rows of a COCO results file.
 
     Raises:
-        EngineError: when pycocotools is not installed.
+        EngineError: pycocotools is not installed.
     """
-    with _silence():
-        judged = _judged(truth, rows)
-    stats = [None if value < 0 else float(value) for value in judged.stats]  # -1: there are no such objects
-    objects, found, false = _counts_at_half(judged)
+    with _without_stdout():
+        coco_eval = _run_coco_eval(truth, rows)
+    stats = [None if value < 0 else float(value) for value in coco_eval.stats]  # -1: there are no such objects
+    objects, found, false = _counts_at_half(coco_eval)
     return Evaluation(
         len(truth.files),
         objects,
         dict(zip(FIGURES, stats, strict=True)),
         found / objects if objects else 0.0,
         false / objects if objects else 0.0,
-        tuple(_classes(truth, judged)),
+        tuple(_classes(truth, coco_eval)),
     )
 
 
 def import_pycocotools() -> tuple[Any, Any]:
-    """`COCO` and `COCOeval`.
+    """The classes `COCO` and `COCOeval`.
 
     Raises:
-        EngineError: when pycocotools is not installed.
+        EngineError: pycocotools is not installed.
     """
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise EngineError(
-            "COCO's figures need the package pycocotools",
+            "COCO's metrics need the package pycocotools",
             found=str(error),
             remedy="run pip install 'detr-onnx[eval]'",
         ) from error
@@ -127,55 +136,58 @@ def import_pycocotools() -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """pycocotools tells its progress on stdout, which is for results."""
+def _without_stdout() -> Iterator[None]:
+    """pycocotools prints its progress to stdout, which is for results."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
-def _judged(truth: Annotations, rows: Sequence[Row]) -> Any:
-    """The `COCOeval` after all its steps."""
+def _run_coco_eval(truth: Annotations, rows: Sequence[Row]) -> Any:
+    """A `COCOeval` that has been evaluated, accumulated and summarized."""
     COCO, COCOeval = import_pycocotools()
-    sized = [_sized(number, row) for number, row in enumerate(rows, start=1)]
+    results = [_with_area(number, row) for number, row in enumerate(rows, start=1)]
     images, categories = ([{"id": number} for number in numbers] for numbers in (truth.files, truth.categories))
     files = []
-    for objects in ([dict(row) for row in truth.objects], sized):
+    for objects in ([dict(row) for row in truth.objects], results):
         file = COCO()
         file.dataset = {"images": images, "categories": categories, "annotations": objects}
         file.createIndex()
         files.append(file)
-    judged = COCOeval(*files, "bbox")
-    judged.evaluate()
-    judged.accumulate()
-    judged.summarize()
-    return judged
+    coco_eval = COCOeval(*files, "bbox")
+    coco_eval.evaluate()
+    coco_eval.accumulate()
+    coco_eval.summarize()
+    return coco_eval
 
 
-def _sized(number: int, row: Row) -> Row:
-    """A result as `COCO.loadRes` makes it ready."""
+def _with_area(number: int, row: Row) -> Row:
+    """A result with the fields that `COCO.loadRes` adds."""
     _, _, width, height = row["bbox"]
     return {**row, "id": number, "area": width * height, "iscrowd": 0}
 
 
-def _counts_at_half(judged: Any) -> tuple[int, int, int]:
-    """Objects, those found and detections that found none, at a score above 0.5 and an IoU of 0.5; crowds left out."""
+def _counts_at_half(coco_eval: Any) -> tuple[int, int, int]:
+    """Numbers of objects, of found objects and of false detections, at a score above 0.5 and an IoU of 0.5.
+
+    Crowds are not counted.
+    """
     objects = found = false = 0
-    for one in judged.evalImgs:
-        if one is None or one["aRng"] != judged.params.areaRng[ALL_AREAS]:
+    for image in coco_eval.evalImgs:  # one per image, category and range of areas
+        if image is None or image["aRng"] != coco_eval.params.areaRng[ALL_AREAS]:
             continue
-        counts = (np.array(one["dtScores"]) > SCORE) & ~one["dtIgnore"][IOU_50].astype(bool)
-        hits = one["dtMatches"][IOU_50] > 0
-        objects += len(one["gtIgnore"]) - int(np.sum(one["gtIgnore"]))
+        counts = (np.array(image["dtScores"]) > SCORE) & ~image["dtIgnore"][IOU_50].astype(bool)
+        hits = image["dtMatches"][IOU_50] > 0
+        objects += len(image["gtIgnore"]) - int(np.sum(image["gtIgnore"]))
         found += int(np.sum(counts & hits))
         false += int(np.sum(counts & ~hits))
     return objects, found, false
 
 
-def _classes(truth: Annotations, judged: Any) -> Iterator[ClassFigures]:
-    """The figures of each category that has objects to find."""
-    precision = judged.eval["precision"][..., ALL_AREAS, MOST_DETECTIONS]  # [IoUs,recalls,categories]
-    recall = judged.eval["recall"][..., ALL_AREAS, MOST_DETECTIONS]  # [IoUs,categories]
-    for k, category in enumerate(map(int, judged.params.catIds)):
+def _classes(truth: Annotations, coco_eval: Any) -> Iterator[ClassFigures]:
+    """The figures of each category that has objects."""
+    precision = coco_eval.eval["precision"][..., ALL_AREAS, MOST_DETECTIONS]  # [IoUs,recalls,categories]
+    recall = coco_eval.eval["recall"][..., ALL_AREAS, MOST_DETECTIONS]  # [IoUs,categories]
+    for k, category in enumerate(map(int, coco_eval.params.catIds)):
         count = sum(row["category_id"] == category and not row["iscrowd"] for row in truth.objects)
         if count:
             figures = (precision[..., k], precision[IOU_50, :, k], recall[:, k])

@@ -1,33 +1,40 @@
-"""What an image should show, and what a model found: COCO's annotation files and results files.
+"""Reads COCO annotation files and COCO results files.
 
-A file is read whole before anything is run, and every problem found is in the one message.
+A file is checked before a model runs. One message names all its problems. Objects with impossible boxes are left out,
+and a warning says how many; they could never be matched.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import logging
+import os
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detr_onnx.errors import DatasetError
+from detr_onnx.evaluation.coco_rows import Row, is_result, leaves_directory, row_problems, without_impossible_boxes
 
-Row = dict[str, Any]
-"""One object: `image_id`, `category_id`, `bbox` as left, top, width, height in pixels; a result has a `score`."""
+__all__ = ["Annotations", "Row", "parse_annotations", "read_annotations", "read_results"]
 
-SHOWN = 3  # of many names or problems in a message
+MOST_SHOWN = 3  # names or problems in a message; the rest is counted
+LONGEST_SHOWN = 100  # of one of them, in characters
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The objects of some images.
+    """The annotated objects of some images.
 
     Attributes:
-        source: the file, for messages.
-        files: the image's file name, by image id.
+        source: the name of the file, for messages.
+        files: file names by image id.
         categories: names by category id.
-        objects: rows that also have `id` from 1 up, `area` and `iscrowd`.
+        objects: rows with `id` from 1 up, `area` and `iscrowd`.
     """
 
     source: str
@@ -36,29 +43,37 @@ class Annotations:
     objects: Sequence[Row]
 
     def images(self, directory: Path) -> dict[int, Path]:
-        """The images by image id, in the file's order.
+        """The image files by image id, in the order of the annotation file.
 
         Raises:
-            DatasetError: when some are not in the directory.
+            DatasetError: images are missing from the directory, or their names lead out of it.
         """
-        places = {image_id: directory / name for image_id, name in self.files.items()}
-        missing = [self.files[image_id] for image_id, place in places.items() if not place.is_file()]
+        outside = [name for name in self.files.values() if leaves_directory(name)]
+        if outside:
+            raise DatasetError(
+                f"{self.source} names files outside of {directory}",
+                found=_some(outside),
+                expected="names relative to --images, without ..",
+                remedy="correct file_name in the annotations",
+            )
+        paths = {image_id: directory / name for image_id, name in self.files.items()}
+        missing = [self.files[image_id] for image_id, path in paths.items() if not _is_file(path)]
         if missing:
             raise DatasetError(
                 f"{self.source} names images that are not in {directory}",
-                found=f"{len(places) - len(missing)} of {len(places)}, without {_some(missing)}",
-                remedy="give --images the directory that these annotations are of",
+                found=f"{len(paths) - len(missing)} of {len(paths)}, without {_some(missing)}",
+                remedy="set --images to the directory of these annotations",
             )
-        return places
+        return paths
 
     def category_of(self, labels: Sequence[str]) -> list[int | None]:
-        """The category id of each class of a model, by name; DETR's own classes have COCO's ids already.
+        """The category id of each class of a model. Classes and categories are matched by name.
 
-        A class that is no category keeps its number where no category has it, so that nothing it finds is left out of
-        the results; None is for one whose number is taken.
+        A class that is not a category keeps its class id if no category has it, so that its detections count as false
+        ones. Otherwise its category id is None.
 
         Raises:
-            DatasetError: when objects have categories that the model does not know.
+            DatasetError: objects have categories that the model does not know.
         """
         category_of: list[int | None] = [None if c in self.categories else c for c in range(len(labels))]
         used = {row["category_id"] for row in self.objects}
@@ -75,37 +90,44 @@ class Annotations:
                 f"{self.source} has categories that the model does not know",
                 found=_some(unknown),
                 expected=f"the model's labels, such as {_some(known)}",
-                remedy="give annotations for this model, or the --config with its labels",
+                remedy="use annotations for this model, or the --config with its labels",
             )
         return category_of
 
 
 def read_annotations(path: Path) -> Annotations:
-    """A file like COCO's `instances_val2017.json`; `area` and `iscrowd` may be missing.
+    """Reads a file such as COCO's `instances_val2017.json`. `area` and `iscrowd` are optional.
 
     Raises:
-        DatasetError: when it cannot be read, is no such file, or has no objects.
+        DatasetError: it cannot be read, is not a COCO annotation file, or has no objects.
     """
-    return annotations_of(_read_json(path), str(path))
+    return parse_annotations(_read_json(path), str(path))
 
 
-def annotations_of(content: Any, source: str) -> Annotations:
-    """The same of a file's content, whose name is only for messages; DatasetError as above."""
+def parse_annotations(content: Any, source: str) -> Annotations:
+    """The annotations of the parsed content of such a file; `source` is its name in messages.
+
+    Raises:
+        DatasetError: as `read_annotations`.
+    """
     fields = content if isinstance(content, dict) else {}
     lists: dict[str, Any] = {name: fields.get(name) for name in ("images", "annotations", "categories")}
     lacking = [name for name, rows in lists.items() if not isinstance(rows, list)]
     if lacking:
         raise DatasetError(
-            f"{source} is no COCO annotation file",
+            f"{source} is not a COCO annotation file",
             found=f"no list of {', '.join(lacking)}",
             expected=f"an object with {', '.join(lists)}",
         )
-    problems = [*_problems(lists)]
+    problems = [*row_problems(lists)]
     if problems:
-        raise DatasetError(f"{source} is not sound", found=_some(problems, "; "), remedy="mend the file")
-    objects = [_object(number, row) for number, row in enumerate(lists["annotations"], start=1)]
-    if not objects:
-        raise DatasetError(f"{source} has no objects", remedy="give annotations of images that show something")
+        raise DatasetError(f"{source} has errors", found=_some(problems, "; "), remedy="correct the file")
+    sizes_wh = {row["id"]: (row.get("width"), row.get("height")) for row in lists["images"]}
+    usable = without_impossible_boxes(lists["annotations"], source, sizes_wh)
+    objects = [_object(number, row) for number, row in enumerate(usable, start=1)]
+    if all(row["iscrowd"] for row in objects):
+        found = "only crowds" if objects else None
+        raise DatasetError(f"{source} has no objects", found=found, remedy="use annotations with at least one object")
     return Annotations(
         source,
         {row["id"]: row["file_name"] for row in lists["images"]},
@@ -115,24 +137,23 @@ def annotations_of(content: Any, source: str) -> Annotations:
 
 
 def read_results(path: Path, truth: Annotations) -> list[Row]:
-    """The rows of a COCO results file, as `detect --format coco` and `evaluate --save-results` write them.
+    """Reads a COCO results file, such as `detect --format coco` and `evaluate --save-results` write.
+
+    A warning says how many of the annotated images have results, if not all.
 
     Raises:
-        DatasetError: when it cannot be read, is no such file, or is of other images than the annotations.
+        DatasetError: it cannot be read, is not a COCO results file, or belongs to other images or categories.
     """
     rows = _read_json(path)
-    if not isinstance(rows, list) or not rows or not all(_is_result(row) for row in rows):
+    wrong = next((n for n, row in enumerate(rows) if not is_result(row)), None) if isinstance(rows, list) else None
+    if not isinstance(rows, list) or not rows or wrong is not None:
         raise DatasetError(
-            f"{path} is no COCO results file",
+            f"{path} is not a COCO results file",
+            found=f"row {wrong} {reprlib.repr(rows[wrong])}" if wrong is not None else reprlib.repr(rows),
             expected="a list of objects with image_id, category_id, bbox of four numbers, and score",
         )
-    strange = {row["image_id"] for row in rows} - truth.files.keys()
-    if strange:
-        raise DatasetError(
-            f"{path} has results of other images than {truth.source}",
-            found=f"{len(strange)} images that are not annotated, such as {_some(sorted(strange))}",
-            remedy="give the annotations that belong to these results",
-        )
+    rows = without_impossible_boxes(rows, str(path), {})
+    _check_images(path, {row["image_id"] for row in rows}, truth)
     if not {row["category_id"] for row in rows} & truth.categories.keys():
         raise DatasetError(
             f"{path} has results of other categories than {truth.source}",
@@ -142,13 +163,36 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
     return rows
 
 
+def _check_images(path: Path, image_ids: set[int], truth: Annotations) -> None:
+    """Raises DatasetError if the results are of other images, and warns if they are not of all images."""
+    unknown = image_ids - truth.files.keys()
+    if unknown:
+        raise DatasetError(
+            f"{path} has results of other images than {truth.source}",
+            found=f"{len(unknown)} images that are not annotated, such as {_some(sorted(unknown))}",
+            remedy="use the annotations that belong to these results",
+        )
+    if not image_ids & {row["image_id"] for row in truth.objects}:
+        raise DatasetError(
+            f"{path} has no results of an image with objects in {truth.source}",
+            found=f"image ids {_some(sorted(image_ids))}",
+            remedy="check that the results have the image ids of the annotations",
+        )
+    if len(image_ids) < len(truth.files):
+        logger.warning("%s has results of %d of the %d annotated images", path, len(image_ids), len(truth.files))
+
+
 def _class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
-    """The class of that name: the one with the category's own id before others."""
+    """The class with this name. Of several, the one whose class id is the category id is preferred."""
     names = [label.strip().casefold() for label in labels]
-    wanted = name.strip().casefold()
-    if category in range(len(names)) and names[category] == wanted:
+    folded = name.strip().casefold()
+    if category in range(len(names)) and names[category] == folded:
         return category
-    return names.index(wanted) if wanted in names else None
+    return names.index(folded) if folded in names else None
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
 
 def _read_json(path: Path) -> Any:
@@ -157,70 +201,23 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise DatasetError(f"cannot read {path}", found=error.strerror, remedy="check the path") from error
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is no JSON", found=str(error)) from error
-
-
-def _problems(lists: Mapping[str, Any]) -> Iterator[str]:
-    """A phrase for each row that cannot be used."""
-    yield from _unsound("image", lists["images"], lambda row: isinstance(row.get("file_name"), str))
-    yield from _unsound("category", lists["categories"], lambda row: isinstance(row.get("name"), str))
-    images, categories = ({_id(row) for row in lists[name]} for name in ("images", "categories"))
-    for number, row in enumerate(lists["annotations"]):
-        if not _is_annotation(row):
-            yield f"annotation {number} without image_id, category_id and bbox, or with a strange area or iscrowd"
-        elif row["image_id"] not in images:
-            yield f"annotation {number} of image {row['image_id']}, which is not listed"
-        elif row["category_id"] not in categories:
-            yield f"annotation {number} of category {row['category_id']}, which is not listed"
-
-
-def _unsound(kind: str, rows: Sequence[Any], is_named: Callable[[Mapping[str, Any]], bool]) -> Iterator[str]:
-    """Phrases for rows without a whole number for an id, without a name, or with an id that another has."""
-    seen: set[int] = set()
-    for number, row in enumerate(rows):
-        identity = _id(row)
-        if identity is None or not is_named(row):
-            yield f"{kind} {number} without id and name"
-        elif identity in seen:
-            yield f"two of {kind} id {identity}"
-        else:
-            seen.add(identity)
-
-
-def _id(row: Any) -> int | None:
-    found = row.get("id") if isinstance(row, dict) else None
-    return found if type(found) is int else None
-
-
-def _is_box(row: Any) -> bool:
-    """Whether there are the ids of an image and of a category, and a box."""
-    if not isinstance(row, dict) or type(row.get("image_id")) is not int or type(row.get("category_id")) is not int:
-        return False
-    box = row.get("bbox")
-    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
-
-
-def _is_annotation(row: Any) -> bool:
-    return _is_box(row) and _is_number(row.get("area", 0)) and row.get("iscrowd", 0) in (0, 1)
-
-
-def _is_result(row: Any) -> bool:
-    return _is_box(row) and _is_number(row.get("score"))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < float("inf")
+        raise DatasetError(f"{path} is not JSON", found=str(error)) from error
 
 
 def _object(number: int, row: Row) -> Row:
-    """What COCO's evaluation needs of an annotation; its ids are ours, because it takes an id of 0 for "not found"."""
+    """The fields that pycocotools needs. Ids are numbered anew, because pycocotools takes an id of 0 for "no match"."""
     _, _, width, height = row["bbox"]
-    kept = {name: row[name] for name in ("image_id", "category_id", "bbox")}
-    return kept | {"id": number, "area": row.get("area", width * height), "iscrowd": row.get("iscrowd", 0)}
+    fields = {name: row[name] for name in ("image_id", "category_id", "bbox")}
+    area = width * height if row.get("area") is None else row["area"]
+    return fields | {"id": number, "area": area, "iscrowd": int(row.get("iscrowd") or 0)}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _some(items: Collection[object], separator: str = ", ") -> str:
-    """The first few, and how many more."""
-    shown = [str(item) for item, _ in zip(items, range(SHOWN), strict=False)]
-    more = [f"{len(items) - SHOWN} more"] if len(items) > SHOWN else []
+    """The first few items, and the number of the others."""
+    shown = [_short(str(item)) for item, _ in zip(items, range(MOST_SHOWN), strict=False)]
+    more = [f"{len(items) - MOST_SHOWN} more"] if len(items) > MOST_SHOWN else []
     return separator.join([*shown, *more])

@@ -1,4 +1,4 @@
-"""What was measured, as text: tables for people, JSON for programs."""
+"""Formats evaluations and agreements as text or JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from detr_onnx.evaluation.average_precision import Evaluation
 from detr_onnx.text import aligned_table, printable
 
 Subject = Mapping[str, Any]
-"""What was measured: the model, the engine it ran on, …"""
+"""What was measured: model, engine, …"""
 
-SAID = {
+FIGURE_TITLES = {
     "AP": "AP    IoU 0.50:0.95  all",
     "AP50": "AP50  IoU 0.50       all",
     "AP75": "AP75  IoU 0.75       all",
@@ -30,44 +30,44 @@ SAID = {
 }
 
 
-def as_json(subject: Subject, figures: Evaluation | Agreement) -> str:
-    """One JSON object: what was measured, then the figures under the names of their attributes."""
+def format_json(subject: Subject, figures: Evaluation | Agreement) -> str:
+    """One JSON object with the subject, then the figures under the names of their attributes."""
     return json.dumps({**subject, **asdict(figures)}, indent=1) + "\n"
 
 
-def of_evaluation(subject: Subject, found: Evaluation) -> str:
-    """The twelve numbers, what a threshold of 0.5 would give, and a line for each class, best first."""
-    lines = [*_headed(subject), f"{found.images} images, {found.objects} objects", ""]
-    lines += [f"{SAID[name]:<32}{_figure(value)}" for name, value in found.figures.items()]
+def format_evaluation(subject: Subject, evaluation: Evaluation) -> str:
+    """The twelve metrics, recall and false detections at a threshold of 0.5, and a row per class, best AP first."""
+    lines = [*_subject_lines(subject), f"{evaluation.images} images, {evaluation.objects} objects", ""]
+    lines += [f"{FIGURE_TITLES[name]:<32}{_figure(value)}" for name, value in evaluation.figures.items()]
     lines += [
-        f"{'found, score and IoU above 0.5':<32}{_figure(found.recall_at_half)}",
-        f"{'false detections an object':<32}{_figure(found.false_at_half)}",
+        f"{'found, score and IoU above 0.5':<32}{_figure(evaluation.recall_at_half)}",
+        f"{'false detections per object':<32}{_figure(evaluation.false_at_half)}",
         "",
     ]
     rows = [
-        (printable(one.label), str(one.objects), *map(_figure, (one.AP, one.AP50, one.AR_100)))
-        for one in sorted(found.classes, key=lambda one: -one.AP)
+        (printable(row.label), str(row.objects), *map(_figure, (row.AP, row.AP50, row.AR_100)))
+        for row in sorted(evaluation.classes, key=lambda row: -row.AP)
     ]
     return "\n".join([*lines, *aligned_table(("class", "objects", "AP", "AP50", "AR_100"), rows)]) + "\n"
 
 
-def of_agreement(subject: Subject, found: Agreement) -> str:
-    """How far the tested model agrees with the reference."""
-    said = {
-        "boxes of the reference found, IoU 0.5": found.recall_50,
-        "boxes of the reference found, IoU 0.95": found.recall_95,
-        "identical detections, IoU 0.5": found.identical,
-        "mean difference of scores": found.score_difference,
+def format_agreement(subject: Subject, agreement: Agreement) -> str:
+    """How far the tested model agrees with the reference, as text."""
+    shares = {
+        "boxes of the reference found, IoU 0.5": agreement.recall_50,
+        "boxes of the reference found, IoU 0.95": agreement.recall_95,
+        "identical detections, IoU 0.5": agreement.identical,
+        "mean difference of scores": agreement.score_difference,
     }
-    lines = [*_headed(subject), f"{found.images} images, {found.reference} detections of the reference,"
-             f" {found.tested} of the model", ""]  # fmt: skip
-    return "\n".join([*lines, *(f"{name:<40}{_figure(value, 5)}" for name, value in said.items())]) + "\n"
+    counts = f"{agreement.reference} detections of the reference, {agreement.tested} of the model"
+    lines = [*_subject_lines(subject), f"{agreement.images} images, {counts}", ""]
+    return "\n".join([*lines, *(f"{name:<40}{_figure(value, 5)}" for name, value in shares.items())]) + "\n"
 
 
-def _headed(subject: Subject) -> list[str]:
+def _subject_lines(subject: Subject) -> list[str]:
     return [f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in subject.items()]
 
 
 def _figure(value: float | None, digits: int = 4) -> str:
-    """Right-aligned; a dash where there is nothing to measure."""
+    """The value aligned to the right, or a dash for None."""
     return f"{'-' if value is None else f'{value:.{digits}f}':>{digits + 2}}"

@@ -1,33 +1,39 @@
-"""Nodes that let a graph tell what goes into and comes out of its convolutions, a few numbers of each."""
+"""Extra outputs that show what goes into and comes out of a graph's convolutions: the extremes and a sample."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from detr_onnx.network.onnx_ops import Graph, Symbol
+from detr_onnx.network.graph import Graph, Symbol
 
-EVERY = 37  # of a feature map's numbers one is given out; a prime, so that no column or channel is picked each time
-END = np.array([np.iinfo(np.int64).max], np.int64)
+SAMPLE_EVERY = 37  # one of so many values of a feature map; a prime, so that no column or channel is always sampled
+MAX_INT64 = np.array([np.iinfo(np.int64).max], np.int64)
 
 
-def observe(graph: Graph, within: str) -> dict[str, tuple[str, str]]:
-    """Adds an output for each value at a convolution; for each place `within` the outputs of its input and its own.
+def add_taps(graph: Graph, prefix: str) -> dict[str, tuple[str, str]]:
+    """Adds an output for each value that enters or leaves a convolution.
 
-    An output holds the smallest number, the largest, and every `EVERY`-th: [2 + n] float32.
+    An output holds the minimum, the maximum and every `SAMPLE_EVERY`-th value: [2 + n] float32.
+
+    Args:
+        graph: a recorded graph, which is extended.
+        prefix: of the paths of the convolutions to tap.
+
+    Returns:
+        The names of the outputs of each convolution's input and output, by its path.
     """
-    names: dict[str, str] = {}
-    convolutions = {place: ends for place, ends in graph.convolutions.items() if place.startswith(within)}
-    for symbol in dict.fromkeys(symbol for ends in convolutions.values() for symbol in ends):
-        names[symbol.name] = f"sample.{len(names)}"
-        graph.samples.append(names[symbol.name])
-        graph.add_output(_sample(graph, symbol), names[symbol.name])
-    return {place: (names[x.name], names[y.name]) for place, (x, y) in convolutions.items()}
+    convolutions = {path: tapped for path, tapped in graph.convolutions.items() if path.startswith(prefix)}
+    symbols = dict.fromkeys(symbol for tapped in convolutions.values() for symbol in tapped)
+    names = {symbol: f"sample.{number}" for number, symbol in enumerate(symbols)}
+    for symbol, name in names.items():
+        graph.add_output(_sample(graph, symbol), name, [None])
+    return {path: (names[x], names[y]) for path, (x, y) in convolutions.items()}
 
 
 def _sample(graph: Graph, x: Symbol) -> Symbol:
-    place = ("observed",)
-    row = graph.node("Reshape", place, [x, np.array([-1], np.int64)], {})
-    ends = [graph.node(kind, place, [row], {"keepdims": 1}) for kind in ("ReduceMin", "ReduceMax")]
-    zero, step = np.zeros(1, np.int64), np.array([EVERY], np.int64)
-    some = graph.node("Slice", place, [row, zero, END, zero, step], {})
-    return graph.node("Concat", place, [*ends, some], {"axis": 0})
+    path = ("taps",)
+    values = graph.node("Reshape", path, [x, np.array([-1], np.int64)])
+    extremes = [graph.node(op_type, path, [values], {"keepdims": 1}) for op_type in ("ReduceMin", "ReduceMax")]
+    zero, step = np.zeros(1, np.int64), np.array([SAMPLE_EVERY], np.int64)
+    sample = graph.node("Slice", path, [values, zero, MAX_INT64, zero, step])
+    return graph.node("Concat", path, [*extremes, sample], {"axis": 0})

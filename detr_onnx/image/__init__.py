@@ -1,1 +1,1 @@
-"""Image files and arrays -> the pixels and mask that the network sees; drawing detections."""
+"""Reading images, preprocessing them for the network, and drawing detections on them."""

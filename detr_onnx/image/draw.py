@@ -1,56 +1,66 @@
-"""Boxes and names drawn on an image, and the image written to a file."""
+"""Draws boxes and labels on an image, and saves images."""
 
 from __future__ import annotations
 
 import colorsys
+import io
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from detr_onnx.detections import Detections
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError
+
+if TYPE_CHECKING:
+    from detr_onnx.detections import Detections
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 Colour = tuple[int, int, int]  # red, green, blue, 0..255
 
-GOLDEN_RATIO = (5**0.5 - 1) / 2  # steps of this part of the circle keep away from all earlier ones
-TYPE_SHARE = 0.027  # height of the type for the root of the image's area: 15 pixels at 640x480
-SMALLEST_TYPE_PX = 11  # legible; 300x200 would get 7
+GOLDEN_RATIO = (5**0.5 - 1) / 2  # hues in steps of this share of the circle stay far from all earlier ones
+FONT_SHARE = 0.027  # of the square root of the image's area: 15 pixels at 640x480
+SMALLEST_FONT_PX = 11  # legible; 300x200 would get 7
 JPEG_QUALITY = 92
 
 
 def annotate(image: Image.Image, detections: Detections) -> Image.Image:
-    """A copy of the upright image, mode RGB, with a box and a label such as "cat 0.99" for each detection.
+    """Draws a box and a label such as "cat 0.99" for each detection on a copy of the image.
 
-    Lines and type grow with the image. What scores best is drawn last, on top, and its label takes the best place.
+    Lines and fonts grow with the image. The best detection is drawn on top, and its label takes the best position.
+
+    Args:
+        image: an upright image, as `read_rgb` returns it.
+        detections: boxes in pixels of this image.
+
+    Returns:
+        A new image in mode RGB.
     """
     drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
-    type_px = max(SMALLEST_TYPE_PX, round(TYPE_SHARE * (drawn.width * drawn.height) ** 0.5))
+    font_px = max(SMALLEST_FONT_PX, round(FONT_SHARE * (drawn.width * drawn.height) ** 0.5))
     best_first = detections.by_score()
     boxes = [_inside(xyxy, drawn) for xyxy in best_first.xyxy]
     colours = [colour_of(int(class_id)) for class_id in best_first.class_ids]
     for box, colour in reversed([*zip(boxes, colours, strict=True)]):
-        pen.rectangle(box, outline=colour, width=max(2, round(type_px / 7)))
-    _label(pen, best_first, boxes, colours, type_px)
+        pen.rectangle(box, outline=colour, width=max(2, round(font_px / 7)))
+    _label(pen, best_first, boxes, colours, font_px)
     return drawn
 
 
 def colour_of(class_id: int) -> Colour:
-    """The colour of a class: always the same, and far in hue from those of the neighbouring ids."""
+    """The colour of a class. It is always the same, and its hue is far from those of neighbouring ids."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * GOLDEN_RATIO % 1, 0.8, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever stands out more on the colour.
+def text_colour_on(colour: Colour) -> Colour:
+    """Black or white, whichever has more contrast with the colour.
 
-    Source: WCAG 2.1, relative luminance; 0.179 is where the contrast to black and to white is the same.
+    Source: WCAG 2.1, relative luminance; at 0.179 black and white have the same contrast.
     """
     linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -65,43 +75,43 @@ def _inside(xyxy: Any, image: Image.Image) -> Rectangle:
 
 
 def _label(
-    pen: ImageDraw.ImageDraw, best_first: Detections, boxes: list[Rectangle], colours: list[Colour], type_px: int
+    pen: ImageDraw.ImageDraw, best_first: Detections, boxes: list[Rectangle], colours: list[Colour], font_px: int
 ) -> None:
-    """Writes each detection's label on a plate of its colour; where plates must overlap, the better one is on top."""
-    font = ImageFont.load_default(type_px)
-    margin = round(type_px / 5)
+    """Draws each label on a plate of its colour. Where plates overlap, that of the better detection is on top."""
+    font = ImageFont.load_default(font_px)
+    margin = round(font_px / 5)
     texts = [f"{detection.label} {detection.score:.2f}" for detection in best_first]
-    sizes = [(round(pen.textlength(text, font)) + 2 * margin, type_px + 2 * margin) for text in texts]
+    sizes = [(round(pen.textlength(text, font)) + 2 * margin, font_px + 2 * margin) for text in texts]
     plates = _plates(boxes, sizes, pen.im.size)
     for text, plate, colour in reversed([*zip(texts, plates, colours, strict=True)]):
         pen.rectangle(plate, fill=colour)
         left_middle = plate[0] + margin, (plate[1] + plate[3]) / 2
-        pen.text(left_middle, text, fill=ink_on(colour), font=font, anchor="lm")
+        pen.text(left_middle, text, fill=text_colour_on(colour), font=font, anchor="lm")
 
 
 def _plates(boxes: list[Rectangle], sizes: list[tuple[int, int]], image_wh: tuple[int, int]) -> list[Rectangle]:
-    """A plate of each size (width, height) for each box, at the first of its places that no earlier plate took."""
+    """One plate of each size (width, height) per box, at the first position that is free of earlier plates."""
     taken: list[Rectangle] = []
     for box, (width, height) in zip(boxes, sizes, strict=True):
-        places = [*_places(box, width, height, image_wh)]
-        free = (place for place in places if not any(_overlap(place, other) for other in taken))
-        taken.append(next(free, places[0]))
+        candidates = [*_plate_positions(box, width, height, image_wh)]
+        free = (plate for plate in candidates if not any(_overlap(plate, other) for other in taken))
+        taken.append(next(free, candidates[0]))
     return taken
 
 
-def _places(box: Rectangle, width: int, height: int, image_wh: tuple[int, int]) -> Iterator[Rectangle]:
-    """Where a plate may lie, best first: on the box, in it, below it, at its left or its right; always in the image.
+def _plate_positions(box: Rectangle, width: int, height: int, image_wh: tuple[int, int]) -> Iterator[Rectangle]:
+    """Positions of a plate in the image, best first: above the box, in it, below it; at its left, at its right.
 
-    An image that is smaller than the plate gets the beginning of it.
+    In an image that is smaller than the plate, the plate is cut off at the right or the bottom.
     """
     left, top, right, bottom = box
     corners = [
         *((left, top - height), (left, top), (right - width, top - height), (right - width, top)),
         *((left, bottom), (left, bottom - height), (right - width, bottom), (right - width, bottom - height)),
     ]
-    for wanted_x, wanted_y in corners:
-        x = max(0, min(wanted_x, image_wh[0] - width))
-        y = max(0, min(wanted_y, image_wh[1] - height))
+    for left_px, top_px in corners:
+        x = max(0, min(left_px, image_wh[0] - width))
+        y = max(0, min(top_px, image_wh[1] - height))
         yield x, y, x + width - 1, y + height - 1
 
 
@@ -110,37 +120,38 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Writes the image in the format of the path's suffix: all of it or, with an OutputError, nothing."""
+    """Writes the image in the format of the path's suffix. An existing file is replaced only by a complete one.
+
+    Raises:
+        OutputError: the suffix is not one of an image format, or the file cannot be written.
+    """
     target = Path(path)
-    form = _format_of(target)
-    draft = target.with_name(f".{secrets.token_hex(8)}.part")  # beside it, so that it can be renamed in one step
+    image_format = _format_of(target)
+    encoded = io.BytesIO()  # Pillow's JPEG encoder ignores short writes to a file
     try:
-        with draft.open("xb") as stream:
-            image.save(stream, form, **({"quality": JPEG_QUALITY} if form in ("JPEG", "WEBP") else {}))
-        draft.replace(target)
+        image.save(encoded, image_format, **({"quality": JPEG_QUALITY} if image_format in ("JPEG", "WEBP") else {}))
+        write_atomically(target, encoded.getvalue())
     except (OSError, ValueError) as error:
-        found, remedy = _trouble(error, target)
+        found, remedy = _reason(error, target)
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _format_of(path: Path) -> str:
-    """Pillow's name of the format that the suffix stands for."""
+    """Pillow's name of the format of the path's suffix."""
     suffix = path.suffix.lower()
     Image.preinit()
-    form = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
-    if form is None or form not in Image.SAVE:
+    image_format = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
+    if image_format is None or image_format not in Image.SAVE:
         raise OutputError(
             f"cannot write {path}",
             found=f"the suffix {suffix!r}" if suffix else "no suffix",
-            expected=".jpg, .png, .webp or another format of images",
+            expected=".jpg, .png, .webp or another image format",
         )
-    return form
+    return image_format
 
 
-def _trouble(error: Exception, path: Path) -> tuple[str, str | None]:
-    """What stood in the way of writing, and what to do."""
+def _reason(error: Exception, path: Path) -> tuple[str, str | None]:
+    """Why the file cannot be written, and the remedy."""
     if isinstance(error, FileNotFoundError):
         return f"no directory {path.parent}", "create it first"
     if isinstance(error, IsADirectoryError):

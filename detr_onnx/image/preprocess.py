@@ -1,178 +1,30 @@
-"""From images to the numbers that the network sees.
+"""Preprocesses RGB images for the network: resize, normalise, pad to a batch.
 
-`read_rgb` (of `photograph.py`) makes an upright RGB image of whatever holds one. Here it is scaled by DETR's size
-rule, normalised, and put into a batch with a mask that says which pixels are image and which are padding. The results
-are those of transformers' Pillow processor (`DetrImageProcessorPil`), bit for bit.
+`read_rgb` (of `decode.py`) reads an image. Here it is resized as the checkpoint's configuration says, normalised, and
+put into a batch with a mask of its valid pixels. The results are bit-identical to those of `DetrImageProcessorPil` in
+transformers, which resizes with Pillow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.errors import CheckpointError, UsageError
+from detr_onnx.errors import ImageError, UsageError
 from detr_onnx.image.decode import ImageSource, read_rgb
+from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.image.sizes import fitted_hw, resized_hw
 
 __all__ = ["ImageSource", "Preprocessing", "batch", "fitted_hw", "read_rgb", "resized_hw", "to_pixels"]
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a checkpoint wants its images; as it stands, facebook/detr-resnet-50's.
-
-    Attributes:
-        shortest_edge, longest_edge: of the scaled image, in pixels; see `resized_hw`.
-        fixed_hw: height and width to stretch every image to instead, the aspect not kept.
-        resize: whether images are scaled at all.
-        rescale_factor: times the bytes 0..255, before mean and std.
-        mean, std: of red, green and blue.
-
-    Source: `preprocessor_config.json` beside the weights; ImageNet's statistics.
-    """
-
-    shortest_edge: int = 800
-    longest_edge: int = 1333
-    fixed_hw: tuple[int, int] | None = None
-    resize: bool = True
-    rescale_factor: float = 1 / 255
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any], source: str) -> Preprocessing:
-        """Reads a `preprocessor_config.json` of any age; CheckpointError lists all that is wrong with it.
-
-        `do_rescale` and `do_normalize` that are false become a factor of 1, a mean of 0 and a deviation of 1.
-        """
-        if problems := [*_problems(fields)]:
-            raise CheckpointError(f"{source} does not describe DETR's preprocessing", found="; ".join(problems))
-        size = _size(fields)
-        normalize = fields.get("do_normalize", True)
-        return cls(
-            shortest_edge=size.get("shortest_edge", cls.shortest_edge),
-            longest_edge=size.get("longest_edge", cls.longest_edge),
-            fixed_hw=(size["height"], size["width"]) if "height" in size else None,
-            resize=fields.get("do_resize", True),
-            rescale_factor=fields.get("rescale_factor", cls.rescale_factor) if fields.get("do_rescale", True) else 1.0,
-            mean=_triple(fields.get("image_mean", cls.mean)) if normalize else (0.0,) * 3,
-            std=_triple(fields.get("image_std", cls.std)) if normalize else (1.0,) * 3,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The same in the form of `preprocessor_config.json`; `from_json` of it gives an equal value."""
-        edges = {"shortest_edge": self.shortest_edge, "longest_edge": self.longest_edge}
-        return {
-            "image_processor_type": "DetrImageProcessor",
-            "do_resize": self.resize,
-            "size": edges if self.fixed_hw is None else dict(zip(("height", "width"), self.fixed_hw, strict=True)),
-            "resample": int(Image.Resampling.BILINEAR),
-            "do_rescale": True,
-            "rescale_factor": self.rescale_factor,
-            "do_normalize": True,
-            "image_mean": list(self.mean),
-            "image_std": list(self.std),
-        }
-
-    def of_size(self, shortest_edge: int) -> Preprocessing:
-        """The same for another length of the short side; the limit of the long side changes in proportion."""
-        longest_edge = round(self.longest_edge * shortest_edge / self.shortest_edge)
-        return replace(self, shortest_edge=shortest_edge, longest_edge=longest_edge, fixed_hw=None)
-
-    def resized_hw(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width, in pixels, that an image of this height and width is scaled to."""
-        if not self.resize:
-            return height, width
-        return self.fixed_hw or resized_hw(height, width, self.shortest_edge, self.longest_edge)
-
-
-def _size(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`size` in today's form: shortest_edge and longest_edge, or height and width; other keys are left as they are."""
-    size = fields.get("size") or {}
-    if not isinstance(size, Mapping):  # before 2023: "size": 800, "max_size": 1333
-        size = {"shortest_edge": size}
-    given = {name: value for name, value in size.items() if value is not None}
-    if given.keys() - {"shortest_edge"}:
-        return given
-    return {
-        "shortest_edge": Preprocessing.shortest_edge,
-        "longest_edge": fields.get("max_size") or Preprocessing.longest_edge,
-        **given,
-    }
-
-
-def _triple(value: Any) -> tuple[float, ...]:
-    """A number for each channel, from three or from one for all."""
-    return tuple(map(float, value)) if isinstance(value, Sequence) else (float(value),) * 3
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -float("inf") < value < float("inf")
-
-
-def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
-    """A phrase for each field that this package does not understand or does not do."""
-    size = _size(fields)
-    if size.keys() not in ({"shortest_edge", "longest_edge"}, {"height", "width"}):
-        yield f"size of {', '.join(map(str, size))} (expected shortest_edge and longest_edge, or height and width)"
-    for name, value in size.items():
-        if type(value) is not int or value < 1:
-            yield f"size.{name} {value!r} (expected a positive whole number)"
-    for name in ("image_mean", "image_std"):
-        values = fields.get(name, 0.5)
-        values = values if isinstance(values, Sequence) and not isinstance(values, str) else [values] * 3
-        if len(values) != 3 or not all(map(_is_number, values)) or (name == "image_std" and 0 in values):
-            yield f"{name} {fields[name]!r} (expected three numbers{', none of them 0' if name == 'image_std' else ''})"
-    factor = fields.get("rescale_factor", 1.0)
-    if not _is_number(factor) or factor <= 0:
-        yield f"rescale_factor {factor!r} (expected a positive number)"
-    for name in ("do_resize", "do_rescale", "do_normalize"):
-        if not isinstance(fields.get(name, True), bool):
-            yield f"{name} {fields[name]!r} (expected true or false)"
-    if fields.get("resample", 2) not in (2, None):
-        yield f"resample {fields['resample']!r} (expected 2, bilinear)"
-    for name in ("do_center_crop", "pad_size"):
-        if fields.get(name):
-            yield f"{name} {fields[name]!r}, which is not supported (expected none)"
-
-
-def resized_hw(height: int, width: int, shortest_edge: int, longest_edge: int) -> tuple[int, int]:
-    """Height and width after DETR's size rule: the short side at `shortest_edge` unless the long one gets too long.
-
-    All in pixels, at least 1. Where the long side limits, it is reckoned from the short side *before* rounding, and
-    cut, not rounded, so it may end a pixel below `longest_edge`. An image whose short side has its size already stays
-    as it is, even where its long side is above the limit (1x2000).
-
-    Source: `get_size_with_aspect_ratio` of transformers, which gives a side of 0 for images as thin as 1x5000.
-    """
-    short, long = min(height, width), max(height, width)
-    short_exact: float = shortest_edge
-    if long / short * shortest_edge > longest_edge:
-        short_exact = longest_edge * short / long
-    short_px = round(short_exact)  # halves to even
-    if short == short_px:
-        return height, width
-    long_px = int(short_exact * long / short)
-    short_px, long_px = max(short_px, 1), max(long_px, 1)
-    return (short_px, long_px) if height <= width else (long_px, short_px)
-
-
-def fitted_hw(height: int, width: int, canvas_hw: tuple[int, int]) -> tuple[int, int]:
-    """The largest height and width, in pixels, that keep the aspect and fit into `canvas_hw`."""
-    canvas_height, canvas_width = canvas_hw
-    if height * canvas_width > width * canvas_height:
-        return canvas_height, max(1, round(width * canvas_height / height))
-    return max(1, round(height * canvas_width / width)), canvas_width
-
-
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> Floats:
-    """[3, h, w] float32, scaled and normalised, of an RGB image as `read_rgb` gives it."""
+    """Pixels [3, h, w] float32 of an RGB image, resized and normalised, without padding."""
     pixels = np.empty((3, *preprocessing.resized_hw(image.height, image.width)), np.float32)
     _fill(pixels, image, preprocessing)
     return pixels
@@ -181,42 +33,61 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> Floats:
 def batch(
     images: Sequence[Image.Image], preprocessing: Preprocessing, *, canvas_hw: tuple[int, int] | None = None
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
-    """Pixels, mask and original sizes of RGB images, each scaled by itself and padded at the bottom and the right.
+    """Resizes and normalises images, and pads them at the bottom and the right to one size.
 
     Args:
-        images: B images as `read_rgb` gives them, B at least 1.
+        images: B RGB images as `read_rgb` returns them, B at least 1.
         preprocessing: sizes and statistics.
-        canvas_hw: height and width of a network that takes no other; otherwise H and W are the largest in the batch.
-            An image that would be larger than the canvas is scaled to fit, its aspect kept; it is never cropped.
+        canvas_hw: H and W of a network with a fixed input shape. By default they are `preprocessing.pad_hw`, else the
+            largest height and width of the batch. An image that would not fit into `canvas_hw` is resized to fit and
+            keeps its aspect ratio; it is never cropped.
 
     Returns:
-        pixels: [B, 3, H, W] float32; the padding is 0, which is the mean of all images.
-        mask: [B, H, W], true where there is image; all true for one image without a canvas.
-        sizes_hw: [B, 2] int64, heights and widths of the images as they came.
+        pixels: [B, 3, H, W] float32; the padding is 0, as the mean colour is.
+        mask: [B, H, W] bool, true for image, false for padding.
+        sizes_hw: [B, 2] int64, heights and widths of the original images in pixels.
+
+    Raises:
+        UsageError: there are no images.
+        ImageError: a resized image does not fit into `preprocessing.pad_hw`.
     """
     if not images:
         raise UsageError("a batch needs an image", found="none", expected="at least one")
-    scaled = [preprocessing.resized_hw(image.height, image.width) for image in images]
+    resized = [preprocessing.resized_hw(image.height, image.width) for image in images]
     if canvas_hw is not None:
-        scaled = [
+        resized = [
             hw if hw[0] <= canvas_hw[0] and hw[1] <= canvas_hw[1] else fitted_hw(image.height, image.width, canvas_hw)
-            for hw, image in zip(scaled, images, strict=True)
+            for hw, image in zip(resized, images, strict=True)
         ]
-    height, width = canvas_hw or (max(h for h, _ in scaled), max(w for _, w in scaled))
-    padded = any(hw != (height, width) for hw in scaled)
+    largest_hw = max(h for h, _ in resized), max(w for _, w in resized)
+    height, width = canvas_hw or _pad_hw(preprocessing, largest_hw)
+    padded = any(hw != (height, width) for hw in resized)
     pixels = (np.zeros if padded else np.empty)((len(images), 3, height, width), np.float32)
     mask = np.zeros((len(images), height, width), np.bool_)
-    for image, (h, w), canvas, valid in zip(images, scaled, pixels, mask, strict=True):
+    for image, (h, w), canvas, valid in zip(images, resized, pixels, mask, strict=True):
         _fill(canvas[:, :h, :w], image, preprocessing)
         valid[:h, :w] = True
     return pixels, mask, np.array([(image.height, image.width) for image in images], np.int64)
 
 
-def _fill(pixels: Floats, image: Image.Image, preprocessing: Preprocessing) -> None:
-    """Scales an RGB image to the size of `pixels` [3, h, w] and normalises it into there.
+def _pad_hw(preprocessing: Preprocessing, largest_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a batch whose largest image has this height and width."""
+    pad_hw = preprocessing.pad_hw or largest_hw
+    if largest_hw[0] > pad_hw[0] or largest_hw[1] > pad_hw[1]:
+        raise ImageError(
+            "the image does not fit into the model's pad_size",
+            found="{}x{} after resizing".format(*largest_hw),
+            expected="at most {}x{}".format(*pad_hw),
+            remedy="correct pad_size in preprocessor_config.json",
+        )
+    return pad_hw
 
-    A division by 255 in float32 gives for every byte what transformers gets by way of float64, and takes half the time
-    of a table of 256 values.
+
+def _fill(pixels: Floats, image: Image.Image, preprocessing: Preprocessing) -> None:
+    """Resizes an RGB image to the size of `pixels` [3, h, w] and writes the normalised values there.
+
+    Dividing by 255 in float32 gives the same value for every byte as transformers' way through float64, in half the
+    time of a lookup table.
     """
     _, height, width = pixels.shape
     if image.size != (width, height):

@@ -1,81 +1,89 @@
-"""What the files beside a model, or the metadata inside it, say of its classes and of how it wants its images."""
+"""Class names and preprocessing of a model, from the files beside it or the metadata inside it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint, read_json, weights_file
+from detr_onnx.checkpoint.files import weights_file
+from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError, ModelFileError
 from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import image_processor_fields
+from detr_onnx.json_input import parse_object, read_object
 from detr_onnx.network.config import DetrConfig, config_from_huggingface
 
-CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
+CONFIG, PREPROCESSING, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What says how a model is to be read: its config.json and its preprocessor_config.json, where they are there."""
+    """The config.json and preprocessor_config.json of a model; None for a file that is not there."""
 
     config: Path | None
     preprocessing: Path | None
 
     @classmethod
-    def of(cls, place: Path) -> Description:
-        """The two files of a directory, or a config file and the other beside it."""
-        directory, config = (place, place / CONFIG) if place.is_dir() else (place.parent, place)
-        files = (config, directory / PREPROCESSING)
+    def of(cls, path: Path) -> Description:
+        """The two files in a directory, or a config file and the other file beside it."""
+        directory, config = (path, path / CONFIG) if path.is_dir() else (path.parent, path)
+        processor = directory / PROCESSOR  # transformers 5; where it has an image processor, that one counts
+        has_image_processor = processor.is_file() and image_processor_fields(read_object(processor)) is not None
+        files = (config, processor if has_image_processor else directory / PREPROCESSING)
         return cls(*(file if file.is_file() else None for file in files))
 
     def read_config(self) -> DetrConfig | None:
-        """The config, or None where no file tells it; CheckpointError when it is no DETR's."""
-        return config_from_huggingface(read_json(self.config), str(self.config)) if self.config else None
+        """The config; None if there is no file. Raises CheckpointError if it is not a DETR's."""
+        return config_from_huggingface(read_object(self.config), str(self.config)) if self.config else None
 
     def read_preprocessing(self) -> Preprocessing:
-        """What preprocessor_config.json says, or DETR's own where there is none."""
+        """The preprocessing of preprocessor_config.json, or DETR's defaults if there is no file."""
         file = self.preprocessing
-        return Preprocessing.from_json(read_json(file), str(file)) if file else Preprocessing()
+        return Preprocessing.from_json(read_object(file), str(file)) if file else Preprocessing()
 
 
 def read_model(path: Path, config: Path | None = None) -> tuple[Checkpoint, Preprocessing]:
-    """A checkpoint and how it wants its images, as the config given or the files beside the weights say.
+    """A checkpoint and its preprocessing, by the given config or the files beside the weights.
 
     Raises:
-        CheckpointError: when the weights, config.json or preprocessor_config.json cannot be used.
+        CheckpointError: the weights, config.json or preprocessor_config.json cannot be used.
     """
     weights = weights_file(path)
-    described = Description.of(config or weights.parent)
-    preprocessing = described.read_preprocessing()
-    return load_checkpoint(weights, described.read_config()), preprocessing
+    description = Description.of(config or weights.parent)
+    preprocessing = description.read_preprocessing()
+    return load_checkpoint(weights, description.read_config()), preprocessing
 
 
 def describe_graph(
     graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], Preprocessing]:
-    """Class names and preprocessing: from the config given, the file's own metadata, or a config.json nearby."""
-    told = engine.metadata or {}
-    if config is None and "detr_onnx.config" in told:
-        return _own_description(graph, told)
-    home = graph.parent.parent if graph.parent.name == "onnx" else graph.parent  # transformers.js: onnx/model.onnx
-    described = Description.of(config or home)
-    names = labels or getattr(described.read_config(), "labels", None)
+    """Class names and preprocessing of a graph: from the given config, its own metadata, or a config.json nearby.
+
+    Raises:
+        ModelFileError: none of them has the class names, or the metadata cannot be read.
+    """
+    metadata = engine.metadata or {}
+    if config is None and "detr_onnx.config" in metadata:
+        return _own_description(graph, metadata)
+    home = graph.parent.parent if graph.parent.name == "onnx" else graph.parent  # as transformers.js
+    description = Description.of(config or home)
+    names = labels or getattr(description.read_config(), "labels", None)
     if names is None:
         raise ModelFileError(
-            f"{graph} does not say what its classes are called",
-            found=f"no metadata of detr-onnx and no {CONFIG} in {config or home}",
+            f"{graph} does not contain its class names",
+            found=f"no metadata of detr-onnx, and no {CONFIG} in {config or home}",
             remedy="give the config.json that belongs to it (config=…, --config …)",
         )
-    return names, described.read_preprocessing()
+    return names, description.read_preprocessing()
 
 
-def _own_description(graph: Path, told: Mapping[str, str]) -> tuple[tuple[str, ...], Preprocessing]:
-    """What `export.metadata` wrote, read back."""
+def _own_description(graph: Path, metadata: Mapping[str, str]) -> tuple[tuple[str, ...], Preprocessing]:
+    """Reads what `exporter.onnx_file.metadata` wrote."""
     try:
-        labels = DetrConfig.from_fields(json.loads(told["detr_onnx.config"])).labels
-        preprocessing = json.loads(told["detr_onnx.preprocessing"])
+        labels = DetrConfig.from_fields(parse_object(metadata["detr_onnx.config"], "detr_onnx.config")).labels
+        preprocessing = parse_object(metadata["detr_onnx.preprocessing"], "detr_onnx.preprocessing")
         return labels, Preprocessing.from_json(preprocessing, f"the metadata of {graph}")
     except (ValueError, LookupError, TypeError, AttributeError, CheckpointError) as error:
         raise ModelFileError(
@@ -84,10 +92,10 @@ def _own_description(graph: Path, told: Mapping[str, str]) -> tuple[tuple[str, .
 
 
 def check_labels(labels: Sequence[str], classes: int) -> None:
-    """Raises ModelFileError unless there is a name for each class of the model."""
+    """Raises ModelFileError unless there is one name per class of the model."""
     if len(labels) != classes:
         raise ModelFileError(
-            "the names of the classes do not fit the model",
+            "the class names do not fit the model",
             found=f"{len(labels)} names for {classes} classes",
             remedy="give the config.json that belongs to it, or as many labels",
         )

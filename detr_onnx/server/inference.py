@@ -1,9 +1,9 @@
-"""From a request's bytes to detections, off the event loop: decoding ahead, one network at a time.
+"""From a request's bytes to detections, in threads beside the event loop.
 
-    place in the queue ──► decoder thread: bytes ─► pixels ──► network thread: pixels ─► logits, boxes ──► Detections
-         full: 429              one image ahead                 one at a time, or a batch of one size
+    queue ──► decoder thread: bytes ─► pixels ──► network thread: pixels ─► logits, boxes ──► Detections
+    full: 429         one image ahead                one at a time, or a batch of one size
 
-An image is decoded only when the network is about to be free for it, so what waits is as small as its file.
+An image is decoded only when the network is about to be free for it, so a waiting request holds no more than its file.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -25,19 +25,22 @@ from PIL import Image
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.image.preprocess import ImageSource, read_rgb
-from detr_onnx.server.protocols.workers_ai import BUSY, LEAST_SIDE_PX, TOO_SMALL, ApiError
+from detr_onnx.server.errors import BUSY, LEAST_SIDE_PX, TOO_SMALL, UNAVAILABLE, RequestError
+from detr_onnx.server.threads import DaemonThreads
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
 AHEAD = 1  # images that are decoded while the network is busy with others
-MEMORY_OF_LAST = 0.2  # weight of the newest run in the mean time of one
+MOST_STUCK = 4  # decoder threads that are replaced while an image keeps them busy
+RETRY_AFTER_S = 10  # while the model is not available
+LATEST_WEIGHT = 0.2  # of the latest run in the moving average of their times
 
 
 @dataclass
 class Timing:
-    """Where the time of a request went, in seconds."""
+    """How long the stages of a request took, in seconds."""
 
     queue: float = 0.0
     decode: float = 0.0
@@ -46,7 +49,7 @@ class Timing:
 
 @dataclass(eq=False)
 class Run:
-    """What waits for the network: pixels [B,3,H,W], a mask or None, and where its logits and boxes go."""
+    """An input of the network: pixels [B,3,H,W], a mask or None, and the future of its logits and boxes."""
 
     pixels: Floats
     mask: Mask | None
@@ -57,91 +60,112 @@ class Inference:
     """One detector behind a queue.
 
     Attributes:
-        pending: requests that wait or are worked on.
+        detector: missing until `use` is called.
+        pending: requests that wait or are processed.
     """
 
-    def __init__(self, detector: Detector, *, queue: int, max_batch: int, max_pixels: int, timeout_s: float) -> None:
-        self.detector = detector
+    detector: Detector
+
+    def __init__(self, *, queue: int, max_batch: int, max_pixels: int, timeout_s: float) -> None:
         self.pending = 0
+        self._loaded = False
         self._most_pending = queue + 1
         self._max_batch = max_batch
         self._max_pixels = max_pixels
         self._timeout_s = timeout_s
-        self._mean_s = 0.1  # of a run of the network
-        self._near = asyncio.Semaphore(max_batch * (1 + AHEAD))
+        self._mean_s = 0.1  # moving average of the time of a run
+        self._slots = asyncio.Semaphore(max_batch * (1 + AHEAD))
         self._waiting: list[Run] = []
         self._working: asyncio.Task[None] | None = None
-        self._decoders = ThreadPoolExecutor(1 + AHEAD, "decode")
-        self._network = ThreadPoolExecutor(1, "network")  # its one thread is what makes it one network at a time
+        self._decoders = DaemonThreads(1 + AHEAD, "decode", limit_s=timeout_s / 2, most_stuck=MOST_STUCK)
+        self._network = DaemonThreads(1, "network", limit_s=timeout_s, most_stuck=0)  # one, so one run at a time
+
+    def use(self, detector: Detector) -> None:
+        """Serves requests with this detector from now on."""
+        self.detector, self._loaded = detector, True
 
     def close(self) -> None:
-        """Ends the threads, which have nothing left to do."""
-        self._decoders.shutdown(wait=False)
-        self._network.shutdown(wait=False)
+        """Ends the threads, each after what it is doing."""
+        self._decoders.close()
+        self._network.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no thread is busy."""
+        return self._decoders.idle and self._network.idle
+
+    @property
+    def status(self) -> str:
+        """Either ready, loading, or stuck: all threads of a stage are busy for longer than a request may take."""
+        if not self._loaded:
+            return "loading"
+        return "stuck" if self._decoders.stuck or self._network.stuck else "ready"
 
     def check_room(self) -> None:
-        """Raises ApiError 3040 when the queue is full; worth asking before a body is read."""
+        """Raises RequestError if the queue is full or the model is not available. Call it before a body is read."""
+        if self.status != "ready":
+            raise RequestError(UNAVAILABLE, f"the model is {self.status}; try again later", retry_after_s=RETRY_AFTER_S)
         if self.pending >= self._most_pending:
-            raise ApiError(BUSY, retry_after_s=math.ceil(self.pending * self._mean_s))
+            raise RequestError(BUSY, retry_after_s=math.ceil(self.pending * self._mean_s))
 
     @property
     def largest_side_px(self) -> int:
-        """Of what the network is given by its own preprocessing."""
+        """The largest side of an input that the model's own preprocessing makes."""
         preprocessing = self.detector.preprocessing
         return max(preprocessing.fixed_hw or (preprocessing.longest_edge,))
 
     async def read(self, parse: Callable[[], T]) -> T:
-        """What `parse` gives, called in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, parse)
+        """The result of `parse`, called in a thread."""
+        return await self._decoders.run(parse)
 
-    async def detect(self, image: Callable[[], ImageSource], threshold: float, timing: Timing) -> Detections:
-        """What is in the image that `image` gives, which is called in a thread.
+    async def detect(self, read: Callable[[], tuple[ImageSource, float]], timing: Timing) -> Detections:
+        """The detections in the image that `read`, called in a thread, returns with the threshold.
 
         Raises:
-            ApiError: the queue is full, or the image too small.
-            TimeoutError: time is up.
+            RequestError: the queue is full, or the image is too small.
+            TimeoutError: it took too long.
             ImageError: the image is too large, or cannot be decoded.
         """
 
-        def prepared() -> tuple[Floats, Mask | None, NDArray[np.int64]]:
-            return self.detector.preprocess([self._image(image())])
+        def prepare() -> tuple[Floats, Mask | None, NDArray[np.int64], float]:
+            image, threshold = read()
+            return *self.detector.preprocess([self._image(image)]), threshold
 
-        pixels_mask_sizes, (logits, boxes) = await self._through(prepared, lambda ready: ready[:2], timing)
-        return self.detector.postprocess(logits, boxes, pixels_mask_sizes[2], threshold)[0]
+        (_, _, sizes_hw, threshold), (logits, boxes) = await self._run(prepare, lambda inputs: inputs[:2], timing)
+        return self.detector.postprocess(logits, boxes, sizes_hw, threshold)[0]
 
     async def infer(self, tensors: Callable[[], tuple[Floats, Mask | None]], timing: Timing) -> tuple[Floats, Floats]:
-        """The network's raw answer to the pixels [B,3,H,W] and mask that `tensors` gives in a thread."""
-        _, answer = await self._through(tensors, lambda ready: ready, timing)
-        return answer
+        """Logits and boxes for the pixels [B,3,H,W] and mask that `tensors`, called in a thread, returns."""
+        _, outputs = await self._run(tensors, lambda inputs: inputs, timing)
+        return outputs
 
     def _image(self, source: ImageSource) -> Image.Image:
         image = read_rgb(source, self._max_pixels)
         if min(image.size) < LEAST_SIDE_PX:
-            raise ApiError(TOO_SMALL)
+            raise RequestError(TOO_SMALL)
         return image
 
-    async def _through(
+    async def _run(
         self, prepare: Callable[[], T], tensors: Callable[[T], tuple[Floats, Mask | None]], timing: Timing
     ) -> tuple[T, tuple[Floats, Floats]]:
-        """What `prepare` gives, and the network's answer to its tensors, within the time that a request has."""
+        """The result of `prepare`, and the network's outputs for its tensors, within the time limit of a request."""
 
         async def work() -> tuple[T, tuple[Floats, Floats]]:
             started = time.perf_counter()
-            async with self._near:
+            async with self._slots:
                 timing.queue = time.perf_counter() - started
-                loop = asyncio.get_running_loop()
-                ready = await loop.run_in_executor(self._decoders, prepare)
+                inputs = await self._decoders.run(prepare)
                 timing.decode = time.perf_counter() - started - timing.queue
-                answer = await self._answer(Run(*tensors(ready), loop.create_future()))
+                outputs = await self._outputs(Run(*tensors(inputs), asyncio.get_running_loop().create_future()))
                 timing.network = time.perf_counter() - started - timing.queue - timing.decode
-                return ready, answer
+                return inputs, outputs
 
-        with self._place():
+        with self._queued():
             with anyio.fail_after(self._timeout_s):
                 return await work()
 
     @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
+    def _queued(self) -> Iterator[None]:
         self.check_room()
         self.pending += 1
         try:
@@ -149,32 +173,31 @@ class Inference:
         finally:
             self.pending -= 1
 
-    async def _answer(self, run: Run) -> tuple[Floats, Floats]:
+    async def _outputs(self, run: Run) -> tuple[Floats, Floats]:
         self._waiting.append(run)
         if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work_off())
+            self._working = asyncio.create_task(self._run_waiting())
         return await run.done
 
-    async def _work_off(self) -> None:
-        """Runs the network until nothing waits for it."""
+    async def _run_waiting(self) -> None:
+        """Runs the network until no input waits for it."""
         while group := self._next_group():
             started = time.perf_counter()
-            loop = asyncio.get_running_loop()
             try:
-                answers = await loop.run_in_executor(self._network, self._forward, group)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is those requests' and not the server's
+                outputs = await self._network.run(partial(self._forward, group))
+            except Exception as error:  # noqa: BLE001 - it fails these requests, not the server
                 for run in group:
                     if not run.done.done():
                         run.done.set_exception(error)
             else:
-                for run, answer in zip(group, answers, strict=True):
+                for run, output in zip(group, outputs, strict=True):
                     if not run.done.done():
-                        run.done.set_result(answer)
-            self._mean_s += MEMORY_OF_LAST * ((time.perf_counter() - started) / len(group) - self._mean_s)
+                        run.done.set_result(output)
+            self._mean_s += LATEST_WEIGHT * ((time.perf_counter() - started) / len(group) - self._mean_s)
 
     def _next_group(self) -> list[Run]:
-        """The run that waits longest, with those of the same shape: nobody's image is padded for another's."""
-        self._waiting = [run for run in self._waiting if not run.done.done()]  # a request may have given up
+        """The run that waits longest, with others of the same shape, so that no image is padded for another."""
+        self._waiting = [run for run in self._waiting if not run.done.done()]  # done: its request was cancelled
         if not self._waiting:
             return []
         first = self._waiting[0]
@@ -187,7 +210,7 @@ class Inference:
         return group
 
     def _forward(self, group: list[Run]) -> list[tuple[Floats, Floats]]:
-        """Logits and boxes of each run, from one run of the network."""
+        """Logits and boxes of each run of a group, from one batch."""
         pixels = np.concatenate([run.pixels for run in group]) if len(group) > 1 else group[0].pixels
         masks = [run.mask if run.mask is not None else np.ones(run.pixels[:, 0].shape, np.bool_) for run in group]
         mask = None if all(run.mask is None for run in group) else np.concatenate(masks)

@@ -1,11 +1,13 @@
-"""KServe's protocol, version 2, as clients of Triton and OpenVINO Model Server speak it.
+"""KServe's routes: the protocol, version 2, that clients of Triton and OpenVINO Model Server use.
 
-Two ways in: `image`, an encoded image (BYTES) or its pixels (UINT8 [height, width, 3]), which gives detections; and
-`pixel_values` with an optional `pixel_mask`, as the network sees them, which gives `logits` and `pred_boxes`.
+The model takes either `image`, an encoded image (BYTES) or its pixels (UINT8 [height, width, 3]), and returns
+detections; or the network's own inputs, `pixel_values` and an optional `pixel_mask`, and returns `logits` and
+`pred_boxes`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -16,63 +18,93 @@ from starlette.routing import Route
 
 from detr_onnx import __version__
 from detr_onnx.detections import Detections
-from detr_onnx.server.huggingface import refused
+from detr_onnx.server.errors import NO_BODY, NOT_FOUND, RequestError, error_field
 from detr_onnx.server.inference import Floats, Mask
-from detr_onnx.server.protocols.kserve import Array, InferRequest, read_request, write_answer, wrong
-from detr_onnx.server.protocols.workers_ai import MISSING_BODY, NO_OBJECT, ApiError, threshold_of
-from detr_onnx.server.service import Service, answer_json, note_of, route, while_connected
+from detr_onnx.server.protocols.fields import parse_threshold
+from detr_onnx.server.protocols.kserve import (
+    VERSION,
+    InferRequest,
+    read_index_request,
+    read_request,
+    write_response,
+)
+from detr_onnx.server.protocols.tensors import Array, invalid
+from detr_onnx.server.service import Dialect, Service, answer_json, record_of, route, while_connected
 
 NAME = "detr-resnet-50"
 LENGTH_HEADER = "inference-header-content-length"
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
+INPUTS = {"image", "pixel_values", "pixel_mask"}
+DIALECT = Dialect(error_field)
 
 
-def kserve_routes(service: Service) -> list[Route]:
+def routes(service: Service) -> list[Route]:
     """All routes of this dialect."""
     token = service.settings.token
     names = {NAME, service.settings.model, service.settings.model.rpartition("/")[2]}
 
     def check_name(request: Request) -> None:
-        if request.path_params["model"] not in names:
-            raise ApiError(NO_OBJECT, text=f"Request for unknown model: {request.path_params['model']!r}")
+        name, version = request.path_params["model"], request.path_params.get("version", VERSION)
+        if name not in names:
+            raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r}")
+        if version != VERSION:
+            raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r} has no version {version!r}")
 
     async def live(request: Request) -> Response:
         return answer_json({"live": True})
 
     async def ready(request: Request) -> Response:
-        return answer_json({"ready": service.ready}, 200 if service.ready else 503)
+        is_ready = service.status == "ready"
+        return answer_json({"ready": is_ready}, 200 if is_ready else 503)
 
     async def model_ready(request: Request) -> Response:
         check_name(request)
-        return await ready(request)
+        is_ready = service.status == "ready"
+        body = {"name": request.path_params["model"], "ready": is_ready}
+        return answer_json(body, 200 if is_ready else 503)
 
     async def model(request: Request) -> Response:
         check_name(request)
         return answer_json(metadata(request.path_params["model"]))
 
-    async def infer(request: Request) -> Response:
+    async def index(request: Request) -> Response:
+        async with service.intake.body(request) as body:
+            only_ready = read_index_request(body)
+        state = "READY" if service.status == "ready" else "UNAVAILABLE"
+        entry = {"name": NAME, "version": VERSION, "state": state, "reason": "" if state == "READY" else service.status}
+        return answer_json([entry] if state == "READY" or not only_ready else [])
+
+    async def load(request: Request) -> Response:
         check_name(request)
-        return await answer(service, request)
+        raise invalid("models cannot be loaded or unloaded while the server runs")
+
+    async def run(request: Request) -> Response:
+        check_name(request)
+        return await respond(service, request)
 
     def here(path: str, endpoint: Any, *methods: str, behind: str | None = token) -> Route:
-        return route(path, endpoint, refused, methods=methods, token=behind)
+        return route(path, endpoint, DIALECT, methods=methods, token=behind)
 
     routes = [
         here("/v2", server, "GET", behind=None),
         here("/v2/health/live", live, "GET", behind=None),
         here("/v2/health/ready", ready, "GET", behind=None),
+        here("/v2/repository/index", index, "POST"),
+        here("/v2/repository/models/{model}/load", load, "POST"),
+        here("/v2/repository/models/{model}/unload", load, "POST"),
     ]
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             here(f"{base}/ready", model_ready, "GET", behind=None),
-            here(f"{base}/infer", infer, "POST"),
+            here(f"{base}/infer", run, "POST"),
             here(base, model, "GET"),
         ]
     return routes
 
 
 async def server(request: Request) -> Response:
-    """What the server is."""
-    return answer_json({"name": "detr-onnx", "version": __version__, "extensions": ["binary_tensor_data"]})
+    """The server's metadata."""
+    return answer_json({"name": "detr-onnx", "version": __version__, "extensions": EXTENSIONS})
 
 
 def metadata(name: str) -> dict[str, Any]:
@@ -83,7 +115,7 @@ def metadata(name: str) -> dict[str, Any]:
 
     return {
         "name": name,
-        "versions": ["1"],
+        "versions": [VERSION],
         "platform": "detr_onnx",
         "inputs": [
             tensor("image", "BYTES", 1),
@@ -101,36 +133,50 @@ def metadata(name: str) -> dict[str, Any]:
     }
 
 
-async def answer(service: Service, request: Request) -> Response:
-    """The answer to a request to infer."""
+async def respond(service: Service, request: Request) -> Response:
+    """The response to an inference request."""
     length = request.headers.get(LENGTH_HEADER)
-    if length is not None and not length.isdigit():
-        raise wrong(f"{LENGTH_HEADER} is no number")
+    if length is not None and not re.fullmatch("[0-9]{1,18}", length):
+        raise invalid(f"{LENGTH_HEADER} is not a number")
     service.inference.check_room()
     async with service.intake.body(request) as body:
         if not body:
-            raise ApiError(MISSING_BODY)
-        work = inferred(service, request, body, int(length) if length is not None else None)
-        asked, outputs = await while_connected(request, work)
-    text, header_length = write_answer(asked, request.path_params["model"], outputs)
+            raise RequestError(NO_BODY)
+        work = infer(service, request, body, int(length) if length is not None else None)
+        infer_request, outputs = await while_connected(request, work)
+    text, header_length = write_response(infer_request, request.path_params["model"], outputs)
     if header_length is None:
         return Response(text, media_type="application/json")
     return Response(text, headers={LENGTH_HEADER: str(header_length)}, media_type="application/octet-stream")
 
 
-async def inferred(
+async def infer(
     service: Service, request: Request, body: bytes, header_length: int | None
 ) -> tuple[InferRequest, dict[str, Array]]:
-    """The request, read in a thread, and its outputs."""
-    inference, timing = service.inference, note_of(request).timing
-    asked = await inference.read(lambda: read_request(body, header_length))
-    if "image" in asked.inputs:
-        threshold = threshold_of(_text(asked.parameters.get("threshold")), service.settings.threshold)
-        source = image_of(asked.inputs["image"])
-        return asked, outputs_of((await inference.detect(lambda: source, threshold, timing)).by_score())
-    tensors = tensors_of(asked.inputs, inference.largest_side_px**2)
+    """The parsed request and the outputs for it."""
+    inference, timing = service.inference, record_of(request).timing
+    parsed = await inference.read(lambda: read_request(body, header_length))
+    check_inputs(parsed)
+    if "image" in parsed.inputs:
+        threshold = parse_threshold(_text(parsed.parameters.get("threshold")), service.settings.threshold)
+        image = image_of(parsed.inputs["image"])
+        return parsed, outputs_of((await inference.detect(lambda: (image, threshold), timing)).by_score())
+    tensors = tensors_of(parsed.inputs, inference.largest_side_px**2)
     logits, boxes = await inference.infer(lambda: tensors, timing)
-    return asked, {"logits": logits, "pred_boxes": boxes}
+    if not (np.isfinite(logits).all() and np.isfinite(boxes).all()):
+        raise invalid("input pixel_values: the network's outputs for these values are not finite")
+    return parsed, {"logits": logits, "pred_boxes": boxes}
+
+
+def check_inputs(request: InferRequest) -> None:
+    """Raises RequestError unless the inputs are `image`, or `pixel_values` with or without `pixel_mask`."""
+    names = set(request.inputs)
+    if not names & {"image", "pixel_values"}:
+        raise invalid("there is neither an input image nor pixel_values")
+    if unknown := sorted(names - INPUTS):
+        raise invalid(f"unknown input {', '.join(unknown)}")
+    if "image" in names and len(names) > 1:
+        raise invalid("input image: expected without pixel_values and pixel_mask")
 
 
 def _text(value: Any) -> str | None:
@@ -143,7 +189,7 @@ def image_of(array: Array) -> bytes | Image.Image:
         return bytes(array.reshape(-1)[0])
     pixels = array[0] if array.ndim == 4 and len(array) == 1 else array
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise wrong("input image: expected one image, encoded as BYTES [1] or UINT8 [height, width, 3]")
+        raise invalid("input image: expected one image, encoded as BYTES [1] or UINT8 [height, width, 3]")
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
@@ -151,27 +197,27 @@ def tensors_of(inputs: Any, most_pixels: int) -> tuple[Floats, Mask | None]:
     """pixels [B,3,H,W] and mask [B,H,W] of a request.
 
     Raises:
-        ApiError: their shapes are wrong, or there are more than `most_pixels` pixels in all.
+        RequestError: their shapes are wrong, or there are more than `most_pixels` pixels in all.
     """
-    if "pixel_values" not in inputs:
-        raise wrong("there is neither an input image nor pixel_values")
     pixels, mask = inputs["pixel_values"], inputs.get("pixel_mask")
     if pixels.dtype != np.float32 or pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.size:
-        raise wrong("input pixel_values: expected FP32 [batch, 3, height, width]")
+        raise invalid("input pixel_values: expected FP32 [batch, 3, height, width]")
     batch, _, height, width = pixels.shape
     if batch * height * width > most_pixels:
-        raise wrong(f"input pixel_values: {batch * height * width} pixels, at most {most_pixels} go through at a time")
+        raise invalid(
+            f"input pixel_values: {batch * height * width} pixels, at most {most_pixels} go through at a time"
+        )
     if not np.isfinite(pixels).all():
-        raise wrong("input pixel_values: not all of them are finite")
+        raise invalid("input pixel_values: not all of them are finite")
     if mask is None:
         return pixels, None
     if mask.shape != (batch, height, width) or mask.dtype.kind not in "biu" or not mask.any(axis=(1, 2)).all():
-        raise wrong("input pixel_mask: expected BOOL [batch, height, width], with image in each")
+        raise invalid("input pixel_mask: expected BOOL [batch, height, width], with image in each")
     return pixels, mask.astype(np.bool_)
 
 
-def outputs_of(found: Detections) -> dict[str, Array]:
-    """Detections as parallel tensors, best first; boxes are xyxy in pixels of the image."""
-    names = np.empty(len(found), object)
-    names[:] = [found.labels[i].encode() for i in found.class_ids]
-    return {"scores": found.scores, "labels": found.class_ids, "names": names, "boxes": found.xyxy}
+def outputs_of(detections: Detections) -> dict[str, Array]:
+    """Detections, best first, as parallel tensors; boxes are xyxy in pixels of the image."""
+    names = np.empty(len(detections), object)
+    names[:] = [detection.label.encode() for detection in detections]
+    return {"scores": detections.scores, "labels": detections.class_ids, "names": names, "boxes": detections.xyxy}

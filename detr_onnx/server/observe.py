@@ -1,6 +1,7 @@
-"""What is noted about each request: an id, a line in the access log, counts and times for Prometheus.
+"""A record of each request: its id, a line in the access log, counts and times for Prometheus.
 
-Also how an answer ends: a body that nobody read is read out for a while, so that the answer reaches who still sends it.
+A response to a request whose body was not read ends with reading that body for a while. Otherwise the connection would
+be reset, and a client that is still sending would not see the response.
 """
 
 from __future__ import annotations
@@ -25,19 +26,20 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ID_FROM_CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
-CLIENT_GONE = 499  # nginx's status for a client that did not wait
-LINGER_S, LINGER_BYTES = 30.0, 1 << 26  # of reading what nobody wants, so that the refusal is not lost by a reset
+CLIENT_GONE = 499  # nginx's status for a client that disconnected before the response
+LINGER_S, LINGER_BYTES = 30.0, 1 << 26  # limits on reading a body after the response
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 @dataclass
 class RequestRecord:
-    """What is known of one request, for the log and the metrics.
+    """One request, for the log and the metrics.
 
     Attributes:
-        id: the client's own X-Request-Id if it is a plain word, else a new one.
-        route: its template, so that names in paths do not multiply the metrics.
-        code: of the envelope, 0 for success.
+        id: the client's X-Request-Id if it is a plain word, else a new one.
+        route: the template of the path, so that names in paths do not multiply the metrics.
+        code: the error code of the response, 0 for success.
+        received, sent: bytes of the bodies.
     """
 
     id: str
@@ -50,7 +52,7 @@ class RequestRecord:
 
 
 class Metrics:
-    """Counts and times, of this process or of all workers together."""
+    """Counts and times of this process, or of all workers together."""
 
     def __init__(self, *, of_all_workers: bool) -> None:
         self.registry = CollectorRegistry()
@@ -67,28 +69,28 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self.pending = Gauge(
-            "detr_pending_requests", "Requests that wait or are worked on.", registry=self.registry,
+            "detr_pending_requests", "Requests that wait or are processed.", registry=self.registry,
             multiprocess_mode="livesum",
         )  # fmt: skip
 
-    def note(self, note: RequestRecord, seconds: float) -> None:
+    def add(self, record: RequestRecord, seconds: float) -> None:
         """Counts one request."""
-        self.requests.labels(note.route, str(note.status), str(note.code)).inc()
-        self.seconds.labels(note.route).observe(seconds)
-        if note.timing.network:
-            for stage, value in vars(note.timing).items():
+        self.requests.labels(record.route, str(record.status), str(record.code)).inc()
+        self.seconds.labels(record.route).observe(seconds)
+        if record.timing.network:
+            for stage, value in vars(record.timing).items():
                 self.stages.labels(stage).observe(value)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._all)
 
 
 class RequestLogMiddleware:
-    """The application with its requests noted.
+    """Keeps a record of each request of the application.
 
     Attributes:
-        draining: whether the process is about to end; then every answer closes its connection.
+        draining: whether the server is shutting down; then every response closes its connection.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, access_log: bool) -> None:
@@ -100,30 +102,30 @@ class RequestLogMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        note = RequestRecord(_request_id(scope))
-        scope.setdefault("state", {})["note"] = note
-        body = _Body(receive, note, announced=_has_body(scope))
+        record = RequestRecord(_request_id(scope))
+        scope.setdefault("state", {})["record"] = record
+        body = _Body(receive, record, announced=_has_body(scope))
         try:
-            await self._app(scope, body.receive, self._sending(send, body, note))
-        except ClientDisconnect:  # nobody is left to answer
-            note.status = CLIENT_GONE
+            await self._app(scope, body.receive, self._sending(send, body, record))
+        except ClientDisconnect:
+            record.status = CLIENT_GONE
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.note(note, seconds)
+            self._metrics.add(record, seconds)
             if self._access_log:
-                _log(scope, note, seconds)
+                _log(scope, record, seconds)
 
-    def _sending(self, send: Send, body: _Body, note: RequestRecord) -> Send:
-        async def noted(message: Message) -> None:
+    def _sending(self, send: Send, body: _Body, record: RequestRecord) -> Send:
+        async def recording(message: Message) -> None:
             if message["type"] == "http.response.start":
-                note.status = message["status"]
-                headers = [(b"x-request-id", note.id.encode()), (b"cf-ai-req-id", note.id.encode())]
+                record.status = message["status"]
+                headers = [(b"x-request-id", record.id.encode())]
                 if self.draining or not body.complete:
                     headers.append((b"connection", b"close"))
                 message["headers"] = [*message.get("headers", []), *headers]
                 await send(message)
                 return
-            note.sent += len(message.get("body", b""))
+            record.sent += len(message.get("body", b""))
             if body.complete or message.get("more_body"):
                 await send(message)
                 return
@@ -131,56 +133,56 @@ class RequestLogMiddleware:
             await body.discard()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        return noted
+        return recording
 
 
 class _Body:
     """The body of a request as it comes in."""
 
-    def __init__(self, receive: Receive, note: RequestRecord, *, announced: bool) -> None:
-        self._receive, self._note = receive, note
+    def __init__(self, receive: Receive, record: RequestRecord, *, announced: bool) -> None:
+        self._receive, self._record = receive, record
         self.complete = not announced
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._note.received += len(message.get("body", b""))
+        self._record.received += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self.complete = True
         return message
 
     async def discard(self) -> None:
-        """Reads the rest and forgets it."""
+        """Reads the rest of the body and drops it."""
         with anyio.move_on_after(LINGER_S):
-            while not self.complete and self._note.received < LINGER_BYTES:
+            while not self.complete and self._record.received < LINGER_BYTES:
                 await self.receive()
 
 
 def _has_body(scope: Scope) -> bool:
-    """Whether the headers announce one [RFC 9112, section 6.3]."""
+    """Whether the headers announce a body [RFC 9112, section 6.3]."""
     headers = dict(scope["headers"])
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
 
 def _request_id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    return given if ID_FROM_CLIENT.fullmatch(given) else str(uuid.uuid4())
+    received = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return received if ID_FROM_CLIENT.fullmatch(received) else str(uuid.uuid4())
 
 
-def _log(scope: Scope, note: RequestRecord, seconds: float) -> None:
+def _log(scope: Scope, record: RequestRecord, seconds: float) -> None:
     """One JSON line on stderr; times in milliseconds."""
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "id": note.id,
+        "id": record.id,
         "client": (scope.get("client") or ("", 0))[0],
         "method": scope["method"],
         "path": scope["path"],
-        "status": note.status,
-        "code": note.code,
+        "status": record.status,
+        "code": record.code,
         "ms": round(seconds * 1e3, 1),
-        "bytes_in": note.received,
-        "bytes_out": note.sent,
-        **{f"{stage}_ms": round(value * 1e3, 1) for stage, value in vars(note.timing).items()},
+        "bytes_in": record.received,
+        "bytes_out": record.sent,
+        **{f"{stage}_ms": round(value * 1e3, 1) for stage, value in vars(record.timing).items()},
     }
-    with contextlib.suppress(OSError, ValueError):  # a log that nobody takes stops no request
+    with contextlib.suppress(OSError, ValueError):  # a closed stderr must not fail requests
         sys.stderr.write(json.dumps(line) + "\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the server: data."""
+"""The OpenAPI document of the server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ ERROR = {
     "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
     "required": ["code", "message"],
 }
-REFUSED = {
-    "400": "refused",
-    "401": "wrong token",
-    "404": "there is no such thing",
-    "408": "timeout",
-    "413": "too large",
-    "429": "busy",
-    "500": "internal",
+REFUSALS = {
+    "400": "the request is not valid",
+    "401": "the token is wrong",
+    "404": "not found",
+    "408": "the request took too long",
+    "413": "the request is too large",
+    "415": "the content encoding is not supported",
+    "429": "too many requests are waiting",
+    "500": "internal error",
+    "503": "the model is not available",
 }
+ERROR_FIELD = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 
 
 def envelope(result: Json) -> Json:
-    """The schema of an answer in the hosted API's envelope."""
+    """The schema of a response in the hosted API's envelope."""
     anything = {"type": "array", "items": {}}
     properties = {"result": result, "success": {"type": "boolean"}, "errors": {"type": "array", "items": ERROR}}
     return {
@@ -35,26 +38,27 @@ def envelope(result: Json) -> Json:
     }
 
 
-def said(description: str, schema: Json) -> Json:
-    """A response in JSON."""
+def response(description: str, schema: Json) -> Json:
+    """A JSON response."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def answers(schema: Json, refused: Json) -> Json:
-    """A success and what can go wrong."""
-    return {"200": said("what was asked for", schema), **{code: said(text, refused) for code, text in REFUSED.items()}}
+def responses(schema: Json, refused: Json) -> Json:
+    """The response of a success and those of all refusals."""
+    refusals = {status: response(text, refused) for status, text in REFUSALS.items()}
+    return {"200": response("success", schema), **refusals}
 
 
 def image_body(json_schema: Json) -> Json:
-    """A body that is an image, or JSON."""
+    """A body that is an image or JSON."""
     raw = {"schema": {"type": "string", "format": "binary"}}
-    kinds = {"application/octet-stream": raw, "image/jpeg": raw, "image/png": raw}
-    return {"required": True, "content": {**kinds, "application/json": {"schema": json_schema}}}
+    media_types = {"application/octet-stream": raw, "image/jpeg": raw, "image/png": raw}
+    return {"required": True, "content": {**media_types, "application/json": {"schema": json_schema}}}
 
 
-def parameter(name: str, place: str, schema: Json) -> Json:
-    """A parameter; those in a path are required."""
-    return {"name": name, "in": place, "schema": schema, "required": place == "path"}
+def parameter(name: str, location: str, schema: Json) -> Json:
+    """A parameter; parameters in a path are required."""
+    return {"name": name, "in": location, "schema": schema, "required": location == "path"}
 
 
 def document(version: str, *, secured: bool) -> Json:
@@ -62,9 +66,9 @@ def document(version: str, *, secured: bool) -> Json:
 
     Args:
         version: of the package.
-        secured: whether a token is asked for.
+        secured: whether a token is required.
     """
-    paths = {**_cloudflare(), **_huggingface(), **_kserve(), **_operations()}
+    paths = {**_cloudflare(), **_huggingface(), **_kserve(), **_deepstack(), **_operations()}
     bearer = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return {
         "openapi": "3.1.0",
@@ -87,35 +91,34 @@ def _cloudflare() -> Json:
     bytes_or_text = {"oneOf": [INPUT_SCHEMA["oneOf"][1]["properties"]["image"], {"type": "string"}]}
     body = image_body({"type": "object", "properties": {"image": bytes_or_text}, "required": ["image"]})
     run = {
-        "summary": "Find things in an image",
+        "summary": "Detect objects in an image",
         "operationId": "run",
         "parameters": [account, model, threshold],
         "requestBody": body,
-        "responses": answers(envelope(OUTPUT_SCHEMA), refused),
+        "responses": responses(envelope(OUTPUT_SCHEMA), refused),
     }
     base = "/client/v4/accounts/{account}/ai"
     gateway = parameter("gateway", "path", {"type": "string", "pattern": "^[a-z0-9]+$"})
-    asked = parameter("model", "query", {"type": "string", "enum": list(MODELS)})
+    query_model = parameter("model", "query", {"type": "string", "enum": list(MODELS)})
     words = parameter("search", "query", {"type": "string"})
     return {
         f"{base}/run/{{model}}": {"post": run},
         "/v1/{account}/{gateway}/workers-ai/{model}": {
             "post": {**run, "operationId": "runByGateway", "parameters": [account, gateway, model, threshold]}
         },
-        f"{base}/models/search": {"get": _got("searchModels", [account, words], envelope({"type": "array"}), refused)},
+        f"{base}/models/search": {"get": _get("searchModels", [account, words], envelope({"type": "array"}), refused)},
         f"{base}/models/schema": {
-            "get": _got("modelSchema", [account, {**asked, "required": True}], envelope({}), refused)
+            "get": _get("modelSchema", [account, {**query_model, "required": True}], envelope({}), refused)
         },
-        "/client/v4/user/tokens/verify": {"get": _got("verifyToken", [], envelope({}), refused)},
+        "/client/v4/user/tokens/verify": {"get": _get("verifyToken", [], envelope({}), refused)},
     }
 
 
-def _got(name: str, parameters: list[Json], schema: Json, refused: Json) -> Json:
-    return {"operationId": name, "parameters": parameters, "responses": answers(schema, refused)}
+def _get(name: str, parameters: list[Json], schema: Json, refused: Json) -> Json:
+    return {"operationId": name, "parameters": parameters, "responses": responses(schema, refused)}
 
 
 def _huggingface() -> Json:
-    refused = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     model = parameter("model", "path", {"type": "string", "enum": ["facebook/detr-resnet-50"]})
     fields = {"inputs": {"type": "string"}, "parameters": {"type": "object"}}
     body = image_body({"type": "object", "properties": fields, "required": ["inputs"]})
@@ -123,13 +126,13 @@ def _huggingface() -> Json:
         "operationId": "objectDetection",
         "parameters": [model],
         "requestBody": body,
-        "responses": answers(OUTPUT_SCHEMA, refused),
+        "responses": responses(OUTPUT_SCHEMA, ERROR_FIELD),
     }
-    return {"/models/{model}": {"post": operation}}
+    root = {**operation, "operationId": "objectDetectionAtRoot", "parameters": []}
+    return {"/models/{model}": {"post": operation}, "/": {"post": root}}
 
 
 def _kserve() -> Json:
-    refused = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     model = parameter("model", "path", {"type": "string", "enum": ["detr-resnet-50"]})
     tensor = {
         "type": "object",
@@ -141,24 +144,48 @@ def _kserve() -> Json:
         },
         "required": ["name", "datatype", "shape"],
     }
-    asked = {"type": "object", "properties": {"inputs": {"type": "array", "items": tensor}}, "required": ["inputs"]}
+    body = {"type": "object", "properties": {"inputs": {"type": "array", "items": tensor}}, "required": ["inputs"]}
     anything = {"type": "object"}
     infer = {
         "operationId": "infer",
         "parameters": [model],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": asked}}},
-        "responses": answers(anything, refused),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": responses(anything, ERROR_FIELD),
     }
+    index = {"operationId": "repositoryIndex", "responses": responses({"type": "array"}, ERROR_FIELD)}
     simple = {"/v2": [], "/v2/health/live": [], "/v2/health/ready": [], "/v2/models/{model}": [model]}
     return {
-        **{path: {"get": _got(f"get {path}", needed, anything, refused)} for path, needed in simple.items()},
+        **{
+            path: {"get": _get(f"get {path}", parameters, anything, ERROR_FIELD)} for path, parameters in simple.items()
+        },
         "/v2/models/{model}/infer": {"post": infer},
+        "/v2/repository/index": {"post": index},
     }
+
+
+def _deepstack() -> Json:
+    number, text, side = {"type": "number"}, {"type": "string"}, {"type": "integer"}
+    sides = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"), side)
+    prediction = {"type": "object", "properties": {"confidence": number, "label": text, **sides}}
+    success = {
+        "type": "object",
+        "properties": {"success": {"const": True}, "predictions": {"type": "array", "items": prediction}},
+        "required": ["success", "predictions"],
+    }
+    refused = {"type": "object", "properties": {"success": {"const": False}, "error": text}, "required": ["error"]}
+    fields = {"image": {"type": "string", "format": "binary"}, "min_confidence": number, "api_key": text}
+    form = {"type": "object", "properties": fields, "required": ["image"]}
+    detect = {
+        "operationId": "detectForm",
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "responses": responses(success, refused),
+    }
+    return {"/v1/vision/detection": {"post": detect}}
 
 
 def _operations() -> Json:
     operations = {
-        path: {"get": _got(path[1:], [], {"type": "object"}, envelope({}))} for path in ("/healthz", "/readyz")
+        path: {"get": _get(path[1:], [], {"type": "object"}, ERROR_FIELD)} for path in ("/healthz", "/readyz")
     }
     text = {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {**operations, "/metrics": {"get": {"operationId": "metrics", "responses": {"200": text}}}}

@@ -1,4 +1,4 @@
-"""What every dialect's routes work with, and how an endpoint becomes a route."""
+"""What the routes of every protocol share: the service behind them, JSON responses, refusals."""
 
 from __future__ import annotations
 
@@ -15,18 +15,32 @@ from starlette.routing import Route
 
 from detr_onnx.detections import Detections
 from detr_onnx.server.access import check_access
+from detr_onnx.server.errors import INTERNAL, ErrorResponse, RequestError, as_request_error
 from detr_onnx.server.inference import Inference
 from detr_onnx.server.intake import Intake
 from detr_onnx.server.observe import Metrics, RequestRecord
-from detr_onnx.server.protocols.workers_ai import ApiError, as_api_error
 from detr_onnx.server.settings import Settings
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
-Refuse = Callable[[ApiError, str], Any]
-"""A refusal and the request's id -> the JSON that says so in a dialect."""
+
+Render = Callable[[RequestError, str], ErrorResponse]
+"""A refusal and the request's id -> the response in the form of one HTTP API."""
 
 logger = logging.getLogger("detr_onnx")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one HTTP API writes its responses.
+
+    Attributes:
+        render: writes refusals.
+        id_header: a header of its own for the request's id, beside X-Request-Id.
+    """
+
+    render: Render
+    id_header: str = ""
 
 
 @dataclass
@@ -34,30 +48,35 @@ class Service:
     """The parts of a running server.
 
     Attributes:
-        ready: whether it takes requests; no longer so once it is about to end.
+        stopping: whether it is shutting down; it still answers requests on open connections.
     """
 
     settings: Settings
     inference: Inference
     intake: Intake
     metrics: Metrics
-    ready: bool = True
+    stopping: bool = False
 
-    async def detect(self, request: Request, read: Callable[[bytes], bytes], threshold: float) -> Detections:
-        """What is in the image that `read`, called in a thread, finds in the request's body."""
+    @property
+    def status(self) -> str:
+        """Either ready, loading, stuck (see `Inference.status`) or stopping."""
+        return "stopping" if self.stopping else self.inference.status
+
+    async def detect(self, request: Request, read: Callable[[bytes], tuple[bytes, float]]) -> Detections:
+        """The detections in the image of a request. `read`, called in a thread: body -> encoded image, threshold."""
         self.inference.check_room()
         async with self.intake.body(request) as body:
-            work = self.inference.detect(lambda: read(body), threshold, note_of(request).timing)
+            work = self.inference.detect(lambda: read(body), record_of(request).timing)
             return await while_connected(request, work)
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is dropped when the client goes away, and leaves its place in the queue to others.
+    """The result of `work`, which is cancelled and leaves the queue if the client disconnects.
 
     Raises:
-        ClientDisconnect: that happened.
+        ClientDisconnect: the client disconnected.
     """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -67,56 +86,66 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         working.cancel()
         leaving.cancel()
         await asyncio.wait({working, leaving})
-        del working, leaving  # or an error would keep this frame, this frame the error, and both the request's body
+        del working, leaving  # an error, its frames and the body would otherwise keep each other alive
 
 
-async def _gone(request: Request) -> None:
-    """Returns when the client has closed its connection; its body has been read before."""
+async def _disconnected(request: Request) -> None:
+    """Returns when the client closes its connection. Its body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def note_of(request: Request) -> RequestRecord:
-    """What is noted of a request."""
-    note: RequestRecord = request.scope["state"]["note"]
-    return note
+def record_of(request: Request) -> RequestRecord:
+    """The request's record for the log and the metrics."""
+    record: RequestRecord = request.scope["state"]["record"]
+    return record
 
 
 def answer_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON without spaces; numbers are written so that they come back the same."""
+    """JSON without spaces; floats are written so that they are read back exactly."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Response(body, status, headers, media_type="application/json")
 
 
-def refusal(request: Request, error: Exception, refuse: Refuse) -> Response:
-    """The answer to a request that ended with an error, in the words of a dialect."""
-    said = as_api_error(error)
-    note = note_of(request)
-    note.code = said.fault.code
-    if said.fault.status >= 500:
-        logger.error("request %s failed", note.id, exc_info=error)
-    headers = {"retry-after": str(said.retry_after_s)} if said.retry_after_s is not None else None
-    return answer_json(refuse(said, note.id), said.fault.status, headers)
+def refusal(request: Request, error: Exception, dialect: Dialect) -> Response:
+    """The response to a request that ended with an error, in a dialect."""
+    refused, record = as_request_error(error), record_of(request)
+    rendered = dialect.render(refused, record.id)
+    record.code = rendered.code
+    if refused.kind == INTERNAL:
+        logger.error("request %s failed", record.id, exc_info=error)
+    response = answer_json(rendered.body, rendered.status)
+    if refused.retry_after_s is not None:
+        response.headers["retry-after"] = str(refused.retry_after_s)
+    return with_id(response, dialect, record)
+
+
+def with_id(response: Response, dialect: Dialect, record: RequestRecord) -> Response:
+    """The response with the dialect's own header for the request's id."""
+    if dialect.id_header:
+        response.headers[dialect.id_header] = record.id
+    return response
 
 
 def route(
     path: str,
     endpoint: Endpoint,
-    refuse: Refuse,
+    dialect: Dialect,
     *,
     methods: Sequence[str] = ("GET",),
     token: str | None = None,
 ) -> Route:
-    """A route whose errors are told in a dialect, behind the token if there is one."""
+    """A route whose refusals are written in a dialect; it requires the token if there is one."""
 
-    async def answer(request: Request) -> Response:
-        note_of(request).route = path
+    async def respond(request: Request) -> Response:
+        record = record_of(request)
+        record.route = path
         try:
             check_access(request.headers, token)
-            return await endpoint(request)
+            return with_id(await endpoint(request), dialect, record)
         except ClientDisconnect:
             raise
-        except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is answered with 3001
-            return refusal(request, error, refuse)
+        except Exception as error:  # noqa: BLE001 - a bug is answered as an internal error
+            return refusal(request, error, dialect)
 
-    return Route(path, answer, methods=list(methods))
+    return Route(path, respond, methods=list(methods))

@@ -1,68 +1,84 @@
-"""How a server is set up: what it listens on, what it lets in, and its limits."""
+"""The settings of a server: address, access and limits."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from detr_onnx import defaults
 from detr_onnx.detector import Detector, check_threshold
 from detr_onnx.errors import UsageError
-from detr_onnx.server.protocols.workers_ai import THRESHOLD
+from detr_onnx.server.access import is_token
 
 MB = 1 << 20
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it can be pickled, for the processes of `workers`.
+    """The settings of a server. They can be pickled, for the processes of `workers`.
 
     Attributes:
-        open_detector: gives the detector; called once in each process.
-        model: what the detector's model is called, for the answers.
-        host, port: what it listens on; port 0 is any that is free.
-        token: what requests have to present; None lets everybody in.
-        threshold: of the hosted API's form.
-        workers: processes, each with a detector of its own.
-        max_body: of a request, in bytes.
-        max_held: bytes of all the bodies that one process holds at a time.
-        max_pixels: of an image, told from its header before it is decoded.
-        queue: requests that may wait in one process; more are answered with 429.
-        timeout_s: for the whole of a request; half of it at most for its body to come in.
+        open_detector: returns the detector; called once in each process.
+        model: the name of the detector's model.
+        host, port: the address to listen on; port 0 is any free one.
+        token: the token that requests must send; None accepts every request.
+        threshold: default of the hosted API's form and of KServe.
+        workers: number of processes, each with a detector of its own.
+        max_body: size limit of a request's body, in bytes.
+        max_held: limit on all bodies that one process holds at a time, in bytes.
+        max_pixels: limit on an image, read from its header before it is decoded.
+        queue: requests that may wait in one process; further ones get 429.
+        timeout_s: time limit of a request; its body must arrive in half of it.
         max_batch: images of the same size that go through the network together.
-        idle_s: after which a connection without a request is closed, and one with half a header.
-        drain_s: how long after SIGTERM open connections may still send a request.
-        access_log: a JSON line on stderr for each request.
+        unix_socket: path of a unix socket to listen on, in place of host and port.
+        cors_origins: origins whose pages may use the server from a browser; "*" for all.
+        drain_delay_s: how long after SIGTERM new connections are still accepted while /readyz says 503.
+        idle_s: a connection without a complete request header is closed after this time.
+        drain_s: how long after that open connections may still send a request.
+        access_log: whether each request is logged as a JSON line on stderr.
     """
 
     open_detector: Callable[[], Detector]
     model: str
-    host: str = "127.0.0.1"
-    port: int = 8787
+    host: str = defaults.SERVER_HOST
+    port: int = defaults.SERVER_PORT
     token: str | None = None
-    threshold: float = THRESHOLD
-    workers: int = 1
-    max_body: int = 32 * MB
+    threshold: float = defaults.API_THRESHOLD
+    workers: int = defaults.SERVER_WORKERS
+    max_body: int = defaults.SERVER_MAX_BODY_MB * MB
     max_held: int = 256 * MB
-    max_pixels: int = 50_000_000
-    queue: int = 64
-    timeout_s: float = 60.0
-    max_batch: int = 1
+    max_pixels: int = round(defaults.SERVER_MAX_MEGAPIXELS * 1e6)
+    queue: int = defaults.SERVER_QUEUE
+    timeout_s: float = defaults.SERVER_TIMEOUT_S
+    max_batch: int = defaults.SERVER_MAX_BATCH
+    unix_socket: Path | None = None
+    cors_origins: tuple[str, ...] = ()
+    drain_delay_s: float = 0.0
     idle_s: float = 15.0
     drain_s: float = 1.0
     access_log: bool = True
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
-        least = {"workers": 1, "max_body": 1, "max_pixels": 1, "queue": 0, "max_batch": 1, "port": 0}
-        wrong = {name: getattr(self, name) for name, low in least.items() if getattr(self, name) < low}
-        if self.timeout_s <= 0:
+        lowest = {"workers": 1, "max_body": 1, "max_pixels": 1, "queue": 0, "max_batch": 1, "port": 0}
+        wrong = {name: getattr(self, name) for name, low in lowest.items() if getattr(self, name) < low}
+        if not 0 < self.timeout_s < math.inf:
             wrong["timeout_s"] = self.timeout_s
+        if not 0 <= self.drain_delay_s < math.inf:
+            wrong["drain_delay_s"] = self.drain_delay_s
         if self.port > 65535:
             wrong["port"] = self.port
         if wrong:
             found = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in wrong.items())
-            raise UsageError(
-                "the server cannot be set up like this", found=found, expected="larger numbers, port ≤ 65535"
-            )
-        if self.token is not None and not self.token.strip():
-            raise UsageError("the token is empty", remedy="give one, or none for a server that lets everybody in")
+            expected = "larger numbers, port at most 65535"
+            raise UsageError("the server's settings are out of range", found=found, expected=expected)
+        if self.token is not None and not is_token(self.token.strip()):
+            remedy = "set another, or leave it out to accept every request"
+            raise UsageError("no request can send this token", expected="printable ASCII without spaces", remedy=remedy)
+        if wrong_origins := [origin for origin in self.cors_origins if not ORIGIN.fullmatch(origin)]:
+            expected = 'scheme://host or scheme://host:port, or "*"'
+            raise UsageError("--cors-origin is not an origin", found=", ".join(wrong_origins), expected=expected)

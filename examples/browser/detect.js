@@ -1,8 +1,8 @@
-// What is in an image, by an end-to-end file of detr-onnx and onnxruntime-web: the same JSON as `detr-onnx detect`.
+// Detects objects with an end-to-end graph of detr-onnx and onnxruntime-web; the same JSON as `detr-onnx detect`.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
 
-// A session and the names of its classes, from the address of an .onnx file.
+// A session and its class names, from the URL of an .onnx file.
 export async function open(address) {
   const bytes = new Uint8Array(await (await fetch(address)).arrayBuffer());
   return { session: await ort.InferenceSession.create(bytes), labels: JSON.parse(metadata(bytes, "detr_onnx.labels")) };
@@ -20,7 +20,7 @@ export async function detect({ session, labels }, image, threshold = 0.5) {
   });
 }
 
-// A Blob that holds an image -> uint8 [height, width, 3].
+// A Blob with an image -> uint8 [height, width, 3].
 async function rgb(blob) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const { width, height } = bitmap;
@@ -31,7 +31,7 @@ async function rgb(blob) {
   return new ort.Tensor("uint8", values, [height, width, 3]);
 }
 
-// One entry of an ONNX file's metadata, which onnxruntime-web does not give out: protobuf's key, tag 0x12, length, value.
+// One entry of an ONNX file's metadata, which onnxruntime-web does not expose: in protobuf, key, tag 0x12, length, value.
 function metadata(bytes, key) {
   let at = find(bytes, new TextEncoder().encode(key)) + key.length + 1;
   let length = 0;
@@ -42,10 +42,10 @@ function metadata(bytes, key) {
   return new TextDecoder().decode(bytes.subarray(at, at + length));
 }
 
-// Where the wanted bytes stand last in others; metadata comes at the end of a file.
-function find(bytes, wanted) {
-  for (let at = bytes.length - wanted.length; at >= 0; at--) {
-    if (wanted.every((byte, i) => bytes[at + i] === byte)) return at;
+// The last position of a sequence of bytes; metadata is at the end of a file.
+function find(bytes, sequence) {
+  for (let at = bytes.length - sequence.length; at >= 0; at--) {
+    if (sequence.every((byte, i) => bytes[at + i] === byte)) return at;
   }
   throw new Error("the file has no such metadata: was it written by detr-onnx export --end-to-end?");
 }

@@ -1,4 +1,4 @@
-// What is in an image, by an end-to-end file of detr-onnx and ONNX Runtime: the same JSON as `detr-onnx detect`.
+// Detects objects with an end-to-end graph of detr-onnx and ONNX Runtime; the same JSON as `detr-onnx detect`.
 //
 //     detect end.onnx [THRESHOLD] < image.ppm
 
@@ -16,30 +16,30 @@ struct Image {
     std::vector<std::uint8_t> rgb;
 };
 
-// A binary PPM (P6, 8 bits): what djpeg and `convert image.jpg ppm:-` write.
+// A binary PPM (P6, 8 bits), as djpeg and `convert image.jpg ppm:-` write it.
 Image read_ppm(std::istream& in) {
     std::string magic;
     Image image{};
     int most = 0;
     in >> magic >> image.width >> image.height >> most;
     in.get();
-    if (!in || magic != "P6" || most != 255) throw std::runtime_error("stdin holds no binary PPM of 8 bits");
+    if (!in || magic != "P6" || most != 255) throw std::runtime_error("stdin is not a binary PPM of 8 bits");
     image.rgb.resize(3 * image.width * image.height);
     in.read(reinterpret_cast<char*>(image.rgb.data()), static_cast<std::streamsize>(image.rgb.size()));
-    if (!in) throw std::runtime_error("the image ends too early");
+    if (!in) throw std::runtime_error("the image is truncated");
     return image;
 }
 
-// The strings of a JSON list, as they stand there: quotes and escapes included, ready to be printed again.
+// The strings of a JSON list, with their quotes and escapes, so that they can be printed as JSON again.
 std::vector<std::string> strings_of(const std::string& list) {
-    std::vector<std::string> found;
+    std::vector<std::string> strings;
     for (std::size_t i = 0; i < list.size(); ++i) {
         if (list[i] != '"') continue;
         const std::size_t start = i++;
         while (list.at(i) != '"') i += list[i] == '\\' ? 2 : 1;
-        found.push_back(list.substr(start, i - start + 1));
+        strings.push_back(list.substr(start, i - start + 1));
     }
-    return found;
+    return strings;
 }
 
 int main(int count, char** arguments) try {

@@ -20,11 +20,11 @@ Run = Callable[..., tuple[int, str, str]]
 class CatDetector:
     """A detector that finds the stand-in's cat in every image."""
 
-    labels, engine = ("cat",), "a stand-in"
+    class_names, runtime = ("cat",), "a stand-in"
 
     def __call__(self, content: bytes, threshold: float) -> Detections:
         box = np.array([list(CAT["box"].values())], np.float32)
-        return Detections(np.array([CAT["score"]], np.float32), np.zeros(1, np.int64), box, self.labels)
+        return Detections(np.array([CAT["score"]], np.float32), np.zeros(1, np.int64), box, self.class_names)
 
 
 def json_lines(path: Path) -> list[dict]:

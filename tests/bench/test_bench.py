@@ -1,4 +1,4 @@
-"""`detr-onnx bench`: who takes part, how turns and processes go, and what is said of it. No time is asserted."""
+"""`detr-onnx bench`: cases, interleaved rounds, whole processes and the report. No time is asserted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from detr_onnx.bench import baselines, report, setting
-from detr_onnx.bench.cases import beside, our_own
-from detr_onnx.bench.interleave import Contender, Entry, interleaved, start, started, theirs
-from detr_onnx.bench.processes import Program, in_turns
+from detr_onnx.bench.cases import baseline_cases, our_cases
+from detr_onnx.bench.interleave import Contender, Entry, baseline_command, run_interleaved, start, start_all
+from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import environment
 from detr_onnx.bench.timings import figures, quantile, ratio
 from detr_onnx.errors import EngineError, UsageError
@@ -45,13 +45,13 @@ take_turns({"steady": steady, "failing": failing, "absent": absent}, (), sys.arg
 
 
 def stub(kind: str, *more: str, seconds: float = 1.0) -> Entry:
-    """A contender that says what it is told to."""
+    """A contender that always reports the same seconds."""
     command = (sys.executable, "-c", STUB, str(ROOT), kind, json.dumps({"seconds": seconds}), *more)
     return Entry(f"{kind} {seconds:g}", f"a {kind} one", command)
 
 
 def silent(number: int, title: str) -> None:
-    """Progress that nobody sees."""
+    """Progress that is not shown."""
 
 
 @pytest.fixture
@@ -73,58 +73,61 @@ def test_figures_are_the_median_and_the_tenth_and_ninetieth_percentile():
     assert quantile([1.0, 3.0], 0.5) == 2
 
 
-def test_a_ratio_is_taken_round_by_round():
+def test_a_ratio_is_paired_by_round():
     assert ratio([1, 20, 3], [2, 40, 6])["median"] == 0.5
 
 
 # Turns
 
 
-def test_contenders_take_turns_and_only_rounds_that_count_are_kept(shown):
-    with started([stub("steady", seconds=1), stub("steady", seconds=2)], environment(1)) as (found, left_out):
-        interleaved(found, 2, 1, lambda number, title: shown.append(f"{number} {title}"), pause_s=0)
-        assert [one.seconds for one in found] == [{"part": [1, 1]}, {"part": [2, 2]}]
-        assert {one.runs_on for one in found} == {"a stub"}
+def test_contenders_run_in_interleaved_rounds_and_warm_up_is_not_recorded(shown):
+    with start_all([stub("steady", seconds=1), stub("steady", seconds=2)], environment(1)) as (contenders, left_out):
+        run_interleaved(contenders, 2, 1, lambda number, title: shown.append(f"{number} {title}"), pause_s=0)
+        assert [contender.seconds for contender in contenders] == [{"part": [1, 1]}, {"part": [2, 2]}]
+        assert {contender.runs_on for contender in contenders} == {"a stub"}
     assert left_out == {}
     assert shown == ["1 a steady one"] * 2 + ["2 a steady one"] * 2 + ["3 a steady one"] * 2
-    assert [one.process.returncode for one in found] == [0, 0]
+    assert [contender.process.returncode for contender in contenders] == [0, 0]
 
 
-def test_one_that_is_not_there_is_left_out_with_the_reason():
-    wanted = [stub("absent"), stub("steady"), Entry("none", "no program", ("/no/such/program",))]
-    with started(wanted, environment(1)) as (found, left_out):
-        assert [one.entry.key for one in found] == ["steady 1"]
+def test_a_contender_that_cannot_start_is_left_out_with_the_reason():
+    entries = [stub("absent"), stub("steady"), Entry("none", "no program", ("/no/such/program",))]
+    with start_all(entries, environment(1)) as (contenders, left_out):
+        assert [contender.entry.key for contender in contenders] == ["steady 1"]
     assert left_out["a absent one"] == "ImportError: No module named 'peer'"
     assert "No such file" in left_out["no program"]
 
 
-def test_one_that_dies_before_it_is_ready_is_left_out():
+def test_a_contender_that_exits_before_it_is_ready_is_left_out():
     reason = start(Entry("dead", "a dead one", (sys.executable, "-c", "raise SystemExit(3)")), environment(1))
     assert reason == "a dead one ended without an answer (exit status 3)"
 
 
-def test_one_that_fails_in_its_turn_says_why():
-    with started([stub("failing")], environment(1)) as (found, _), pytest.raises(RuntimeError, match="no such key"):
-        interleaved(found, 1, 0, silent, pause_s=0)
+def test_a_turn_that_fails_raises_the_reason():
+    with (
+        start_all([stub("failing")], environment(1)) as (contenders, _),
+        pytest.raises(RuntimeError, match="no such key"),
+    ):
+        run_interleaved(contenders, 1, 0, silent, pause_s=0)
 
 
-def test_what_a_library_prints_does_not_come_between_the_answers(tmp_path):
+def test_what_a_library_prints_does_not_mix_with_the_answers(tmp_path):
     noisy = STUB.replace("def steady(given):", "def steady(given):\n    print('a banner')")
     command = (sys.executable, "-c", noisy, str(ROOT), "steady", '{"seconds": 1}')
-    one = start(Entry("noisy", "a noisy one", command), environment(1))
-    assert isinstance(one, Contender)
-    assert one.turn() == {"part": 1}
-    one.stop()
+    contender = start(Entry("noisy", "a noisy one", command), environment(1))
+    assert isinstance(contender, Contender)
+    assert contender.turn() == {"part": 1}
+    contender.stop()
 
 
-def test_a_crowd_is_asked_for_the_same_images_by_each_number_of_threads():
-    asked = []
-    turn = baselines.crowded(lambda: asked.append(1))
-    assert [*turn()] == [str(count) for count in baselines.AT_ONCE]
-    assert len(asked) == baselines.IMAGES_A_TURN * len(baselines.AT_ONCE)
+def test_throughput_uses_the_same_number_of_images_at_each_concurrency():
+    calls = []
+    turn = baselines.concurrent(lambda: calls.append(1))
+    assert [*turn()] == [str(count) for count in baselines.CONCURRENCIES]
+    assert len(calls) == baselines.IMAGES_A_TURN * len(baselines.CONCURRENCIES)
 
 
-def test_steps_hand_on_what_they_give_and_add_up():
+def test_each_step_takes_the_result_of_the_step_before_and_the_times_add_up():
     seen = []
     steps = [("one", lambda value: 7), ("two", lambda value: seen.append(value))]
     parts = baselines.in_parts("all", steps)()
@@ -132,11 +135,11 @@ def test_steps_hand_on_what_they_give_and_add_up():
     assert parts["all"] == pytest.approx(parts["one"] + parts["two"])
 
 
-def test_graphs_of_other_exporters_are_fed_their_masks():
+def test_graphs_of_other_exporters_get_their_masks():
     import numpy as np
 
-    fed = baselines._feeds(np.zeros((1, 3, 8, 9)), {"pixel_mask": ["b", 64, None]})
-    assert {name: value.shape for name, value in fed.items()} == {
+    feeds = baselines._feeds(np.zeros((1, 3, 8, 9)), {"pixel_mask": ["b", 64, None]})
+    assert {name: value.shape for name, value in feeds.items()} == {
         "pixel_values": (1, 3, 8, 9),
         "pixel_mask": (1, 64, 9),
     }
@@ -145,64 +148,64 @@ def test_graphs_of_other_exporters_are_fed_their_masks():
 # Whole processes
 
 
-def test_a_process_has_a_peak_and_a_wall_time_and_one_that_fails_is_left_out():
+def test_whole_processes_report_peak_memory_and_wall_time_and_failures_are_left_out():
     fine = Program("fine", "a fine one", (sys.executable, "-c", "b = bytes(50_000_000)"))
     bad = Program("bad", "a bad one", (sys.executable, "-c", "raise SystemExit('no luck')"))
-    (ran,), left_out = in_turns([fine, bad], 2, environment(1), silent)
+    (ran,), left_out = run_in_turns([fine, bad], 2, environment(1), silent)
     assert (len(ran.wall_s), len(ran.peak_mb)) == (2, 2)
     assert min(ran.peak_mb) > 50
     assert left_out == {"a bad one": "no luck"}
 
 
-# Who takes part
+# Cases
 
 
-def test_ours_is_every_engine_or_the_one_that_is_asked_for():
-    assert {one.key for one in our_own(OPTIONS, Path("p.jpg"))} == {"numpy", "onnxruntime", "openvino"}
-    assert [one.key for one in our_own({**OPTIONS, "engine": "numpy"}, Path("p.jpg"))] == ["numpy"]
-    assert [one.key for one in our_own({**OPTIONS, "providers": "CPU"}, Path("p.jpg"))] == ["onnxruntime"]
+def test_our_cases_are_all_engines_or_the_requested_one():
+    assert {case.key for case in our_cases(OPTIONS, Path("p.jpg"))} == {"numpy", "onnxruntime", "openvino"}
+    assert [case.key for case in our_cases({**OPTIONS, "engine": "numpy"}, Path("p.jpg"))] == ["numpy"]
+    assert [case.key for case in our_cases({**OPTIONS, "providers": "CPU"}, Path("p.jpg"))] == ["onnxruntime"]
     with pytest.raises(UsageError, match="no such engine: found 'gpu'"):
-        our_own({**OPTIONS, "engine": "gpu"}, Path("p.jpg"))
+        our_cases({**OPTIONS, "engine": "gpu"}, Path("p.jpg"))
 
 
 def test_the_whole_program_is_the_command_line_with_the_same_options():
-    given = {**OPTIONS, "engine": "onnxruntime", "offline": True, "cache_dir": "c"}
-    (one,) = our_own(given, Path("p.jpg"))
-    assert one.whole is not None
-    assert " ".join(one.whole[1:]) == (
+    options = {**OPTIONS, "engine": "onnxruntime", "offline": True, "cache_dir": "c"}
+    (case,) = our_cases(options, Path("p.jpg"))
+    assert case.whole is not None
+    assert " ".join(case.whole[1:]) == (
         "-m detr_onnx detect p.jpg --model demo --engine onnxruntime --cache-dir c --threads 1 --offline"
     )
 
 
-def test_transformers_takes_part_in_three_ways_and_as_its_pipeline():
-    some = beside("transformers", Source(demo_directory(), None), Path("p.jpg"), 1, "python", None)
-    assert [one.key for one in some] == ["eager", "bf16", "torch.compile", "pipeline"]
-    assert {one.parts[0] for one in some} == {"python"}
-    assert [one.key for one in some if one.whole is not None] == ["pipeline"]
+def test_transformers_has_three_modes_and_its_pipeline():
+    cases = baseline_cases("transformers", Source(demo_directory(), None), Path("p.jpg"), 1, "python", None)
+    assert [case.key for case in cases] == ["eager", "bf16", "torch.compile", "pipeline"]
+    assert {case.parts[0] for case in cases} == {"python"}
+    assert [case.key for case in cases if case.whole is not None] == ["pipeline"]
 
 
-def test_what_a_peer_needs_and_is_not_given_is_told(tmp_path):
+def test_a_baseline_without_the_files_it_needs_is_an_error_that_names_them(tmp_path):
     with pytest.raises(UsageError, match="runs optimum's export of the model: found no --optimum; pip install optimum"):
-        beside("openvino", Source(demo_directory(), None), Path("p.jpg"), 1, "python", None)
+        baseline_cases("openvino", Source(demo_directory(), None), Path("p.jpg"), 1, "python", None)
     with pytest.raises(UsageError, match="found no file"):
-        beside("optimum", Source(demo_directory(), None), Path("p.jpg"), 1, "python", tmp_path / "gone.onnx")
+        baseline_cases("optimum", Source(demo_directory(), None), Path("p.jpg"), 1, "python", tmp_path / "gone.onnx")
     with pytest.raises(EngineError, match=r"transformers cannot read the model: found m.onnx, expected"):
-        beside("transformers", Source(None, Path("m.onnx")), Path("p.jpg"), 1, "python", None)
+        baseline_cases("transformers", Source(None, Path("m.onnx")), Path("p.jpg"), 1, "python", None)
 
 
-def test_images_for_a_peers_graph_are_scaled_as_the_model_wants_them(tmp_path):
-    wanted = json.loads((demo_directory() / "preprocessor_config.json").read_text())["size"]
+def test_images_for_a_baselines_graph_are_resized_as_the_model_expects(tmp_path):
+    size = json.loads((demo_directory() / "preprocessor_config.json").read_text())["size"]
     graph = tmp_path / "m.onnx"
     graph.touch()
-    (one,) = beside("optimum", Source(demo_directory(), None), Path("p.jpg"), 1, "python", graph)
-    assert json.loads(one.parts[-1])["sizes"] == [wanted["shortest_edge"], wanted["longest_edge"]]
+    (case,) = baseline_cases("optimum", Source(demo_directory(), None), Path("p.jpg"), 1, "python", graph)
+    assert json.loads(case.parts[-1])["sizes"] == [size["shortest_edge"], size["longest_edge"]]
 
 
 @pytest.mark.parametrize("kind", ["onnxruntime-detect", "openvino-detect"])
-def test_a_peer_runs_a_graph_by_itself_in_an_environment_without_ours(tmp_path, kind):
+def test_a_baseline_runs_a_graph_by_itself_without_this_package(tmp_path, kind):
     pytest.importorskip(kind.partition("-")[0])
     graph, image = str(demo_directory() / "model.onnx"), str(demo_image())
-    command = theirs(sys.executable, kind, {"graph": graph, "image": image, "threads": 1, "sizes": (96, 128)})
+    command = baseline_command(sys.executable, kind, {"graph": graph, "image": image, "threads": 1, "sizes": (96, 128)})
     done = subprocess.run([*command, "once"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert [*json.loads(done.stdout)] == ["decode", "pixels", "network", "postprocess", "detect"]
 
@@ -212,7 +215,7 @@ def test_a_peer_runs_a_graph_by_itself_in_an_environment_without_ours(tmp_path, 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
-    """No note that the machine is busy, which it may be."""
+    """No warning that the machine is busy, which it may be."""
     monkeypatch.setattr(setting, "QUIET_LOAD", 1e6)
 
 
@@ -224,7 +227,7 @@ def refused(capsys):
     return refused
 
 
-def test_the_demo_model_is_measured_part_by_part_and_written_down(tmp_path, capsys):
+def test_the_demo_model_is_measured_part_by_part_and_the_results_are_written(tmp_path, capsys):
     file = tmp_path / "bench.json"
     words = ["bench", "-m", "demo", "--engine", "onnxruntime", "--threads", "1", "--size", "96", "--runs", "1"]
     status, out, _ = outcome([*words, "--json", file], capsys)
@@ -236,7 +239,7 @@ def test_the_demo_model_is_measured_part_by_part_and_written_down(tmp_path, caps
     assert {"onnxruntime", "numpy", "pillow"} <= row["versions"].keys()
     assert min(row["peak_mb"]["median"], row["cold_start_s"]["median"]) > 0
     assert {"processor", "features", "cores"} <= results["machine"].keys()
-    assert out == report.text_of(results)
+    assert out == report.format_results(results)
     assert "CPUExecutionProvider" in out
 
 
@@ -252,18 +255,18 @@ def test_the_demo_model_is_measured_part_by_part_and_written_down(tmp_path, caps
         (["--json", "gone/x.json"], 1, "cannot write gone/x.json: found no directory gone"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(refused, words, status, says):
+def test_wrong_options_end_with_one_line(refused, words, status, says):
     assert refused(*words, status=status).startswith(says)
 
 
-def test_the_engine_that_is_asked_for_and_cannot_is_an_error_with_its_own_reason(refused):
+def test_a_requested_engine_that_cannot_run_is_an_error_with_its_reason(refused):
     text = refused("--engine", "onnxruntime", "--providers", "Quantum", "--runs", "1", status=1)
-    assert text.startswith("ours, onnxruntime cannot take part: found EngineError: this ONNX Runtime has no provider")
+    assert text.startswith("ours, onnxruntime cannot be measured: found EngineError: this ONNX Runtime has no provider")
 
 
-def test_a_peer_that_is_asked_for_and_not_there_is_an_error_that_says_what_to_name(refused, tmp_path):
+def test_a_requested_baseline_that_is_not_installed_is_an_error_with_the_remedy(refused, tmp_path):
     nobody = tmp_path / "python"
     options = ["--engine", "onnxruntime", "--threads", "1", "--size", "96", "--runs", "1"]
     text = refused(*options, "--against", "transformers", "--peers-python", nobody, status=1)
-    assert text.startswith("transformers, PyTorch eager cannot take part: found [Errno 2] No such file")
+    assert text.startswith("transformers, PyTorch eager cannot be measured: found [Errno 2] No such file")
     assert text.endswith("name an interpreter that has torch and transformers with --peers-python")

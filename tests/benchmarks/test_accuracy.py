@@ -1,4 +1,4 @@
-"""Engines and precisions are measured on the same images, and who cannot take part says why."""
+"""Engines and precisions are measured on the same images; those that are not available have a reason."""
 
 from __future__ import annotations
 
@@ -8,69 +8,69 @@ import pytest
 
 from benchmarks import end_to_end
 from benchmarks.accuracy import REFERENCE, Entry, entries, exported, first, measured, missing
-from detr_onnx.cli.parser import PRECISIONS
+from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import EngineError
-from detr_onnx.evaluation.coco import Annotations, annotations_of
+from detr_onnx.evaluation.coco import Annotations, parse_annotations
 from tests.small_model import LABELS, sample_image
 
-# Of scores in 0..1 and pixels: ONNX Runtime's, numpy's and the end-to-end graph's sums have other orders.
+# float32 sums in another order: ONNX Runtime, numpy and the end-to-end graph
 SCORES_TOLERANCE = 1e-4
 BOXES_TOLERANCE_PX = 0.01
 
-THERE = (
+ROWS = (
     Entry(REFERENCE, "the reference", "onnxruntime"),
-    Entry("end-to-end", "end to end", None, words=("--end-to-end",)),
+    Entry("end-to-end", "end to end", None, options=("--end-to-end",)),
     Entry("numpy", "numpy", "numpy", suffix=""),
-    Entry("none", "an engine that nobody has", "none"),
+    Entry("none", "an unknown engine", "none"),
 )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two images."""
-    place = tmp_path_factory.mktemp("images")
+    directory = tmp_path_factory.mktemp("images")
     for number in (1, 2):
-        sample_image(90, 60, seed=number).save(place / f"{number}.png")
-    return place
+        sample_image(90, 60, seed=number).save(directory / f"{number}.png")
+    return directory
 
 
 @pytest.fixture(scope="module")
 def truth() -> Annotations:
-    """What they might show."""
+    """Annotations for them."""
     boxes = [{"image_id": n, "category_id": 0, "bbox": [10, 10, 40, 30]} for n in (1, 2)]
     images = [{"id": n, "file_name": f"{n}.png"} for n in (1, 2)]
     categories = [{"id": n, "name": name} for n, name in enumerate(LABELS)]
-    return annotations_of({"images": images, "annotations": boxes, "categories": categories}, "truth")
+    return parse_annotations({"images": images, "annotations": boxes, "categories": categories}, "truth")
 
 
-def test_every_precision_of_the_command_line_has_a_row_and_the_reference_is_the_first() -> None:
+def test_every_precision_of_the_command_line_has_a_row_and_the_reference_comes_first() -> None:
     keys = [entry.key for entry in entries(None)]
     assert keys[0] == REFERENCE
-    assert {f"onnxruntime-{precision}" for precision in PRECISIONS} <= set(keys)
+    assert {f"onnxruntime-{precision}" for precision in EXPORT_PRECISIONS} <= set(keys)
     assert len(set(keys)) == len(keys)
 
 
-def test_openvino_is_told_which_precision_since_its_own_choice_is_the_processors() -> None:
-    told = {entry.key: entry.precision for entry in entries(None) if entry.engine == "openvino"}
-    assert {key: p for key, p in told.items() if "fp32" in key} == {
+def test_openvino_always_gets_a_precision_since_its_default_depends_on_the_processor() -> None:
+    precisions = {entry.key: entry.precision for entry in entries(None) if entry.engine == "openvino"}
+    assert {key: p for key, p in precisions.items() if "fp32" in key} == {
         "openvino-fp32": "fp32",
         "openvino-fp32-bf16": "bf16",
         "openvino-fp32-bf16-backbone": "bf16-backbone",
     }
-    assert None not in told.values()
+    assert None not in precisions.values()
 
 
-def test_what_has_to_be_calibrated_is_left_out_without_images() -> None:
-    entry = Entry("int8", "int8", "onnxruntime", words=("--precision", "int8"))
+def test_int8_is_left_out_without_calibration_images() -> None:
+    entry = Entry("int8", "int8", "onnxruntime", options=("--precision", "int8"))
     assert missing(entry, None) == "needs images to calibrate with (--calibrate DIR)"
     assert missing(entry, Path("images")) is None
 
 
-def test_engines_agree_and_one_that_is_not_there_is_left_out_with_its_reason(
+def test_engines_agree_and_an_unknown_one_is_left_out_with_its_reason(
     small: Path, folder: Path, truth: Annotations, tmp_path: Path
 ) -> None:
-    rows = list(measured(THERE, str(small), tmp_path, truth, truth.images(folder)))
-    assert [row["key"] for row in rows] == [entry.key for entry in THERE]
+    rows = list(measured(ROWS, str(small), tmp_path, truth, truth.images(folder)))
+    assert [row["key"] for row in rows] == [entry.key for entry in ROWS]
     for row in rows[:-1]:
         assert row["identical"] == 1
         assert row["score_difference"] < SCORES_TOLERANCE
@@ -80,15 +80,15 @@ def test_engines_agree_and_one_that_is_not_there_is_left_out_with_its_reason(
     assert rows[-1]["left_out"].startswith("no such engine: found 'none'")
 
 
-def test_an_export_that_is_refused_says_so_in_its_own_words(small: Path, tmp_path: Path) -> None:
+def test_a_failed_export_raises_with_the_message_of_the_command(small: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"^the shape is wrong: found 'wide'"):
         exported(str(small), tmp_path / "model.onnx", ["--shape", "wide"])
 
 
 def test_the_first_images_keep_their_own_objects(truth: Annotations) -> None:
-    some = first(truth, 1)
-    assert list(some.files) == [1]
-    assert [row["image_id"] for row in some.objects] == [1]
+    limited = first(truth, 1)
+    assert list(limited.files) == [1]
+    assert [row["image_id"] for row in limited.objects] == [1]
     assert first(truth, None).files == truth.files
 
 
@@ -100,13 +100,13 @@ def test_an_end_to_end_graph_finds_what_the_detector_finds(small: Path, folder: 
     assert row["box_difference_px"] < BOXES_TOLERANCE_PX
 
 
-def test_rows_of_another_folder_stay_and_those_of_the_same_are_replaced() -> None:
+def test_new_rows_replace_those_of_the_same_directory() -> None:
     before = [{"model": "demo", "title": "a", "images": 1}, {"model": "demo", "title": "b", "images": 2}]
     now = [{"model": "demo", "title": "b", "images": 3}]
     assert [row["images"] for row in end_to_end.merged(before, now)] == [1, 3]
     assert end_to_end.folder("build/held-out") == ("held-out", "build/held-out")
 
 
-def test_the_noted_command_has_no_place_of_this_machine() -> None:
-    assert end_to_end.without_folders_place("a title=/home/me/build/scenes") == "'a title=build/scenes'"
-    assert end_to_end.without_folders_place("/home/me/build/scenes") == "build/scenes"
+def test_the_recorded_command_has_no_absolute_path() -> None:
+    assert end_to_end.short_folder("a title=/home/me/build/scenes") == "'a title=build/scenes'"
+    assert end_to_end.short_folder("/home/me/build/scenes") == "build/scenes"

@@ -1,4 +1,4 @@
-"""The README's tables are those that the results give."""
+"""The tables of the documentation are those that the results files give."""
 
 from __future__ import annotations
 
@@ -213,20 +213,20 @@ def test_a_page_is_what_the_results_give(page: report.Page) -> None:
     assert report.filled(text, results) == text
 
 
-def test_the_plot_is_what_the_results_give() -> None:
+def test_the_plot_is_what_the_results_give_and_a_page_shows_it() -> None:
     latency = report.read_results(report.README.results, "latency")
     assert report.PLOT.read_text(encoding="utf-8") == report.latency_plot(latency)
-    assert f"](docs/{report.PLOT.name})" in report.README.file.read_text(encoding="utf-8")
+    assert f"]({report.PLOT.name})" in report.SPEED.file.read_text(encoding="utf-8")
 
 
-def test_a_results_file_that_is_not_there_yet_leaves_its_table_as_it_is(tmp_path: Path) -> None:
+def test_a_table_without_a_results_file_stays_as_it_is(tmp_path: Path) -> None:
     page = report.Page(tmp_path / "page.md", tmp_path, ("throughput",))
     assert page.read_results() == {}
     text = "<!-- table: throughput -->\nNot measured yet.\n<!-- end -->\n"
     assert report.filled(text, page.read_results()) == text
 
 
-def test_the_plot_is_well_formed_has_a_bar_a_row_and_one_scale() -> None:
+def test_the_plot_is_well_formed_and_has_a_bar_per_row_in_one_scale() -> None:
     results = {**LATENCY, "rows": [{**row, "title": f"{row['title']} & <b>"} for row in LATENCY["rows"]]}
     image = ET.fromstring(report.latency_plot(results))
     bars = {bar.get("class"): float(bar.get("width", "0")) for bar in image.iter(f"{SVG}rect")}
@@ -234,16 +234,49 @@ def test_the_plot_is_well_formed_has_a_bar_a_row_and_one_scale() -> None:
     words = [text.text for text in image.iter(f"{SVG}text")]
     assert "torch & <b>" in words
     assert "1000 ms" in words
-    assert "ours & <b>" not in words  # preprocessing is no bar
+    assert "ours & <b>" not in words  # preprocessing has no bar
 
 
-def test_the_readme_has_no_rows_of_one_size_and_of_preprocessing() -> None:
+def test_the_plot_leaves_out_rows_of_one_size_and_of_preprocessing() -> None:
     rows = [{**row, "key": f"{row['key']}{end}"} for row in LATENCY["rows"] for end in ("", *report.DETAILS)]
-    results = {**LATENCY, "rows": rows}
-    assert report.brief_latency_table(results) == report.latency_table(LATENCY)
+    assert report.latency_plot({**LATENCY, "rows": rows}) == report.latency_plot(LATENCY)
 
 
-def test_a_row_that_goes_all_the_way_stands_where_detections_are_with_its_parts() -> None:
+def test_the_readme_has_three_rows_relative_to_transformers_and_a_sentence_on_optimum() -> None:
+    keys = ("ours-detect-openvino", "ours-detect-onnxruntime", "ours-detect-numpy", "transformers-detect")
+    titles = ("ours, OpenVINO", "ours, onnxruntime", "ours, numpy", "transformers")
+    rows = [
+        {"key": key, "title": title, "versions": {}, "ms": {"detect": figures(100 * (number + 1))}}
+        for number, (key, title) in enumerate(zip(keys, titles, strict=True))
+    ]
+    ratios = [
+        {"part": "detect", "ours": keys[0], "theirs": keys[3], "at_most": None, "ratio": figures(0.25)},
+        {"part": "detect", "ours": keys[1], "theirs": keys[3], "at_most": None, "ratio": figures(0.5)},
+        {
+            "part": "network",
+            "ours": "ours-onnxruntime-mask",
+            "theirs": "optimum-dynamic",
+            "at_most": None,
+            "ratio": figures(0.95),
+        },
+    ]
+    lines = report.latency_in_short({**LATENCY, "rows": rows, "ratios": ratios}).splitlines()
+    assert lines[2:5] == [
+        "| detr-onnx, OpenVINO | 100 ms | 0.25× |",
+        "| detr-onnx, onnxruntime | 200 ms | 0.50× |",
+        "| transformers | 400 ms | 1× |",
+    ]
+    assert lines[6] == "The network alone, relative to optimum's ONNX export: 0.95× on ONNX Runtime."
+
+
+def test_the_readme_has_a_sentence_on_memory() -> None:
+    row = {**MEMORY["rows"][0], "key": "ours-onnxruntime"}
+    assert report.memory_in_short({**MEMORY, "rows": [row]}) == (
+        "Peak memory of a whole process with one image: 300 MB (detr-onnx, numpy)."
+    )
+
+
+def test_a_row_from_file_to_detections_is_in_the_last_section_with_its_parts() -> None:
     whole = {"decode": figures(3), "pixels": figures(7), "network": figures(90), "detect": figures(101)}
     row = {"key": "whole", "title": "ours", "versions": {}, "ms": whole}
     lines = report.latency_table({**LATENCY, "rows": [*LATENCY["rows"], row]}).splitlines()
@@ -251,7 +284,7 @@ def test_a_row_that_goes_all_the_way_stands_where_detections_are_with_its_parts(
     assert lines[-4].startswith("| **a file to its detections**")
 
 
-def test_throughput_is_a_row_a_contender_and_a_column_a_number_at_a_time() -> None:
+def test_throughput_has_a_row_per_contender_and_a_column_per_number_at_a_time() -> None:
     head, _, first = report.throughput_table(THROUGHPUT).splitlines()[:3]
     assert head == "| images a second | 1 at a time | 4 at a time |"
     assert first == "| ours, numpy | 0.70 | 1.40 |"
@@ -286,22 +319,22 @@ def test_a_page_without_a_place_for_a_table_says_which() -> None:
         report.filled("nothing here", RESULTS)
 
 
-def test_parts_of_the_preprocessing_stand_beside_its_sum() -> None:
+def test_preprocessing_is_shown_with_its_parts() -> None:
     assert "| ours (decode 3.00) | 10.0 | 9.00–12.0 | |" in report.latency_table(LATENCY)
 
 
-def test_who_was_left_out_is_said() -> None:
+def test_a_contender_that_was_left_out_is_named() -> None:
     assert report.latency_table(LATENCY).endswith("Left out: optimum.")
 
 
-def test_wrong_answers_are_called_wrong_and_what_does_not_run_fails() -> None:
+def test_graphs_are_right_or_wrong_or_fail() -> None:
     ours, dynamic, static = report.compare_table(COMPARE).splitlines()[2:5]
     assert "| right (4e-06) | right (4e-06) | right (4e-06) |" in ours
     assert "| right (4e-06) | **fails** | **wrong** (2e+00) |" in dynamic
     assert "| right (4e-06) | one size only | one size only |" in static
 
 
-def test_times_stand_beside_each_graph_or_why_there_are_none() -> None:
+def test_each_graph_has_its_times_or_the_reason_why_not() -> None:
     ours, dynamic, static = report.compare_table(COMPARE).splitlines()[2:5]
     assert ours.endswith("| 600 | 550 |")
     assert dynamic.endswith("| 650 | cannot |")
@@ -310,11 +343,11 @@ def test_times_stand_beside_each_graph_or_why_there_are_none() -> None:
     assert "Times: not measured with this table." in report.compare_table({**COMPARE, "latency": {}})
 
 
-def test_what_an_exporter_refused_is_said_with_its_reason() -> None:
+def test_the_failure_of_an_exporter_is_reported_with_its_reason() -> None:
     assert report.compare_table(COMPARE).endswith("torch, dynamo: ValueError: constraints violated.")
 
 
-def test_accuracy_stands_beside_the_reference_with_what_was_left_out() -> None:
+def test_accuracy_is_compared_with_the_reference() -> None:
     reference, half = report.accuracy_table(ACCURACY).splitlines()[2:4]
     assert reference == "| onnxruntime, `fp32` | 11.8 MB | 166.7 MB | 0.9000 | 0.9800 | reference | |"
     assert half == "| onnxruntime, `fp16` | 5.9 MB | | 0.8900 | 0.9700 | 99.9 % | 2.5e-04 |"
@@ -326,39 +359,39 @@ def test_folders_and_formats_have_a_row_each() -> None:
     assert report.formats_table(FORMATS).splitlines()[2] == "| .ort, mapped | 167 MB | 400 MB | 280 MB |"
 
 
-def test_a_precision_stands_with_what_it_costs_and_what_that_is_of_others() -> None:
+def test_a_precision_has_its_costs_and_its_relative_time() -> None:
     first, int8, stock = report.precisions_table(PRECISIONS).splitlines()[2:5]
     assert first == "| ONNX Runtime, fp32 | 167 MB | 380 MB | 500 | |"
     assert int8 == "| ONNX Runtime, int8 | 45 MB | 200 MB | 240 | 0.48× ONNX Runtime, fp32; 0.40× optimum's |"
     assert stock == "| optimum's | | | 600 | |"
 
 
-def test_memory_over_sizes_stands_at_the_start_in_the_middle_and_at_the_end() -> None:
+def test_memory_over_sizes_is_shown_at_the_start_in_the_middle_and_at_the_end() -> None:
     assert report.sizes_table(SIZES).splitlines()[2] == "| onnxruntime 1 | 400 MB | 410 MB | 420 MB | 1.05× |"
 
 
-def test_what_the_server_bears_stands_beside_what_is_wanted() -> None:
-    told = report.serving_table(SERVING)
-    assert "| 10,000 requests of 2 kinds, 32 at a time: wrong answers | 3 | 0 |" in told
-    assert "| resident memory then, at most | 300 MB (200 before) | |" in told
-    assert "| the same as a JSON array | +20.0 ms | 25 ms |" in told
+def test_the_table_of_the_server_has_measurements_and_limits() -> None:
+    table = report.serving_table(SERVING)
+    assert "| 10,000 requests of 2 kinds, 32 at a time: wrong answers | 3 | 0 |" in table
+    assert "| highest resident memory meanwhile | 300 MB (200 before) | |" in table
+    assert "| the same as a JSON array | +20.0 ms | 25 ms |" in table
 
 
-def test_the_demo_models_figures_stand_with_what_was_measured() -> None:
+def test_the_figures_of_the_demo_model_name_what_was_measured() -> None:
     head, _, row, _, note = report.demo_table(DEMO).splitlines()
-    assert head == "| AP | AP50 | AP small | recall at score 0.5, IoU 0.5 | false detections an object |"
+    assert head == "| AP | AP50 | AP small | recall at score 0.5, IoU 0.5 | false detections per object |"
     assert row == "| 0.750 | 0.950 | 0.500 | 0.970 | 0.100 |"
     assert note == "500 scenes, 2249 objects; numpy 2, fp32, one image at a time."
     assert "| 500 | 2300 | 0 | 3e-06 | 4e-04 px |" in report.engines_table(ENGINES)
 
 
-def test_what_installing_takes_is_one_sentence() -> None:
+def test_installed_sizes_are_one_sentence() -> None:
     assert report.install_sentence(INSTALL) == (
-        "On disk, freshly installed with all they need: detr-onnx 170 MB; transformers and torch 1702 MB (ours 0.10×)."
+        "Installed size with all dependencies: 170 MB (detr-onnx); 1702 MB (transformers and torch)."
     )
 
 
-def test_bars_say_whether_they_are_reached() -> None:
+def test_targets_are_reached_or_missed() -> None:
     assert report.bars({}) == []
     assert report.bars(RESULTS) == [
         "missed   ours / theirs, network: 0.512, at most 0.4",
@@ -369,7 +402,7 @@ def test_bars_say_whether_they_are_reached() -> None:
     ]
 
 
-def test_bars_of_agreement_are_those_of_their_precisions() -> None:
+def test_each_precision_has_its_own_target_of_agreement() -> None:
     rows = [
         {"key": "onnxruntime-fp32", "AP": 0.72, "identical": 1.0},
         {"key": "onnxruntime-int8", "AP": 0.71, "identical": 0.985},
@@ -388,12 +421,12 @@ def test_check_exits_with_1_when_page_and_results_differ(
 ) -> None:
     page, results = tmp_path / "README.md", tmp_path / "results"
     results.mkdir()
-    for name, found in RESULTS.items():
-        (results / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+    for name, content in RESULTS.items():
+        (results / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     page.write_text(report.filled(PAGE, RESULTS) if same else PAGE, encoding="utf-8")
-    one = report.Page(page, results, tuple(RESULTS))
-    monkeypatch.setattr(report, "PAGES", (one,))
-    monkeypatch.setattr(report, "README", one)
+    only = report.Page(page, results, tuple(RESULTS))
+    monkeypatch.setattr(report, "PAGES", (only,))
+    monkeypatch.setattr(report, "README", only)
     monkeypatch.setattr(report, "PLOT", tmp_path / "latency.svg")
     (tmp_path / "latency.svg").write_text(report.latency_plot(LATENCY), encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["report", "--check"])

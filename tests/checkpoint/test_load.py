@@ -1,4 +1,4 @@
-"""A checkpoint loads from whatever dialect it was written in, or is refused with everything that is wrong with it."""
+"""A checkpoint in any known naming loads, or is refused with everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.load import checkpoint_of, load_checkpoint
+from detr_onnx.checkpoint.naming import Naming
+from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS
 from detr_onnx.checkpoint.safetensors import write_safetensors
 from detr_onnx.errors import CheckpointError
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
@@ -35,8 +37,8 @@ def directory(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path, SMALL, seed=1)
 
 
-def rewritten(directory: Path, tensors: Mapping[str, NDArray[np.float32]], dialect: str = "huggingface-native") -> Path:
-    write_safetensors(directory / "model.safetensors", spelled(tensors, SPELLINGS[dialect]))
+def rewritten(directory: Path, tensors: Mapping[str, NDArray[np.float32]], naming: str = "huggingface-native") -> Path:
+    write_safetensors(directory / "model.safetensors", spelled(tensors, SPELLINGS[naming]))
     return directory
 
 
@@ -58,9 +60,9 @@ def test_a_file_without_tensors_lacks_them_all(directory):
     assert re.search(r"and \d+ more, expected 197 tensors", message)
 
 
-@pytest.mark.parametrize("dialect", SPELLINGS)
-def test_every_dialect_gives_the_same_tensors_in_the_same_order(dialect, tensors, directory):
-    checkpoint = load_checkpoint(rewritten(directory, tensors, dialect))
+@pytest.mark.parametrize("naming", SPELLINGS)
+def test_every_naming_gives_the_same_tensors_in_the_same_order(naming, tensors, directory):
+    checkpoint = load_checkpoint(rewritten(directory, tensors, naming))
     assert checkpoint.config == SMALL
     assert list(checkpoint.tensors) == list(tensors)
     assert all(np.array_equal(checkpoint.tensors[name], tensors[name]) for name in tensors)
@@ -69,10 +71,10 @@ def test_every_dialect_gives_the_same_tensors_in_the_same_order(dialect, tensors
 @pytest.mark.parametrize(
     "form", [ExportOptions(), ExportOptions(shape_hw=(64, 96), mask=False)], ids=["dynamic", "fixed"]
 )
-def test_every_dialect_gives_byte_identical_graphs(form, tensors, directory):
+def test_every_naming_gives_byte_identical_graphs(form, tensors, directory):
     graphs = {
-        onnx_model(load_checkpoint(rewritten(directory, tensors, dialect)), Preprocessing(), form).SerializeToString()
-        for dialect in SPELLINGS
+        onnx_model(load_checkpoint(rewritten(directory, tensors, naming)), Preprocessing(), form).SerializeToString()
+        for naming in SPELLINGS
     }
     assert len(graphs) == 1
 
@@ -82,15 +84,45 @@ def test_the_order_of_the_file_does_not_matter(tensors):
     assert list(checkpoint_of(backwards, SMALL, "file").tensors) == list(tensors)
 
 
-@pytest.mark.parametrize("dialect", ["original", "huggingface-timm", "huggingface-native"])
-def test_a_panoptic_checkpoint_gives_its_detector_and_its_mask_head_is_left(dialect, tensors, directory):
-    prefixed = {f"detr.{name}": tensor for name, tensor in spelled(tensors, SPELLINGS[dialect]).items()}
+@pytest.mark.parametrize("naming", ["original", "huggingface-timm", "huggingface-native"])
+def test_a_panoptic_checkpoint_gives_its_detector_without_its_mask_head(naming, tensors, directory):
+    prefixed = {f"detr.{name}": tensor for name, tensor in spelled(tensors, SPELLINGS[naming]).items()}
     write_safetensors(directory / "model.safetensors", prefixed | MASK_HEAD)
     found = load_checkpoint(directory).tensors
     assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
 
 
-def test_counts_of_training_batches_are_left(tensors):
+@pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.", "module._orig_mod.", "model.detr.", "detr."])
+@pytest.mark.parametrize("naming", SPELLINGS)
+def test_the_prefix_of_a_wrapper_is_understood(prefix, naming, tensors):
+    wrapped = {prefix + name: tensor for name, tensor in spelled(tensors, SPELLINGS[naming]).items()}
+    found = checkpoint_of(wrapped, SMALL, "file").tensors
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_a_checkpoint_of_detectron2_is_read(tensors):
+    naming = Naming("detr.", BACKBONES[5], TRANSFORMERS[0])
+    found = checkpoint_of(
+        spelled(tensors, naming) | {"criterion.empty_weight": np.ones(8, "f4")}, SMALL, "file"
+    ).tensors
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_heads_for_other_tasks_are_left_out_with_a_note(tensors, caplog):
+    heads = {f"{name}.weight": np.ones(2, "f4") for name in ("aux_head", "model.keypoint_head", "a", "b")}
+    found = checkpoint_of(spelled(tensors, SPELLINGS["huggingface-timm"]) | heads, SMALL, "file").tensors
+    assert list(found) == list(tensors)
+    (record,) = caplog.records
+    assert "file: 4 tensors are not part of a DETR detector" in record.message
+    assert "aux_head.weight, model.keypoint_head.weight, a.weight, …" in record.message
+
+
+def test_a_checkpoint_without_extra_heads_has_no_note(tensors, caplog):
+    checkpoint_of(spelled(tensors, SPELLINGS["huggingface-timm"]) | MASK_HEAD, SMALL, "file")
+    assert caplog.records == []
+
+
+def test_counts_of_training_batches_are_left_out(tensors):
     named = spelled(tensors, SPELLINGS["huggingface-timm"])
     counts = {
         name.replace("running_mean", "num_batches_tracked"): np.array(7) for name in named if "running_mean" in name
@@ -118,34 +150,46 @@ def test_weights_in_half_precision_are_widened(dtype, precision, tensors, direct
         np.testing.assert_allclose(found[name], tensor, rtol=precision, atol=1e-7)
 
 
-def test_a_bare_file_tells_its_config_by_its_shapes(tmp_path):
+def test_the_shapes_in_a_bare_file_tell_its_config(tmp_path):
     config = DetrConfig(**{**vars(SMALL), "encoder_heads": 8, "decoder_heads": 8})
     write_safetensors(tmp_path / "bare.safetensors", spelled(seeded_tensors(config, 1), SPELLINGS["original"]))
     found = load_checkpoint(tmp_path / "bare.safetensors").config
     assert found == DetrConfig(**{**vars(config), "labels": tuple(f"LABEL_{i}" for i in range(7))})
 
 
-def test_a_config_that_is_given_goes_before_the_one_beside_the_file(directory):
+def test_a_file_without_a_config_says_what_is_assumed(tmp_path, caplog):
+    config = DetrConfig(**{**vars(SMALL), "encoder_heads": 8, "decoder_heads": 8})
+    write_safetensors(tmp_path / "bare.safetensors", spelled(seeded_tensors(config, 1), SPELLINGS["original"]))
+    load_checkpoint(tmp_path / "bare.safetensors")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "bare.safetensors has no config.json: assuming 8 attention heads and no dilation" in record.message
+    caplog.clear()
+    load_checkpoint(tmp_path / "bare.safetensors", config)
+    assert caplog.records == []
+
+
+def test_a_config_that_is_given_replaces_the_one_beside_the_file(directory):
     given = DetrConfig(**{**vars(SMALL), "labels": ("one", "two", "three", "four", "five", "six", "seven")})
     assert load_checkpoint(directory, given).config == given
     assert load_checkpoint(directory / "model.safetensors", given).config == given
 
 
-def test_all_that_is_wrong_is_told_at_once_in_the_file_s_own_names(tensors, directory):
+def test_all_problems_are_reported_at_once_in_the_file_s_own_names(tensors, directory):
     broken = dict(tensors)
     del broken["decoder.layers.1.fc2.bias"]
     broken["class_labels_classifier.bias"] = np.zeros(9, "f4")
     broken["encoder.layers.0.fc1.bias"] = tensors["encoder.layers.0.fc1.bias"] * np.float32(np.nan)
-    broken["extra.weight"] = np.zeros(1, "f4")
+    broken["encoder.layers.9.fc1.weight"] = np.zeros(1, "f4")
     message = refusal(rewritten(directory, broken))
     assert "model.decoder.layers.1.fc2.bias missing" in message
     assert "class_labels_classifier.bias of shape [9], not [8]" in message
-    assert "extra.weight unexpected" in message
+    assert "encoder.layers.9.fc1.weight unexpected" in message
     assert "model.encoder.layers.0.fc1.bias with 128 values that are NaN or infinite" in message
     assert "backbone in the naming of Hugging Face, native, transformer of Hugging Face" in message
 
 
-def test_packed_projections_are_told_by_their_packed_name(tensors, directory):
+def test_packed_projections_are_reported_by_their_packed_name(tensors, directory):
     named = spelled(tensors, SPELLINGS["original"])
     del named["transformer.encoder.layers.0.self_attn.in_proj_weight"]
     named["transformer.decoder.layers.0.multihead_attn.in_proj_bias"] = np.zeros(64, "f4")
@@ -169,13 +213,13 @@ def test_large_numbers_whose_sum_overflows_are_finite(tensors):
     checkpoint_of(spelled(large, SPELLINGS["huggingface-timm"]), SMALL, "file")
 
 
-def test_whole_numbers_are_no_weights(tensors):
+def test_integers_are_not_weights(tensors):
     wrong = spelled(tensors, SPELLINGS["huggingface-timm"]) | {"class_labels_classifier.bias": np.zeros(8, np.int64)}
     with pytest.raises(CheckpointError, match=r"class_labels_classifier\.bias of int64, not floats"):
         checkpoint_of(wrong, SMALL, "file")
 
 
-def test_a_name_in_two_spellings_is_one_too_many(tensors):
+def test_a_tensor_under_two_names_is_refused(tensors):
     twice = spelled(tensors, SPELLINGS["huggingface-timm"])
     twice["model.encoder.layers.00.fc1.bias"] = twice["model.encoder.layers.0.fc1.bias"]
     twice["encoder.layers.0.fc1.bias"] = twice["model.encoder.layers.0.fc1.bias"]
@@ -199,9 +243,9 @@ def test_a_missing_path_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "detr-r50-e632da11.pth"])
-def test_a_pickle_is_never_read_and_the_way_to_convert_it_is_told(name, tmp_path):
+def test_a_pickle_is_never_read_and_the_command_to_convert_it_is_named(name, tmp_path):
     (tmp_path / name).write_bytes(b"\x80\x04.")
-    assert "python -m detr_onnx.checkpoint.convert_pth" in refusal(tmp_path)
+    assert f"run detr-onnx convert {tmp_path / name} -o DIRECTORY" in refusal(tmp_path)
     assert "is a pickle, which can run code" in refusal(tmp_path / name)
 
 
@@ -214,7 +258,7 @@ def test_a_pickle_is_never_read_and_the_way_to_convert_it_is_told(name, tmp_path
     ('{"model_type": "bert"}', "found model_type 'bert'"),
     ('{"model_type": "detr", "position_embedding_type": "learned"}', "position_embedding_type 'learned'"),
 ])  # fmt: skip
-def test_a_config_that_is_none_is_refused_by_its_path(text, complaint, directory):
+def test_what_is_not_a_config_is_refused_by_its_path(text, complaint, directory):
     (directory / "config.json").write_text(text)
     message = refusal(directory)
     assert complaint in message

@@ -1,13 +1,16 @@
-"""The naming tables: what real checkpoints call things, name by name."""
+"""The naming tables hold the names of real checkpoints."""
 
 from __future__ import annotations
 
 import pytest
 
+from detr_onnx.checkpoint.naming import Naming
 from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS
 from tests.parity.seeded import SPELLINGS
 
-# One row a thing, as the files of each origin have it: facebookresearch's .pth, the hub's revisions main and no_timm,
+NAMINGS = SPELLINGS | {"detectron2": Naming("detr.", BACKBONES[5], TRANSFORMERS[0])}
+
+# One row a tensor, as the files of each origin name it: facebookresearch's .pth, the hub's revisions main and no_timm,
 # and what transformers 5 has in memory.
 ROWS = [
     ("backbone.conv1.weight", {
@@ -16,15 +19,18 @@ ROWS = [
         "huggingface-native": "model.backbone.conv_encoder.model.embedder.embedder.convolution.weight",
         "transformers5-timm": "model.backbone.model.conv1.weight",
         "transformers5-native": "model.backbone.model.embedder.embedder.convolution.weight",
+        "detectron2": "detr.backbone.0.backbone.stem.conv1.weight",
     }),
     ("backbone.layer4.2.bn3.running_var", {
         "original": "backbone.0.body.layer4.2.bn3.running_var",
         "huggingface-timm": "model.backbone.conv_encoder.model.layer4.2.bn3.running_var",
         "transformers5-native": "model.backbone.model.encoder.stages.3.layers.2.layer.2.normalization.running_var",
+        "detectron2": "detr.backbone.0.backbone.res5.2.conv3.norm.running_var",
     }),
     ("backbone.layer1.0.downsample.1.bias", {
         "original": "backbone.0.body.layer1.0.downsample.1.bias",
         "huggingface-native": "model.backbone.conv_encoder.model.encoder.stages.0.layers.0.shortcut.normalization.bias",
+        "detectron2": "detr.backbone.0.backbone.res2.0.shortcut.norm.bias",
     }),
     ("encoder.layers.5.final_layer_norm.weight", {
         "original": "transformer.encoder.layers.5.norm2.weight",
@@ -66,11 +72,11 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("ours", "theirs"), ROWS, ids=[ours for ours, _ in ROWS])
-def test_a_dialect_calls_it_so(ours, theirs):
-    assert {dialect: SPELLINGS[dialect].spelled(ours) for dialect in theirs} == theirs
+@pytest.mark.parametrize(("canonical", "names"), ROWS, ids=[canonical for canonical, _ in ROWS])
+def test_each_naming_has_the_names_of_real_files(canonical, names):
+    assert {title: NAMINGS[title].name_in_file(canonical) for title in names} == names
 
 
 @pytest.mark.parametrize("naming", [*BACKBONES, *TRANSFORMERS], ids=lambda naming: naming.title)
-def test_no_two_things_share_a_name(naming):
+def test_no_two_modules_share_a_name(naming):
     assert len(set(naming.modules.values())) == len(naming.modules)

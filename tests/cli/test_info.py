@@ -1,4 +1,4 @@
-"""What `info` tells."""
+"""`detr-onnx info`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from detr_onnx.cli import info
 from detr_onnx.engines import cpu
 
 
-def told(cache_dir) -> dict[str, str]:
+def lines_by_name(cache_dir) -> dict[str, str]:
     """The lines as names and values."""
-    return dict(line.split(": ", 1) for line in info.description(cache_dir) if not line.startswith("  "))
+    return dict(line.split(": ", 1) for line in info.describe(cache_dir) if not line.startswith("  "))
 
 
 def test_an_empty_cache_has_no_entries(tmp_path):
-    lines = list(info.description(tmp_path / "none"))
+    lines = list(info.describe(tmp_path / "none"))
     assert lines[-1] == f"cache: {tmp_path / 'none'}"
     assert not (tmp_path / "none").exists()
 
 
-def test_versions_engines_and_processor_are_told(tmp_path):
-    lines = told(tmp_path)
+def test_versions_engines_and_processor_are_shown(tmp_path):
+    lines = lines_by_name(tmp_path)
     assert lines["detr-onnx"] == __version__
     assert lines["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
     assert lines["numpy"] == sys.modules["numpy"].__version__
@@ -34,13 +34,13 @@ def test_versions_engines_and_processor_are_told(tmp_path):
 
 def test_graphs_in_the_cache_are_listed_with_their_size(tmp_path):
     cached("abc-0.1.0", lambda directory: (directory / "model.onnx").write_bytes(b"x" * 2_000_000), cache_dir=tmp_path)
-    assert [line for line in info.description(tmp_path) if line.startswith("  graph abc-0.1.0  2.0 MB")]
+    assert [line for line in info.describe(tmp_path) if line.startswith("  graph abc-0.1.0  2.0 MB")]
 
 
-def test_a_package_that_is_not_there_is_told(tmp_path, monkeypatch):
+def test_a_missing_package_is_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(info, "version_of", lambda package: None)
-    assert told(tmp_path)["onnxruntime"] == "not installed"
-    assert "onnxruntime-gpu" not in told(tmp_path)
+    assert lines_by_name(tmp_path)["onnxruntime"] == "not installed"
+    assert "onnxruntime-gpu" not in lines_by_name(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_engines_are_those_that_can_run(monkeypatch, absent, engines):
         pytest.importorskip(package)
     for package in absent:
         monkeypatch.setitem(sys.modules, package, None)
-    assert info.engines() == engines
+    assert info.installed_engines() == engines
 
 
-def test_providers_are_onnx_runtimes_or_the_reason_why_there_are_none(monkeypatch):
-    assert "CPUExecutionProvider" in info.providers()
+def test_providers_are_those_of_onnx_runtime_or_the_reason_for_none(monkeypatch):
+    assert "CPUExecutionProvider" in info.installed_providers()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert info.providers().startswith("none (")
+    assert info.installed_providers().startswith("none (")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_providers_are_onnx_runtimes_or_the_reason_why_there_are_none(monkeypatc
         ("Features\t: fp asimd sve\n", "", ["asimd", "sve"]),
     ],
 )
-def test_the_processor_is_read_where_the_platform_tells(monkeypatch, cpuinfo, name, features):
+def test_the_processor_is_read_from_cpuinfo(monkeypatch, cpuinfo, name, features):
     monkeypatch.setattr(cpu, "_cpuinfo", lambda: cpuinfo)
     assert cpu.cpu_features() == features
     assert cpu.processor().startswith(name)

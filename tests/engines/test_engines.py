@@ -1,4 +1,4 @@
-"""Each engine runs the one seam; ONNX Runtime's runs other exporters' files too, and says what it cannot."""
+"""Every engine computes the same outputs; ONNX Runtime also runs graphs of other exporters."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_graph(path: Path, inputs: dict[str, list], outputs: dict[str, list], e
     return path
 
 
-# The seam
+# The network function
 
 
 @pytest.mark.parametrize("mask_given", [False, True])
@@ -121,7 +121,7 @@ def test_padding_that_a_graph_cannot_mask_is_refused(tmp_path, small, form):
     made = ExportOptions(mask=form != "no mask")
     engine = onnxruntime_engine(write_foreign_onnx(tmp_path / "m.onnx", small, made, pixel_mask=FROZEN))
     pixels, mask = padded_batch(images(), [(64, 40)])
-    with pytest.raises(UsageError, match="cannot tell padding from image"):
+    with pytest.raises(UsageError, match="takes no mask"):
         engine.network(pixels, mask)
 
 
@@ -214,7 +214,7 @@ PIXELS, LOGITS, BOXES = {"pixel_values": ["b", 3, "h", "w"]}, {"logits": [1, 5, 
 )
 def test_a_model_that_is_no_detr_is_told_with_its_signature(tmp_path, inputs, outputs):
     text = refusal(write_graph(tmp_path / "m.onnx", inputs, outputs))
-    assert "m.onnx is no DETR: found inputs" in text
+    assert "m.onnx is not a DETR: found inputs" in text
     assert all(name in text for name in (*inputs, *outputs))
 
 
@@ -249,7 +249,7 @@ def test_onnx_runtime_tells_nobody(tmp_path):
     """Its wheels for Linux and macOS write an identifier into the home and report; not when it is us who start it."""
     quiet = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     home = quiet | {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "GITHUB_ACTIONS": ""}
-    script = "from detr_onnx import Detector; print(Detector('demo', engine='onnxruntime').engine)"
+    script = "from detr_onnx import Detector; print(Detector('demo', engine='onnxruntime').runtime)"
     done = subprocess.run([sys.executable, "-c", script], env=home, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("onnxruntime")
     assert list(tmp_path.rglob("*")) == []

@@ -13,6 +13,7 @@ from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines.bfloat16 import backbone_ends, is_lowered, lower_backbone
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.openvino import BF16_BACKBONE, convert_to_ir, has_bfloat16, openvino_engine
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
@@ -70,17 +71,19 @@ def test_a_padded_batch_answers_as_numpy_does(checkpoint, tmp_path):
 
 def test_auto_takes_openvino_where_it_is_installed(checkpoint):
     detector = Detector(checkpoint)
-    assert detector.engine.startswith("openvino ")
-    assert detector.labels == LABELS
+    assert detector.engine == "openvino"
+    assert detector.class_names == LABELS
 
 
 def test_threads_and_precision_are_what_was_asked_for(checkpoint):
-    assert open_model(checkpoint, engine="openvino", threads=1, precision="fp32").engine.title.endswith("CPU, fp32")
+    assert open_model(checkpoint, EngineOptions("openvino", threads=1, precision="fp32")).engine.title.endswith(
+        "CPU, fp32"
+    )
 
 
 def test_without_a_precision_the_backbone_alone_is_in_bf16_where_the_processor_has_it(checkpoint):
     expected = "bf16-backbone" if has_bfloat16() else "fp32"
-    assert open_model(checkpoint, engine="openvino").engine.title.endswith(f"CPU, {expected}")
+    assert open_model(checkpoint, EngineOptions("openvino")).engine.title.endswith(f"CPU, {expected}")
 
 
 @pytest.fixture
@@ -202,14 +205,14 @@ def test_a_graph_without_names_of_its_stages_stays_in_fp32(checkpoint, tmp_path,
     path = graph(checkpoint, tmp_path)
     path.write_bytes(path.read_bytes().replace(b"stem", b"mets"))
     assert openvino_engine(path).title.endswith("fp32")
-    with pytest.raises(ModelFileError, match="does not say where its backbone begins and ends"):
+    with pytest.raises(ModelFileError, match="does not mark the ends of its backbone"):
         openvino_engine(path, "bf16-backbone")
 
 
 def test_a_backbone_in_int8_is_not_put_into_bf16(checkpoint, tmp_path, any_processor_has_bf16):
     path = graph(checkpoint, tmp_path, ExportOptions(precision="int8"))
     assert openvino_engine(path).title.endswith("fp32")
-    with pytest.raises(ModelFileError, match=r"no backbone to be put into bf16: found one in int8; use precision fp32"):
+    with pytest.raises(ModelFileError, match=r"cannot be converted to bf16: found int8; use precision fp32"):
         openvino_engine(path, "bf16-backbone")
 
 
@@ -227,20 +230,20 @@ def test_bf16_of_a_checkpoint_keeps_half_the_bytes(checkpoint, tmp_path):
     if not has_bfloat16():
         pytest.skip("this processor has no bfloat16")
     pixels = seeded_pixels(3, 1, 3, 130, 163)
-    halved = open_model(checkpoint, engine="openvino", precision="bf16").engine
+    halved = open_model(checkpoint, EngineOptions("openvino", precision="bf16")).engine
     (kept,) = (path for path in (tmp_path / "cache" / "built").glob("*-openvino-*") if path.is_dir())
     assert {path.name for path in kept.iterdir()} == {"model.xml", "model.bin", "manifest.json"}
     exact, whole = (openvino_engine(graph(checkpoint, tmp_path), p).network(pixels, None)[0] for p in ("fp32", "bf16"))
     off = np.abs(halved.network(pixels, None)[0] - exact).mean()
     assert 0 < off < 1.5 * np.abs(whole - exact).mean()
-    assert open_model(kept / "model.xml", threads=1).labels == LABELS
+    assert open_model(kept / "model.xml", EngineOptions(threads=1)).labels == LABELS
 
 
 def test_a_backbone_kept_in_bf16_is_not_called_fp32(checkpoint, tmp_path):
     if not has_bfloat16():
         pytest.skip("this processor has no bfloat16")
     direct = openvino_engine(graph(checkpoint, tmp_path), BF16_BACKBONE)
-    kept = open_model(checkpoint, engine="openvino").engine
+    kept = open_model(checkpoint, EngineOptions("openvino")).engine
     pixels = seeded_pixels(3, 1, 3, 130, 163)
     found, expected = (engine.network(pixels, None)[0] for engine in (kept, direct))
     assert np.abs(found - expected).mean() < BF16_TOLERANCE / 2 * expected.std()  # weights in float16 elsewhere
@@ -255,19 +258,19 @@ def test_a_precision_that_the_processor_lacks_is_an_error(checkpoint, monkeypatc
     import openvino
 
     monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "INT8"])
-    with pytest.raises(EngineError, match=f"this processor has no {precision}: found no bfloat16"):
-        open_model(checkpoint, engine="openvino", precision=precision)
+    with pytest.raises(EngineError, match=f"this processor does not compute in {precision}: found no bfloat16"):
+        open_model(checkpoint, EngineOptions("openvino", precision=precision))
 
 
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
 def test_openvinos_own_format_is_openvinos(tmp_path, engine):
     with pytest.raises(EngineError, match=r"use engine openvino|runs checkpoints"):
-        choose(Source(None, tmp_path / "model.xml"), engine, None)
+        choose(Source(None, tmp_path / "model.xml"), EngineOptions(engine))
 
 
 def test_providers_are_not_openvinos(checkpoint):
-    with pytest.raises(UsageError, match="engine openvino has no providers: found CUDA"):
-        open_model(checkpoint, engine="openvino", providers=["CUDA"])
+    with pytest.raises(UsageError, match="engine openvino does not take providers: found CUDA; use engine onnxruntime"):
+        open_model(checkpoint, EngineOptions("openvino", providers=["CUDA"]))
 
 
 def test_a_truncated_graph_is_one_clear_error(checkpoint, tmp_path):
@@ -292,4 +295,4 @@ def test_pixels_of_a_shape_that_the_graph_does_not_take_are_one_error(checkpoint
 
 def test_a_graph_without_metadata_runs_with_the_config_beside_it(checkpoint, tmp_path):
     path = write_foreign_onnx(tmp_path / "foreign.onnx", checkpoint, ExportOptions())
-    assert open_model(path, engine="openvino", config=checkpoint).labels == LABELS
+    assert open_model(path, EngineOptions("openvino"), config=checkpoint).labels == LABELS

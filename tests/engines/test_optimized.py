@@ -10,7 +10,8 @@ import pytest
 from detr_onnx.cache import list_entries
 from detr_onnx.engines import optimized
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
-from detr_onnx.engines.optimized import LAID_OUT, PROBE, check_probe, made_for, name_sizes, optimize, stride_of
+from detr_onnx.engines.optimized import LAID_OUT, PROBE, check_probe, name_sizes, optimize, optimized_for, stride_of
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
@@ -91,19 +92,21 @@ def test_a_graph_that_answers_as_recorded_is_of_this_processor(graphs):
 def test_a_graph_that_answers_otherwise_is_refused(graphs, tmp_path, spoil):
     moved = shutil.copytree(graphs[1].parent, tmp_path / "moved")
     np.save(moved / PROBE, spoil(np.load(moved / PROBE)))
-    with pytest.raises(EngineError, match=r"optimised for another processor: found answers .* apart; delete"):
+    with pytest.raises(
+        EngineError, match=r"optimised for another processor: found outputs that differ by .* of their spread; delete"
+    ):
         check_probe(onnxruntime_engine(moved / "model.onnx"), moved / "model.onnx")
 
 
 def test_each_kind_of_processor_has_a_graph_of_its_own(small, tmp_path, monkeypatch):
     for features in ([], ["avx2"], ["avx2"]):
         monkeypatch.setattr(optimized, "cpu_features", lambda features=features: features)
-        open_model(small, engine="onnxruntime", cache_dir=tmp_path)
-        assert any(made_for() in entry.name for entry in list_entries(tmp_path))
+        open_model(small, EngineOptions("onnxruntime"), cache_dir=tmp_path)
+        assert any(optimized_for() in entry.name for entry in list_entries(tmp_path))
     assert len(list_entries(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("arguments", [{"providers": ["CPU"]}, {"precision": "fp16"}])
 def test_other_providers_and_precisions_run_the_graph_as_it_was_written(small, tmp_path, arguments):
-    open_model(small, engine="onnxruntime", cache_dir=tmp_path, **arguments)
+    open_model(small, EngineOptions("onnxruntime", **arguments), cache_dir=tmp_path)
     assert not any((entry.path / PROBE).exists() for entry in list_entries(tmp_path))

@@ -13,6 +13,7 @@ from detr_onnx.engines import onnxruntime as engine
 from detr_onnx.engines.binding import bound_run
 from detr_onnx.engines.graph import Port
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import parse_providers, provider_names, resolve_providers, takes_fused_attention
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -86,9 +87,9 @@ def test_options_given_win_over_those_that_suit_many_sizes():
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (["CUDA", ("CUDA", {"device_id": 1})], "provider CUDA is asked for twice"),
+        (["CUDA", ("CUDA", {"device_id": 1})], "provider CUDA is requested twice"),
         ([("CPU", {"threads": 1})], "provider CPU has no options: found threads"),
-        (["CPU", "CUDA"], "provider CPU leaves nothing to those behind it: found CPU.*name it last"),
+        (["CPU", "CUDA"], "providers after CPU are never used: found CPU.*name it last"),
         (["CUDA", ("CUDA",)], "providers are a list of names, or of names and options"),
         ([("CUDA", "device_id=1")], "providers are a list of names, or of names and options"),
     ],
@@ -202,7 +203,7 @@ class Started:
 
 
 def test_a_provider_that_takes_no_node_is_an_error():
-    with pytest.raises(EngineError, match=f"{CUDA} takes no part of the graph: found nodes: {CPU} 300"):
+    with pytest.raises(EngineError, match=f"{CUDA} runs no node of the graph: found nodes: {CPU} 300"):
         engine._check_started(Started({CUDA: 0, CPU: 300}), [CUDA, CPU])
 
 
@@ -295,13 +296,13 @@ def test_a_checkpoint_becomes_the_graph_of_the_precision_and_form_that_a_gpu_tak
     )
     for providers in (["CUDA"], ["TensorRT", "CUDA"]):
         with pytest.raises(EngineError, match="this ONNX Runtime has no provider"):
-            open_model(small, providers=providers, precision="fp16")
+            open_model(small, EngineOptions(providers=providers, precision="fp16"))
     assert [(form.precision, form.fused_attention) for form in written] == [("fp16", True), ("fp16", False)]
 
 
 def test_without_cuda_the_command_line_says_in_one_line_what_is_there_and_what_to_install(graph):
     with pytest.raises(EngineError) as refused:
-        open_model(graph, engine="onnxruntime", providers=[("CUDA", {"device_id": 0})])
+        open_model(graph, EngineOptions(engine="onnxruntime", providers=[("CUDA", {"device_id": 0})]))
     text = str(refused.value)
     assert text.startswith("this ONNX Runtime has no provider 'CUDA': found ")
     assert (CPU in text, "onnxruntime-gpu" in text, "\n" in text) == (True, True, False)

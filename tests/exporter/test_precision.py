@@ -1,4 +1,4 @@
-"""Smaller files: half the bytes or a quarter, nearly the same answers, no NaN where there is padding."""
+"""Smaller files: half or a quarter of the bytes, nearly the same outputs, no NaN from padding."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from detr_onnx import Detector
+from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.errors import UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, record, write_onnx
+from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.metadata import read_model
-from detr_onnx.network.resnet import fold_batch_norm
 from tests.parity.seeded import CONFIGS, seeded_tensors
 from tests.small_model import sample_image
 
@@ -34,13 +35,13 @@ def padded(small):
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("precision", list(SHARE_OF_SIZE))
-def test_a_smaller_file_says_nearly_the_same_of_a_padded_batch(tmp_path, small, graph, padded, precision, fused):
+def test_a_smaller_file_gives_nearly_the_same_for_a_padded_batch(tmp_path, small, graph, padded, precision, fused):
     path = tmp_path / f"{precision}.onnx"
     write_onnx(path, *read_model(small), ExportOptions(precision=precision, fused_attention=fused))
     assert path.stat().st_size < SHARE_OF_SIZE[precision] * graph.stat().st_size
     expected_logits, expected_boxes = Detector(graph, engine="onnxruntime").network(*padded)
     detector = Detector(path, engine="onnxruntime", precision=precision)
-    assert detector.engine.endswith(precision)
+    assert detector.runtime.endswith(precision)
     logits, boxes = detector.network(*padded)
     assert np.isfinite(logits).all()
     assert np.isfinite(boxes).all()
@@ -48,17 +49,18 @@ def test_a_smaller_file_says_nearly_the_same_of_a_padded_batch(tmp_path, small, 
     assert np.abs(boxes - expected_boxes).max() < LOGIT_TOLERANCE[precision]
 
 
-def test_in_fp16_all_is_half_but_positions_the_mask_and_what_comes_out():
+def test_in_fp16_only_positions_the_mask_and_the_outputs_are_float32():
     config = CONFIGS["small"]
-    graph = record(config, fold_batch_norm(seeded_tensors(config, 1)), ExportOptions(precision="fp16"))
-    single = {name for name, array in graph.constants.items() if array.dtype == np.float32 and array.size > 4}
-    assert {name.split("/")[1].split(".")[0] for name in single} <= {"position"}
+    checkpoint = Checkpoint(config, seeded_tensors(config, 1))
+    graph = record(checkpoint, Preprocessing(), ExportOptions(precision="fp16"))
+    single = {s for s, c in graph.constants.items() if s.dtype == np.float32 and c.array.size > 4}
+    assert {node.path[0] for node in graph.nodes if not single.isdisjoint(node.inputs)} <= {"position"}
     halves = [node for node in graph.nodes if node.op_type == "Cast" and node.attributes["to"] == 10]
-    assert {node.name.split("/")[1] for node in halves} == {"backbone", "encoder", "decoder"}
+    assert {node.path[0] for node in halves} == {"backbone", "encoder", "decoder"}
     attentions = config.encoder_layers + config.decoder_layers  # each spreads the mask's bias over its heads
     assert len(halves) == 2 + attentions  # pixels and positions once
 
 
-def test_a_precision_that_there_is_not_is_refused(small, tmp_path):
+def test_an_unknown_precision_is_refused(small, tmp_path):
     with pytest.raises(UsageError, match=r"no such precision: found 'fp8', expected one of fp32, fp16, fp16-weights"):
         write_onnx(tmp_path / "x.onnx", *read_model(small), ExportOptions(precision="fp8"))

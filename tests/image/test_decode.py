@@ -1,4 +1,4 @@
-"""Whatever holds an image becomes an upright RGB image, or one sentence says what was there instead."""
+"""Every source of an image is read as an upright RGB image, or refused with one clear error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JPEG_STEPS = 6  # of 255: a lossy decoder's distance from a flat colour
 
 
 def striped(width: int = 12, height: int = 8) -> Image.Image:
-    """An image whose corners differ, so that every turn of it does: red at the upper left, getting blue downwards."""
+    """An image that every rotation and flip changes: red at the upper left, bluer towards the bottom."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 2] = np.linspace(0, 200, height)[:, None]
     pixels[: height // 2, : width // 2, 0] = 255
@@ -35,24 +35,26 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     return stream.getvalue()
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, *, bit_depth: int = 8, pixels: bytes = b"") -> bytes:
+    """An RGB file with this header, whatever its compressed pixels are."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bit_depth, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that ends where its pixels begin."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + header
-        + struct.pack(">I", zlib.crc32(header))
-        + struct.pack(">I", 9)
-        + b"IDAT"
-    )
+    """A PNG file that ends where its pixels start."""
+    return png(width, height)[:41]
 
 
 def same(a: Image.Image, b: Image.Image) -> bool:
     return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
 
 
-def test_no_bytes_are_no_image():
+def test_empty_data_is_not_an_image():
     with pytest.raises(ImageError, match="the data is not an image: found 0 bytes"):
         read_rgb(b"")
 
@@ -63,12 +65,13 @@ def test_no_bytes_are_no_image():
         (b"hello world\n", r"12 bytes of text \('hello world'\)"),
         ("größer".encode()[:3], "3 bytes of text"),
         (b"%PDF-1.7 \x00", "a PDF document"),
-        (b"\x00\x00\x00\x18ftypheic", "a HEIC image"),
+        (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (b"\x00\x00\x00\x18ftypcrx ", "a Canon raw image"),
         (b"\x00\x00\x00\x18ftypisom", "a video"),
         (b"\xfe\xed\x00\x01" * 9, "36 bytes that begin with fe ed 00 01"),
     ],
 )
-def test_what_is_no_image_is_named(data: bytes, found: str):
+def test_data_that_is_not_an_image_is_named(data: bytes, found: str):
     with pytest.raises(ImageError, match=f"the data is not an image: found {found}.*expected JPEG"):
         read_rgb(data)
 
@@ -107,18 +110,18 @@ def test_a_pipe_is_read_to_its_end():
         assert not pipe.closed
 
 
-def test_a_file_that_was_opened_here_is_closed(tmp_path: Path):
+def test_a_path_is_closed_after_reading(tmp_path: Path):
     path = tmp_path / "a.gif"
     striped().save(path, save_all=True, append_images=[striped(12, 8)])
     open_before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
-    kept = read_rgb(path)
+    image = read_rgb(path)
     open_after = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
-    assert kept.size == (12, 8)
+    assert image.size == (12, 8)
     assert open_after == open_before
 
 
 @pytest.mark.parametrize("source", [None, 3, [1, 2], io.StringIO("text"), object()])
-def test_what_is_no_source_is_refused_by_its_type(source: object):
+def test_other_types_are_refused_by_name(source: object):
     with pytest.raises(UsageError, match=type(source).__name__):
         read_rgb(source)  # type: ignore[arg-type]
 
@@ -132,7 +135,7 @@ def test_a_closed_file_and_a_file_for_writing_are_refused(tmp_path: Path):
         read_rgb(writing)
 
 
-def test_paths_that_lead_nowhere_say_why(tmp_path: Path):
+def test_paths_that_cannot_be_opened_say_why(tmp_path: Path):
     with pytest.raises(ImageError, match="no such file; check the path"):
         read_rgb(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match="a directory; name the images in it"):
@@ -156,33 +159,33 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_an_image_that_was_cut_short_is_damaged(form: str, tmp_path: Path):
+def test_a_truncated_image_is_damaged(form: str, tmp_path: Path):
     data = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), form)
     path = tmp_path / "half.img"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ImageError, match=r"half\.img is damaged or cut short: found .*; get it anew"):
+    with pytest.raises(ImageError, match=r"half\.img is damaged or cut short: found .*; get the file again"):
         read_rgb(path)
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_damaged_bytes_never_end_in_anything_but_an_image_or_an_image_error(seed: int):
+def test_damaged_data_gives_an_image_or_an_image_error(seed: int):
     generator = np.random.default_rng(seed)
     form = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")[seed % 6]
     data = np.frombuffer(encoded(striped(), form), np.uint8).copy()
-    places = generator.integers(0, min(len(data), 100), 5)
-    data[places] = generator.integers(0, 256, 5)
+    positions = generator.integers(0, min(len(data), 100), 5)
+    data[positions] = generator.integers(0, 256, 5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damaged notes in a file make Pillow warn
+        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
         with contextlib.suppress(ImageError):
             assert read_rgb(data.tobytes()).mode == "RGB"
 
 
-def test_an_image_beyond_the_limit_is_refused_from_its_header():
+def test_an_image_beyond_the_limit_is_refused_by_its_header():
     with pytest.raises(ImageError, match="too large: found 60000 x 60000 pixels, expected at most 179 million"):
         read_rgb(png_header(60000, 60000))
 
 
-def test_an_image_within_the_limit_gives_no_warning_and_changes_no_limit():
+def test_an_image_within_the_limit_gives_no_warning_and_changes_no_global_limit():
     before = Image.MAX_IMAGE_PIXELS
     assert MAX_PIXELS > 10_000 * 10_000
     with pytest.raises(ImageError, match="cut short"):  # Pillow would warn of 100 million pixels
@@ -201,11 +204,11 @@ def test_arrays_of_other_types_are_refused_with_a_remedy():
         read_rgb(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"transpose\(1, 2, 0\)"):
         read_rgb(np.zeros((3, 6, 5), np.uint8))
-    with pytest.raises(UsageError, match="one by one"):
+    with pytest.raises(UsageError, match="pass the images one by one"):
         read_rgb(np.zeros((2, 6, 5, 3), np.uint8))
 
 
-def test_arrays_may_be_grey_have_alpha_or_lie_strided_in_memory():
+def test_arrays_may_be_grey_have_alpha_or_be_strided():
     grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
     colour = np.dstack([grey, grey + 50, grey + 100])
     assert np.array_equal(read_rgb(grey), np.dstack([grey] * 3))
@@ -216,10 +219,9 @@ def test_arrays_may_be_grey_have_alpha_or_lie_strided_in_memory():
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_is_turned_as_its_orientation_says(orientation: int, form: str):
-    # What a camera stores for the upright image, by the definition: 0th row and 0th column of the stored image
-    # are, for orientations 1 to 8, top left, top right, bottom right, bottom left, left top, right top, right bottom,
-    # left bottom of the upright one.
+def test_an_image_is_rotated_as_its_exif_orientation_says(orientation: int, form: str):
+    # By the definition of EXIF, row 0 and column 0 of the stored image are, for orientations 1 to 8: top left,
+    # top right, bottom right, bottom left, left top, right top, right bottom, left bottom of the upright image.
     upright = np.asarray(striped(48, 32))
     stored = upright.swapaxes(0, 1) if orientation >= 5 else upright
     flip_rows = orientation in (3, 4, 7, 6)
@@ -236,7 +238,7 @@ def test_a_photograph_is_turned_as_its_orientation_says(orientation: int, form: 
     assert np.mean(np.abs(difference)) <= (JPEG_STEPS if form == "JPEG" else 0)
 
 
-def test_an_image_that_was_turned_once_is_not_turned_again():
+def test_an_upright_image_is_not_rotated_again():
     exif = Image.Exif()
     exif[0x0112] = 6
     once = read_rgb(encoded(striped(), "PNG", exif=exif))
@@ -244,7 +246,7 @@ def test_an_image_that_was_turned_once_is_not_turned_again():
     assert read_rgb(once) is once
 
 
-def test_damaged_notes_leave_the_image_as_it_is():
+def test_damaged_metadata_is_ignored():
     assert same(read_rgb(encoded(striped(), "PNG", exif=b"Exif\0\0no exif at all")), striped())
 
 
@@ -269,10 +271,63 @@ def test_transparency_is_dropped_and_the_colours_beneath_it_stay():
     assert same(read_rgb(encoded(palette, transparency=3)), expected)
 
 
-def test_grey_of_sixteen_bits_is_scaled_and_not_clipped():
+def test_16_bit_grey_is_scaled_and_not_clipped():
     grey = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
     for image in (Image.fromarray(grey), Image.open(io.BytesIO(encoded(Image.fromarray(grey))))):
         assert np.asarray(read_rgb(image))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_dark_16_bit_grey_stays_dark(form: str):
+    grey = np.array([[0, 200, 255]], np.uint16)
+    image = Image.fromarray(grey.astype(np.int32) if form == "PPM" else grey)
+    assert np.asarray(read_rgb(encoded(image, form))).max() == 0
+
+
+def test_signed_16_bit_grey_has_black_below_zero():
+    data = bytearray(encoded(Image.fromarray(np.array([[-5, 300]], np.int32)), "TIFF"))
+    tags, values = {258: 16, 339: 2}, np.array([-5, 300], "<i2").tobytes()
+    first = struct.unpack("<I", data[4:8])[0]
+    for entry in range(first + 2, first + 2 + 12 * data[first], 12):
+        tag = struct.unpack("<H", data[entry : entry + 2])[0]
+        if tag in tags:
+            data[entry + 8 : entry + 10] = struct.pack("<H", tags[tag])
+        if tag == 273:
+            start = struct.unpack("<I", data[entry + 8 : entry + 12])[0] & 0xFFFF
+            data[start : start + 4] = values
+    assert np.asarray(read_rgb(bytes(data)))[0, :, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (np.array([[7, 4095]], np.uint16), "16-bit grey is read with white at 65535 (the largest value is 4095)"),
+        (np.array([[7, 4095]], np.int32), "32-bit grey is read with white at 65535 (the largest value is 4095)"),
+        (np.array([[7, 70000]], np.int32), "32-bit grey is read with white at 70000 (the largest value is 70000)"),
+        (np.array([[0, 0.5]], np.float32), "floating-point grey is read with white at 1 (the largest value is 0.5)"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["image", "file"])
+def test_the_assumed_scale_of_other_types_is_logged_once(
+    values: np.ndarray, note: str, kind: str, caplog: pytest.LogCaptureFixture
+):
+    image = Image.fromarray(values)
+    read_rgb(image if kind == "image" else encoded(image, "TIFF"))
+    assert caplog.messages == [f"the {'image' if kind == 'image' else 'data'}: {note}"]
+
+
+def test_the_scale_of_16_bit_colours_is_logged(caplog: pytest.LogCaptureFixture):
+    rows = b"\0" + np.array([[4095, 256, 65535]], ">u2").tobytes()
+    data = png(1, 1, bit_depth=16, pixels=zlib.compress(rows))
+    assert read_rgb(data).getpixel((0, 0)) == (15, 1, 255)
+    assert caplog.messages == ["the data: 16-bit colours are read with white at 65535"]
+
+
+def test_images_of_8_bits_give_no_note(caplog: pytest.LogCaptureFixture):
+    for form in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"):
+        read_rgb(encoded(striped(), form))
+        read_rgb(encoded(striped().convert("L"), form))
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -286,18 +341,36 @@ def test_grey_of_sixteen_bits_is_scaled_and_not_clipped():
         (np.array([[0, 0]], np.float32), [0, 0]),
     ],
 )
-def test_grey_of_integers_and_floats_takes_the_least_white_that_holds_it(values: np.ndarray, expected: list[int]):
+def test_32_bit_grey_is_scaled_by_the_smallest_white_that_no_value_exceeds(values: np.ndarray, expected: list[int]):
     assert np.asarray(read_rgb(Image.fromarray(values)))[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
-def test_an_animation_gives_its_first_frame(form: str, tmp_path: Path):
+def test_an_animation_gives_its_first_frame_and_a_note(form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     first, second = Image.new("RGB", (9, 7), "red"), Image.new("RGB", (9, 7), "blue")
     path = tmp_path / "moving"
     options = {"lossless": True} if form == "WEBP" else {}
     path.write_bytes(encoded(first, form, save_all=True, append_images=[second], duration=100, **options))
     frame = read_rgb(path)
-    assert same(frame.resize((3, 3)), first.resize((3, 3)))  # its file is closed by now
+    assert same(frame.resize((3, 3)), first.resize((3, 3)))  # its file is closed already
+    assert caplog.messages == [f"{path}: only the first frame is read"]
+
+
+def test_the_first_page_of_several_is_read_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "sc\x1ban.tif"
+    first = Image.fromarray(np.array([[0, 4095]], np.uint16))
+    first.save(path, save_all=True, append_images=[Image.new("RGB", (9, 7), "blue")] * 3)
+    assert read_rgb(path).size == (2, 1)
+    (note,) = caplog.messages
+    assert note.endswith("sc\\x1ban.tif: 16-bit grey is read with white at 65535 (the largest value is 4095); only the"
+                         " first page is read")  # fmt: skip
+
+
+def test_damage_behind_the_first_frame_does_not_matter():
+    first = striped()
+    data = encoded(first, "GIF", save_all=True, append_images=[Image.effect_noise((64, 64), 80)] * 2)
+    whole = read_rgb(data)
+    assert same(read_rgb(data[: len(data) // 2]), whole)
 
 
 def test_an_image_without_pixels_is_refused():
@@ -310,6 +383,6 @@ def test_the_thinnest_images_are_read(size: tuple[int, int]):
     assert read_rgb(encoded(Image.new("RGB", size))).size == size
 
 
-def test_formats_that_would_run_another_program_are_no_images():
+def test_formats_that_run_another_program_are_refused():
     with pytest.raises(ImageError, match=r"not an image: found .* bytes of text"):
         read_rgb(encoded(striped(), "EPS"))

@@ -1,4 +1,4 @@
-"""Boxes and labels are legible, inside the image, in a colour a class; files are written whole or not at all."""
+"""Boxes and labels are legible, inside the image and in one colour per class; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from detr_onnx.detections import Detections
 from detr_onnx.errors import OutputError
-from detr_onnx.image.draw import annotate, colour_of, ink_on, save_image
+from detr_onnx.image.draw import annotate, colour_of, save_image, text_colour_on
 from detr_onnx.labels import COCO_LABELS
 
 LEAST_CONTRAST = 4.5  # WCAG 2.1, criterion 1.4.3: text of ordinary size
@@ -27,7 +27,7 @@ def detections(*boxes_xyxy: tuple[float, float, float, float], class_ids: list[i
 
 
 def pixels_of(image: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
-    """[h, w] bool, where the image has this colour."""
+    """[h, w] bool, true where the image has this colour."""
     return (np.asarray(image) == colour).all(axis=2)
 
 
@@ -42,7 +42,7 @@ def test_no_detections_give_an_equal_copy():
     assert drawn.tobytes() == image.tobytes()
 
 
-def test_the_image_that_was_given_stays_as_it_is():
+def test_the_original_image_is_not_changed():
     image = Image.new("RGB", (300, 200), GREY)
     drawn = annotate(image, detections((20, 60, 200, 150)))
     assert image.getcolors() == [(300 * 200, GREY)]
@@ -50,18 +50,16 @@ def test_the_image_that_was_given_stays_as_it_is():
 
 
 @pytest.mark.parametrize("width", [300, 640, 6000])
-def test_lines_and_type_grow_with_the_image(width: int):
+def test_lines_and_fonts_grow_with_the_image(width: int):
     image = Image.new("RGB", (width, width * 3 // 4), GREY)
     box = (0.2 * width, 0.3 * width, 0.8 * width, 0.6 * width)
     drawn = np.asarray(annotate(image, detections(box)))
-    middle = (drawn[:, width * 3 // 4] == colour_of(17)).all(
-        axis=1
-    )  # a column right of the label: it crosses the two lines of the box only
+    # A column right of the label crosses only the two lines of the box.
+    middle = (drawn[:, width * 3 // 4] == colour_of(17)).all(axis=1)
     line_px = middle.sum() / 2
     assert max(2, width / 500) <= line_px <= max(2, width / 200)
-    column = (drawn[: round(0.3 * width), round(0.2 * width) + 1] == colour_of(17)).all(
-        axis=1
-    )  # through the plate, left of its text
+    # This column crosses the plate, left of its text.
+    column = (drawn[: round(0.3 * width), round(0.2 * width) + 1] == colour_of(17)).all(axis=1)
     assert max(13, width / 50) <= column.sum() <= max(20, width / 20)
 
 
@@ -72,26 +70,26 @@ def test_boxes_at_and_beyond_the_edge_are_drawn_inside(box: tuple[float, float, 
     drawn = annotate(Image.new("RGB", (300, 200), GREY), detections(box))
     rows, columns = np.nonzero(~pixels_of(drawn, GREY))
     assert drawn.size == (300, 200)
-    plate_px = 15 * 40  # the label of a cat at the smallest type, in full
+    plate_px = 15 * 40  # the whole label "cat" in the smallest font
     assert (np.ptp(rows) + 1) * (np.ptp(columns) + 1) >= plate_px
 
 
-def test_a_box_without_numbers_does_no_harm():
+def test_a_box_of_nan_is_drawn_without_an_error():
     nan = float("nan")
     assert annotate(Image.new("RGB", (300, 200)), detections((nan, nan, nan, nan))).size == (300, 200)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (8, 8)])
-def test_images_smaller_than_a_label_are_drawn_on_all_the_same(size: tuple[int, int]):
+def test_images_smaller_than_a_label_are_drawn_on(size: tuple[int, int]):
     assert annotate(Image.new("RGB", size), detections((0, 0, *size))).size == size
 
 
-def test_labels_of_boxes_on_one_spot_do_not_cover_one_another():
+def test_labels_of_boxes_in_one_place_do_not_cover_each_other():
     spot = (50.0, 60.0, 250.0, 150.0)
     ids = [1, 17, 18, 44]
     drawn = annotate(Image.new("RGB", (300, 200), GREY), detections(spot, spot, spot, spot, class_ids=ids))
     plates = [pixels_of(drawn, colour_of(class_id)).sum() for class_id in ids]
-    assert min(plates) >= 400  # more than the lines of a box under the better one leave
+    assert min(plates) >= 400  # more than the visible lines of a covered box
 
 
 def test_the_best_detection_is_on_top():
@@ -100,7 +98,7 @@ def test_the_best_detection_is_on_top():
     assert drawn.getpixel((150, 150)) == colour_of(17)
 
 
-def test_a_class_has_a_colour_of_its_own_far_from_its_neighbours():
+def test_every_class_has_its_own_colour_far_from_its_neighbours():
     colours = [colour_of(class_id) for class_id in range(91)]
     assert colours == [colour_of(class_id) for class_id in range(91)]
     assert len(set(colours)) == 91
@@ -108,14 +106,14 @@ def test_a_class_has_a_colour_of_its_own_far_from_its_neighbours():
 
 
 @pytest.mark.parametrize("class_id", range(91))
-def test_text_stands_out_from_its_plate(class_id: int):
+def test_text_has_enough_contrast_with_its_plate(class_id: int):
     colour = colour_of(class_id)
-    light, dark = sorted((luminance(colour), luminance(ink_on(colour))), reverse=True)
+    light, dark = sorted((luminance(colour), luminance(text_colour_on(colour))), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= LEAST_CONTRAST
 
 
 @pytest.mark.parametrize(("suffix", "form"), [(".png", "PNG"), (".jpg", "JPEG"), (".JPEG", "JPEG"), (".webp", "WEBP")])
-def test_the_suffix_says_the_format(suffix: str, form: str, tmp_path: Path):
+def test_the_suffix_selects_the_format(suffix: str, form: str, tmp_path: Path):
     path = tmp_path / f"out{suffix}"
     save_image(Image.new("RGB", (30, 20), GREY), path)
     with Image.open(path) as written:
@@ -123,7 +121,7 @@ def test_the_suffix_says_the_format(suffix: str, form: str, tmp_path: Path):
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_an_older_file_is_replaced_and_keeps_to_the_usual_permissions(tmp_path: Path):
+def test_an_existing_file_is_replaced_and_has_the_usual_permissions(tmp_path: Path):
     path, ordinary = tmp_path / "out.png", tmp_path / "ordinary"
     path.write_bytes(b"older")
     ordinary.touch()
@@ -141,7 +139,7 @@ def test_an_older_file_is_replaced_and_keeps_to_the_usual_permissions(tmp_path: 
         ("directory.png", "found a directory; name a file in it"),
     ],
 )
-def test_what_cannot_be_written_says_why_and_leaves_nothing(name: str, sentence: str, tmp_path: Path):
+def test_a_file_that_cannot_be_written_says_why_and_leaves_nothing(name: str, sentence: str, tmp_path: Path):
     (tmp_path / "directory.png").mkdir()
     with pytest.raises(OutputError, match=f"cannot write .*{name}: {sentence}"):
         save_image(Image.new("RGB", (30, 20)), tmp_path / name)
@@ -157,7 +155,7 @@ def test_no_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         save_image(Image.new("RGB", (30, 20)), tmp_path / "out.png")
 
 
-def test_a_write_that_fails_midway_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_write_that_fails_midway_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fill_the_disk(self: Image.Image, stream: object, form: str) -> None:
         stream.write(b"half")  # type: ignore[attr-defined]
         raise OSError(28, os.strerror(28))

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detr_onnx.cache import list_entries
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, UsageError
 from detr_onnx.exporter import onnx_file
 from detr_onnx.exporter.onnx_file import ExportOptions
@@ -24,9 +26,10 @@ from tests.small_model import CONFIG, LABELS, PREPROCESSING, write_config, write
 SMALL = Preprocessing.from_json(PREPROCESSING, "the tests")
 BUILDER = """
 import logging, sys
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.models.open import open_model
 logging.basicConfig(level=logging.INFO)
-print(open_model(sys.argv[1], engine="onnxruntime", cache_dir=sys.argv[2]).labels[0])
+print(open_model(sys.argv[1], EngineOptions("onnxruntime"), cache_dir=sys.argv[2]).labels[0])
 """
 
 
@@ -76,7 +79,7 @@ def test_of_a_directory_with_both_the_weights_count(small, tmp_path):
     both = shutil.copytree(small, tmp_path / "both")
     (both / "model.onnx").write_bytes(b"another model's")
     assert locate(both) == Source(both, None)
-    assert open_model(both, engine="onnxruntime").labels == LABELS
+    assert open_model(both, EngineOptions("onnxruntime")).labels == LABELS
 
 
 @pytest.mark.parametrize(
@@ -101,35 +104,42 @@ def test_a_directory_without_a_model_says_what_it_holds(tmp_path):
         with pytest.raises(
             CheckpointError, match=r"holds no checkpoint: found notes.txt, expected config.json and model"
         ):
-            open_model(tmp_path, engine=engine)
+            open_model(tmp_path, EngineOptions(engine))
 
 
 # Choices
 
 
+def options(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name in ("engine", "providers", "precision", "threads")}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "torch"}, "no such engine: found 'torch', expected one of auto, numpy, onnxruntime"),
+        ({"engine": "torch"}, "no such engine: found 'torch', expected one of auto, openvino, onnxruntime, numpy"),
         (
             {"precision": "int3"},
-            "no such precision: found 'int3', expected one of fp32, fp16, fp16-weights, int8-weights, int8, bf16",
+            "no such precision: found 'int3', expected one of fp32, bf16, bf16-backbone, fp16, fp16-weights, int8-",
         ),
         ({"threads": 0}, "the number of threads is wrong: found 0"),
         ({"threads": -1}, "the number of threads is wrong: found -1"),
         ({"config": Path("gone")}, "there is no config gone"),
-        ({"engine": "numpy", "threads": 2}, "engine numpy has no providers and no threads of its own: found 2 threads"),
-        ({"engine": "numpy", "providers": ["CPU"]}, "engine numpy has no providers .*: found CPU; set OMP_NUM_THREADS"),
+        ({"engine": "numpy", "threads": 2}, "engine numpy does not take threads: found 2; set OMP_NUM_THREADS"),
+        (
+            {"engine": "numpy", "providers": ["CPU"]},
+            "engine numpy does not take providers: found CPU; set OMP_NUM_THREADS",
+        ),
     ],
 )
 def test_a_wrong_argument_names_what_there_is(small, arguments, message):
     with pytest.raises(UsageError, match=message):
-        open_model(small, **arguments)
+        open_model(small, EngineOptions(**options(arguments)), **{k: v for k, v in arguments.items() if k == "config"})
 
 
 def test_numpy_does_not_run_a_graph(graph):
     with pytest.raises(EngineError, match=r"engine numpy runs checkpoints: found the graph .*small.onnx; give"):
-        open_model(graph, engine="numpy")
+        open_model(graph, EngineOptions("numpy"))
 
 
 @pytest.mark.parametrize(
@@ -138,48 +148,55 @@ def test_numpy_does_not_run_a_graph(graph):
         (["openvino"], Source(Path("c"), None), None, "onnxruntime"),
         (["openvino", "onnx"], Source(Path("c"), None), None, "numpy"),
         (["openvino", "onnxruntime"], Source(Path("c"), None), None, "numpy"),
-        (["openvino", "onnx"], Source(Path("c"), Path("g")), None, "onnxruntime"),
-        (["openvino", "onnxruntime"], Source(Path("c"), Path("g")), None, "numpy"),
-        (["openvino", "onnxruntime", "onnx"], Source(None, Path("g")), None, "onnxruntime"),
+        (["openvino", "onnx"], Source(Path("c"), Path("g.onnx")), None, "onnxruntime"),
+        (["openvino", "onnxruntime"], Source(Path("c"), Path("g.onnx")), None, "numpy"),
+        (["openvino", "onnxruntime", "onnx"], Source(None, Path("g.onnx")), None, "onnxruntime"),
         (["openvino", "onnxruntime", "onnx"], Source(Path("c"), None), ["CPU"], "onnxruntime"),
     ],
 )
 def test_auto_takes_the_fastest_engine_that_can_run_the_model(monkeypatch, missing, source, providers, engine):
     pytest.importorskip("onnxruntime")
     absent(monkeypatch, *missing)
-    assert choose(source, "auto", providers) == engine
+    assert choose(source, EngineOptions(providers=providers)).name == engine
 
 
 def test_without_the_package_onnx_auto_runs_a_checkpoint_in_numpy_and_says_so(small, monkeypatch, caplog):
     absent(monkeypatch, "onnx")
     with caplog.at_level(logging.INFO, "detr_onnx"):
         assert open_model(small).engine.title.startswith("numpy ")
-    assert "without the package onnx the engine is numpy" in caplog.text
+    assert "engine numpy, which is slower: " in caplog.text
+    assert "onnxruntime needs onnx" in caplog.text
 
 
 def test_without_the_package_onnx_asking_for_onnx_runtime_says_what_to_install(small, monkeypatch):
     absent(monkeypatch, "onnx")
     with pytest.raises(EngineError, match=r"needs the package onnx.*run pip install 'detr-onnx\[export\]'"):
-        open_model(small, engine="onnxruntime")
+        open_model(small, EngineOptions("onnxruntime"))
 
 
 @pytest.mark.parametrize("arguments", [{"engine": "onnxruntime"}, {"providers": ["CPU"]}])
 def test_without_onnx_runtime_asking_for_it_says_what_to_install(graph, monkeypatch, arguments):
     absent(monkeypatch, "onnxruntime")
     with pytest.raises(EngineError, match="run pip install onnxruntime"):
-        open_model(graph, **arguments)
+        open_model(graph, EngineOptions(**arguments))
 
 
-def test_a_graph_of_another_precision_than_the_one_asked_for_is_an_error(graph, monkeypatch):
-    assert open_model(graph, precision="fp32").labels == LABELS
-    monkeypatch.setattr("detr_onnx.models.open.PRECISIONS", {"onnxruntime": ("fp32", "int8")})
+def test_a_graph_of_another_precision_than_the_requested_one_is_an_error(graph):
+    assert open_model(graph, EngineOptions(precision="fp32")).labels == LABELS
     with pytest.raises(EngineError, match="the graph does not have precision int8: found fp32"):
-        open_model(graph, engine="onnxruntime", precision="int8")
+        open_model(graph, EngineOptions("onnxruntime", precision="int8"))
+
+
+def test_auto_takes_an_engine_that_has_the_requested_precision(small):
+    assert choose(Source(small, None), EngineOptions(precision="fp16")).name == "onnxruntime"
+    assert choose(Source(small, None), EngineOptions(precision="bf16")).name == "openvino"
+    assert choose(Source(None, Path("m.xml")), EngineOptions()).name == "openvino"
+    assert choose(Source(None, Path("m.ort")), EngineOptions()).name == "onnxruntime"
 
 
 def test_a_precision_that_only_another_engine_has_is_an_error_that_names_it(small):
     with pytest.raises(EngineError, match="engine numpy has no precision bf16: found fp32; use engine openvino"):
-        open_model(small, engine="numpy", precision="bf16")
+        open_model(small, EngineOptions("numpy", precision="bf16"))
 
 
 # The cache of graphs
@@ -187,7 +204,7 @@ def test_a_precision_that_only_another_engine_has_is_an_error_that_names_it(smal
 
 def test_a_graph_is_written_once_and_found_again(small, builds, own_cache):
     for _ in range(3):
-        assert open_model(small, engine="onnxruntime").labels == LABELS
+        assert open_model(small, EngineOptions("onnxruntime")).labels == LABELS
     assert len(builds) == 1
     (entry,) = list_entries()
     assert entry.path.parent.parent == own_cache
@@ -195,7 +212,7 @@ def test_a_graph_is_written_once_and_found_again(small, builds, own_cache):
 
 
 def test_a_directory_given_for_the_cache_wins(small, builds, tmp_path):
-    open_model(small, engine="onnxruntime", cache_dir=tmp_path / "mine")
+    open_model(small, EngineOptions("onnxruntime"), cache_dir=tmp_path / "mine")
     assert len(list_entries(tmp_path / "mine")) == 1
     assert list_entries() == []
 
@@ -203,14 +220,14 @@ def test_a_directory_given_for_the_cache_wins(small, builds, tmp_path):
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "manifest.json"])
 @pytest.mark.parametrize("harm", ["cut", "overwritten", "gone"])
 def test_a_damaged_graph_is_written_again(small, builds, name, harm):
-    open_model(small, engine="onnxruntime")
+    open_model(small, EngineOptions("onnxruntime"))
     file = list_entries()[0].path / name
     content = file.read_bytes()
     if harm == "gone":
         file.unlink()
     else:
         file.write_bytes(content[: len(content) // 2] if harm == "cut" else b"\0" * len(content))
-    assert open_model(small, engine="onnxruntime").labels == LABELS
+    assert open_model(small, EngineOptions("onnxruntime")).labels == LABELS
     assert len(builds) == 2
     assert len(list_entries()) == 1
 
@@ -231,7 +248,7 @@ def test_a_checkpoint_that_cannot_be_built_leaves_nothing_behind(small, tmp_path
     broken = shutil.copytree(small, tmp_path / "broken")
     (broken / "config.json").write_text(json.dumps(json.loads((broken / "config.json").read_text()) | {"d_model": 32}))
     with pytest.raises(CheckpointError, match="does not fit its config"):
-        open_model(broken, engine="onnxruntime")
+        open_model(broken, EngineOptions("onnxruntime"))
     assert list_entries() == []
 
 
@@ -280,7 +297,7 @@ def foreign(small, tmp_path) -> Path:
 
 
 def test_a_foreign_graph_alone_asks_for_its_config(foreign):
-    with pytest.raises(ModelFileError, match=r"does not say what its classes are called: .* no config.json .*--config"):
+    with pytest.raises(ModelFileError, match=r"does not contain its class names: .* no config.json .*--config"):
         open_model(foreign)
 
 
@@ -296,7 +313,7 @@ def test_a_config_further_up_is_not_taken(foreign):
     flat.parent.mkdir()
     shutil.copy(foreign, flat)
     write_config(foreign.parent.parent)
-    with pytest.raises(ModelFileError, match="does not say what its classes are called"):
+    with pytest.raises(ModelFileError, match="does not contain its class names"):
         open_model(flat)
 
 
@@ -322,7 +339,7 @@ def test_labels_given_need_no_config(foreign):
 @pytest.mark.parametrize("labels", [(), ("cat",), (*LABELS, "dog")])
 def test_names_that_do_not_fit_the_classes_are_an_error_at_once(small, engine, labels):
     with pytest.raises(ModelFileError, match=f"do not fit the model: found {len(labels)} names for 7 classes"):
-        open_model(small, engine=engine, labels=labels)
+        open_model(small, EngineOptions(engine), labels=labels)
 
 
 def test_a_config_of_other_classes_is_an_error_at_once(foreign, tmp_path):
@@ -336,12 +353,12 @@ def test_a_config_of_other_classes_is_an_error_at_once(foreign, tmp_path):
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
 def test_a_bare_file_of_weights_takes_the_config_that_is_given(small, tmp_path, engine):
     bare = Path(shutil.copy(small / "model.safetensors", tmp_path / "weights.safetensors"))
-    opened = open_model(bare, engine=engine, config=small)
+    opened = open_model(bare, EngineOptions(engine), config=small)
     assert (opened.labels, opened.preprocessing) == (LABELS, SMALL)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="model_type 'bert'"):
-        open_model(bare, engine=engine)
-    assert open_model(bare, engine=engine, config=small / "config.json").labels == LABELS
+        open_model(bare, EngineOptions(engine))
+    assert open_model(bare, EngineOptions(engine), config=small / "config.json").labels == LABELS
 
 
 @pytest.mark.parametrize("text", ["", "null", "[1]", '"x"', "{", "\xff", "[" * 5000])
@@ -350,7 +367,7 @@ def test_a_config_that_is_none_is_told(small, tmp_path, name, text):
     broken = shutil.copytree(small, tmp_path / "broken")
     (broken / name).write_text(text, encoding="latin-1")
     with pytest.raises(CheckpointError) as refused:
-        open_model(broken, engine="numpy")
+        open_model(broken, EngineOptions("numpy"))
     assert name in str(refused.value)
 
 

@@ -1,4 +1,4 @@
-"""A server on a free port of the loopback interface, in a thread, and the plainest of clients for it.
+"""A server on a free loopback port, in a thread, with a minimal client.
 
 with LiveServer(detector, queue=2) as server:
     answer = server.post(RUN, image)
@@ -11,6 +11,8 @@ import http.client
 import json
 import socket
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -21,12 +23,12 @@ from detr_onnx.server.run import uvicorn_server
 from detr_onnx.server.settings import Settings
 
 RUN = "/client/v4/accounts/0123456789abcdef/ai/run/@cf/facebook/detr-resnet-50"
-PATIENCE_S = 120  # of tests; machines that build are slow
+PATIENCE_S = 120  # build machines are slow
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -38,7 +40,7 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, int, str]:
-        """Status, code and message of a refusal in the hosted API's envelope, which is checked."""
+        """Status, code and message of an error in the hosted API's envelope, whose form is checked."""
         assert set(self.json) == {"result", "success", "errors", "messages"}
         assert self.json["success"] is False
         (error,) = self.json["errors"]
@@ -46,7 +48,7 @@ class Answer:
 
 
 class LiveServer:
-    """The server; keywords are those of `Settings`."""
+    """The server; its keywords are those of `Settings`."""
 
     def __init__(self, detector: Detector, **settings: Any) -> None:
         self.settings = Settings(lambda: detector, "demo", **{"access_log": False, **settings})
@@ -87,9 +89,17 @@ class LiveServer:
         return self.post(path, json.dumps(value).encode(), content_type="application/json", **headers)
 
     def raw(self) -> socket.socket:
-        """A connection to write on as one likes."""
+        """A connection to write any bytes to."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 
 
 def _dashed(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def until(condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+    """Waits until the condition is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not become true"
+        time.sleep(0.02)

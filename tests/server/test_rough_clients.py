@@ -1,4 +1,4 @@
-"""Clients that are slow, wrong or gone, and the end of a server: others are served, memory is bounded, nothing lost."""
+"""Slow, broken and vanished clients, and shutdown: others are served, memory is bounded, no response is lost."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -26,7 +22,8 @@ pytest.importorskip("onnxruntime")
 from detr_onnx import server
 from detr_onnx.cli import main as cli
 from detr_onnx.server import run as server_run
-from tests.server.live_server import PATIENCE_S, RUN, LiveServer
+from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
+from tests.server.process import post, served
 
 ROOT = Path(__file__).parents[2]
 IMAGE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
@@ -39,8 +36,8 @@ def live(detector):
         yield live
 
 
-def answer_on(connection: socket.socket) -> http.client.HTTPResponse:
-    """The next answer on a connection, read to its end."""
+def response_on(connection: socket.socket) -> http.client.HTTPResponse:
+    """The next response on a connection, read to its end."""
     answer = http.client.HTTPResponse(connection)
     answer.begin()
     answer.body = answer.read()
@@ -48,7 +45,7 @@ def answer_on(connection: socket.socket) -> http.client.HTTPResponse:
 
 
 def code_on(connection: socket.socket) -> tuple[int, int]:
-    answer = answer_on(connection)
+    answer = response_on(connection)
     return answer.status, json.loads(answer.body)["errors"][0]["code"]
 
 
@@ -59,7 +56,7 @@ def posting(length: int | str, body: bytes) -> bytes:
 # Bodies
 
 
-def test_requests_that_come_in_one_piece_are_answered_in_their_order(live):
+def test_pipelined_requests_are_answered_in_order(live):
     with live.raw() as connection:
         get = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: %d\r\n\r\n"
         connection.sendall(get % 1 + posting(len(IMAGE), IMAGE) + get % 2 + posting(5, b"hello") + get % 3)
@@ -76,12 +73,12 @@ def test_requests_that_come_in_one_piece_are_answered_in_their_order(live):
     assert statuses == [200, 200, 200, 400, 200]
 
 
-def test_a_body_in_chunks_is_one_image(live):
+def test_a_chunked_body_is_one_image(live):
     with live.raw() as connection:
         pieces = [IMAGE[i : i + 7000] for i in range(0, len(IMAGE), 7000)]
         body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
         connection.sendall(HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n")
-        answer = answer_on(connection)
+        answer = response_on(connection)
     assert json.loads(answer.body)["success"] is True
 
 
@@ -90,10 +87,10 @@ def test_a_client_that_waits_for_100_continue_gets_it(live):
         connection.sendall(f"{HEAD}Content-Length: {len(IMAGE)}\r\nExpect: 100-continue\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
         connection.sendall(IMAGE)
-        assert answer_on(connection).status == 200
+        assert response_on(connection).status == 200
 
 
-def test_a_body_that_is_announced_too_large_is_refused_before_it_is_sent(live):
+def test_a_body_that_is_declared_too_large_is_refused_before_it_is_sent(live):
     with live.raw() as connection:
         connection.sendall(f"{HEAD}Content-Length: {1 << 30}\r\nExpect: 100-continue\r\n\r\n".encode())
         assert code_on(connection) == (413, 3006)
@@ -118,7 +115,7 @@ def frames_with(name: str, value: bytes) -> set[str]:
 
 
 @pytest.mark.parametrize("body", [bytes(800_000), b"[" * 800_000], ids=["no image", "no json"])
-def test_what_is_refused_is_forgotten_at_once(live, body):
+def test_a_refused_body_is_freed_at_once(live, body):
     gc.collect()
     gc.disable()
     try:
@@ -126,29 +123,29 @@ def test_what_is_refused_is_forgotten_at_once(live, body):
             assert (
                 live.post(RUN, body, content_type="application/json" if body[:1] == b"[" else "image/png").status == 400
             )
-        until(lambda: not frames_with("body", body) - {"test_what_is_refused_is_forgotten_at_once"})
+        until(lambda: not frames_with("body", body) - {"test_a_refused_body_is_freed_at_once"})
     finally:
         gc.enable()
 
 
-def test_half_a_body_and_a_client_that_is_gone_leave_nothing_behind(live):
+def test_a_client_that_disconnects_after_half_a_body_leaves_nothing_behind(live):
     for _ in range(20):
         with live.raw() as connection:
             connection.sendall(posting(len(IMAGE), IMAGE[:9000]))
     until_idle(live)
 
 
-def test_half_a_body_and_a_client_that_waits_is_told_that_time_is_up(detector):
+def test_a_client_that_stops_after_half_a_body_gets_408(detector):
     with LiveServer(detector, timeout_s=1) as impatient, impatient.raw() as connection:
         connection.sendall(posting(len(IMAGE), IMAGE[:9000]))
         assert code_on(connection) == (408, 3007)
         until_idle(impatient)
 
 
-def test_bytes_after_the_announced_length_are_not_taken_for_the_image(live):
+def test_bytes_after_the_declared_length_are_not_part_of_the_image(live):
     with live.raw() as connection:
         connection.sendall(posting(len(IMAGE), IMAGE + b"more"))
-        assert answer_on(connection).status == 200
+        assert response_on(connection).status == 200
 
 
 @pytest.mark.parametrize(
@@ -156,7 +153,7 @@ def test_bytes_after_the_announced_length_are_not_taken_for_the_image(live):
     [b"nonsense\r\n\r\n", posting("-5", b""), posting("x", b""), posting("5, 6", b"hello"),
      b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000 + b"\r\n"],
 )  # fmt: skip
-def test_what_is_not_http_is_refused_and_the_next_client_served(live, request_line):
+def test_a_request_that_is_not_http_is_refused_and_the_next_client_is_served(live, request_line):
     with live.raw() as connection, contextlib.suppress(ConnectionError):
         connection.sendall(request_line)
         assert connection.recv(100)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
@@ -176,13 +173,6 @@ def test_all_bodies_together_are_bounded(detector):
         assert small.post(RUN, IMAGE).status == 200
 
 
-def until(condition) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.02)
-
-
 def until_idle(live: LiveServer) -> None:
     """Waits until the server holds nothing of any request."""
     until(lambda: live.service.intake.held == 0 and live.service.inference.pending == 0)
@@ -191,7 +181,7 @@ def until_idle(live: LiveServer) -> None:
 # Many connections
 
 
-def test_a_thousand_idle_and_half_open_connections_keep_nobody_out(detector):
+def test_a_thousand_idle_and_half_open_connections_do_not_block_others(detector):
     server_run.raise_file_limit()
     with LiveServer(detector) as crowded, contextlib.ExitStack() as stack:
         for number in range(1000):
@@ -206,40 +196,12 @@ def test_a_thousand_idle_and_half_open_connections_keep_nobody_out(detector):
 # The command, as a process
 
 
-@contextlib.contextmanager
-def served(*options: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """`detr-onnx serve` and where it listens."""
-    command = [sys.executable, "-m", "detr_onnx", "serve", "-m", "demo", "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        event = json.loads(process.stderr.readline())
-        assert event["event"] == "listening"
-        drain = threading.Thread(target=process.stderr.read)  # or its log would fill the pipe
-        drain.start()
-        yield process, event["url"]
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(PATIENCE_S)
-        drain.join()
-        process.stderr.close()
-
-
-def post(url: str, body: bytes) -> int:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
-    with contextlib.closing(connection):
-        connection.request("POST", RUN, body)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
-
-
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "two workers"])
 def test_sigterm_ends_the_server_after_the_last_accepted_request_is_answered(options):
     statuses: list[int | str] = []
 
     def client(url: str) -> None:
-        """Asks on one connection for as long as it may."""
+        """Sends requests on one connection until it is closed."""
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
         with contextlib.closing(connection):
             connection.connect()
@@ -270,7 +232,7 @@ def test_sigterm_ends_the_server_after_the_last_accepted_request_is_answered(opt
 
 
 def runs_counted(url: str) -> float:
-    """The requests of `post` that the workers have counted, together; asking is a request too, of another route."""
+    """The requests to RUN that all workers have counted."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -279,14 +241,14 @@ def runs_counted(url: str) -> float:
     return sum(float(line.split()[-1]) for line in lines)
 
 
-def test_a_worker_that_dies_is_replaced_and_their_counts_are_added_up():
+def test_a_worker_that_dies_is_replaced_and_the_counts_of_all_are_added_up():
     with served("--workers", "2", "--no-access-log") as (process, url):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         if not children.exists():
             pytest.skip("the system does not list a process's children")
         for _ in range(6):
             assert post(url, IMAGE) == 200
-        # A request is counted when its answer has gone out, so another worker may be asked for the sum a little before.
+        # A request is counted after its response, so another worker may report the sum a moment before.
         until(lambda: runs_counted(url) == 6)
         before = {
             pid for pid in children.read_text().split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -297,18 +259,18 @@ def test_a_worker_that_dies_is_replaced_and_their_counts_are_added_up():
             assert post(url, IMAGE) == 200
 
 
-def test_it_listens_on_this_machine_alone_unless_told_otherwise():
+def test_it_listens_on_loopback_by_default():
     with served("--no-access-log") as (_, url):
         assert urlsplit(url).hostname == "127.0.0.1"
 
 
-def test_a_port_that_is_taken_is_one_line_of_trouble(capsys):
+def test_a_port_in_use_is_an_error_of_one_line(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert cli.main(["serve", "-m", "demo", "--port", str(taken.getsockname()[1])]) == 1
     assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
 
 
-def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(server, "NEEDED", ("starlette", "no_such_package"))
     assert cli.main(["serve"]) == 1
     assert capsys.readouterr().err == (

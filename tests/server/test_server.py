@@ -1,13 +1,13 @@
-"""The server over real sockets: every dialect's paths, the token, the limits, and the table of errors."""
+"""The server over real sockets: the routes of every dialect, the token, the limits, the errors."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import struct
 import threading
-import time
 import zlib
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from detr_onnx import Detector
 from detr_onnx.errors import UsageError
 from detr_onnx.server.protocols.workers_ai import OUTPUT_SCHEMA
 from detr_onnx.server.settings import Settings
-from tests.server.live_server import RUN, LiveServer
+from tests.server.live_server import RUN, LiveServer, until
 
 ROOT = Path(__file__).parents[2]
 IMAGE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
@@ -48,7 +48,7 @@ def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
 
 
 def png_that_claims(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header announces more pixels than there is memory."""
+    """A small PNG whose header declares more pixels than fit into memory."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -63,14 +63,14 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_path_of_the_hosted_api_answers_what_the_detector_finds(server, expected, path):
+def test_every_path_of_the_hosted_api_returns_the_detections(server, expected, path):
     answer = server.post(path, IMAGE, content_type="application/x-www-form-urlencoded")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json == {"result": expected, "success": True, "errors": [], "messages": []}
     jsonschema.validate(answer.json["result"], OUTPUT_SCHEMA)
 
 
-def test_json_and_raw_bytes_are_answered_with_the_same_bytes(server):
+def test_json_and_raw_bytes_get_the_same_response(server):
     assert server.post_json(RUN, {"image": list(IMAGE)}).body == server.post(RUN, IMAGE).body
 
 
@@ -80,14 +80,14 @@ def test_the_binding_of_workers_gets_the_bare_result(server, expected):
     assert (answer.status, answer.json) == (200, expected)
 
 
-def test_the_binding_of_workers_is_refused_in_its_own_form(server):
+def test_the_binding_of_workers_gets_errors_in_its_own_form(server):
     answer = server.post_json("/run?version=3", {"inputs": {"image": [300]}, "options": {}})
     assert (answer.status, answer.json["internalCode"], answer.json["name"]) == (400, 5006, "AiError")
     assert "must be <= 255" in answer.json["description"]
     assert answer.headers["cf-ai-req-id"] in answer.json["message"]
 
 
-def test_a_threshold_in_the_query_is_kept(server, expected):
+def test_a_threshold_in_the_query_counts(server, expected):
     middle = expected[len(expected) // 2]["score"]
     result = server.post(f"{RUN}?threshold={middle}", IMAGE).json["result"]
     assert result == [item for item in expected if item["score"] > middle]
@@ -113,12 +113,12 @@ def test_a_threshold_in_the_query_is_kept(server, expected):
         ("/healthz", IMAGE, "", (405, 7001)),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_status_code_and_envelope(server, path, body, kind, refused):
+def test_a_wrong_request_gets_its_status_code_and_envelope(server, path, body, kind, refused):
     answer = server.post(path, body, **({"content_type": kind} if kind else {}))
     assert answer.error[:2] == refused
 
 
-def test_a_wrong_method_is_told_with_those_that_are_right(server):
+def test_a_wrong_method_gets_405_with_the_allowed_methods(server):
     answer = server.get(RUN)
     assert answer.error == (405, 7001, "Method GET not available for that URI.")
     assert answer.headers["allow"] == "POST"
@@ -133,7 +133,64 @@ def test_the_catalogue_has_the_model_and_its_schemas(server):
     assert server.get("/client/v4/accounts/a/ai/models/schema?model=x").error[:2] == (400, 5007)
 
 
-# Who may
+@pytest.mark.parametrize(
+    ("query", "counts", "names"),
+    [
+        ("", (1, 1, 20, 1), 1),
+        ("?page=2", (0, 2, 20, 1), 0),
+        ("?page=1&per_page=5", (1, 1, 5, 1), 1),
+        ("?page=x&per_page=0", (1, 1, 20, 1), 1),
+        ("?search=llama&page=3", (0, 3, 20, 0), 0),
+    ],
+)
+def test_the_catalogue_counts_the_page_that_was_requested(server, query, counts, names):
+    answer = server.get(f"/client/v4/accounts/a/ai/models/search{query}").json
+    assert tuple(answer["result_info"][key] for key in ("count", "page", "per_page", "total_count")) == counts
+    assert len(answer["result"]) == names
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{RUN}?queueRequest=true", {"image": list(IMAGE)}),
+        (f"{RUN}?queueRequest=true", {"requests": [{"image": list(IMAGE)}]}),
+        (RUN, {"requests": [{"image": list(IMAGE)}]}),
+        ("/run?version=3", {"inputs": {"requests": [{"image": [1]}]}, "options": {"queueRequest": True}}),
+    ],
+)
+def test_the_asynchronous_queue_is_refused_by_name(server, path, body):
+    answer = server.post_json(path, body)
+    assert answer.status == 400
+    assert b"queueRequest" in answer.body
+    assert b"5006" in answer.body
+
+
+def test_queue_request_false_is_an_ordinary_request(server, expected):
+    assert server.post(f"{RUN}?queueRequest=false", IMAGE).json["result"] == expected
+
+
+def test_headers_of_the_hosted_api_are_in_its_own_responses_alone(server):
+    ours = [server.post(RUN, IMAGE), server.post(RUN, b"?"), server.get("/client/v4/nothing")]
+    others = [server.get(path) for path in ("/healthz", "/metrics", "/", "/v2", "/v2/models/none", "/models/x")]
+    others += [server.post(path, IMAGE) for path in ("/models/demo", INFER)]
+    assert all(answer.headers["cf-ai-req-id"] == answer.headers["x-request-id"] for answer in ours)
+    assert [name for answer in others for name in answer.headers if name.startswith("cf-")] == []
+    assert all(answer.headers["x-request-id"] for answer in others)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [("/models/none", 404, "there is no model none"), ("/v2/models/none/infer", 404, "unknown model: 'none'"),
+     ("/v2/nothing", 404, "Not found"), ("/models/demo", 400, "found 5 bytes of text")],
+)  # fmt: skip
+def test_the_other_dialects_name_the_error_in_one_sentence(server, path, status, words):
+    answer = server.post(path, b"hello")
+    assert (answer.status, set(answer.json)) == (status, {"error"})
+    assert words in answer.json["error"]
+    assert "AiError" not in answer.json["error"]
+
+
+# Access
 
 
 @pytest.fixture(scope="module")
@@ -152,21 +209,23 @@ def guarded(detector):
         ({"authorization": "Bearer wrong"}, (401, 10000)),
         ({"authorization": "Bearer s3cre"}, (401, 10000)),
         ({"x_auth_key": "wrong", "x_auth_email": "a@b.c"}, (401, 10000)),
+        ({"x_auth_key": "s3cret"}, (400, 9106)),
+        ({"x_auth_key": "s3cret", "x_auth_email": ""}, (400, 9106)),
     ],
 )
-def test_without_the_token_nothing_is_done(guarded, headers, refused):
+def test_a_request_without_the_token_is_refused(guarded, headers, refused):
     assert guarded.post(RUN, IMAGE, **headers).error[:2] == refused
 
 
 @pytest.mark.parametrize(
     "headers", [{"authorization": "Bearer s3cret"}, {"x_auth_key": "s3cret", "x_auth_email": "a@b.c"}]
 )
-def test_with_the_token_it_is(guarded, expected, headers):
+def test_a_request_with_the_token_is_accepted(guarded, expected, headers):
     assert guarded.post(RUN, IMAGE, **headers).json["result"] == expected
 
 
 @pytest.mark.parametrize("path", ["/models/facebook/detr-resnet-50", "/v2/models/detr-resnet-50/infer", "/run"])
-def test_the_token_guards_the_other_dialects_too(guarded, path):
+def test_the_other_dialects_require_the_token_too(guarded, path):
     assert guarded.post(path, IMAGE).status == 400
     assert guarded.post(path, IMAGE, authorization="Bearer wrong").status == 401
 
@@ -183,26 +242,47 @@ def test_a_token_can_be_verified(guarded):
     assert guarded.get("/client/v4/user/tokens/verify", authorization="Bearer x").error[1] == 10000
 
 
+@pytest.mark.parametrize("token", ["", "  ", "two words", "tab\there", "gr\u00fcn", "line\nbreak"])
+def test_a_token_that_no_request_can_send_is_refused_at_start(token):
+    with pytest.raises(UsageError, match="no request can send this token"):
+        Settings(lambda: None, "demo", token=token)
+
+
+def test_white_space_around_the_token_does_not_count(detector):
+    with LiveServer(detector, token=" s3cret\n") as server:
+        assert server.get("/client/v4/user/tokens/verify", authorization="Bearer s3cret").status == 200
+
+
 # Hugging Face
 
 
-@pytest.mark.parametrize("path", ["/models/facebook/detr-resnet-50", "/hf-inference/models/demo"])
-def test_hugging_faces_dialect_answers_above_a_half(server, expected, path):
+@pytest.mark.parametrize("path", ["/", "/models/facebook/detr-resnet-50", "/hf-inference/models/demo"])
+def test_hugging_faces_default_threshold_is_a_half(server, expected, path):
     answer = server.post(path, IMAGE, content_type="image/jpeg")
     assert answer.json == [item for item in expected if item["score"] > 0.5]
 
 
-def test_hugging_faces_dialect_takes_base64_and_a_threshold(server, expected):
+def test_hugging_faces_dialect_accepts_base64_and_a_threshold(server, expected):
     middle = expected[len(expected) // 2]["score"]
     body = {"inputs": base64.b64encode(IMAGE).decode(), "parameters": {"threshold": middle}}
     answer = server.post_json("/models/facebook/detr-resnet-50", body)
     assert answer.json == [item for item in expected if item["score"] > middle]
 
 
+@pytest.mark.parametrize("path", ["/", "/models/demo"])
+def test_a_threshold_in_the_query_counts_for_hugging_face_unless_the_body_has_one(server, expected, path):
+    middle = expected[len(expected) // 2]["score"]
+    above = [item for item in expected if item["score"] > middle]
+    assert server.post(f"{path}?threshold={middle}", IMAGE).json == above
+    body = {"inputs": base64.b64encode(IMAGE).decode(), "parameters": {"threshold": middle}}
+    assert server.post_json(f"{path}?threshold=0.99", body).json == above
+    assert server.post(f"{path}?threshold=2", IMAGE).status == 400
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"[]", b'{"inputs": 5}', b'{"inputs": "?"}', b'{"inputs":"aa","parameters":{"threshold":9}}']
 )
-def test_hugging_faces_dialect_refuses_in_its_own_form(server, body):
+def test_hugging_faces_dialect_writes_errors_in_its_own_form(server, body):
     answer = server.post("/models/facebook/detr-resnet-50", body, content_type="application/json")
     assert (answer.status, set(answer.json)) == (400, {"error"})
 
@@ -217,7 +297,7 @@ def outputs(answer) -> dict[str, list]:
     return {entry["name"]: entry["data"] for entry in answer.json["outputs"]}
 
 
-def test_kserve_tells_what_the_model_takes(server):
+def test_kserve_describes_the_models_inputs(server):
     tensors = server.get("/v2/models/detr-resnet-50").json
     assert {entry["name"] for entry in tensors["inputs"]} == {"image", "pixel_values", "pixel_mask"}
     assert server.get("/v2/models/detr-resnet-50/versions/1").json == tensors
@@ -225,7 +305,7 @@ def test_kserve_tells_what_the_model_takes(server):
     assert server.get("/v2/models/other").status == 404
 
 
-def test_kserve_takes_an_encoded_image(server, expected):
+def test_kserve_accepts_an_encoded_image(server, expected):
     data = [base64.b64encode(IMAGE).decode()]
     body = {"id": "7", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": data}]}
     answer = server.post_json(INFER, body)
@@ -236,7 +316,7 @@ def test_kserve_takes_an_encoded_image(server, expected):
     assert [int(x) for x in found["boxes"][:4]] == list(expected[0]["box"].values())
 
 
-def test_kserve_takes_the_pixels_of_a_image(server, detector):
+def test_kserve_accepts_the_pixels_of_an_image(server, detector):
     pixels = np.asarray(Image.open(io.BytesIO(IMAGE)).convert("RGB"))
     entry = {"name": "image", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.reshape(-1).tolist()}
     answer = server.post_json(
@@ -245,7 +325,7 @@ def test_kserve_takes_the_pixels_of_a_image(server, detector):
     assert outputs(answer) == {"scores": detector(pixels, 0.5).by_score().scores.tolist()}
 
 
-def test_kserve_takes_the_networks_own_tensors_in_binary_and_gives_them_back_so(server, detector):
+def test_kserve_accepts_and_returns_the_networks_tensors_in_binary(server, detector):
     pixels, mask, _ = detector.preprocess([encoded(90, 60)])
     data = pixels.tobytes() + mask.tobytes()
     inputs = [
@@ -275,9 +355,88 @@ def test_kserve_takes_the_networks_own_tensors_in_binary_and_gives_them_back_so(
         b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 9}}]}',
     ],
 )  # fmt: skip
-def test_kserve_refuses_in_its_own_form(server, body):
+def test_kserve_writes_errors_in_its_own_form(server, body):
     answer = server.post(INFER, body)
     assert (answer.status, set(answer.json)) == (400, {"error"})
+
+
+# Compressed bodies
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(IMAGE)),
+        ("GZIP", gzip.compress(IMAGE[:9000]) + gzip.compress(IMAGE[9000:])),
+        ("deflate", zlib.compress(IMAGE)),
+        ("identity", IMAGE),
+    ],
+)
+@pytest.mark.parametrize("path", [RUN, "/models/demo?threshold=0.1"])
+def test_a_compressed_body_is_decompressed(server, expected, path, encoding, body):
+    answer = server.post(path, body, content_encoding=encoding).json
+    assert (answer if path != RUN else answer["result"]) == expected
+
+
+def test_a_compressed_json_body_is_decompressed(server, expected):
+    body = gzip.compress(json.dumps({"image": list(IMAGE)}).encode())
+    answer = server.post(RUN, body, content_type="application/json", content_encoding="gzip")
+    assert answer.json["result"] == expected
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "refused", "words"),
+    [
+        ("br", IMAGE, (415, 5006), "'br' is not supported"),
+        ("gzip, gzip", gzip.compress(gzip.compress(IMAGE)), (415, 5006), "'gzip, gzip' is not supported"),
+        ("gzip", IMAGE, (400, 5006), "cannot be decompressed"),
+        ("gzip", gzip.compress(IMAGE)[:-9], (400, 5006), "is not gzip, or is cut short"),
+        ("gzip", gzip.compress(IMAGE) + b"more", (400, 5006), "cannot be decompressed"),
+        ("gzip", gzip.compress(b""), (400, 3003), "missing headers or body"),
+        ("gzip", b"", (400, 3003), "missing headers or body"),
+    ],
+)
+def test_a_body_that_is_not_what_its_encoding_says_is_refused(server, encoding, body, refused, words):
+    answer = server.post(RUN, body, content_encoding=encoding)
+    assert answer.error[:2] == refused
+    assert words in answer.error[2]
+
+
+def test_the_limit_on_bodies_holds_after_decompression(detector):
+    bomb = gzip.compress(bytes(64 << 20))
+    assert len(bomb) < 100_000
+    with LiveServer(detector, max_body=100_000) as server:
+        assert server.post(RUN, bomb, content_encoding="gzip").error[:2] == (413, 3006)
+        assert server.service.intake.held == 0
+
+
+# Pages of other origins
+
+
+PREFLIGHT = {"origin": "https://a.example", "access-control-request-method": "POST",
+             "access-control-request-headers": "authorization,content-type"}  # fmt: skip
+
+
+def test_pages_of_other_origins_may_use_the_server_only_if_their_origin_is_allowed(detector):
+    with LiveServer(detector, token="s3cret", cors_origins=("https://a.example",)) as server:
+        allowed = server.ask("OPTIONS", RUN, headers=PREFLIGHT)
+        assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, "https://a.example")
+        refused = server.ask("OPTIONS", RUN, headers={**PREFLIGHT, "origin": "https://b.example"})
+        assert "access-control-allow-origin" not in refused.headers
+        answer = server.post(RUN, IMAGE, origin="https://a.example", authorization="Bearer s3cret")
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "https://a.example")
+        error = server.post(RUN, b"?", origin="https://a.example", authorization="Bearer s3cret")
+        assert (error.status, error.headers["access-control-allow-origin"]) == (400, "https://a.example")
+
+
+def test_no_origin_is_allowed_by_default(server):
+    assert "access-control-allow-origin" not in server.post(RUN, IMAGE, origin="https://a.example").headers
+
+
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/path", "", "null "])
+def test_what_is_not_an_origin_is_refused_at_start(origin):
+    with pytest.raises(UsageError, match="--cors-origin is not an origin"):
+        Settings(lambda: None, "demo", cors_origins=(origin,))
 
 
 # Operations
@@ -301,7 +460,7 @@ def test_metrics_count_requests_by_route_status_and_code(detector):
     assert "secret" not in text
 
 
-def test_a_request_keeps_its_own_id_if_that_is_a_plain_word(server):
+def test_a_request_keeps_its_id_if_the_id_is_a_plain_word(server):
     assert server.get("/healthz", x_request_id="abc-1.2_3").headers["x-request-id"] == "abc-1.2_3"
     assert server.get("/healthz", x_request_id="a b").headers["x-request-id"] != "a b"
 
@@ -321,7 +480,7 @@ def test_the_openapi_document_names_every_path_of_the_dialects(server):
     assert "/client/v4/accounts/{account}/ai/run/{model}" in document["paths"]
 
 
-def test_a_bug_is_answered_with_3001_and_tells_nothing(detector, caplog):
+def test_a_bug_gets_3001_without_details(detector, caplog):
     with LiveServer(detector) as server:
         server.service.inference.detector = None
         assert server.post(RUN, IMAGE).error[:2] == (500, 3001)
@@ -332,7 +491,7 @@ def test_a_bug_is_answered_with_3001_and_tells_nothing(detector, caplog):
 # Limits
 
 
-def test_a_body_that_is_too_large_is_refused_from_its_header_and_from_its_length(detector):
+def test_a_body_that_is_too_large_is_refused_with_and_without_a_declared_length(detector):
     with LiveServer(detector, max_body=10_000) as server:
         assert server.post(RUN, bytes(10_001)).error[:2] == (413, 3006)
         chunks = iter([bytes(6000)] * 2)
@@ -348,7 +507,7 @@ def test_an_image_of_too_many_pixels_is_refused(detector):
 
 
 class Gate:
-    """A network that waits until it is let through."""
+    """A network that waits until `open` is set."""
 
     def __init__(self) -> None:
         self.detector = Detector("demo")
@@ -363,7 +522,7 @@ class Gate:
 
 
 def at_once(server, count: int, body: bytes = IMAGE) -> tuple[list[threading.Thread], list]:
-    """So many requests, on their way."""
+    """Sends `count` requests at the same time; the threads, and the list of their responses."""
     answers: list = []
     threads = [threading.Thread(target=lambda: answers.append(server.post(RUN, body))) for _ in range(count)]
     for thread in threads:
@@ -371,14 +530,7 @@ def at_once(server, count: int, body: bytes = IMAGE) -> tuple[list[threading.Thr
     return threads, answers
 
 
-def until(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.01)
-
-
-def test_who_finds_the_queue_full_is_told_when_to_try_again_and_the_others_are_served(expected):
+def test_a_request_to_a_full_queue_gets_retry_after_and_the_others_are_served(expected):
     gate = Gate()
     with LiveServer(gate.detector, queue=2) as server:
         threads, answers = at_once(server, 3)
@@ -394,7 +546,7 @@ def test_who_finds_the_queue_full_is_told_when_to_try_again_and_the_others_are_s
     assert gate.sizes == [1, 1, 1]
 
 
-def test_who_goes_away_leaves_the_queue_to_others(expected):
+def test_a_client_that_disconnects_leaves_the_queue(expected):
     gate = Gate()
     with LiveServer(gate.detector, queue=2) as server:
         threads, answers = at_once(server, 1)
@@ -413,7 +565,7 @@ def test_who_goes_away_leaves_the_queue_to_others(expected):
     assert gate.sizes == [1]
 
 
-def test_who_waits_too_long_is_told_so_and_the_server_goes_on(expected):
+def test_a_request_that_waits_too_long_gets_408_and_the_server_goes_on(expected):
     gate = Gate()
     with LiveServer(gate.detector, timeout_s=0.3) as server:
         assert server.post(RUN, IMAGE).error[:2] == (408, 3007)
@@ -422,7 +574,7 @@ def test_who_waits_too_long_is_told_so_and_the_server_goes_on(expected):
         assert server.service.inference.pending == 0
 
 
-def test_images_of_one_size_share_a_run_of_the_network_if_that_is_wanted(detector):
+def test_images_of_one_size_share_a_batch_if_max_batch_allows_it(detector):
     gate = Gate()
     with LiveServer(gate.detector, max_batch=4) as server:
         first, first_answer = at_once(server, 1)
@@ -438,6 +590,6 @@ def test_images_of_one_size_share_a_run_of_the_network_if_that_is_wanted(detecto
         np.testing.assert_allclose([item["score"] for item in answer.json["result"]], scores, atol=1e-4)
 
 
-def test_settings_that_cannot_be_are_all_named():
+def test_all_settings_out_of_range_are_named():
     with pytest.raises(UsageError, match=r"workers 0, queue -1, timeout-s 0"):
         Settings(lambda: None, "demo", workers=0, queue=-1, timeout_s=0)

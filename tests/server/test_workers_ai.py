@@ -1,27 +1,19 @@
-"""The hosted API's wire format: what is an image, what is refused with which code, what an answer looks like."""
+"""The hosted API's wire format: the forms of an image, the error codes, the envelope."""
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
 
 import jsonschema
 import numpy as np
 import pytest
 
 from detr_onnx.detections import Detections
-from detr_onnx.errors import EngineError, ImageError, ImageTooLargeError, UsageError
+from detr_onnx.server import errors
+from detr_onnx.server.errors import RequestError
 from detr_onnx.server.protocols import workers_ai
-from detr_onnx.server.protocols.workers_ai import (
-    ApiError,
-    Fault,
-    as_api_error,
-    failure,
-    image_bytes,
-    success,
-    threshold_of,
-)
+from detr_onnx.server.protocols.workers_ai import ROWS, binding_failure, failure, read_image, success
 
 IMAGE = bytes(range(256)) * 3
 JSON = "application/json"
@@ -31,14 +23,14 @@ JSON = "application/json"
     "kind", ["", "application/x-www-form-urlencoded", "application/octet-stream", "image/jpeg", "text/plain"]
 )
 def test_a_body_of_any_type_but_json_is_the_image(kind):
-    assert image_bytes(kind, IMAGE) == IMAGE
+    assert read_image(kind, IMAGE) == IMAGE
 
 
 @pytest.mark.parametrize(
     "kind", [JSON, "application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"]
 )
 def test_json_holds_the_image_as_an_array_of_its_bytes(kind):
-    assert image_bytes(kind, json.dumps({"image": list(IMAGE)}).encode()) == IMAGE
+    assert read_image(kind, json.dumps({"image": list(IMAGE)}).encode()) == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -56,7 +48,7 @@ def test_json_holds_the_image_as_an_array_of_its_bytes(kind):
     ids=["floats", "base64", "unpadded", "url-safe", "lines", "data-url", "alone", "other-fields"],
 )
 def test_other_ways_to_write_an_image_in_json(value):
-    assert image_bytes(JSON, json.dumps(value).encode()) == IMAGE
+    assert read_image(JSON, json.dumps(value).encode()) == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -87,34 +79,35 @@ def test_other_ways_to_write_an_image_in_json(value):
         (b'{"image": "data:image/png,abc"}', 5004, "base64"),
     ],
 )  # fmt: skip
-def test_what_holds_no_image_is_refused_in_the_words_of_the_validator(body, code, words):
-    with pytest.raises(ApiError) as caught:
-        image_bytes(JSON, body)
-    assert (caught.value.fault.code, caught.value.fault.status) == (code, 400)
-    assert words.lower() in caught.value.text.lower()
+def test_a_body_without_an_image_is_refused_in_the_words_of_the_validator(body, code, words):
+    with pytest.raises(RequestError) as caught:
+        read_image(JSON, body)
+    response = binding_failure(caught.value, "an-id")
+    assert (response.body["internalCode"], response.status) == (code, 400)
+    assert words.lower() in response.body["description"].lower()
 
 
 @pytest.mark.parametrize(
     "body", [b'{"image": [1, 256]}', b'{"image": [-1]}', b'{"image": ["a"]}', b"{}", b"[]", b"5", b"null"]
 )
-def test_what_is_refused_does_not_fit_the_published_schema_either(body):
+def test_a_refused_body_does_not_fit_the_published_schema(body):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads(body), workers_ai.INPUT_SCHEMA)
 
 
-def test_a_body_that_fits_the_published_schema_is_taken():
+def test_a_body_that_fits_the_published_schema_is_accepted():
     value = {"image": list(IMAGE)}
     jsonschema.validate(value, workers_ai.INPUT_SCHEMA)
-    assert image_bytes(JSON, json.dumps(value).encode()) == IMAGE
+    assert read_image(JSON, json.dumps(value).encode()) == IMAGE
 
 
-def found() -> Detections:
+def detections() -> Detections:
     scores = np.array([0.25, 0.99989, 0.1], np.float32)
     return Detections(scores, np.array([0, 1, 1]), np.array([[1.9, 2, 3, 4]] * 3, np.float32), ("cat", "dog"))
 
 
-def test_an_answer_is_sorted_with_exact_scores_and_whole_pixels_in_the_order_of_the_original():
-    answer = success(found())
+def test_detections_are_sorted_and_have_exact_scores_and_whole_pixels():
+    answer = success(detections())
     assert list(answer) == ["result", "success", "errors", "messages"]
     assert [item["score"] for item in answer["result"]] == [float(np.float32(s)) for s in (0.99989, 0.25, 0.1)]
     assert list(answer["result"][0]) == ["score", "label", "box"]
@@ -122,12 +115,12 @@ def test_an_answer_is_sorted_with_exact_scores_and_whole_pixels_in_the_order_of_
     jsonschema.validate(answer["result"], workers_ai.OUTPUT_SCHEMA)
 
 
-def test_an_empty_answer_is_an_empty_list():
-    assert success(found().only(["mouse"]))["result"] == []
+def test_no_detections_are_an_empty_list():
+    assert success(detections().only(["mouse"]))["result"] == []
 
 
-def test_the_model_refuses_with_an_empty_result_and_the_requests_id():
-    assert failure(ApiError(workers_ai.TOO_SMALL), "an-id") == {
+def test_a_refusal_by_the_model_has_an_empty_result_and_the_requests_id():
+    assert failure(RequestError(errors.TOO_SMALL), "an-id").body == {
         "errors": [{"message": "AiError: image too small, expected image at least 4x4 (an-id)", "code": 3011}],
         "success": False,
         "result": {},
@@ -135,48 +128,33 @@ def test_the_model_refuses_with_an_empty_result_and_the_requests_id():
     }
 
 
-def test_the_gateway_refuses_with_null():
+def test_a_refusal_by_the_gateway_has_the_result_null():
     error = {"code": 10000, "message": "Authentication error"}
     expected = {"result": None, "success": False, "errors": [error], "messages": []}
-    assert failure(ApiError(workers_ai.WRONG_CREDENTIALS), "an-id") == expected
+    assert failure(RequestError(errors.WRONG_TOKEN), "an-id").body == expected
 
 
 def test_malformed_headers_have_a_chain_of_errors():
-    (error,) = failure(ApiError(workers_ai.MALFORMED_HEADERS), "an-id")["errors"]
+    (error,) = failure(RequestError(errors.MALFORMED_TOKEN), "an-id").body["errors"]
     assert (error["code"], error["error_chain"][0]["code"]) == (6003, 6111)
 
 
 def test_the_table_of_errors_has_each_code_once_with_its_status():
-    faults = [value for value in vars(workers_ai).values() if isinstance(value, Fault)]
-    assert {fault.code: fault.status for fault in faults} == {
+    assert {row.code: row.status for row in ROWS.values()} == {
         3001: 500, 3003: 400, 3006: 413, 3007: 408, 3010: 400, 3011: 400, 3040: 429, 5004: 400, 5006: 400, 5007: 400,
         6003: 400, 7000: 400, 7001: 405, 7003: 404, 9106: 400, 10000: 401,
     }  # fmt: skip
-    assert len(faults) == 16
+    assert len(ROWS) == 16
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
-    [(ImageError("x"), 3010), (ImageTooLargeError("x"), 3006), (UsageError("x"), 5006), (TimeoutError(), 3007),
-     (EngineError("x"), 3001), (MemoryError(), 3001), (KeyError("x"), 3001), (ApiError(workers_ai.BUSY), 3040)],
-)  # fmt: skip
-def test_every_error_has_its_code(error, code):
-    assert as_api_error(error).fault.code == code
-
-
-def test_what_went_wrong_inside_is_not_told_outside():
-    assert as_api_error(KeyError("secret")).text == "Internal server error"
-
-
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-0.1", "1.1"])
-def test_a_threshold_is_a_number_from_0_to_1(text):
-    with pytest.raises(ApiError, match="Bad input"):
-        threshold_of(text, 0.1)
-
-
-def test_without_a_threshold_there_is_a_default():
-    assert (threshold_of(None, 0.1), threshold_of("0.75", 0.1)) == (0.1, 0.75)
-
-
-def test_a_fault_cannot_be_altered():
-    assert replace(workers_ai.BUSY, status=503) != workers_ai.BUSY
+    ("error", "text"),
+    [
+        (RequestError(errors.NO_MODEL, subject="@cf/x/{y}"), "No such model @cf/x/{y} or task"),
+        (RequestError(errors.BAD_METHOD, subject="GET"), "Method GET not available for that URI."),
+        (RequestError(errors.TOO_LARGE, "a body may have 5 bytes"), "Request is too large: a body may have 5 bytes"),
+        (RequestError(errors.BAD_INPUT, "the body is not JSON"), "Bad input: Error: the body is not JSON"),
+    ],
+)
+def test_a_message_holds_the_subject_and_the_detail_of_the_request(error, text):
+    assert binding_failure(error, "an-id").body["description"] == text

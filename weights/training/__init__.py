@@ -1,1 +1,1 @@
-"""The demo model: scenes of pictograms with COCO's category ids, and a small DETR trained on them. Not packaged."""
+"""Training of the demo model: scenes of pictograms with COCO's category ids, and a small DETR. Not packaged."""

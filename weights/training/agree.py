@@ -1,6 +1,6 @@
-"""Do the engines say the same of every scene? `python weights/training/agree.py --model weights/demo --data build/held-out`.
+"""Compares the detections of two engines on the held-out scenes, image by image, in the order of the queries.
 
-For each image the detections of numpy and of ONNX Runtime are laid side by side, in the order of the queries.
+python weights/training/agree.py --data build/held-out
 """
 
 import argparse
@@ -17,17 +17,17 @@ THRESHOLD = 0.5
 
 
 def compare(reference: Detector, other: Detector, images: list[Path]) -> dict[str, float]:
-    """Detections, images whose labels differ, and the largest differences of scores and of boxes in pixels."""
+    """Numbers of detections and of images with other labels, and the largest differences of scores and boxes."""
     detections = differing = 0
     scores, boxes = [0.0], [0.0]
     for image in images:
-        expected, found = reference(image, THRESHOLD), other(image, THRESHOLD)
+        expected, actual = reference(image, THRESHOLD), other(image, THRESHOLD)
         detections += len(expected)
-        if [d.label for d in expected] != [d.label for d in found]:
+        if [d.label for d in expected] != [d.label for d in actual]:
             differing += 1
         elif len(expected):
-            scores.append(float(np.abs(expected.scores - found.scores).max()))
-            boxes.append(float(np.abs(expected.xyxy - found.xyxy).max()))
+            scores.append(float(np.abs(expected.scores - actual.scores).max()))
+            boxes.append(float(np.abs(expected.xyxy - actual.xyxy).max()))
     return {
         "images": len(images),
         "detections": detections,
@@ -38,16 +38,16 @@ def compare(reference: Detector, other: Detector, images: list[Path]) -> dict[st
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Compare numpy with another engine on a directory of scenes.")
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--engine", default="onnxruntime")
-    parser.add_argument("--data", type=Path, required=True, help="what scenes.py wrote")
+    """Prints the comparison as JSON."""
+    parser = argparse.ArgumentParser(description="Compares numpy with another engine on a directory of scenes.")
+    parser.add_argument("--model", default="demo", help="a name or a checkpoint (default: %(default)s)")
+    parser.add_argument("--engine", default="onnxruntime", help="compared with numpy (default: %(default)s)")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="written by scenes.py")
     arguments = parser.parse_args()
     detectors = [Detector(arguments.model, engine=engine) for engine in ("numpy", arguments.engine)]
     print(
         json.dumps(
-            {"engine": detectors[1].engine} | compare(*detectors, sorted((arguments.data / "images").glob("*.jpg")))
+            {"engine": detectors[1].runtime} | compare(*detectors, sorted((arguments.data / "images").glob("*.jpg")))
         )
     )
 

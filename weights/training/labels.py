@@ -1,4 +1,4 @@
-"""COCO's 91 labels as the config.json of facebook/detr-resnet-50 has them, the gaps in use included."""
+"""COCO's 91 labels as in the config.json of facebook/detr-resnet-50, which also names ids that COCO does not use."""
 
 _LABELS = (
     "N/A",

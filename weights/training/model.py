@@ -1,4 +1,4 @@
-"""The small DETR as torch trains it, and its parameters under the names of a Hugging Face checkpoint.
+"""The small DETR in torch, for training, and its parameters under the names of a Hugging Face checkpoint.
 
 What differs from the checkpoint that ships: batch norm learns its statistics, the decoder runs several groups of
 queries beside one another (each with its own one-to-one matching; group 0 ships), and linear heads read a class and
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BATCH_NORM_EPS = 1e-5
-QUERY_SCALE, LOCAL_GAIN = 1.5, 2.5  # how sharply a new query looks around its point
+QUERY_SCALE, LOCAL_GAIN = 1.5, 2.5  # how local the attention of a new query is
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Sizes of the model that ships, and of what only training adds."""
+    """Sizes of the model, and of the parts that only training uses."""
 
     embedding: int = 32
     widths: tuple[int, ...] = (48, 96, 192)
@@ -91,7 +91,7 @@ class Backbone(nn.Module):
         )
 
     def freeze_stem(self) -> None:
-        """Use the statistics gathered so far in the stem and the first stage, and train them no more."""
+        """Freezes stem and first stage, with the batch norm statistics gathered so far."""
         self.embedder.eval()
         self.stages[0].eval()
 
@@ -105,7 +105,7 @@ class Backbone(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; positions are added to what gives queries and keys, never to values."""
+    """Multi-head attention; positions are added to queries and keys, not to values."""
 
     def __init__(self, config: DemoConfig) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class BoxHead(nn.Module):
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the losses read: `logits` [L,B,G*Q,C+1], `boxes` [L,B,G*Q,4]; cells' [B,N,C+1], [B,N,4], `valid` [B,N].
+    """Outputs for the losses: `logits` [L,B,G*Q,C+1], `boxes` [L,B,G*Q,4]; cells' [B,N,C+1], [B,N,4], `valid` [B,N].
 
     `places` [2,B,N,2]: where each cell thinks it is, xy in 0..1, before and after the encoder.
     """

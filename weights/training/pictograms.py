@@ -7,13 +7,13 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian package fonts-noto-color-emoji
-FONT_SIZE = 109  # the only size the font's bitmaps (136 x 128) have
+FONT_SIZE = 109  # the only size of the font's bitmaps (136 x 128)
 CANVAS_PX = 160
 
 
 @dataclass(frozen=True)
 class Category:
-    """One COCO category and the characters that depict it, one or two."""
+    """A COCO category and one or two characters that depict it."""
 
     coco_id: int
     name: str

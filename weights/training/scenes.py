@@ -1,9 +1,11 @@
-"""Scenes of pictograms over procedural backgrounds, with ground truth in COCO's form; the command line writes them.
+"""Scenes of pictograms on procedural backgrounds, with annotations in COCO's format.
 
-The rules, the same for training and for measuring: 1 to 8 objects; the longer side of an object is a tenth to two
-thirds of the image's shorter side; objects may overlap and may be cut by the border, but a placing that would leave
-any object with less than three fifths of its pixels visible is tried again (and given up after a few tries, so a
-crowded scene may hold fewer objects than drawn). A box encloses the visible pixels of its object.
+    python weights/training/scenes.py --seed 2 --count 500 --out build/held-out
+
+The rules, the same for training and measuring: 1 to 8 objects; the longer side of an object is a tenth to two thirds
+of the image's shorter side; objects may overlap and may be cut by the border, but at least three fifths of each
+object's pixels stay visible: other placements are tried again, and dropped after a few tries, so a crowded scene may
+have fewer objects. A box encloses the visible pixels of its object.
 """
 
 import argparse
@@ -24,13 +26,13 @@ from weights.training.pictograms import CATEGORIES, Category, pictogram
 Pixels = NDArray[np.uint8]
 
 MIN_VISIBLE = 0.6  # of an object's pixels; the rest may be covered or beyond the border
-TRIES = 10  # placings of one object before it is given up
+TRIES = 10  # placements of one object
 OPAQUE = 128  # alpha from which a pixel belongs to an object
 
 
 @dataclass(frozen=True)
 class SceneRules:
-    """What a scene may look like: numbers drawn uniformly from (low, high)."""
+    """Ranges of a scene's properties; values are drawn uniformly from (low, high)."""
 
     side_px: tuple[int, int] = (128, 512)
     max_aspect: float = 2.0
@@ -38,12 +40,12 @@ class SceneRules:
     object_side: tuple[float, float] = (0.1, 2 / 3)  # of the shorter side
     max_degrees: float = 25.0
     min_visible: float = MIN_VISIBLE
-    size_hw: tuple[int, int] | None = None  # instead of a drawn size
+    size_hw: tuple[int, int] | None = None  # instead of a random size
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A JPEG and what is in it: `boxes_xyxy` [n,4] in pixels, `coco_ids` [n], `areas` [n] in visible pixels."""
+    """A JPEG and its objects: `boxes_xyxy` [n,4] in pixels, `coco_ids` [n], `areas` [n] in visible pixels."""
 
     jpeg: bytes
     size_hw: tuple[int, int]
@@ -53,7 +55,7 @@ class Scene:
 
 
 def scene(seed: int, index: int, rules: SceneRules = SceneRules()) -> Scene:
-    """The scene number `index` of the series `seed`: the same pixels on every call."""
+    """Scene number `index` of the series `seed`; every call returns the same pixels."""
     rng = np.random.default_rng([seed, index])
     height, width = _size(rng, rules)
     canvas = np.array(_background(rng, height, width), np.float32)
@@ -88,7 +90,7 @@ def _size(rng: Generator, rules: SceneRules) -> tuple[int, int]:
 
 
 def _sprite(rng: Generator, category: Category, rules: SceneRules, short_px: int) -> Pixels:
-    """One pictogram [h,w,4], mirrored, tilted, tinted; its longer side is drawn from `object_side`."""
+    """A pictogram [h,w,4], randomly mirrored, stretched, rotated and tinted; `object_side` gives its longer side."""
     image = pictogram(category.characters[int(rng.integers(len(category.characters)))])
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -106,7 +108,7 @@ def _sprite(rng: Generator, category: Category, rules: SceneRules, short_px: int
 
 
 def _tinted(rng: Generator, sprite: Pixels) -> Pixels:
-    """The same sprite a little brighter or darker, with more or less contrast and another cast of colour."""
+    """The sprite with another brightness, contrast and tint."""
     gain = rng.uniform(0.75, 1.2) * rng.uniform(0.9, 1.1, 3)
     contrast = rng.uniform(0.75, 1.2)
     colour = (sprite[..., :3].astype(np.float32) - 128) * contrast + 128
@@ -122,7 +124,7 @@ def _place(
     full_px: list[int],
     min_visible: float,
 ) -> bool:
-    """Whether the sprite found a place; if so `canvas`, `owner` and `full_px` hold it."""
+    """Places the sprite at random and updates `canvas`, `owner` and `full_px`; False if it would hide too much."""
     height, width = owner.shape
     h, w = sprite.shape[:2]
     over = 0.3 if rng.random() < 0.2 else 0.0  # share of the object that the border may cut
@@ -145,7 +147,7 @@ def _place(
 
 
 def _paint(rng: Generator, part: Pixels, canvas: NDArray[np.float32]) -> None:
-    """Blend the sprite's visible part over the canvas, in place."""
+    """Blends the sprite's visible part over the canvas, in place."""
     alpha = part[..., 3:].astype(np.float32) / 255
     canvas += (part[..., :3] - canvas) * alpha
 
@@ -204,7 +206,7 @@ def _stripes(rng: Generator, height: int, width: int) -> Image.Image:
 
 
 def _draw_shape(rng: Generator, image: Image.Image) -> None:
-    """One plain ellipse, box, triangle or line: something that is no object."""
+    """Draws a plain ellipse, box, triangle or line, which is not an object."""
     width, height = image.size
     colour = tuple(int(value) for value in rng.integers(0, 256, 3))
     x0, y0 = rng.uniform(-0.1, 0.9) * width, rng.uniform(-0.1, 0.9) * height
@@ -227,7 +229,7 @@ def _draw_shape(rng: Generator, image: Image.Image) -> None:
 
 
 def _photograph(rng: Generator, canvas: NDArray[np.float32]) -> bytes:
-    """The canvas in some light, a little blurred and noisy, as a JPEG."""
+    """The canvas with uneven light, noise and blur, as a JPEG."""
     height, width = canvas.shape[:2]
     direction = rng.uniform(-0.25, 0.25, 2)
     ramp_y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(direction[0])
@@ -244,17 +246,19 @@ def _photograph(rng: Generator, canvas: NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
-# COCO's form
+# COCO's format
 
 
 def coco_ground_truth(scenes: list[Scene]) -> dict[str, list[dict[str, object]]]:
     """`images`, `annotations`, `categories` as in COCO's instances files; image ids start at 1."""
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    for image_id, one in enumerate(scenes, start=1):
-        height, width = one.size_hw
+    for image_id, scene in enumerate(scenes, start=1):
+        height, width = scene.size_hw
         images.append({"id": image_id, "file_name": file_name(image_id), "height": height, "width": width})
-        for box, coco_id, area in zip(one.boxes_xyxy.tolist(), one.coco_ids.tolist(), one.areas.tolist(), strict=True):
+        for box, coco_id, area in zip(
+            scene.boxes_xyxy.tolist(), scene.coco_ids.tolist(), scene.areas.tolist(), strict=True
+        ):
             x0, y0, x1, y1 = box
             annotations.append(
                 {
@@ -266,7 +270,7 @@ def coco_ground_truth(scenes: list[Scene]) -> dict[str, list[dict[str, object]]]
                     "iscrowd": 0,
                 }
             )
-    categories: list[dict[str, object]] = [{"id": one.coco_id, "name": one.name} for one in CATEGORIES]
+    categories: list[dict[str, object]] = [{"id": category.coco_id, "name": category.name} for category in CATEGORIES]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -286,10 +290,10 @@ def write_dataset(seed: int, count: int, directory: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Write synthetic scenes and their ground truth in COCO's form.")
+    """Writes the scenes and their annotations."""
+    parser = argparse.ArgumentParser(description="Writes synthetic scenes and annotations in COCO's format.")
     parser.add_argument("--seed", type=int, required=True, help="the series; 2 is the held-out one")
-    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--count", type=int, default=500, help="scenes (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="a directory for images/ and annotations.json")
     arguments = parser.parse_args()
     write_dataset(arguments.seed, arguments.count, arguments.out)

@@ -1,4 +1,4 @@
-"""Scenes in the form training eats: resized, packed into files by a process that runs ahead of the trainer."""
+"""Scenes for training: resized, and packed into files by a process that runs ahead of the trainer."""
 
 import io
 import multiprocessing
@@ -17,13 +17,13 @@ from weights.training.loss import Targets
 from weights.training.scenes import Scene, SceneRules, scene
 
 NO_OBJECT = 91
-SLOTS = 8  # objects of the fullest scene
+SLOTS = 8  # the most objects in a scene
 FILES_AHEAD = 9
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of the schedule: which scenes, at which size, how many rounds, how many scenes a batch."""
+    """A part of the schedule: which scenes, their size, the number of rounds, scenes per batch."""
 
     name: str
     seed: int
@@ -44,17 +44,17 @@ class Example:
     classes: NDArray[np.int64]
 
 
-def example(one: Scene, short_px: int, long_px: int) -> Example:
-    """The scene resized, its boxes relative to its size."""
-    image = Image.open(io.BytesIO(one.jpeg)).convert("RGB")
-    height, width = resized_hw(*one.size_hw, short_px, long_px)
+def example(scene: Scene, short_px: int, long_px: int) -> Example:
+    """The resized scene, with boxes relative to its size."""
+    image = Image.open(io.BytesIO(scene.jpeg)).convert("RGB")
+    height, width = resized_hw(*scene.size_hw, short_px, long_px)
     pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
-    scale = np.array(one.size_hw[::-1] * 2, np.float32)
-    corners = one.boxes_xyxy / scale
+    scale = np.array(scene.size_hw[::-1] * 2, np.float32)
+    corners = scene.boxes_xyxy / scale
     boxes, classes = np.zeros((SLOTS, 4), np.float32), np.full(SLOTS, NO_OBJECT, np.int64)
     count = len(corners)
     boxes[:count] = np.concatenate(((corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]), 1)
-    classes[:count] = one.coco_ids
+    classes[:count] = scene.coco_ids
     return Example(pixels, boxes, classes)
 
 
@@ -84,12 +84,12 @@ def batch(examples: list[Example], augment: np.random.Generator | None) -> tuple
 
 
 def grouped(examples: list[Example], size: int, mixed: float, rng: np.random.Generator) -> list[list[Example]]:
-    """Batches of like shapes, and a share `mixed` of batches of any shapes (these train the mask), in random order."""
+    """Batches of similar shapes, and a share `mixed` of batches of any shapes, which train the mask; shuffled."""
     order = rng.permutation(len(examples))
     any_shape, rest = order[: int(mixed * len(order))], order[int(mixed * len(order)) :]
     aspects = np.array([np.log(examples[i].pixels.shape[0] / examples[i].pixels.shape[1]) for i in rest])
-    like = rest[np.argsort(aspects + rng.normal(0, 0.05, len(rest)))]
-    chunks = [part[i : i + size] for part in (any_shape, like) for i in range(0, len(part) - size + 1, size)]
+    similar = rest[np.argsort(aspects + rng.normal(0, 0.05, len(rest)))]
+    chunks = [part[i : i + size] for part in (any_shape, similar) for i in range(0, len(part) - size + 1, size)]
     return [[examples[i] for i in chunks[k]] for k in rng.permutation(len(chunks))]
 
 
@@ -97,12 +97,12 @@ def grouped(examples: list[Example], size: int, mixed: float, rng: np.random.Gen
 
 
 def shard_path(directory: Path, phase: int, shard: int) -> Path:
-    """Where the shard lies."""
+    """The path of a shard."""
     return directory / f"{phase}-{shard:05d}.npz"
 
 
 def write_shard(path: Path, phase: Phase, shard: int) -> None:
-    """Render one shard; the file appears when it is complete."""
+    """Renders one shard; the file appears when it is complete."""
     first = shard * phase.shard_scenes
     examples = [
         example(scene(phase.seed, index, phase.rules), phase.short_px, phase.long_px)
@@ -134,13 +134,13 @@ def read_shard(path: Path) -> list[Example]:
 
 
 def render(phases: tuple[Phase, ...], window: int, first: tuple[int, int], directory: Path) -> None:
-    """Write the shards of all phases from (phase, shard) `first` on, at most FILES_AHEAD at a time."""
+    """Writes the shards of all phases from (phase, shard) `first` on, at most FILES_AHEAD in advance."""
     trainer = os.getppid()
     for k in range(first[0], len(phases)):
         for shard in range(first[1] if k == first[0] else 0, phases[k].rounds + window - 1):
             while os.getppid() == trainer and len(list(directory.glob("?-?????.npz"))) >= FILES_AHEAD:
                 time.sleep(0.3)
-            if os.getppid() != trainer:  # it was killed, and another may be at work in this directory
+            if os.getppid() != trainer:  # it was killed, and another may use this directory
                 return
             path = shard_path(directory, k, shard)
             if not path.is_file():
@@ -148,7 +148,7 @@ def render(phases: tuple[Phase, ...], window: int, first: tuple[int, int], direc
 
 
 def start_renderer(phases: tuple[Phase, ...], window: int, first: tuple[int, int], directory: Path) -> None:
-    """Start the rendering process in an emptied directory; it ends with the trainer."""
+    """Empties the directory and starts the rendering process, which ends with the trainer."""
     directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.iterdir():
         stale.unlink()

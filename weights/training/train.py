@@ -1,7 +1,10 @@
-"""Train the demo model: `python weights/training/train.py --work DIR`, again to resume, `--export DIR` for the checkpoint.
+"""Trains the demo model.
 
-The schedule: the backbone learns to name single pictograms, then the whole model sees small scenes, then scenes at
-the final size while the learning rate falls. What ships is the moving average of the parameters.
+    python weights/training/train.py --work DIR                  # again to resume
+    python weights/training/train.py --work DIR --export DIR     # write the checkpoint
+
+First the backbone learns to classify single pictograms; then the whole model is trained with small scenes, then with
+larger ones while the learning rate falls. The moving average of the parameters is what ships.
 """
 
 import argparse
@@ -40,13 +43,13 @@ from weights.training.shards import (
 
 SEED = 1
 VALIDATION_SEED, VALIDATION_SCENES = 3, 80
-WINDOW = 4  # shards a round draws from, so how often a scene is seen
+WINDOW = 4  # shards per round, and so the number of times a scene is used
 RATE, WEIGHT_DECAY, CLIP = 3e-4, 1e-4, 0.1
 WARM_UP_STEPS = 200
 AVERAGE = 0.998
-MIXED = 0.1  # share of batches of any shapes
-EOS = 0.2  # DETR: 0.1, with more than three times as many queries
-WEIGHTS, LAST_WEIGHTS = Weights(), Weights(boxes=2.0, cells=0.2)  # in the last phase boxes are what is left to mend
+MIXED = 0.1  # share of batches with mixed shapes
+EOS = 0.2  # DETR uses 0.1, with more than three times as many queries
+WEIGHTS, LAST_WEIGHTS = Weights(), Weights(boxes=2.0, cells=0.2)  # in the last phase boxes have the largest error
 SAVE_SECONDS, VALIDATE_ROUNDS, LOG_STEPS = 100, 8, 60
 
 PHASES = (
@@ -59,14 +62,14 @@ PHASES = (
     Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 32, 16, 360),
     Phase("close", 107, SceneRules(objects=(2, 8)), 384, 608, 16, 16, 360),
 )
-STATES = ("model", "average", "naming", "adamw", "muon")  # of the trainer, in its checkpoint
-FROZEN_STEM_FROM = 2  # phase; stem and first stage stay as they are, as in DETR's own training
-FALL_FROM = 0.818  # of the detector's rounds, where the cosine begins
+STATES = ("model", "average", "naming", "adamw", "muon")  # parts of the trainer in its checkpoint
+FROZEN_STEM_FROM = 2  # phase; DETR freezes stem and first stage too
+FALL_FROM = 0.818  # share of the detector's rounds after which the cosine begins
 
 
 @dataclass
 class Progress:
-    """Where training stands; `phase` and `round` are the next to do."""
+    """The state of training; `phase` and `round` are the next ones."""
 
     phase: int = 0
     round: int = 0
@@ -75,7 +78,7 @@ class Progress:
 
 
 class Trainer:
-    """The model, its average, its optimiser and its files."""
+    """The model, its moving average, its optimisers and its files."""
 
     def __init__(self, work: Path) -> None:
         torch.manual_seed(SEED)
@@ -83,7 +86,9 @@ class Trainer:
         self.config = DemoConfig()
         self.model = DemoDetr(self.config).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
-        self.naming = nn.Linear(self.config.widths[-1], self.config.classes)  # reads the first phase's pooled features
+        self.naming = nn.Linear(
+            self.config.widths[-1], self.config.classes
+        )  # classifies pooled features in the first phase
         self.progress = Progress()
         matrices = [
             parameter
@@ -104,7 +109,7 @@ class Trainer:
         self.started = self.saved = time.monotonic()
 
     def run(self) -> None:
-        """Train from wherever the last checkpoint left off to the end."""
+        """Trains from the last checkpoint to the end."""
         self.resume()
         start_renderer(PHASES, WINDOW, (self.progress.phase, self.progress.round), self.work / "shards")
         while self.progress.phase < len(PHASES):
@@ -120,12 +125,12 @@ class Trainer:
         position = self.progress
         rng = np.random.default_rng([SEED, position.phase, position.round])
         paths = [shard_path(self.work / "shards", position.phase, position.round + k) for k in range(WINDOW)]
-        examples = [one for path in paths for one in read_shard(path)]
+        examples = [example for path in paths for example in read_shard(path)]
         tally = np.zeros(4)
         batches = grouped(examples, phase.batch, MIXED, rng)
-        for k, chosen in enumerate(batches):
+        for k, batch_examples in enumerate(batches):
             self.set_rates(k / len(batches))
-            tally += self.step(phase, batch(chosen, rng))
+            tally += self.step(phase, batch(batch_examples, rng))
             if (k + 1) % LOG_STEPS == 0:
                 self.log_losses(phase, tally / LOG_STEPS)
                 tally[:] = 0
@@ -137,7 +142,7 @@ class Trainer:
         self.pause_for_files(position)
 
     def step(self, phase: Phase, data: tuple[Tensor, Tensor, Targets]) -> NDArray[np.float64]:
-        """One update; the loss and three parts of it."""
+        """One update; returns the loss and three of its parts."""
         self.model.train()
         if self.progress.phase >= FROZEN_STEM_FROM:
             self.model.backbone.freeze_stem()
@@ -155,11 +160,11 @@ class Trainer:
         return np.array([float(parts[0].detach()), *parts[1:]])
 
     def name_one(self, pixels: Tensor, _: Tensor, targets: Targets) -> tuple[Tensor, float, float, float]:
-        """The loss of naming single pictograms, and its accuracy."""
-        wanted = targets.classes[:, 0]
+        """The classification loss on single pictograms, and the accuracy."""
+        expected = targets.classes[:, 0]
         logits = self.naming(self.model.backbone(pixels).mean((2, 3)))
-        accuracy = float((logits.argmax(1) == wanted).float().mean())
-        return functional.cross_entropy(logits, wanted.clamp(max=self.config.classes - 1)), accuracy, 0.0, 0.0
+        accuracy = float((logits.argmax(1) == expected).float().mean())
+        return functional.cross_entropy(logits, expected.clamp(max=self.config.classes - 1)), accuracy, 0.0, 0.0
 
     def detect(self, pixels: Tensor, mask: Tensor, targets: Targets) -> tuple[Tensor, float, float, float]:
         """The detection loss and its parts."""
@@ -169,7 +174,7 @@ class Trainer:
         return all_.total, all_.classes, all_.boxes, all_.cells
 
     def set_rates(self, share: float) -> None:
-        """The learning rates at `share` of the current round: a warm-up, flat, then a cosine to a hundredth."""
+        """Sets the learning rates at `share` of the current round: warm-up, constant, then a cosine to a hundredth."""
         position = self.progress
         detector = sum(phase.rounds for phase in PHASES[1:])
         done = sum(phase.rounds for phase in PHASES[1 : position.phase]) + position.round + share
@@ -182,7 +187,7 @@ class Trainer:
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Move the average towards the model; statistics of batch norm too."""
+        """Moves the average towards the model, batch norm statistics included."""
         keep = min(AVERAGE, (1 + self.progress.step) / (10 + self.progress.step))
         ours = [t for t in self.average.state_dict().values() if t.is_floating_point()]
         new = [t for t in self.model.state_dict().values() if t.is_floating_point()]
@@ -191,7 +196,7 @@ class Trainer:
     # Files
 
     def pause_for_files(self, position: Progress) -> None:
-        """Between rounds: validate and save when it is time."""
+        """Validates and saves between rounds, at intervals."""
         now = time.monotonic()
         if position.phase > 0 and position.round % VALIDATE_ROUNDS == 0:
             self.validate()
@@ -199,37 +204,37 @@ class Trainer:
             self.save()
 
     def log(self, entry: dict[str, object]) -> None:
-        """Append one JSON line to the log."""
+        """Appends one JSON line to the log."""
         position = self.progress
-        place = {"phase": PHASES[min(position.phase, len(PHASES) - 1)].name, "step": position.step}
+        head = {"phase": PHASES[min(position.phase, len(PHASES) - 1)].name, "step": position.step}
         seconds = round(position.seconds + time.monotonic() - self.started)
         with (self.work / "log.jsonl").open("a") as file:
-            file.write(json.dumps(place | {"seconds": seconds} | entry) + "\n")
+            file.write(json.dumps(head | {"seconds": seconds} | entry) + "\n")
 
     def log_losses(self, phase: Phase, mean: NDArray[np.float64]) -> None:
-        """One line of mean losses."""
+        """Logs mean losses."""
         names = ("loss", "accuracy") if phase.name == "single" else ("loss", "class", "box", "cell")
         rate = self.adamw.param_groups[0]["lr"]
         self.log({"rate": float(f"{rate:.3g}")} | {n: round(float(v), 4) for n, v in zip(names, mean, strict=False)})
 
     def validate(self) -> None:
-        """Figures of the average on the validation scenes, at the current phase's size."""
+        """Logs COCO's figures of the average on the validation scenes, at the size of the current phase."""
         self.validation = self.validation or [scene(VALIDATION_SEED, k) for k in range(VALIDATION_SCENES)]
         phase = PHASES[min(self.progress.phase, len(PHASES) - 1)]
         rows: list[dict[str, object]] = []
-        for image_id, one in enumerate(self.validation, start=1):
-            rows += self.rows(image_id, one, example(one, phase.short_px, phase.long_px))
+        for image_id, scene_ in enumerate(self.validation, start=1):
+            rows += self.rows(image_id, scene_, example(scene_, phase.short_px, phase.long_px))
         self.log({"validation": coco_figures(coco_ground_truth(self.validation), rows)})
 
     @torch.inference_mode()
-    def rows(self, image_id: int, one: Scene, resized: Example) -> list[dict[str, object]]:
-        """COCO rows of one scene by the average."""
+    def rows(self, image_id: int, original: Scene, resized: Example) -> list[dict[str, object]]:
+        """COCO rows of the average for one scene."""
         pixels, mask, _ = batch([resized], None)
         outputs = self.average(pixels, mask, 1)
-        return coco_rows(image_id, one.size_hw, outputs.logits[-1, 0].numpy(), outputs.boxes[-1, 0].numpy())
+        return coco_rows(image_id, original.size_hw, outputs.logits[-1, 0].numpy(), outputs.boxes[-1, 0].numpy())
 
     def save(self) -> None:
-        """Write the checkpoint to resume from."""
+        """Writes the checkpoint for resuming."""
         now = time.monotonic()
         self.progress.seconds += now - self.started
         self.started = self.saved = now
@@ -238,7 +243,7 @@ class Trainer:
         (self.work / "checkpoint.part").rename(self.work / "checkpoint.pt")
 
     def resume(self) -> None:
-        """Read the checkpoint, if there is one."""
+        """Reads the checkpoint, if there is one."""
         path = self.work / "checkpoint.pt"
         if not path.is_file():
             return
@@ -255,7 +260,7 @@ def as_matrix(kernel: Tensor) -> nn.Parameter:
 
 
 def export_checkpoint(trainer: Trainer, directory: Path) -> None:
-    """config.json, preprocessor_config.json and model.safetensors (float16) of the average, Hugging Face's layout."""
+    """Writes the average as a checkpoint in Hugging Face's layout, with float16 parameters."""
     directory.mkdir(parents=True, exist_ok=True)
     shipped = hugging_face_parameters(trainer.average.state_dict(), trainer.config.queries)
     save_file({n: t.half().contiguous() for n, t in shipped.items()}, directory / "model.safetensors", {"format": "pt"})
@@ -269,8 +274,8 @@ def export_checkpoint(trainer: Trainer, directory: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Train the demo model, or export the last checkpoint.")
+    """Trains, or exports the last checkpoint."""
+    parser = argparse.ArgumentParser(description="Trains the demo model, or exports its last checkpoint.")
     parser.add_argument("--work", type=Path, required=True, help="checkpoint, log and shards")
     parser.add_argument("--export", type=Path, help="write the Hugging Face checkpoint here and stop")
     arguments = parser.parse_args()

@@ -91,7 +91,7 @@ class ComparisonRun:
         """
         if truth is not None:
             accuracy.annotated(self.images, truth)
-            truth.category_of(self.detector.labels)
+            truth.category_of(self.detector.class_names)
         with open_journal(self.options.journal) as journal:
             self._announce(journal)
             self._collect_answers(journal)

@@ -1,35 +1,31 @@
-"""JSON in which long arrays of bytes are read fast: `{"image": [255, 216, …]}` gives `{"image": b"\\xff\\xd8…"}`.
+"""JSON with long arrays of bytes, read fast: `{"image": [255, 216, …]}` gives `{"image": b"\\xff\\xd8…"}`.
 
-An image of 4 MB is an array of 4 million numbers. A general parser makes an object of each; here the longest array of
-a text is cut out and read by numpy, and only what is around it goes through `json`.
+An image of 4 MB is an array of 4 million numbers, and `json` makes an object of each. Here the longest array of a text
+is cut out and read by numpy, and only the text around it goes through `json`.
 """
 
 from __future__ import annotations
 
-import functools
 import json
+import re
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-CHUNK_BYTES = 1 << 17  # what fits into a processor's second cache together with its intermediate values
+CHUNK_BYTES = 1 << 17  # fits into a processor's second-level cache together with its intermediate arrays
 MOST_VALUES = 20_000
-"""Values of a text outside of its array of bytes. A general parser holds the interpreter for as long as it runs."""
+"""Values of a text outside its array of bytes. `json` holds the interpreter's lock for as long as it runs."""
 
-MOST_LOOKED_AT = 64
+MOST_ARRAYS = 64  # that are compared to find the longest
 
-COMMA, SPACE = ord(","), ord(".")  # a space is written as a dot: its own low half is that of 0
-SPACE_AS_DOT = bytes.maketrans(b" ", bytes([SPACE]))
-NOT_A_BYTE = 0xFFFF
-WRONG = b"?"
-LOOKBACK = 4  # characters before a comma that tell the number there: three digits, and one more to see that it is over
-BLANKS = b" \t\n\r"
-PLACE = b"NaN"  # no JSON, yet `json` passes it to a function of ours
+COMMA, SPACE, ZERO = b", 0"
+LINE_BREAK = re.compile(rb",\r?\n[ \t]*")
+PLACEHOLDER = b"NaN"
+"""Stands in for the array: it is not JSON, but `json` passes it to `parse_constant`."""
 
 
 class NotBytesError(ValueError):
-    """An element of an array that is no integer from 0 to 255: which one, and its JSON value."""
+    """An element of an array that is not an integer from 0 to 255: its index, and its JSON value."""
 
     def __init__(self, index: int, value: Any) -> None:
         super().__init__(f"element {index} is {value!r}, expected an integer from 0 to 255")
@@ -37,26 +33,25 @@ class NotBytesError(ValueError):
 
 
 def loads(text: bytes, most_values: int = MOST_VALUES) -> Any:
-    """As `json.loads`, with the longest array as `bytes` if it holds integers from 0 to 255 and nothing else.
+    """As `json.loads`, but the longest array comes as `bytes` if all its elements are integers from 0 to 255.
 
-    An array that is empty, or has values of another kind, comes as a list as ever.
+    An empty array and an array of other values come as lists.
 
     Raises:
-        NotBytesError: an array of more than `most_values` holds something else; which, and where.
-        ValueError: it is not JSON in UTF-8, or has more than `most_values` values beside the bytes.
+        NotBytesError: an array of more than `most_values` has another element.
+        ValueError: the text is not JSON in UTF-8, or has more than `most_values` values beside the bytes.
     """
     start, end = longest_array(text)
     wrong = None
-    if end > start and PLACE not in text[:start] and PLACE not in text[end:]:
+    if end > start and PLACEHOLDER not in text[:start] and PLACEHOLDER not in text[end:]:
         try:
-            found = byte_array(text[start:end])
+            data = byte_array(text[start:end])
         except NotBytesError as error:
-            found, wrong = None, error
-        if found is not None:
-            values = [found]
-            rest = text[: start - 1] + PLACE + text[end + 1 :]
-            value = _loads(rest, most_values, values)
-            if not values:
+            data, wrong = None, error
+        if data is not None:
+            constants = [data]
+            value = _loads(text[: start - 1] + PLACEHOLDER + text[end + 1 :], most_values, constants)
+            if not constants:  # else the brackets stood in a string
                 return value
     if wrong is not None and text.count(b",", start, end) > most_values:
         raise wrong
@@ -64,16 +59,16 @@ def loads(text: bytes, most_values: int = MOST_VALUES) -> Any:
 
 
 def longest_array(text: bytes) -> tuple[int, int]:
-    """Where the inside of the longest array without arrays in it starts and ends; (0, 0) for none.
+    """The start and end of the inside of the longest innermost array; (0, 0) if there is none.
 
-    Only the first `MOST_LOOKED_AT` are compared. A bracket in a string may mislead it, which `loads` notices.
+    Only the first `MOST_ARRAYS` are compared. Brackets in a string are taken for an array, which `loads` notices.
     """
     longest, after = (0, 0), 0
-    for _ in range(MOST_LOOKED_AT):
+    for _ in range(MOST_ARRAYS):
         end = text.find(b"]", after)
-        start = text.rfind(b"[", after, end) + 1 if end >= 0 else 0
         if end < 0:
             break
+        start = text.rfind(b"[", after, end) + 1
         if start and end - start > longest[1] - longest[0]:
             longest = start, end
         after = end + 1
@@ -81,12 +76,12 @@ def longest_array(text: bytes) -> tuple[int, int]:
 
 
 def _loads(text: bytes, most_values: int, constants: list[bytes]) -> Any:
-    """`json.loads`, strict, each NaN taken from `constants` until there is none left."""
+    """`json.loads`, strict; each NaN in the text is replaced by an element of `constants`, until there are none."""
     if sum(text.count(mark) for mark in (b",", b"[", b"{")) > most_values:
         raise ValueError(f"it has more than {most_values} values")
 
     def constant(name: str) -> bytes:
-        if name != PLACE.decode() or not constants:
+        if name != PLACEHOLDER.decode() or not constants:
             raise ValueError(f"{name} is not JSON")
         return constants.pop()
 
@@ -97,10 +92,10 @@ def _loads(text: bytes, most_values: int, constants: list[bytes]) -> Any:
 
 
 def byte_array(items: bytes) -> bytes | None:
-    """The bytes that the inside of a JSON array lists, such as `255, 216, 47.0`; None if it is none or is empty.
+    """The bytes that the inside of a JSON array lists, such as `255, 216, 47.0`; None if it is empty or not JSON.
 
     Raises:
-        NotBytesError: it lists something else too.
+        NotBytesError: an element is not an integer from 0 to 255.
     """
     parts: list[bytes] = []
     start = 0
@@ -108,88 +103,57 @@ def byte_array(items: bytes) -> bytes | None:
         end = len(items)
         if start + CHUNK_BYTES < end:
             end = items.rfind(b",", start, start + CHUNK_BYTES)
-        if end < 0:  # one value as long as that
+        if end < 0:  # one value fills the chunk
             return None
         chunk = items[start:end]
         try:
-            part = _chunk(_tidied(chunk + b",")) or _slowly(chunk)
+            parts.append(_short_numbers(chunk) or _any_numbers(chunk))
         except NotBytesError as error:
             raise NotBytesError(sum(map(len, parts)) + error.index, error.value) from error
         except (ValueError, RecursionError):
             return None
-        parts.append(part)
         start = end + 1
     return b"".join(parts) if parts != [b""] else None
 
 
-def _slowly(items: bytes) -> bytes:
-    """As `_chunk`, whatever JSON's way to write the numbers."""
+def _short_numbers(items: bytes) -> bytes | None:
+    """The bytes listed by a text such as `255,216,0` or `255, 216, 0`; None for any other text."""
+    text = np.frombuffer(b"000" + _plain(items + b","), np.uint8)  # so that three characters precede each comma
+    ends = np.flatnonzero(text == COMMA)
+    starts = np.concatenate(([3], ends[:-1] + 1))
+    starts += text.take(starts) == SPACE
+    if (ends - starts).max() > 3:
+        return None
+    lengths = (ends - starts).astype(np.uint8)
+    digits = text - np.uint8(ZERO)  # any other character becomes 10 or more
+    ones, tens, hundreds = (digits.take(ends - place) for place in (1, 2, 3))
+    tens *= lengths > 1
+    hundreds *= lengths > 2
+    values = hundreds * np.uint16(100) + tens * np.uint16(10) + ones
+    are_digits = max(ones.max(), tens.max(), hundreds.max()) < 10
+    without_leading_zeros = np.array_equal(lengths, np.uint8(1) + (values > 9) + (values > 99))
+    return values.astype(np.uint8).tobytes() if are_digits and without_leading_zeros and values.max() < 256 else None
+
+
+def _plain(items: bytes) -> bytes:
+    """The same numbers without the `.0` of floats and without the line breaks of pretty-printers."""
+    if b"." in items:
+        items = items.replace(b".0,", b",")
+    if b"\n" in items and (indent := LINE_BREAK.search(items)):
+        items = items.strip(b" \t\r\n").replace(indent[0], b",")
+    return items
+
+
+def _any_numbers(items: bytes) -> bytes:
+    """As `_short_numbers`, for every way in which JSON writes numbers."""
     values = json.loads(b"[" + items + b"]")
     if wrong := first_wrong(values):
         raise wrong
     return bytes(map(int, values))
 
 
-def _tidied(items: bytes) -> bytes:
-    """The same as numbers, commas, and at most a space, as SPACE, after a comma; what is wrong stays wrong."""
-    if b"." in items:
-        if any(bytes([blank]) + b".0" in items for blank in BLANKS):
-            return WRONG
-        items = items.replace(b".0,", b",")
-        if b"." in items:
-            return WRONG
-    blanks = [blank for blank in BLANKS if blank in items]
-    if not blanks:
-        return items
-    if blanks == [ord(" ")] and _spaces_follow_commas(spaced := items.translate(SPACE_AS_DOT)):
-        return spaced  # Python's own way to write arrays
-    joined = items.translate(None, BLANKS)  # a number a line, as JSON.stringify indents them
-    return joined if _numbers(joined) == _numbers(items) else WRONG
-
-
-def _numbers(items: bytes) -> int:
-    """How many runs of digits there are."""
-    digits = np.frombuffer(b"," + items, np.uint8) - np.uint8(ord("0")) < 10
-    return int(np.count_nonzero(digits[1:] > digits[:-1]))
-
-
-def _spaces_follow_commas(items: bytes) -> bool:
-    characters = np.frombuffer(items, np.uint8)
-    after_comma = characters[:-1] == COMMA
-    return bool(((characters[1:] == SPACE) <= after_comma).all())
-
-
-def _chunk(items: bytes) -> bytes | None:
-    """The bytes of a text `255,216,`, read at each comma by the four characters before it."""
-    padded = np.frombuffer(b",,,," + items, np.uint8)
-    characters = padded[LOOKBACK:]
-    (ends,) = np.nonzero(characters == COMMA)
-    others = np.count_nonzero(characters - np.uint8(ord("0")) < 10) + np.count_nonzero(characters == SPACE)
-    if others + len(ends) != len(characters):
-        return None
-    before = np.ndarray((len(characters),), "<u4", padded, strides=(1,))[ends]  # the four before each comma
-    before &= np.uint32(0x0F0F0F0F)
-    before |= before >> np.uint32(4)
-    before &= np.uint32(0x00FF00FF)
-    before |= before >> np.uint32(8)
-    before &= np.uint32(0xFFFF)
-    values = _values_by_nibbles()[before]
-    return None if values.max() == NOT_A_BYTE else values.astype(np.uint8).tobytes()
-
-
-@functools.cache
-def _values_by_nibbles() -> NDArray[np.uint16]:
-    """[65536]: what the low halves of four characters spell, the last in the highest place; else NOT_A_BYTE."""
-    table = np.full((16, 16, 16, 16), NOT_A_BYTE, np.uint16)  # last, second, first, the one before
-    for value in range(256):
-        for start in (COMMA & 15, SPACE & 15):
-            digits = tuple(int(digit) for digit in reversed(str(value)))
-            table[(*digits, start)] = value  # and anything before that
-    return table.reshape(-1)
-
-
 def first_wrong(items: list[Any]) -> NotBytesError | None:
-    """The first element that is no integer from 0 to 255; 47.0 is one, true is none."""
+    """The first element that is not an integer from 0 to 255; 47.0 is one, true is not."""
     for index, value in enumerate(items):
         if type(value) not in (int, float) or not 0 <= value <= 255 or value != int(value):
             return NotBytesError(index, value)

@@ -1,4 +1,4 @@
-"""The command line: results on stdout, one line of trouble on stderr, the right exit status, never a traceback."""
+"""`detr-onnx detect`: results on stdout, one line on stderr for each error, and the right exit status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -16,101 +15,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detr_onnx import Detector, __version__
+from detr_onnx import Detector
 from detr_onnx.cache import list_entries
-from detr_onnx.cli import console
-from detr_onnx.cli import main as cli
+from detr_onnx.cli import save_paths
+from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions
-from detr_onnx.image import draw, files, preprocess
-from tests.cli.command_line import complaint, outcome
+from detr_onnx.image import draw, preprocess
+from detr_onnx.models.open import demo_image
+from tests.cli.command_line import PREFIX
 from tests.small_model import CONFIG, LABELS, sample_image, write_foreign_onnx
 
 pytest.importorskip("onnxruntime")
 
 SCORE_TOLERANCE = 1e-4  # the cached graph has attention as one node, the exported one in its parts
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture
-def album(tmp_path, monkeypatch) -> Path:
-    """A directory to stand in, with three images."""
-    monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    for seed, (name, size) in enumerate([("a.png", (64, 48)), ("b.jpg", (90, 40)), ("deep/c.png", (40, 40))]):
-        Path(name).parent.mkdir(exist_ok=True)
-        sample_image(*size, seed).save(name)
-    return tmp_path
-
-
-@pytest.fixture
-def run(album, graph, capsys):
-    """Runs a command line on the small graph; its exit status, stdout and stderr."""
-
-    def run(*arguments: str, model: object = graph) -> tuple[int, str, str]:
-        chosen = ["-m", model] if arguments[0] == "detect" and model is not None else []
-        return outcome([*arguments, *chosen], capsys)
-
-    return run
-
-
-@pytest.fixture
-def refused(run):
-    """The one line that a command line ends with."""
-
-    def refused(*arguments: object, status: int = 1, **options: object) -> str:
-        return complaint(run(*arguments, **options), status)
-
-    return refused
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    """Fails a test that gets as far as a detection."""
-
-    def called(*arguments, **options):
-        raise AssertionError("a detection was begun")
-
-    monkeypatch.setattr(Detector, "__call__", called)
-
-
-def in_a_process(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-    """The command line as a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
-    command = [sys.executable, "-m", "detr_onnx", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    )
-
-
-# Usage
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["detect"], ["nonsense"], ["detect", "a.png", "--threshold", "abc"], ["detect", "a.png", "--format", "xml"],
-     ["export", "x"], ["detect", "a.png", "--threads", "many"], ["export", "x", "-o", "y.onnx", "--batch", "two"]],
-)  # fmt: skip
-def test_wrong_usage_ends_with_status_2_and_says_how_it_goes(capsys, arguments):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out) == (2, "")
-    assert err.startswith("usage: detr-onnx")
-    assert "error: " in err.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["detect", "--help"], ["demo", "-h"], ["export", "-h"], ["info", "-h"]]
-)
-def test_help_is_a_result(run, arguments):
-    status, out, err = run(*arguments)
-    assert (status, err) == (0, "")
-    assert out.startswith("usage: detr-onnx")
-
-
-def test_the_version_is_a_result(run):
-    assert run("--version") == (0, f"detr-onnx {__version__}\n", "")
+# Options
 
 
 @pytest.mark.parametrize(
@@ -125,17 +45,17 @@ def test_the_version_is_a_result(run):
         (["--labels", ""], "--labels names no label: expected some of cat, dog"),
         (["--labels", " , "], "--labels names no label"),
         (["--threads", "0"], "the number of threads is wrong: found 0"),
-        (["--size", "0"], "the size is wrong: found 0"),
+        (["--size", "0"], "--size is wrong: found 0, expected a number of pixels"),
         (["--providers", ""], "--providers cannot be read: found '', expected NAME or NAME:option=value"),
         (["--providers", "CPU:a"], "--providers cannot be read: found 'CPU:a', expected NAME"),
         (["--providers", "CPU:a=1"], "provider CPU has no options: found a"),
-        (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, numpy, onnxruntime"),
+        (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, openvino, onnxruntime"),
         (["--precision", "int4"], "no such precision: found 'int4'"),
         (["--config", "gone"], "there is no config gone"),
         (["--save", "out.xyz"], "no image can be saved as out.xyz: found the suffix '.xyz'"),
     ],
 )
-def test_a_wrong_value_ends_with_status_2_before_any_detection(refused, no_network, arguments, says):
+def test_a_wrong_value_ends_with_status_2_before_any_detection(refused, no_detection, arguments, says):
     assert refused("detect", "a.png", *arguments, status=2).startswith(says)
 
 
@@ -146,25 +66,25 @@ def test_a_wrong_value_ends_with_status_2_before_any_detection(refused, no_netwo
         (["--engine", "numpy"], "engine numpy runs checkpoints: found the graph"),
     ],
 )
-def test_what_is_not_to_be_had_ends_with_status_1(refused, no_network, arguments, says):
+def test_an_unavailable_engine_or_provider_ends_with_status_1(refused, no_detection, arguments, says):
     assert refused("detect", "a.png", *arguments).startswith(says)
 
 
-# Answers
+# Results
 
 
-def test_one_image_is_answered_exactly_as_the_api_does(run, graph):
+def test_one_image_gives_exactly_the_hosted_apis_json(run, graph):
     status, out, err = run("detect", "a.png", "--threshold", "0.1")
     assert (status, err) == (0, "")
     assert out == json.dumps(Detector(graph)("a.png", 0.1).to_api()) + "\n"
     assert len(json.loads(out)) > 1
 
 
-def test_no_detection_is_an_empty_array(run):
+def test_no_detections_are_an_empty_array(run):
     assert run("detect", "a.png", "--threshold", "1") == (0, "[]\n", "")
 
 
-def test_several_images_are_a_json_object_a_line(run, graph):
+def test_several_images_give_one_json_object_per_line(run, graph):
     status, out, err = run("detect", "a.png", "b.jpg", "--threshold", "0.1")
     assert (status, err) == (0, "")
     assert [json.loads(line) for line in out.splitlines()] == [
@@ -177,7 +97,7 @@ def test_several_images_are_a_json_object_a_line(run, graph):
     [(["."], ["a.png", "b.jpg", "deep/c.png"]), (["*.png"], ["a.png"]), (["deep"], ["deep/c.png"]),
      (["**/*.png"], ["a.png", "deep/c.png"]), (["b.jpg", "b.jpg"], ["b.jpg"])],
 )  # fmt: skip
-def test_directories_and_patterns_are_answered_by_name(run, arguments, files):
+def test_directories_and_patterns_give_results_by_file_name(run, arguments, files):
     status, out, _ = run("detect", *arguments)
     assert status == 0
     assert [json.loads(line)["file"] for line in out.splitlines()] == files
@@ -187,7 +107,7 @@ def stdin_of(monkeypatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
 
 
-def test_stdin_is_an_image_too(run, monkeypatch):
+def test_stdin_can_be_an_image(run, monkeypatch):
     stdin_of(monkeypatch, Path("a.png").read_bytes())
     assert run("detect", "-", "--threshold", "0") == run("detect", "a.png", "--threshold", "0")
     stdin_of(monkeypatch, Path("a.png").read_bytes())
@@ -196,14 +116,14 @@ def test_stdin_is_an_image_too(run, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])
-def test_a_stdin_without_an_image_is_told(refused, monkeypatch, content):
+def test_stdin_without_an_image_is_an_error(refused, monkeypatch, content):
     stdin_of(monkeypatch, content)
     assert "is not an image: found" in refused("detect", "-")
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "coco", "table"])
 @pytest.mark.parametrize("names", [["a.png"], ["a.png", "b.jpg"]])
-def test_every_form_has_every_detection(run, form, names):
+def test_every_format_has_every_detection(run, form, names):
     status, out, err = run("detect", *names, "--format", form, "--threshold", "0")
     assert (status, err) == (0, "")
     assert out.endswith("\n")
@@ -219,8 +139,8 @@ def test_every_form_has_every_detection(run, form, names):
         assert (len(rows) if len(names) == 1 else sum(len(row["detections"]) for row in rows)) == count
 
 
-def test_only_the_labels_asked_for_are_answered(run):
-    labels = lambda out: [row["label"] for row in json.loads(out)]  # noqa: E731 - said once
+def test_only_the_requested_labels_are_printed(run):
+    labels = lambda out: [row["label"] for row in json.loads(out)]  # noqa: E731
     every = labels(run("detect", "a.png", "--threshold", "0")[1])
     for wanted in ({"cat"}, {"cat", "dog"}, {"salt, pepper"}, set(LABELS)):
         options = [option for label in wanted for option in ("--labels", label)]
@@ -230,7 +150,7 @@ def test_only_the_labels_asked_for_are_answered(run):
     ]
 
 
-def test_a_directory_of_weights_is_built_once_and_gives_the_same(run, small):
+def test_the_graph_of_a_checkpoint_is_built_once_and_gives_the_same(run, small):
     one, again = (run("detect", "a.png", "--threshold", "0", "--engine", "onnxruntime", model=small) for _ in range(2))
     assert one == again
     assert len(list_entries()) == 1
@@ -244,18 +164,18 @@ def test_a_directory_of_weights_is_built_once_and_gives_the_same(run, small):
 # Images that fail
 
 
-def test_a_missing_image_is_told_without_opening_the_model(refused):
+def test_a_missing_image_is_reported_before_the_model_is_opened(refused):
     says = refused("detect", "gone.png", model="no-such-model")
     assert says == "cannot read 'gone.png': found no such file; check the path"
 
 
-def test_a_directory_without_images_is_told(refused):
+def test_a_directory_without_images_is_an_error(refused):
     Path("empty").mkdir()
     assert refused("detect", "empty").startswith("no images in empty: expected files that end in .jpg")
     assert refused("detect", "*.gif").startswith("no image matches *.gif")
 
 
-def test_one_bad_image_is_told_and_the_others_go_on(run):
+def test_a_bad_image_is_reported_and_the_others_are_processed(run):
     Path("bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
     Path("empty").mkdir()
     status, out, err = run("detect", "a.png", "gone.png", "bad.jpg", "empty", "b.jpg")
@@ -265,7 +185,7 @@ def test_one_bad_image_is_told_and_the_others_go_on(run):
 
 
 @pytest.mark.parametrize("form", ["json", "coco"])
-def test_an_array_stays_whole_when_an_image_fails(run, form):
+def test_a_json_array_stays_well_formed_when_an_image_fails(run, form):
     Path("bad.jpg").write_bytes(b"")
     status, out, err = run("detect", "bad.jpg", "a.png", "--format", form, "--threshold", "0")
     assert status == 1
@@ -293,7 +213,7 @@ def png_header(width: int, height: int) -> bytes:
         (b"%PDF-1.7", "is not an image: found a PDF document"),
     ],
 )
-def test_what_is_no_image_is_one_line(refused, content, says):
+def test_a_file_that_is_not_an_image_is_one_line(refused, content, says):
     Path("x.png").write_bytes(content)
     assert refused("detect", "x.png").startswith(f"x.png {says}")
 
@@ -311,7 +231,7 @@ def test_a_directory_named_like_an_image_is_searched(refused):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1)])
-def test_the_thinnest_images_are_answered(run, width, height):
+def test_the_thinnest_images_have_detections(run, width, height):
     sample_image(width, height).save("thin.png")
     status, out, err = run("detect", "thin.png", "--threshold", "0", "--save", "out")
     assert (status, err, len(json.loads(out))) == (0, "", CONFIG.queries)
@@ -332,14 +252,14 @@ BEGINNINGS = [
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 @pytest.mark.parametrize("seed", range(4))
-def test_random_bytes_for_an_image_are_answered_or_one_line(run, beginning, seed):
+def test_random_bytes_for_an_image_are_a_result_or_one_line(run, beginning, seed):
     random = np.random.default_rng(seed)
     Path("x.jpg").write_bytes(beginning + random.bytes(int(random.integers(0, 400))))
     status, out, err = run("detect", "x.jpg")
     assert (status, bool(out), err.count("\n")) in [(0, True, 0), (1, False, 1)]
 
 
-def test_notes_of_pillow_do_not_clutter_stderr(run):
+def test_warnings_of_pillow_are_not_shown(run):
     exif = b"Exif\0\0II*\0\x08\0\0\0\x09\0" + b"\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0"  # a tag that points past the end
     sample_image(40, 30).save("exif.jpg", exif=exif)
     status, _, err = run("detect", "exif.jpg")
@@ -347,7 +267,7 @@ def test_notes_of_pillow_do_not_clutter_stderr(run):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), MemoryError("bad allocation")])
-def test_an_image_that_memory_does_not_hold_is_told_and_the_others_go_on(run, monkeypatch, error):
+def test_an_image_too_large_for_memory_is_reported_and_the_others_are_processed(run, monkeypatch, error):
     real = Detector.__call__
 
     def hungry(self, image, threshold=0.5):
@@ -363,7 +283,7 @@ def test_an_image_that_memory_does_not_hold_is_told_and_the_others_go_on(run, mo
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names there are text")
 @pytest.mark.parametrize("form", ["ndjson", "table"])
-def test_a_file_name_that_is_no_text_is_answered(run, form):
+def test_a_file_name_that_is_not_text_is_escaped(run, form):
     name = os.fsdecode(b"na\xefve\n\x1b[31m.png")
     sample_image(40, 30).save(name)
     status, out, err = run("detect", name, "a.png", "--format", form)
@@ -374,6 +294,128 @@ def test_a_file_name_that_is_no_text_is_answered(run, form):
         if form == "ndjson"
         else out.startswith(r"na\udcefve\n\x1b[31m.png: ")
     )
+
+
+ERRORS = [
+    (EngineError("the engine failed", found="x", remedy="try another"), "the engine failed: found x; try another"),
+    (UsageError("the array is wrong"), "the array is wrong"),
+    (ValueError("odd"), "this is a bug in detr-onnx: found ValueError: odd; report it with the output of --verbose"),
+    (RecursionError("deep"), "this is a bug in detr-onnx: found RecursionError: deep; report it with the output of"),
+]
+
+
+@pytest.mark.parametrize(("error", "says"), ERRORS)
+@pytest.mark.parametrize("form", ["json", "ndjson", "coco", "table"])
+def test_any_error_of_one_image_is_reported_and_the_others_are_processed(run, monkeypatch, error, says, form):
+    real = Detector.__call__
+
+    def fails(self, image, threshold=0.5):
+        if image.width == 64:
+            raise error
+        return real(self, image, threshold)
+
+    monkeypatch.setattr(Detector, "__call__", fails)
+    status, out, err = run("detect", "a.png", "b.jpg", "deep/c.png", "--threshold", "0", "--format", form)
+    assert status == 1
+    assert err.startswith(f"{PREFIX}a.png: {says}")
+    assert err.count("\n") == 1
+    if form == "coco":
+        assert {row["image_id"] for row in json.loads(out)} == {2, 3}
+    elif form == "table":
+        assert [line for line in out.splitlines() if "found" in line] == ["b.jpg: 13 found", "deep/c.png: 13 found"]
+    else:
+        rows = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
+        assert [row["file"] for row in rows] == ["b.jpg", "deep/c.png"]
+
+
+@pytest.mark.parametrize("form", ["json", "coco"])
+def test_a_json_array_is_well_formed_when_every_image_fails(run, monkeypatch, form):
+    def fails(self, image, threshold=0.5):
+        raise EngineError("the engine failed")
+
+    monkeypatch.setattr(Detector, "__call__", fails)
+    status, out, err = run("detect", "a.png", "b.jpg", "--format", form)
+    assert (status, json.loads(out), err.count("\n")) == (1, [], 2)
+
+
+def test_an_error_while_drawing_leaves_the_detections(run, monkeypatch):
+    def fails(image, detections):
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr(draw, "annotate", fails)
+    status, out, err = run("detect", "a.png", "b.jpg", "--threshold", "0", "--save", "out")
+    assert (status, len(out.splitlines()), err.count("\n")) == (1, 2, 2)
+    assert "a.png: this is a bug in detr-onnx: found ZeroDivisionError: no room" in err
+
+
+# Image ids of COCO
+
+
+def write_image_ids(**ids: int) -> None:
+    rows = [{"id": number, "file_name": f"{stem}.{'jpg' if stem == 'b' else 'png'}"} for stem, number in ids.items()]
+    Path("truth.json").write_text(json.dumps({"images": rows}))
+
+
+def coco_ids(out: str) -> list[int]:
+    return list(dict.fromkeys(row["image_id"] for row in json.loads(out)))
+
+
+WITH_IDS = ("--format", "coco", "--threshold", "0", "--annotations", "truth.json")
+
+
+def test_coco_results_take_the_image_ids_of_an_annotation_file(run):
+    write_image_ids(a=581, b=17, c=0, unused=3)
+    status, out, err = run("detect", ".", *WITH_IDS)
+    assert (status, err.count("\n")) == (0, 1)  # truth.json is skipped
+    assert coco_ids(out) == [581, 17, 0]
+    assert coco_ids(run("detect", "deep/c.png", *WITH_IDS)[1]) == [0]
+
+
+def test_files_without_an_annotated_id_get_a_new_one_and_a_warning(run):
+    write_image_ids(b=2)
+    status, out, err = run("detect", "a.png", "b.jpg", "deep/c.png", *WITH_IDS)
+    assert status == 0
+    assert coco_ids(out) == [3, 2, 4]
+    assert err == "detr-onnx: truth.json has no image id for 2 of 3 files: a.png, deep/c.png\n"
+
+
+def test_two_files_for_one_annotated_image_are_an_error(refused, no_detection):
+    write_image_ids(a=1)
+    Path("other").mkdir()
+    Path("other/a.png").write_bytes(Path("a.png").read_bytes())
+    line = refused("detect", "a.png", "other/a.png", *WITH_IDS)
+    assert line.startswith("truth.json has one image for two files: found a.png and other/a.png")
+
+
+def test_an_unusable_annotation_file_is_an_error(refused, no_detection):
+    assert "truth.json cannot be read" in refused("detect", "a.png", *WITH_IDS)
+    Path("truth.json").write_text("[]")
+    assert refused("detect", "a.png", *WITH_IDS).startswith("truth.json is not a COCO annotation file: expected")
+    only_coco = refused("detect", "a.png", "--annotations", "truth.json", status=2)
+    assert only_coco == "--annotations can be used only with --format coco"
+
+
+# The demo model
+
+
+WARNING = "detr-onnx: the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m "
+
+
+def test_the_demo_model_warns_once_of_other_images_than_its_scene(run, monkeypatch):
+    status, _, err = run("detect", "a.png", "b.jpg", model="demo")
+    assert (status, err) == (0, f"{WARNING}facebook/detr-resnet-50 IMAGE\n")
+    stdin_of(monkeypatch, Path("a.png").read_bytes())
+    assert run("detect", "-", model="demo")[2].startswith(WARNING)
+
+
+def test_the_demo_model_does_not_warn_of_its_scene(run):
+    Path("copy.jpg").write_bytes(demo_image().read_bytes())
+    assert run("detect", demo_image(), "copy.jpg", model="demo")[::2] == (0, "")
+    assert run("demo")[::2] == (0, "")
+
+
+def test_other_models_do_not_warn(run):
+    assert run("detect", "a.png")[2] == ""
 
 
 # Models that fail
@@ -399,7 +441,7 @@ def test_a_truncated_checkpoint_is_one_line(refused, small):
     assert "cut.safetensors" in refused("detect", "a.png", model="cut.safetensors")
 
 
-def test_a_model_that_is_nowhere_is_one_line(refused):
+def test_a_model_that_does_not_exist_is_one_line(refused):
     assert refused("detect", "a.png", status=2, model="detr-resnet50").endswith("did you mean facebook/detr-resnet-50?")
     assert refused("detect", "a.png", model="gone.onnx") == "cannot read gone.onnx: found no such file; check the path"
     Path("x.pth").write_bytes(b"")
@@ -430,7 +472,7 @@ def test_a_graph_that_does_not_describe_itself_takes_a_config(run, refused, smal
 # Saving
 
 
-def test_an_annotated_image_is_saved_beside_the_answer(run):
+def test_an_annotated_image_is_saved_and_the_results_are_printed(run):
     status, out, err = run("detect", "a.png", "--threshold", "0", "--save", "out.jpg")
     assert (status, err, len(json.loads(out))) == (0, "", CONFIG.queries)
     assert Path("out.jpg").read_bytes().startswith(b"\xff\xd8\xff")
@@ -439,24 +481,24 @@ def test_an_annotated_image_is_saved_beside_the_answer(run):
     assert np.abs(saved - original).max() > 50
 
 
-def test_annotated_images_go_into_a_directory_each_under_its_name(run):
+def test_annotated_images_keep_their_names_in_a_directory(run):
     sample_image(30, 30).save("deep/a.png")
     assert run("detect", ".", "--save", "out")[0] == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["a-2.png", "a.png", "b.jpg", "c.png"]
 
 
-def test_several_images_for_one_file_are_refused(refused, no_network):
+def test_saving_several_images_to_one_file_is_refused(refused, no_detection):
     assert refused("detect", ".", "--save", "out.jpg", status=2).endswith("name a directory")
 
 
-def test_an_image_is_never_written_over_itself(refused, no_network):
+def test_an_input_image_is_never_overwritten(refused, no_detection):
     before = Path("a.png").read_bytes()
     for save in ("a.png", "."):
-        assert "would write over the image a.png" in refused("detect", "a.png", "--save", save)
+        assert "would overwrite the image a.png" in refused("detect", "a.png", "--save", save)
     assert Path("a.png").read_bytes() == before
 
 
-def test_a_place_that_is_not_there_is_refused_before_any_detection(refused, no_network):
+def test_a_missing_directory_is_reported_before_any_detection(refused, no_detection):
     assert refused("detect", "a.png", "--save", "nowhere/out.png").endswith("create it first")
     assert "found a file of that name" in refused("detect", "a.png", "--save", "b.jpg/")
 
@@ -465,7 +507,7 @@ def test_a_place_that_is_not_there_is_refused_before_any_detection(refused, no_n
     ("error", "says"),
     [(PermissionError(errno.EACCES, "no"), "no permission"), (OSError(errno.ENOSPC, "No space"), "No space")],
 )
-def test_an_image_that_cannot_be_saved_costs_no_answer(run, monkeypatch, error, says):
+def test_detections_are_printed_even_if_the_image_cannot_be_saved(run, monkeypatch, error, says):
     def fails(*arguments, **options):
         raise error
 
@@ -476,193 +518,6 @@ def test_an_image_that_cannot_be_saved_costs_no_answer(run, monkeypatch, error, 
     assert list(Path("out").iterdir()) == []
 
 
-def test_a_directory_without_permission_is_refused_before_any_detection(refused, no_network, monkeypatch):
-    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+def test_a_directory_without_permission_is_reported_before_any_detection(refused, no_detection, monkeypatch):
+    monkeypatch.setattr(save_paths.os, "access", lambda path, mode: False)
     assert "no permission" in refused("detect", "a.png", "--save", "out")
-
-
-# Export
-
-
-@pytest.mark.parametrize(
-    ("options", "inputs"),
-    [
-        ([], [["batch", 3, "height", "width"], ["batch", "mask_height", "mask_width"]]),
-        (["--no-mask"], [["batch", 3, "height", "width"]]),
-        (["--batch", "2"], [[2, 3, "height", "width"], [2, "mask_height", "mask_width"]]),
-        (["--shape", "64x96"], [[1, 3, 64, 96], [1, 64, 96]]),
-        (["--shape", "64x96", "--batch", "3", "--no-mask"], [[3, 3, 64, 96]]),
-        (
-            ["--external-data", "--precision", "fp32"],
-            [["batch", 3, "height", "width"], ["batch", "mask_height", "mask_width"]],
-        ),
-    ],
-)
-def test_a_model_is_exported_in_the_form_asked_for(run, small, options, inputs):
-    import onnxruntime
-
-    assert run("export", small, "-o", "m.onnx", *options) == (0, "", "")
-    session = onnxruntime.InferenceSession("m.onnx", providers=["CPUExecutionProvider"])
-    assert [value.shape for value in session.get_inputs()] == inputs
-    assert Path("m.onnx.data").exists() == ("--external-data" in options)
-    assert run("detect", "a.png", model="m.onnx")[0] == 0
-
-
-@pytest.mark.parametrize(
-    "shape", ["", "800", "0x5", "800x", "800X1066", "-1x5", "8e2x3", "800x1066x3", "٣x٣", "9999999x1"]
-)
-def test_a_shape_that_is_none_is_refused(refused, small, shape):
-    says = refused("export", small, "-o", "m.onnx", f"--shape={shape}", status=2)
-    assert says == f"the shape is wrong: found {shape!r}, expected height x width in pixels, such as 800x1066"
-
-
-@pytest.mark.parametrize("batch", [0, -1])
-def test_a_batch_below_one_is_refused(refused, small, batch):
-    assert refused("export", small, "-o", "m.onnx", f"--batch={batch}", status=2).startswith("the batch is wrong")
-
-
-def test_what_cannot_be_exported_is_told(refused, small, graph):
-    assert "small.onnx is a graph already" in refused("export", graph, "-o", "m.onnx", status=2)
-    assert "there is no model 'gone'" in refused("export", "gone", "-o", "m.onnx", status=2)
-    assert "holds no checkpoint" in refused("export", "deep", "-o", "m.onnx")
-    assert "let its name end in .onnx" in refused("export", small, "-o", "m", status=2)
-
-
-def test_a_place_that_cannot_be_written_is_told_and_nothing_is_left(refused, small, monkeypatch):
-    assert refused("export", small, "-o", "nowhere/m.onnx") == (
-        "cannot write nowhere/m.onnx: found no directory nowhere; create it first"
-    )
-    Path("m.onnx").mkdir()
-    assert "found a directory" in refused("export", small, "-o", "m.onnx")
-    monkeypatch.setattr(
-        Path, "write_bytes", lambda self, data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space"))
-    )
-    assert "found No space" in refused("export", small, "-o", "full.onnx")
-    monkeypatch.setattr(cli.os, "access", lambda path, mode: False)
-    assert "found no permission" in refused("export", small, "-o", "p.onnx")
-    assert [path.name for path in Path().iterdir() if "full" in path.name or path.name.startswith("p.")] == []
-
-
-def test_exporting_without_the_package_onnx_says_what_to_install(refused, small, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    assert refused("export", small, "-o", "m.onnx").endswith("run pip install 'detr-onnx[export]', or use engine numpy")
-
-
-# Info, and what is told on the way
-
-
-def test_info_tells_versions_and_cache(run):
-    status, out, err = run("info")
-    assert (status, err) == (0, "")
-    assert f"detr-onnx: {__version__}" in out
-    assert "engines: numpy, onnxruntime" in out
-
-
-def test_verbose_tells_what_runs_and_quiet_does_not(run):
-    assert run("detect", "a.png")[2] == ""
-    assert run("detect", "a.png", "-v", "--engine", "onnxruntime")[2].startswith("detr-onnx: running on onnxruntime ")
-    assert run("detect", "a.png")[2] == ""
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_shows_on_a_terminal_when_it_takes_long(run, monkeypatch):
-    screen = Terminal()
-    monkeypatch.setattr("sys.stderr", screen)
-    run("detect", ".")
-    assert "1/3" not in screen.getvalue()
-    monkeypatch.setattr(console, "PROGRESS_AFTER_S", -1)
-    Path("b.jpg").write_bytes(b"")
-    status, out, _ = run("detect", ".")
-    assert (status, len(out.splitlines())) == (1, 2)
-    told = screen.getvalue()
-    assert "1/3" in told
-    assert "3/3  " in told
-    assert f"{console.CLEAR_LINE}detr-onnx: error: b.jpg" in told
-    assert told.endswith(console.CLEAR_LINE)
-
-
-# Ends of all kinds
-
-
-def test_ctrl_c_is_quiet(run, monkeypatch):
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Detector, "__call__", interrupted)
-    assert run("detect", "a.png") == (130, "", "")
-
-
-def test_what_should_not_happen_is_one_line_and_a_traceback_only_when_asked_for(
-    refused, run, monkeypatch, capsys, graph
-):
-    def fails(*arguments, **options):
-        raise ZeroDivisionError("by nought")
-
-    monkeypatch.setattr(Detector, "__call__", fails)
-    says = refused("detect", "a.png")
-    assert (
-        says == "this should not have happened: found ZeroDivisionError: by nought; report it with what --verbose says"
-    )
-    assert cli.main(["detect", "a.png", "-v", "-m", str(graph)]) == 1
-    assert "Traceback" in capsys.readouterr().err
-
-
-def test_memory_that_runs_out_elsewhere_is_one_line(refused, monkeypatch):
-    def fails(*arguments, **options):
-        raise MemoryError
-
-    monkeypatch.setattr(preprocess.Preprocessing, "from_json", fails)
-    assert refused("detect", "a.png").startswith("there is not enough memory; try a smaller --size")
-
-
-def test_a_full_disk_behind_stdout_is_one_line(album, graph):
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    with Path("/dev/full").open("w") as full, in_a_process("detect", "a.png", "-m", graph, stdout=full) as process:
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert err == (
-        b"detr-onnx: error: the results cannot be written: found No space left on device; send stdout elsewhere\n"
-    )
-
-
-def test_a_reader_that_leaves_early_ends_the_run_quietly(album, graph):
-    with in_a_process("detect", ".", "-m", graph, "--format", "table") as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of Unix")
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        ("info >&-", "found a closed stdout"),
-        ("detect gone.png 2>&-", ""),
-        ("detect - -m '{}' <&-", "there is no stdin"),
-    ],
-)
-def test_closed_streams_are_no_catastrophe(album, graph, command, says):
-    done = subprocess.run(
-        ["sh", "-c", f"'{sys.executable}' -m detr_onnx {command.format(graph)}"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert says in done.stderr
-    assert done.stderr.count("\n") == bool(says)
-
-
-def test_an_encoding_that_lacks_letters_gets_them_spelt_out(album, graph):
-    sample_image(40, 30).save("straße.png")
-    arguments = ["detect", "straße.png", "a.png", "-m", graph, "--format", "table", "--threshold", "1"]
-    with in_a_process(*arguments, env={"PYTHONIOENCODING": "ascii"}) as process:
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, b"")
-    assert out == b"stra\\xdfe.png: 0 found\na.png: 0 found\n"

@@ -1,0 +1,150 @@
+"""Where the weights of a checkpoint are: one .safetensors file, or several with an index.
+
+What else people have in their directories is named for what it is, with the command that helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detr_onnx.checkpoint.safetensors import Tensors, read_safetensors
+from detr_onnx.errors import CheckpointError
+from detr_onnx.json_input import read_object
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+TRAINING_STATE = ("training_args.", "optimizer.", "scheduler.", "rng_state", "scaler.")  # pickles without weights
+NAMES_SHOWN = 8
+
+
+def weights_file(path: Path) -> Path:
+    """The .safetensors file that `path` is or holds, or the index of sharded weights.
+
+    Raises:
+        CheckpointError: when there is none; pickles, adapters and git-lfs pointers are named with what helps.
+    """
+    file = next((path / name for name in (WEIGHTS, INDEX) if (path / name).exists()), None) if path.is_dir() else path
+    if file is None:
+        raise _no_weights(path)
+    if not file.exists():
+        raise CheckpointError(f"{file} does not exist", remedy="check the path")
+    if file.suffix in PICKLES:
+        raise CheckpointError(
+            f"{file} is a pickle, which can run code and is never read here",
+            expected="a .safetensors file",
+            remedy=_convert(file),
+        )
+    if file.name in ADAPTER:
+        raise _adapter(file.parent)
+    _check_not_pointer(file)
+    return file
+
+
+def weight_files(file: Path) -> list[Path]:
+    """The file itself; of an index of sharded weights, the index and its shards.
+
+    Raises:
+        CheckpointError: when the index cannot be read.
+    """
+    return [file, *_shards(file)] if file.name.endswith(".index.json") else [file]
+
+
+def read_weights(file: Path) -> Tensors:
+    """The tensors of a .safetensors file, or of all the shards that an index names.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or the shards do not hold what the index says.
+    """
+    if not file.name.endswith(".index.json"):
+        return read_safetensors(file)
+    shards = {shard.name: _read_shard(shard, file) for shard in _shards(file)}
+    weight_map = _weight_map(file)
+    missing = [name for name, shard in weight_map.items() if name not in shards[shard]]
+    if missing:
+        raise CheckpointError(
+            f"the shards of {file} lack tensors",
+            found=f"no {', '.join(missing[:NAMES_SHOWN])}",
+            expected=f"the {len(weight_map)} tensors of the index",
+            remedy="fetch them again",
+        )
+    return {name: shards[shard][name] for name, shard in weight_map.items()}
+
+
+def _read_shard(shard: Path, index: Path) -> Tensors:
+    if not shard.exists():
+        raise CheckpointError(f"{index} names a file that is missing", found=f"no {shard}", remedy="fetch it again")
+    _check_not_pointer(shard)
+    return read_safetensors(shard)
+
+
+def _shards(index: Path) -> list[Path]:
+    return [index.parent / name for name in sorted(set(_weight_map(index).values()))]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor name -> name of the file beside the index."""
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(_is_plain_name(name) for name in weight_map.values()):
+        raise CheckpointError(
+            f"{index} is not an index of sharded weights",
+            found="no weight_map from tensors to files beside it",
+            expected='{"weight_map": {"…": "model-00001-of-00002.safetensors"}}',
+            remedy="fetch it again",
+        )
+    return weight_map
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\\0")
+
+
+def _check_not_pointer(file: Path) -> None:
+    """Raises CheckpointError for the text that git leaves in place of a file when git-lfs did not fetch it."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(LFS_POINTER)) if file.is_file() else b""
+    except OSError:
+        return  # whoever reads it says why
+    if start == LFS_POINTER:
+        raise CheckpointError(
+            f"{file} is a git-lfs pointer, not the weights",
+            found=f"{file.stat().st_size} bytes of text",
+            remedy="run git lfs pull in its directory, or name the model of the hub",
+        )
+
+
+def _no_weights(directory: Path) -> CheckpointError:
+    """The error for a directory without .safetensors weights, by what it holds."""
+    names = sorted(entry.name for entry in directory.iterdir())
+    if any(name in ADAPTER for name in names):
+        return _adapter(directory)
+    pickle = pickled_weights(names)
+    return CheckpointError(
+        f"{directory} has its weights only as a pickle" if pickle else f"{directory} holds no checkpoint",
+        found=pickle or ", ".join(names[:NAMES_SHOWN]) or "an empty directory",
+        expected=f"config.json and {WEIGHTS}",
+        remedy=_convert(directory / pickle) if pickle else "check the path",
+    )
+
+
+def pickled_weights(names: Sequence[str]) -> str | None:
+    """The file among these that has weights as a pickle, or None."""
+    pickles = [name for name in names if name.endswith(PICKLES) and not name.startswith(TRAINING_STATE)]
+    return min(pickles, key=lambda name: name != "pytorch_model.bin", default=None)
+
+
+def _convert(pickle: Path) -> str:
+    config = pickle.parent / "config.json"
+    return f"run detr-onnx convert {pickle} -o DIRECTORY" + (f" --config {config}" if config.is_file() else "")
+
+
+def _adapter(directory: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{directory} holds an adapter (PEFT), not a whole model",
+        found=ADAPTER[0],
+        expected=WEIGHTS,
+        remedy="load it with peft, call merge_and_unload() and save_pretrained(DIRECTORY), and pass that directory",
+    )

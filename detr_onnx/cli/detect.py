@@ -1,0 +1,238 @@
+"""`detr-onnx detect`: detections in images, printed and, if requested, drawn."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detr_onnx.cli.console import bug_error, print_error, print_result, progress
+from detr_onnx.cli.interrupts import was_interrupted
+from detr_onnx.cli.options import (
+    add_detection_output,
+    add_engine_options,
+    add_model,
+    add_source_options,
+    open_detector,
+)
+from detr_onnx.cli.save_paths import save_paths
+from detr_onnx.defaults import DEFAULT_MODEL
+from detr_onnx.errors import DatasetError, DetrError, ImageError, OutputError, UsageError
+from detr_onnx.image.files import ImageFile, find_images, is_single_image
+from detr_onnx.text import printable
+
+if TYPE_CHECKING:
+    from detr_onnx.detections import Detections
+    from detr_onnx.detector import Detector
+
+HELP = "detect objects in images"
+USAGE = "%(prog)s [options] IMAGE [IMAGE ...]"
+LISTED_LABELS = 100  # of a model's labels in an error message
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="files, directories, patterns such as '*.jpg', or - for stdin"
+    )
+    add_detection_output(parser)
+    parser.add_argument(
+        "--annotations", type=Path, metavar="FILE",
+        help="with --format coco: take the image ids from this COCO annotation file, by file name",
+    )  # fmt: skip
+    add_model(parser)
+    add_engine_options(parser)
+    add_source_options(parser)
+
+
+def run(arguments: Namespace) -> int:
+    if arguments.annotations is not None and arguments.format != "coco":
+        raise UsageError("--annotations can be used only with --format coco")
+    images, errors = find_images(arguments.images)
+    if arguments.annotations is not None:
+        images = with_annotated_ids(images, arguments.annotations)
+    return detect_images(images, errors, arguments, single=is_single_image(arguments.images))
+
+
+def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: Namespace, *, single: bool) -> int:
+    """Detects, prints and saves; the exit status is 1 if any image failed, after all others are done.
+
+    Args:
+        images: what to detect in.
+        errors: of arguments that name no image; they are reported first.
+        arguments: parsed options.
+        single: whether the command line names one image, which decides the format and what --save means.
+    """
+    from detr_onnx.cli.formats import formatter
+    from detr_onnx.detector import check_threshold
+
+    check_threshold(arguments.threshold)
+    paths = save_paths(images, arguments.save, single) if arguments.save is not None else [None] * len(images)
+    for error in errors:
+        print_error(error)
+    if not images:
+        return 1
+    detector = open_detector(arguments)
+    if arguments.model == "demo":
+        warn_about_demo(images)
+    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+    failures: list[DetrError] = [*errors]
+    results = detect_each(detector, list(zip(images, paths, strict=True)), arguments.threshold, labels, failures)
+    for text in formatter(arguments.format, single)(results):
+        print_result(text)
+    return 1 if failures else 0
+
+
+def detect_each(
+    detector: Detector,
+    images: Sequence[tuple[ImageFile, Path | None]],
+    threshold: float,
+    labels: list[str] | None,
+    failures: list[DetrError],
+) -> Iterator[tuple[ImageFile, Detections]]:
+    """Yields each image with its detections; errors are reported and added to `failures`, and the rest goes on."""
+
+    def report(error: DetrError) -> None:
+        print_error(error)
+        failures.append(error)
+
+    with progress(len(images)) as show:
+        for number, (image, path) in enumerate(images, start=1):
+            show(number, image.name)
+            try:
+                detections = detect_and_save(detector, image, path, threshold, labels, report)
+            except Exception as error:  # noqa: BLE001 - whatever fails here, the other images go on
+                report(error_of_image(image, error))
+            else:
+                yield image, detections
+
+
+def error_of_image(image: ImageFile, error: Exception) -> DetrError:
+    """The error to show for whatever went wrong with an image, with the image's name.
+
+    Raises:
+        KeyboardInterrupt: the error is a consequence of Ctrl-C.
+    """
+    if was_interrupted():
+        raise KeyboardInterrupt from error
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, DetrError):
+        what = f"{image.name}: {error.what}"
+        return DetrError(what, found=error.found, expected=error.expected, remedy=error.remedy)
+    if isinstance(error, MemoryError):
+        return ImageError(f"not enough memory for {image.name}", remedy="try a smaller --size")
+    return bug_error(f"{image.name}: this is a bug in detr-onnx", error)
+
+
+def detect_and_save(
+    detector: Detector,
+    image_file: ImageFile,
+    path: Path | None,
+    threshold: float,
+    labels: list[str] | None,
+    report: Callable[[DetrError], None],
+) -> Detections:
+    """Detections in one image; if there is a path, the annotated image is written there.
+
+    An image that cannot be written is reported, and its detections are returned all the same.
+    """
+    from detr_onnx.image.preprocess import read_rgb
+
+    image = read_rgb(image_file.source())
+    detections = detector(image, threshold)
+    detections = detections.only(labels) if labels is not None else detections
+    if path is not None:
+        from detr_onnx.image.draw import annotate, save_image
+
+        try:
+            save_image(annotate(image, detections), path)
+        except OutputError as error:
+            report(error)
+        except Exception as error:  # noqa: BLE001 - the detections are good whatever fails here
+            report(error_of_image(image_file, error))
+    return detections
+
+
+def with_annotated_ids(images: Sequence[ImageFile], annotations: Path) -> list[ImageFile]:
+    """The images with the ids that a COCO annotation file has for them.
+
+    Images that it does not have get ids above all of its own, and a warning is logged.
+
+    Raises:
+        DatasetError: the annotation file cannot be read, or two images are the same one there.
+    """
+    from detr_onnx.evaluation.image_ids import find_image_ids, read_image_ids
+
+    ids = read_image_ids(annotations)
+    found_ids = find_image_ids([image.name for image in images], ids)
+    taken: dict[int, ImageFile] = {}
+    unknown = []
+    for image, image_id in zip(images, found_ids, strict=True):
+        if image_id is None:
+            unknown.append(image)
+        elif image_id in taken:
+            raise DatasetError(
+                f"{annotations} has one image for two files",
+                found=f"{taken[image_id].name} and {image.name}",
+                remedy="detect in the images of one directory at a time",
+            )
+        else:
+            taken[image_id] = image
+    if unknown:
+        names = ", ".join(printable(image.name) for image in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        logger.warning("%s has no image id for %d of %d files: %s", annotations, len(unknown), len(images), names)
+    new_ids = itertools.count(max(ids.values()) + 1)
+    return [
+        replace(image, image_id=image_id if image_id is not None else next(new_ids))
+        for image, image_id in zip(images, found_ids, strict=True)
+    ]
+
+
+def warn_about_demo(images: Sequence[ImageFile]) -> None:
+    """Logs that the demo model is not for photographs, if there is an image other than its own scene."""
+    from detr_onnx.models.open import demo_image
+
+    scene = demo_image().read_bytes()
+    if not all(image.path is not None and has_content(image.path, scene) for image in images):
+        logger.warning(
+            "the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m %s IMAGE",
+            DEFAULT_MODEL,
+        )
+
+
+def has_content(path: Path, content: bytes) -> bool:
+    """Whether a regular file has this content."""
+    try:
+        return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The labels that `--labels` names: each text is one of the model's labels, or several separated by commas.
+
+    Raises:
+        UsageError: there are none, or the model lacks one; the message suggests the most similar label.
+    """
+    import difflib
+
+    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
+    labels = [label for part in parts for label in part if label]
+    unknown = [label for label in labels if label not in known]
+    if unknown or not labels:
+        lowered = {label.lower(): label for label in known}
+        similar = [m for label in unknown for m in difflib.get_close_matches(label.lower(), lowered, 1, cutoff=0.5)]
+        listed = [label for label in dict.fromkeys(known) if label != "N/A"]
+        more = " …" if len(listed) > LISTED_LABELS else ""
+        raise UsageError(
+            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else "--labels names no label",
+            expected=f"some of {', '.join(listed[:LISTED_LABELS])}{more}" if not similar else None,
+            remedy=f"did you mean {', '.join(repr(lowered[m]) for m in similar)}?" if similar else None,
+        )
+    return labels

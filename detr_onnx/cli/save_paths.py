@@ -1,0 +1,85 @@
+"""Where the annotated images of `--save PATH` go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.image.files import ImageFile, is_directory
+
+KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others are saved as .png
+
+
+def save_paths(images: Sequence[ImageFile], save: str, single: bool) -> list[Path]:
+    """A path for each annotated image: `save` itself for a single image, else a unique name in the directory `save`.
+
+    Raises:
+        UsageError: several images for one file, or a suffix that no image format has.
+        OutputError: the directory is missing and cannot be made, or an input image would be overwritten.
+    """
+    target = Path(save)
+    if is_directory(save) or save.endswith(("/", os.sep)) or not target.suffix:
+        _make_directory(target)
+        taken: set[str] = set()
+        paths = [target / _unique_name(image, taken) for image in images]
+    else:
+        _check_file(target, single)
+        paths = [target]
+    inputs = {_file_id(image.path) for image in images if image.path is not None} - {None}
+    for path in paths:
+        if _file_id(path) in inputs:
+            raise OutputError(f"--save {save} would overwrite the image {path}", remedy="choose another path")
+    return paths
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Device and inode, which are the same for all names of a file; None if there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def _check_file(target: Path, single: bool) -> None:
+    """Raises what can be known of the file before there is an image to save."""
+    from PIL import Image
+
+    image_format = Image.registered_extensions().get(target.suffix.lower())
+    if image_format not in Image.SAVE:
+        raise UsageError(
+            f"no image can be saved as {target}",
+            found=f"the suffix {target.suffix!r}",
+            expected=f"{', '.join(KEPT_SUFFIXES)} or the suffix of another image format",
+            remedy="append a / if it is meant to be a directory",
+        )
+    if not single:
+        raise UsageError(f"several images cannot be saved in the one file {target}", remedy="name a directory")
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {target}", found=f"no directory {target.parent}", remedy="create it first")
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = "a file of that name" if directory.exists() else error.strerror
+        raise OutputError(f"cannot make the directory {directory}", found=found, remedy="choose another") from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"cannot write into {directory}", found="no permission", remedy="choose a directory that can be written"
+        )
+
+
+def _unique_name(image: ImageFile, taken: set[str]) -> str:
+    """`street.jpg`, then `street-2.jpg`, … for images of the same name; some file systems ignore case."""
+    path = image.path or Path("stdin")
+    suffix = path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".png"
+    name, number = f"{path.stem}{suffix}", 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{path.stem}-{number}{suffix}"
+    taken.add(name.casefold())
+    return name

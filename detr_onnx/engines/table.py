@@ -1,0 +1,172 @@
+"""The engines as rows of data, fastest first: what each reads, needs and takes, and how it opens a model.
+
+`ENGINES` is the only place that knows which engines there are. To add one, write its module and add its row.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.defaults import EXPORT_PRECISIONS
+from detr_onnx.engines import Engine
+from detr_onnx.engines.onnxruntime import onnxruntime_engine
+from detr_onnx.engines.openvino import (
+    BF16_BACKBONE,
+    HINTS,
+    convert_to_ir,
+    has_bfloat16,
+    openvino_engine,
+    openvino_release,
+)
+from detr_onnx.engines.optimized import check_probe, optimize, optimized_for
+from detr_onnx.engines.options import EngineOptions
+from detr_onnx.engines.providers import takes_fused_attention
+from detr_onnx.errors import EngineError
+
+ONNX = ".onnx"
+
+
+@dataclass(frozen=True)
+class GraphFormat:
+    """The form in which the graph of a checkpoint is cached for an engine.
+
+    Attributes:
+        precision: of the exported graph, one of `defaults.EXPORT_PRECISIONS`.
+        fused_attention: attention as one node, com.microsoft.MultiHeadAttention.
+        suffix: of the file that is cached.
+        mark: what the cache entry's name says about `finish`.
+        finish: what is done to the exported file, in place.
+        check: raises EngineError if the opened file does not compute here what it computed where it was written.
+    """
+
+    precision: str = "fp32"
+    fused_attention: bool = False
+    suffix: str = ONNX
+    mark: str = ""
+    finish: Callable[[Path], None] = lambda graph: None
+    check: Callable[[Engine, Path], None] = lambda engine, graph: None
+
+
+@dataclass(frozen=True)
+class GraphRunner:
+    """How an engine runs graph files.
+
+    Attributes:
+        suffixes: of the files that it reads.
+        open: a file and options to a running engine.
+        format_for: how it wants the graph of a checkpoint, given the options.
+    """
+
+    suffixes: tuple[str, ...]
+    open: Callable[[Path, EngineOptions], Engine]
+    format_for: Callable[[EngineOptions], GraphFormat]
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One engine.
+
+    Attributes:
+        name: the value of `engine=`.
+        package: the Python package that it needs.
+        precisions: the values of `precision=`.
+        options: those of `EngineOptions.given` that it takes.
+        instead_of_options: what to do about options that it does not take.
+        graphs: how it runs graph files; None if it does not.
+        checkpoint: how it runs a checkpoint without a graph; None if it needs one.
+    """
+
+    name: str
+    package: str
+    precisions: tuple[str, ...]
+    options: frozenset[str]
+    instead_of_options: str
+    graphs: GraphRunner | None = None
+    checkpoint: Callable[[Checkpoint], Engine] | None = None
+
+    def missing_packages(self, has_graph: bool) -> list[str]:
+        """The packages to install before this engine can run a model; `has_graph`: its graph need not be written."""
+        needed = [self.package, *(["onnx"] if self.graphs and not has_graph else [])]
+        return [package for package in needed if importlib.util.find_spec(package) is None]
+
+
+def _open_in_onnxruntime(graph: Path, options: EngineOptions) -> Engine:
+    engine = onnxruntime_engine(graph, options.providers, options.threads)
+    precision = (engine.metadata or {}).get("detr_onnx.precision", options.precision)
+    if options.precision is not None and precision != options.precision:
+        raise EngineError(
+            f"the graph does not have precision {options.precision}",
+            found=precision,
+            remedy="export it in that precision",
+        )
+    return engine
+
+
+def _format_for_onnxruntime(options: EngineOptions) -> GraphFormat:
+    fused, precision = takes_fused_attention(options.providers), options.precision or "fp32"
+    if precision != "fp32" or options.providers is not None:
+        return GraphFormat(precision, fused)
+    return GraphFormat(precision, fused, mark=f"-{optimized_for()}", finish=optimize, check=check_probe)
+
+
+def _open_in_openvino(graph: Path, options: EngineOptions) -> Engine:
+    return openvino_engine(graph, options.precision, options.threads)
+
+
+def _format_for_openvino(options: EngineOptions) -> GraphFormat:
+    """An ONNX file in fp32, which OpenVINO converts when it loads; its own format where it computes in bfloat16."""
+    if options.precision == "fp32" or not has_bfloat16():
+        return GraphFormat()
+    precision = options.precision or BF16_BACKBONE
+    mark = f"-openvino-{openvino_release()}-{precision}"
+    return GraphFormat(suffix=".xml", mark=mark, finish=partial(convert_to_ir, precision))
+
+
+def _run_in_numpy(checkpoint: Checkpoint) -> Engine:
+    from detr_onnx.engines.numpy import numpy_engine
+
+    return numpy_engine(checkpoint)
+
+
+ENGINES = {
+    row.name: row
+    for row in (
+        EngineRow(
+            name="openvino",
+            package="openvino",
+            precisions=tuple(HINTS),
+            options=frozenset({"threads"}),
+            instead_of_options="use engine onnxruntime",
+            graphs=GraphRunner((ONNX, ".xml"), _open_in_openvino, _format_for_openvino),
+        ),
+        EngineRow(
+            name="onnxruntime",
+            package="onnxruntime",
+            precisions=EXPORT_PRECISIONS,
+            options=frozenset({"providers", "threads"}),
+            instead_of_options="leave them out",
+            graphs=GraphRunner((ONNX, ".ort"), _open_in_onnxruntime, _format_for_onnxruntime),
+        ),
+        EngineRow(
+            name="numpy",
+            package="numpy",
+            precisions=("fp32",),
+            options=frozenset(),
+            instead_of_options="set OMP_NUM_THREADS or OPENBLAS_NUM_THREADS before Python starts, "
+            "or use engine onnxruntime",
+            checkpoint=_run_in_numpy,
+        ),
+    )
+}
+"""Every engine by name, in the order in which "auto" prefers them."""
+
+GRAPH_SUFFIXES = tuple(dict.fromkeys(s for row in ENGINES.values() if row.graphs for s in row.graphs.suffixes))
+"""Suffixes of all graph files that some engine reads."""
+
+PRECISIONS = tuple(dict.fromkeys(precision for row in ENGINES.values() for precision in row.precisions))
+"""Every precision that some engine has."""

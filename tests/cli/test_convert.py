@@ -1,0 +1,28 @@
+"""`detr-onnx convert`: what it prints, and its error without torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from detr_onnx.checkpoint import convert_pth
+from tests.cli.command_line import complaint, outcome
+
+
+def test_without_torch_the_error_says_how_to_install_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "model.pth").write_bytes(b"")
+    line = complaint(outcome(["convert", tmp_path / "model.pth", "-o", tmp_path / "out"], capsys), 1)
+    assert line == f"converting {tmp_path / 'model.pth'} needs torch; pip install torch"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("config", [None, Path("config.json")])
+def test_the_directory_is_the_result(monkeypatch, capsys, config):
+    converted = []
+    monkeypatch.setattr(convert_pth, "convert", lambda *arguments: converted.append(arguments) or arguments[1])
+    options = ["--config", config] if config else []
+    assert outcome(["convert", "model.pth", "-o", "out", *options], capsys) == (0, "out\n", "")
+    assert converted == [(Path("model.pth"), Path("out"), config)]
