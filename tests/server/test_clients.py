@@ -146,7 +146,7 @@ def test_the_server_conforms_to_its_openapi_document(server):
         "none",
     ]
     text = output_of("new/bin/schemathesis", "run", document, *options)
-    assert "Tested: 14" in text
+    assert "Tested: 17" in text
 
 
 def test_the_page_in_a_real_browser(server, expected, tmp_path):
