@@ -1,8 +1,8 @@
 """Official clients of the hosted API and of other APIs, unchanged, against the server.
 
 DETR_ONNX_CLIENTS names a directory with the virtual environments `new` (cloudflare, huggingface_hub, schemathesis,
-tritonclient[http]) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, miniflare, esbuild, playwright-core).
-`.ci/run` makes it.
+tritonclient[http], deepstack-python) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, @huggingface/inference,
+miniflare, esbuild, playwright-core). `.ci/clients` makes it.
 """
 
 from __future__ import annotations
