@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "defaults", "labels", "text", "read_ahead"),
+    ("errors", "defaults", "labels", "text", "read_ahead", "atomic"),
     ("json_input",),
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),
@@ -63,7 +63,6 @@ ONLY_IN_THE_SERVER = {
 LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
     "bench/baselines": "it runs by itself elsewhere, so all that the peers need is in it",
-    "exporter/calibrate": "being divided",
     "network/onnx_ops": "a method for each operation",
     "hub": "names, the cache, downloads, and the words for each refusal",
     "network/config": "two generations of Hugging Face's fields, and shapes",
