@@ -47,7 +47,7 @@ RATIOS: Ratios = (
 def write_files(work: Path, model: Path | None) -> dict[str, str]:
     """Writes every file and returns their paths by name; it runs in its own process, since it needs much memory."""
     from benchmarks.subject import subject
-    from detr_onnx.exporter.calibrate import ranges_alone
+    from detr_onnx.exporter.calibrate import find_quant_params
     from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
     from detr_onnx.models.metadata import read_model
 
@@ -55,7 +55,7 @@ def write_files(work: Path, model: Path | None) -> dict[str, str]:
     directory = work / "precisions"
     directory.mkdir(exist_ok=True)
     model_and_preprocessing = read_model(measured.model)
-    quant_params = ranges_alone(model_and_preprocessing, [measured.photograph], METHOD)
+    quant_params = find_quant_params(model_and_preprocessing, [measured.photograph], METHOD)
     paths = {"title": measured.title, "pixels": str(measured.pixels), "photograph": str(measured.photograph)}
     for engine in TITLES:
         for kind in PRECISIONS:

@@ -19,7 +19,7 @@ from detr_onnx.network.resnet import fold_batch_norm
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Stages = dict[str, Array]
-Reading = Callable[[DetrConfig, Mapping[str, Array], Array, Mask | None], Stages]
+StagesOf = Callable[[DetrConfig, Mapping[str, Array], Array, Mask | None], Stages]
 
 
 def numpy_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None) -> Stages:
@@ -48,4 +48,4 @@ def run_graph(
     return {("boxes" if name == "pred_boxes" else name): value for name, value in outputs.items()}
 
 
-READINGS: dict[str, Reading] = {"numpy": numpy_stages, "onnxruntime": onnx_stages}
+STAGES: dict[str, StagesOf] = {"numpy": numpy_stages, "onnxruntime": onnx_stages}

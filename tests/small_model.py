@@ -1,4 +1,4 @@
-"""A small seeded model, images for it, files like those of other exporters: for the tests of the upper floors."""
+"""A small seeded model, images for it, and files like those of other exporters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from PIL import Image
 
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
@@ -38,21 +37,21 @@ def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
-def write_foreign_onnx(path: Path, checkpoint: Path, form: ExportOptions, **axes: list[int | str]) -> Path:
-    """Our graph of a form, as another exporter would leave it: nothing about itself, and inputs of these axes."""
-    model: Any = onnx_model(*read_model(checkpoint), form)
+def write_foreign_onnx(path: Path, checkpoint: Path, options: ExportOptions, **axes: list[int | str]) -> Path:
+    """Our graph, as another exporter would write it: no metadata, and inputs with these axes."""
+    model: Any = onnx_model(*read_model(checkpoint), options)
     del model.metadata_props[:]
     model.producer_name = "another"
     for value in model.graph.input:
         for axis, length in zip(value.type.tensor_type.shape.dim, axes.get(value.name, []), strict=False):
             axis.Clear()
             setattr(axis, "dim_value" if isinstance(length, int) else "dim_param", length)
-    onnx.save(model, path)
+    path.write_bytes(model.SerializeToString())
     return path
 
 
 def write_config(directory: Path) -> Path:
-    """config.json and preprocessor_config.json alone."""
+    """A directory with only config.json and preprocessor_config.json."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(huggingface_config(CONFIG)))
     (directory / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING))

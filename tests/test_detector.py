@@ -87,7 +87,7 @@ def assert_close(found: Detections, expected: Detections, score=SCORE_TOLERANCE,
 
 
 def lambda_detector(monkeypatch, network, **facts) -> Detector:
-    """A Detector over a function: the seam."""
+    """A Detector around a function."""
     from detr_onnx.image.preprocess import Preprocessing
 
     opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX))

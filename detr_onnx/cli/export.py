@@ -187,7 +187,7 @@ def calibrated(model: Model, images: Sequence[Path], arguments: Namespace) -> Ca
 
     calibration = calibrate(model, images, with_progress, layers=arguments.report is not None)
     chosen, trouble = calibration.chosen, calibration.chosen.trouble()
-    logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.floats))
+    logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.float_layers))
     if arguments.report is not None:
         write_report(calibration, arguments.report)
     if trouble and not arguments.force:

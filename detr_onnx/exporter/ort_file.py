@@ -1,9 +1,9 @@
 """A model as an .ort file: ONNX Runtime's own format, the only one that its minimal builds read.
 
-    checkpoint ── export.py ──► .onnx ── ONNX Runtime optimises, saves ──► .ort, and the operators a build for it needs
+    checkpoint ── onnx_file.py ──► .onnx ── optimized by ONNX Runtime ──► .ort, and a list of the operators it needs
 
-The optimisations are those of ONNX Runtime's own converter: all but the layout that only x86-64 has, so that the file
-runs on any processor. An .ort file keeps the metadata, and `Detector` runs it as it runs an .onnx.
+The optimizations are those of ONNX Runtime's own converter: all but the blocked layout of x86-64, so that the file runs
+on any processor. An .ort file keeps the metadata, and `Detector` runs it like an .onnx file.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from detr_onnx.image.preprocess import Preprocessing
 Arrays = list[NDArray[Any]]
 
 SUFFIX = ".ort"
-CONFIG_SUFFIX = ".required_operators.config"  # as ONNX Runtime's converter calls it
-NOT_PORTABLE = ["NchwcTransformer"]  # channels in blocks of this processor's registers: no ARM kernel takes them
+CONFIG_SUFFIX = ".required_operators.config"  # as ONNX Runtime's converter names it
+NOT_PORTABLE = ["NchwcTransformer"]  # blocks of channels as wide as this processor's registers; ARM has no such kernels
 WRITE_CONFIG = """
 import pathlib, sys
-sys.modules["torch"] = None  # the tools would import it where it is installed, for another of their uses
+sys.modules["torch"] = None  # the tools would import it if it is installed, for another of their functions
 from onnxruntime.tools.ort_format_model import create_config_from_models
 create_config_from_models([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), False)
 """
-TRIAL_HW = (96, 128)  # of the image that both files are tried on, where any size will do
-BROKEN_FROM = 0.05  # mean difference in deviations: rounding in fp16 or int8 stays below, wrong answers are about 1
+TRIAL_HW = (96, 128)  # of the image that both files are run on, if they take any size
+BROKEN_FROM = 0.05  # mean difference in standard deviations: rounding in fp16 or int8 is below, wrong outputs near 1
 
 
-def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, form: ExportOptions) -> None:
-    """Writes the model as .ort and, beside it, the configuration for a build with its operators alone.
+def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, options: ExportOptions) -> None:
+    """Writes the model as .ort and, beside it, the configuration for a build with only its operators.
 
     Args:
-        path: the .ort file; it is replaced only when it has been loaded and answers as the .onnx does.
+        path: the .ort file; it is replaced only when the new one has been run and agrees with the .onnx.
         checkpoint: the weights and their config.
-        preprocessing: how images are made ready, for the metadata.
-        form: which graph.
+        preprocessing: how images are prepared, for the metadata.
+        options: which graph.
 
     Raises:
-        EngineError: when the packages `onnx` or `onnxruntime` are not installed, or the conversion fails.
+        EngineError: when the package `onnx` or `onnxruntime` is not installed, or the conversion fails.
         OutputError: when a file cannot be written.
     """
     if path.is_dir():
@@ -59,10 +59,10 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
             graph, converted = Path(folder) / f"{path.stem}.onnx", Path(folder) / path.name
-            write_onnx(graph, checkpoint, preprocessing, form)
+            write_onnx(graph, checkpoint, preprocessing, options)
             convert(graph, converted)
             config = write_required_operators(converted)
-            check_answers(graph, converted, form)
+            check_outputs(graph, converted, options)
             for part in (config, converted):
                 part.replace(path.with_name(part.name))
     except OSError as error:
@@ -71,20 +71,20 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
 
 
 def convert(graph: Path, target: Path) -> None:
-    """Optimises the .onnx for any processor and saves it as .ort.
+    """Optimizes the .onnx for any processor and saves it as .ort.
 
     Raises:
-        EngineError: when ONNX Runtime does not.
+        EngineError: when ONNX Runtime fails.
     """
     onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(target)
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    options.add_session_config_entry("session.qdqisint8allowed", "1")  # signed activations, which ARM prefers
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.optimized_model_filepath = str(target)
+    settings.add_session_config_entry("session.save_model_format", "ORT")
+    settings.add_session_config_entry("session.qdqisint8allowed", "1")  # signed activations, which ARM prefers
     try:
         onnxruntime.InferenceSession(
-            str(graph), options, providers=[CPU], disabled_optimizers=[*NOT_PORTABLE, *SLOWING_OPTIMIZERS]
+            str(graph), settings, providers=[CPU], disabled_optimizers=[*NOT_PORTABLE, *SLOWING_OPTIMIZERS]
         )
     except Exception as error:
         raise EngineError(
@@ -95,9 +95,9 @@ def convert(graph: Path, target: Path) -> None:
 
 
 def write_required_operators(converted: Path) -> Path:
-    """The configuration file beside an .ort file: what `build.sh --include_ops_by_config` takes.
+    """The path of the configuration beside an .ort file, for ONNX Runtime's `build.sh --include_ops_by_config`.
 
-    ONNX Runtime's own function writes it, in a process of its own, since importing it configures logging for all.
+    ONNX Runtime's own function writes it; in a subprocess, since importing it changes the root logger.
 
     Raises:
         EngineError: when it fails.
@@ -107,57 +107,57 @@ def write_required_operators(converted: Path) -> Path:
     done = subprocess.run(command, cwd=converted.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EngineError(
-            "ONNX Runtime's tools cannot tell which operators the file needs",
+            "ONNX Runtime's tools cannot list the operators that the file needs",
             found=(done.stderr.splitlines() or ["no reason given"])[-1][:200],
             remedy="run pip install --upgrade onnxruntime flatbuffers",
         )
     return config
 
 
-def check_answers(graph: Path, converted: Path, form: ExportOptions) -> None:
+def check_outputs(graph: Path, converted: Path, options: ExportOptions) -> None:
     """Runs both files once on the same image.
 
     Raises:
-        EngineError: when the .ort file does not load, or answers otherwise.
+        EngineError: when the .ort file does not load, or its outputs differ.
     """
-    feeds = trial(form)
-    names = ["scores"] if form.end_to_end else [LOGITS, BOXES]
-    expected, found = (answers(file, feeds, names) for file in (graph, converted))
-    for name, one, other in zip(names, expected, found, strict=True):
-        same_shape = one.shape == other.shape
-        apart = float(np.abs(one - other).mean() / (one.std() or 1)) if same_shape else np.inf
-        if not apart < BROKEN_FROM:
+    feeds = sample_inputs(options)
+    names = ["scores"] if options.end_to_end else [LOGITS, BOXES]
+    expected, found = (run(file, feeds, names) for file in (graph, converted))
+    for name, before, after in zip(names, expected, found, strict=True):
+        same_shape = before.shape == after.shape
+        difference = float(np.abs(before - after).mean() / (before.std() or 1)) if same_shape else np.inf
+        if not difference < BROKEN_FROM:
             raise EngineError(
                 f"ONNX Runtime's conversion changed {name}",
-                found=f"a mean difference of {apart:.2g} deviations",
+                found=f"a mean difference of {difference:.2g} standard deviations",
                 remedy="write an .onnx file",
             )
 
 
-def trial(form: ExportOptions) -> dict[str, NDArray[Any]]:
-    """Inputs for a graph of that form: noise."""
+def sample_inputs(options: ExportOptions) -> dict[str, NDArray[Any]]:
+    """Noise as inputs for a graph with these options."""
     random = np.random.default_rng(0)
-    height, width = form.shape_hw or TRIAL_HW
-    if form.end_to_end:
+    height, width = options.shape_hw or TRIAL_HW
+    if options.end_to_end:
         image = random.integers(0, 256, (height, width, 3), np.uint8)
         return {IMAGE: image, THRESHOLD: np.zeros(1, np.float32)}
-    B = form.batch or 1
+    B = options.batch or 1
     pixels = {PIXELS: random.standard_normal((B, 3, height, width), np.float32)}
-    return pixels | ({MASK: np.ones((B, height, width), np.int64)} if form.mask else {})
+    return pixels | ({MASK: np.ones((B, height, width), np.int64)} if options.mask else {})
 
 
-def answers(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:
-    """What a plain session says of the inputs.
+def run(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:
+    """The outputs of a plain session.
 
     Raises:
         EngineError: when the file does not load or run.
     """
     onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(
-            str(file), options, providers=[CPU], disabled_optimizers=SLOWING_OPTIMIZERS
+            str(file), settings, providers=[CPU], disabled_optimizers=SLOWING_OPTIMIZERS
         )
         return list(session.run(names, feeds))
     except Exception as error:

@@ -20,8 +20,8 @@ def detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> tuple[V,
     """Logits [B,Q,C+1], the last class being "no object", and boxes [B,Q,4], cxcywh in 0..1 of each image.
 
     Args:
-        ops: the vocabulary, standing at the network's root.
-        config: the model's numbers.
+        ops: at the network's root.
+        config: the model's sizes.
         pixels: [B,3,H,W], normalised.
         mask: [B,H,W], True where there is image; None when there is no padding.
     """
@@ -34,20 +34,21 @@ def detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> tuple[V,
     memory = encoder(ops.at("encoder"), config, cells, position, key_bias)  # [B,N,D]
 
     query = ops.parameter("query_position_embeddings.weight")  # [1,Q,D]
-    found = decoder(ops.at("decoder"), config, ops.multiply(query, 0.0), query, memory, position, key_bias)  # [B,Q,D]
-    return ops.stage("logits", ops.linear("class_labels_classifier", found)), ops.stage("boxes", boxes(ops, found))
+    objects = decoder(ops.at("decoder"), config, ops.multiply(query, 0.0), query, memory, position, key_bias)  # [B,Q,D]
+    logits = ops.linear("class_labels_classifier", objects)  # [B,Q,C+1]
+    return ops.stage("logits", logits), ops.stage("boxes", boxes(ops, objects))
 
 
-def boxes(ops: Ops[V], found: V) -> V:
+def boxes(ops: Ops[V], x: V) -> V:
     """[B,Q,D] -> [B,Q,4], cxcywh in 0..1."""
     box = ops.at("bbox_predictor")
     for i in range(BOX_LAYERS):
-        found = box.linear(f"layers.{i}", found, relu=i < BOX_LAYERS - 1)
-    return box.sigmoid(found)
+        x = box.linear(f"layers.{i}", x, relu=i < BOX_LAYERS - 1)
+    return box.sigmoid(x)
 
 
 def stage_names(config: DetrConfig) -> tuple[str, ...]:
-    """Every stage that can be asked for, in the order of the walk."""
+    """The names of all stages, in the order of computation."""
     return (
         "stem",
         *(f"stage{s}" for s in range(1, 1 + len(config.backbone.depths))),

@@ -1,8 +1,8 @@
-"""The vocabulary, computed: arrays in, arrays out, nothing but numpy.
+"""The operations, computed with numpy alone.
 
-Feature maps are NHWC, so that a convolution is a matrix product: each output cell's window, laid out as one row,
-times the kernel [kh·kw·in, out]. Windows are gathered a few rows of the image at a time, which keeps them, and what
-is done to the product afterwards (bias, residual, ReLU), inside the processor's cache.
+Feature maps are NHWC, so that a convolution is a matrix product: the windows, one a row, times the kernel
+[kh·kw·in, out]. Windows are gathered for a few rows of the image at a time, so that they, and the steps on the product
+(bias, residual, ReLU), stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from detr_onnx.network.workspace import Workspace
 Array = NDArray[np.float32]
 
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
-PADDING_BIAS = -3e4  # e^-30000 is 0 in float32, and the number still fits float16 (65504)
-BLOCK_FLOATS = 1 << 21  # of gathered windows at a time: 8 MB, a share of the last-level cache
-SCORES_FLOATS = 1 << 17  # of attention's scores at a time: 512 KB
-PIECE_FLOATS = 1 << 18  # of what is added and cut at a time: 1 MB, about a core's own cache
+PADDING_BIAS = -3e4  # e^-30000 is 0 in float32, and the number fits in float16 (up to 65504)
+BLOCK_FLOATS = 1 << 21  # of windows gathered at a time: 8 MB, a part of the last-level cache
+SCORES_FLOATS = 1 << 17  # of attention scores at a time: 512 KB
+PIECE_FLOATS = 1 << 18  # of a product that bias, residual and ReLU are applied to at a time: 1 MB, a core's own cache
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,25 @@ class NumpyOps:
     """`ops.Ops` over arrays.
 
     Attributes:
-        parameters: what `resnet.fold_batch_norm` gives.
-        place: where in the network this stands.
-        stages: filled by `stage`; None when nobody wants to look. Feature maps are noted as [B,C,h,w].
-        workspace: where large arrays are taken from; one network at a time may use it.
+        parameters: as `resnet.fold_batch_norm` returns them.
+        path: of the module, such as `encoder.layers.0`.
+        stages: filled by `stage`, with feature maps as [B,C,h,w]; None if they are not needed.
+        workspace: provides large arrays; only one network at a time may use it.
     """
 
     parameters: Mapping[str, Array]
-    place: str = ""
+    path: str = ""
     stages: dict[str, Array] | None = field(default=None, compare=False)
     workspace: Workspace = field(default_factory=Workspace, compare=False)
 
     def at(self, step: str) -> NumpyOps:
-        return replace(self, place=self._path(step))
+        return replace(self, path=self._full_name(step))
 
     def has(self, name: str) -> bool:
-        return f"{self._path(name)}.weight" in self.parameters
+        return f"{self._full_name(name)}.weight" in self.parameters
 
     def parameter(self, name: str) -> Array:
-        parameter: Array = self.parameters[self._path(name)][None]
+        parameter: Array = self.parameters[self._full_name(name)][None]
         return parameter
 
     def stage(self, name: str, value: Array) -> Array:
@@ -57,12 +57,12 @@ class NumpyOps:
             self.stages[name] = (value.transpose(0, 3, 1, 2) if value.ndim == 4 else value).copy()
         return value
 
-    def _path(self, name: str) -> str:
-        return f"{self.place}.{name}" if self.place else name
+    def _full_name(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
 
     def _weights(self, name: str) -> tuple[Array, Array]:
-        path = self._path(name)
-        return self.parameters[f"{path}.weight"], self.parameters[f"{path}.bias"]
+        full_name = self._full_name(name)
+        return self.parameters[f"{full_name}.weight"], self.parameters[f"{full_name}.bias"]
 
     # feature maps, NHWC
 
@@ -84,8 +84,8 @@ class NumpyOps:
         out = self.workspace.empty(B, h, w, kernel.shape[-1])
         if len(kernel) == 3 and stride == dilation == 1:
             for b in range(B):
-                rest = None if residual is None else residual[b]
-                winograd.convolve(x[b], kernel, bias, rest, relu, out[b], self.workspace)
+                own_residual = None if residual is None else residual[b]
+                winograd.convolve(x[b], kernel, bias, own_residual, relu, out[b], self.workspace)
             return out
         matrix = kernel.reshape(-1, kernel.shape[-1])
         rows = max(1, BLOCK_FLOATS // (w * max(matrix.shape)))
@@ -96,9 +96,9 @@ class NumpyOps:
             _finish(out[block], bias, None if residual is None else residual[block], relu)
         return out
 
-    def _windows(self, x: Array, top: int, answer_hw: tuple[int, ...], size: int, stride: int, dilation: int) -> Array:
-        """What the kernel sees of x [H,W,C] at some rows of the answer, from `top` on: [rows·w, size·size·C]."""
-        (rows, w), C, border = answer_hw, x.shape[-1], dilation * (size - 1) // 2
+    def _windows(self, x: Array, top: int, out_hw: tuple[int, ...], size: int, stride: int, dilation: int) -> Array:
+        """The windows of x [H,W,C] for the output's rows from `top` on: [rows·w, size·size·C]."""
+        (rows, w), C, border = out_hw, x.shape[-1], dilation * (size - 1) // 2
         lines = top * stride - border, (top + rows - 1) * stride + border + 1
         part = self.workspace.padded(x, lines, (-border, x.shape[1] + border)) if border else x[slice(*lines)]
         down, right, channel = part.strides
@@ -120,7 +120,7 @@ class NumpyOps:
 
     def tokens(self, feature: Array) -> Array:
         B, h, w, C = feature.shape
-        self.workspace.shrink()  # tokens take a tenth of the room that feature maps took
+        self.workspace.shrink()  # tokens take a tenth of the memory of the feature maps
         return feature.reshape(B, h * w, C)
 
     def valid_cells(self, feature: Array, mask: Array | None) -> Array:
@@ -148,16 +148,16 @@ class NumpyOps:
         B, Nq, Nk, D = max(len(q), len(k)), q.shape[1], k.shape[1], q.shape[2]
         out = self.workspace.empty(B, Nq, D)
         q, k, v = (_heads(np.broadcast_to(x, (B, *x.shape[1:])), heads) for x in (q, k, v))
-        answers = _heads(out, heads)
+        out_by_head = _heads(out, heads)
         rows = max(1, SCORES_FLOATS // Nk)
         for b, m, block in np.ndindex(B, heads, -(-Nq // rows)):
-            some = np.s_[b, m, block * rows : (block + 1) * rows]
-            scores = np.matmul(q[some], k[b, m].T)  # [rows,Nk]
+            part = np.s_[b, m, block * rows : (block + 1) * rows]
+            scores = np.matmul(q[part], k[b, m].T)  # [rows,Nk]
             if key_bias is not None:
                 scores += key_bias[b, 0]
             scores -= scores.max(axis=-1, keepdims=True)
             np.exp(scores, out=scores)
-            answers[some] = np.matmul(scores, v[b, m]) / scores.sum(axis=-1, keepdims=True)
+            out_by_head[part] = np.matmul(scores, v[b, m]) / scores.sum(axis=-1, keepdims=True)
         return out
 
     def key_bias(self, valid: Array) -> Array:
@@ -174,7 +174,7 @@ class NumpyOps:
         return centred
 
     def sigmoid(self, x: Array) -> Array:
-        half: Array = 0.5 * np.tanh(0.5 * x)  # the same function; e^-x would overflow
+        half: Array = 0.5 * np.tanh(0.5 * x)  # the logistic function; e^-x would overflow
         return half + np.float32(0.5)
 
     # arithmetic
@@ -214,29 +214,29 @@ class NumpyOps:
 
 
 def nearest(pixels: int, cells: int) -> NDArray[np.int64]:
-    """[cells] the pixel that stands for each cell: floor(i · pixels / cells), in float32 as in torch."""
+    """[cells] the pixel for each cell, as nearest-neighbour scaling has it: floor(i · pixels / cells), in float32."""
     scale = np.float32(pixels) / np.float32(cells)
     floors: NDArray[np.int64] = np.floor(np.arange(cells, dtype=np.float32) * scale).astype(np.int64)
     return floors.clip(max=pixels - 1)
 
 
 def _finish(out: Array, bias: Array, residual: Array | None, relu: bool) -> None:
-    """Adds the bias and the residual and cuts below 0, in place, a piece at a time that stays in a near cache."""
+    """Adds bias and residual and applies ReLU in place, in pieces that stay in a core's cache."""
     flat = out.reshape(-1)
-    more = None if residual is None else residual.reshape(-1)
+    flat_residual = None if residual is None else residual.reshape(-1)
     step = max(1, PIECE_FLOATS // len(bias)) * len(bias)
-    biases = np.tile(bias, min(step, flat.size) // len(bias))  # one long row: numpy is slow at many short ones
+    biases = np.tile(bias, min(step, flat.size) // len(bias))  # one long row, since numpy is slow with many short ones
     for start in range(0, flat.size, step):
         piece = flat[start : start + step]
         piece += biases[: piece.size]
-        if more is not None:
-            piece += more[start : start + step]
+        if flat_residual is not None:
+            piece += flat_residual[start : start + step]
         if relu:
             np.maximum(piece, 0, out=piece)
 
 
 def _pooled(x: Array, axis: int, out: Array) -> None:
-    """The largest of each three along an axis, every second time; what lies outside does not count."""
+    """The maximum of three neighbours along an axis, at every second position; outside there is nothing."""
     x, out = np.moveaxis(x, axis, 0), np.moveaxis(out, axis, 0)
     odd = x[1::2]
     np.maximum(x[0::2][: len(odd)], odd, out=out[: len(odd)])

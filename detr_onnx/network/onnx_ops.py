@@ -23,7 +23,6 @@ from detr_onnx.network.quantized import ConvQuantParams, QuantParams, bias_level
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
 FEED_FORWARD = ("fc1.", "fc2.")  # two thirds of the transformer's weights: int8 stores them in 8 bits
 PACKED_FROM_BYTES = 1 << 14  # smaller constants are not worth the nodes that unpack them
 

@@ -11,7 +11,7 @@ EPS = 1e-6  # models/position_encoding.py of facebookresearch/detr
 
 
 def sine_position(ops: Ops[V], valid: V, width: int) -> V:
-    """[B,h,w] valid cells -> [B,N,D]: the first half of D tells y, the second x."""
+    """[B,h,w] valid cells -> [B,N,D]: the first half of D encodes y, the second x."""
     y = waves(ops.at("y"), angle(ops.at("y"), valid, axis=1), width // 2)  # [B,h,w] -> [B,N,D/2]
     x = waves(ops.at("x"), angle(ops.at("x"), valid, axis=2), width // 2)  # [B,h,w] -> [B,N,D/2]
     return ops.concatenate(y, x)  # [B,N,D]

@@ -1,7 +1,7 @@
 """ResNet, the backbone [He et al., 2015], with its batch norm folded into the convolutions.
 
-Strides sit in the 3x3 convolutions ("v1.5", as torchvision has it). DC5 gives up the last stage's stride and dilates
-instead, all but its first 3x3 convolution.
+Strides are in the 3x3 convolutions ("v1.5", as in torchvision). DC5 replaces the stride of the last stage by dilation
+in all its 3x3 convolutions but the first.
 """
 
 from __future__ import annotations

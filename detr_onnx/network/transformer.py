@@ -1,6 +1,6 @@
 """The transformer: an encoder over the cells of the image, a decoder over the object queries.
 
-Positions are added to what asks and to what is asked (q and k), in every layer, never to what is answered (v).
+Positions are added to queries and keys in every layer, never to values.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def residual(ops: Ops[V], norm: str, x: V, sublayer: Callable[[V], V], pre_norm:
 def attention(
     ops: Ops[V], x: V, source: V, x_position: V, source_position: V, key_bias: V | None, heads: int, width: int
 ) -> V:
-    """[B,Nq,D] asks [B,Nk,D] -> [B,Nq,D]: softmax(q kᵀ / √d) v, d = D/M, in each of M heads."""
+    """[B,Nq,D] attends to [B,Nk,D] -> [B,Nq,D]: softmax(q kᵀ / √d) v, d = D/M, in each of M heads."""
     q = ops.linear("q_proj", x, plus=x_position, scale=(width // heads) ** -0.5)  # [B,Nq,D]
     k = ops.linear("k_proj", source, plus=source_position)  # [B,Nk,D]
     v = ops.linear("v_proj", source)  # [B,Nk,D]

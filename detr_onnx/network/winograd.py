@@ -1,9 +1,9 @@
 """3x3 convolutions with a quarter of the multiplications: Winograd's F(4x4, 3x3) [Lavin & Gray, 2016].
 
-A 3x3 kernel at 4x4 places of a 6x6 tile is a product of polynomials, and those are multiplied value by value: tile and
-kernel are evaluated at 6 points an axis, the 36 pairs of values multiplied, and the answer interpolated. Summing over
-channels happens between, so the multiplications are 36 matrix products; the evaluations are matrix products too, with
-the matrices of both axes in one (their Kronecker product), which BLAS does faster than numpy would do sums.
+A 3x3 kernel at the 4x4 positions of a 6x6 tile is a product of polynomials, which can be multiplied value by value:
+tile and kernel are evaluated at 6 points an axis, the 36 pairs of values are multiplied, and the products interpolated.
+The sum over channels comes in between, so the multiplications are 36 matrix products. The evaluations are matrix
+products too, with the matrices of both axes in one (their Kronecker product), which is faster than sums in numpy.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from detr_onnx.network.workspace import Workspace
 
 Array = NDArray[np.float32]
 
-STEP, TILE = 4, 6  # pixels of the answer, and of the image for them, along each axis
-VALUES, ANSWERS = TILE * TILE, STEP * STEP
-POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and infinity; with ±2 rounding errors are three times as large [Barabasz, 2020]
-AT_ONE = TILE + 1  # the value at the point (1, 1), whose share of each of the 16 answers is 1
-TILES = 512  # at a time: enough rows for the matrix products, few enough to stay in the last-level cache
+STEP, TILE = 4, 6  # pixels of the output, and of the input they need, along each axis
+VALUES, OUTPUTS = TILE * TILE, STEP * STEP
+POINTS = (
+    0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -2.0,
+)  # and infinity; ±2 would make rounding errors three times as large [Barabasz, 2020]
+AT_ONE = TILE + 1  # index of the point (1, 1), whose weight in each of the 16 outputs is 1
+TILES = 512  # at a time: enough rows for the matrix products, and few enough to stay in the last-level cache
 
 
 def convolve(
@@ -30,8 +36,7 @@ def convolve(
 ) -> None:
     """Fills `out` [H,W,K] with the convolution of x [H,W,C], padded by 1, with the kernel [3,3,C,K].
 
-    Differs from the direct sum by some 1e-5 of the answer's standard deviation at most, where that differs from the
-    exact one by 3e-6.
+    Rounding errors are at most some 1e-5 of the output's standard deviation; those of a direct sum are 3e-6.
     """
     (H, W, C), K = x.shape, kernel.shape[-1]
     evaluate_tile, evaluate_kernel, interpolate = matrices()
@@ -45,19 +50,19 @@ def convolve(
         products = np.matmul(values, kernel_values, out=workspace.empty(*values.shape[:2], K))  # [36,T,K]
         products[AT_ONE] += bias
         flat = products.reshape(VALUES, -1)
-        answers = np.matmul(interpolate, flat, out=workspace.empty(ANSWERS, flat.shape[1]))
+        outputs = np.matmul(interpolate, flat, out=workspace.empty(OUTPUTS, flat.shape[1]))
         block = np.s_[top : top + rows * STEP]
-        rest = None if residual is None else residual[block]
-        _lay_out(answers.reshape(STEP, STEP, -1, columns, K), rest, relu, out[block])
+        block_residual = None if residual is None else residual[block]
+        _assemble(outputs.reshape(STEP, STEP, -1, columns, K), block_residual, relu, out[block])
 
 
 @cache
 def matrices() -> tuple[Array, Array, Array]:
-    """What evaluates a tile [36,36] and a kernel [36,9], and interpolates the answers [16,36].
+    """The matrices that evaluate a tile [36,36] and a kernel [36,9], and interpolate the outputs [16,36].
 
-    With the values V[point, power] of the powers at the points, and the leading coefficient at infinity, they are
-    (V⁻¹)ᵀ, V and Vᵀ, of as many powers as the tile, the kernel and the answer have pixels. Each point of the tile's is
-    scaled by a power of two to about 1, and the kernel's the other way.
+    With V[point, power] the powers of the points, and the leading coefficient at infinity, they are (V⁻¹)ᵀ, V and Vᵀ,
+    with as many powers as tile, kernel and output have pixels. Each row of the tile's matrix is scaled by a power of
+    two to about 1, and the kernel's inversely.
     """
     tile = np.linalg.inv(_powers(TILE)).T
     scale = 2.0 ** np.round(np.log2(np.abs(tile).max(axis=1, keepdims=True)))
@@ -67,12 +72,12 @@ def matrices() -> tuple[Array, Array, Array]:
 
 
 def _powers(count: int) -> NDArray[np.float64]:
-    """[6,count] each point's powers 0 to count - 1; the last row is infinity's, the highest alone."""
+    """[6,count] the powers 0 to count - 1 of each point; the last row, for infinity, has only the highest."""
     return np.vstack([np.vander(POINTS, count, increasing=True), np.eye(count)[-1]])
 
 
 def _tiles(x: Array, top: int, rows: int, columns: int, workspace: Workspace) -> Array:
-    """The tiles of x [H,W,C] for the answer's pixels from row `top` on: [36,T·C], T = rows·columns."""
+    """The tiles of x [H,W,C] for the output's pixels from row `top` on: [36,T·C], T = rows·columns."""
     C, border = x.shape[-1], (TILE - STEP) // 2
     last_row, last_column = top + rows * STEP + border, columns * STEP + border
     part = workspace.padded(x, (top - border, last_row), (-border, last_column))
@@ -83,14 +88,14 @@ def _tiles(x: Array, top: int, rows: int, columns: int, workspace: Workspace) ->
     return tiles.reshape(VALUES, -1)
 
 
-def _lay_out(answers: Array, residual: Array | None, relu: bool, out: Array) -> None:
-    """Puts the answers [4,4,rows,columns,K] where they belong in out [H,W,K]; tiles may stand out beyond it."""
+def _assemble(outputs: Array, residual: Array | None, relu: bool, out: Array) -> None:
+    """Writes the outputs [4,4,rows,columns,K] of the tiles to out [H,W,K], without what lies beyond its edge."""
     for i, j in np.ndindex(STEP, STEP):
-        places = np.s_[i::STEP, j::STEP]
-        h, w = out[places].shape[:2]
-        some = answers[i, j, :h, :w]
+        pixels = np.s_[i::STEP, j::STEP]
+        h, w = out[pixels].shape[:2]
+        part = outputs[i, j, :h, :w]
         if residual is not None:
-            some += residual[places]
+            part += residual[pixels]
         if relu:
-            np.maximum(some, 0, out=some)
-        out[places] = some
+            np.maximum(part, 0, out=part)
+        out[pixels] = part

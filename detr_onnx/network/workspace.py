@@ -1,4 +1,4 @@
-"""Memory that is used again: fresh pages cost more than most passes over them."""
+"""Memory that is reused: a fresh page costs more than most operations on it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-SMALL = 1 << 14  # floats; what is smaller comes from the allocator's own lists, without fresh pages
-SLACK = 32  # a buffer is longer by this part: the next map is often larger by a row, and untouched pages cost nothing
-LINE = 16  # floats in a line of the processor's cache, at which parts begin
+SMALL = 1 << 14  # floats; smaller arrays come from the allocator's own lists, without fresh pages
+SLACK = 32  # a buffer is longer by 1/32: the next map is often a row larger, and untouched pages cost nothing
+LINE = 16  # floats in a cache line; parts begin at one
 
 
 class Workspace:
-    """Arrays without content, taken from buffers that live as long as the workspace.
+    """Uninitialised arrays, taken from buffers that live as long as the workspace.
 
-    A buffer is cut into parts as they are wanted, and parts beside each other become one again. A part is free when
-    the last view of it is gone, which its reference count tells; so an array may be kept for as long as it is needed,
-    and nothing has to be given back. Not for two threads at once.
+    A buffer is split into parts on demand, and free neighbours are merged again. A part is free when nothing refers to
+    it any more, by its reference count; so an array may be kept as long as it is needed, and need not be returned. Not
+    thread-safe.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Workspace:
         return self._part(size)[:size].reshape(shape)
 
     def padded(self, x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
-        """A part of x [H,W,C], first and last row and column, which may lie outside: there it is 0."""
+        """A copy of x [H,W,C] between the given rows and columns; outside of x it is 0."""
         (top, bottom), (left, right), (H, W, C) = rows, columns, x.shape
         out = self.empty(bottom - top, right - left, C)
         first, last, start, end = max(top, 0), min(bottom, H), max(left, 0), min(right, W)
@@ -44,13 +44,13 @@ class Workspace:
         return out
 
     def shrink(self) -> None:
-        """Gives the largest buffer that nobody looks at back to the system; one, since to take all anew costs time."""
+        """Frees the largest unused buffer; only one, since allocating all of them again costs time."""
         unused = [buffer for buffer in self._buffers if len(buffer.free()) == len(buffer.parts)]
-        gone = max(unused, key=len, default=None)
-        self._buffers = [buffer for buffer in self._buffers if buffer is not gone]
+        freed = max(unused, key=len, default=None)
+        self._buffers = [buffer for buffer in self._buffers if buffer is not freed]
 
     def _part(self, size: int) -> Array:
-        """The smallest free part that is large enough, cut to size; else a new buffer, for the largest unused one."""
+        """The smallest free part that is large enough, split to size; else a new buffer in place of an unused one."""
         for buffer in self._buffers:
             buffer.merge()
         fitting = [
@@ -61,14 +61,14 @@ class Workspace:
         ]
         if fitting:
             _, n, i = min(fitting)
-            return self._buffers[n].cut(i, size)
+            return self._buffers[n].split(i, size)
         self.shrink()
         self._buffers.append(Buffer(size + size // SLACK))
-        return self._buffers[-1].cut(0, size)
+        return self._buffers[-1].split(0, size)
 
 
 class Buffer:
-    """Memory in parts that lie side by side and fill it."""
+    """Memory, divided into parts."""
 
     def __init__(self, size: int) -> None:
         self._whole: Array = np.empty(size, np.float32)
@@ -78,11 +78,11 @@ class Buffer:
         return self._whole.size
 
     def free(self) -> list[int]:
-        """The parts that nobody looks at, by position."""
+        """The indices of the parts that are not in use."""
         return [i for i, count in enumerate(_reference_counts(self.parts)) if count == UNUSED]
 
-    def cut(self, i: int, size: int) -> Array:
-        """The first `size` floats of a part, as a part of their own where enough is left for another."""
+    def split(self, i: int, size: int) -> Array:
+        """A part of at least `size` floats: the start of part `i`, or all of it if too little would be left."""
         start, end = sum(part.size for part in self.parts[:i]), sum(part.size for part in self.parts[: i + 1])
         middle = start + -(-size // LINE) * LINE
         if end - middle >= SMALL:
@@ -90,17 +90,17 @@ class Buffer:
         return self.parts[i]
 
     def merge(self) -> None:
-        """Makes one part of free ones that lie side by side."""
+        """Merges free parts that are neighbours."""
         free, parts, start = set(self.free()), [], 0
-        for is_free, some in groupby(range(len(self.parts)), free.__contains__):
-            run = [self.parts[i] for i in some]
+        for is_free, indices in groupby(range(len(self.parts)), free.__contains__):
+            run = [self.parts[i] for i in indices]
             end = start + sum(part.size for part in run)
             parts += [self._view(start, end)] if is_free and len(run) > 1 else run
             start = end
         self.parts = parts
 
     def _view(self, start: int, end: int) -> Array:
-        """A part that counts who looks at it; a slice would have them counted by what it is a slice of."""
+        """A part with a reference count of its own; views of a slice would refer to the sliced array instead."""
         return np.frombuffer(self._whole.data[start:end], np.float32)
 
 
@@ -108,4 +108,4 @@ def _reference_counts(parts: list[Array]) -> list[int]:
     return [sys.getrefcount(part) for part in parts]
 
 
-UNUSED = _reference_counts([np.empty(1, np.float32)])[0]  # of a part that only its list knows
+UNUSED = _reference_counts([np.empty(1, np.float32)])[0]  # of a part to which only the list refers

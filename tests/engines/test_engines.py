@@ -1,4 +1,4 @@
-"""Each engine runs the one seam; ONNX Runtime's runs other exporters' files too, and says what it cannot."""
+"""Every engine computes the same outputs; ONNX Runtime also runs graphs of other exporters."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_graph(path: Path, inputs: dict[str, list], outputs: dict[str, list], e
     return path
 
 
-# The seam
+# The network function
 
 
 @pytest.mark.parametrize("mask_given", [False, True])

@@ -1,4 +1,4 @@
-"""Calibrating: what the gate lets through, what is left in float, what is reported, what is refused and how."""
+"""Calibration: what passes the gate, which layers stay in float, the report, and the errors."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from detr_onnx import Detector
 from detr_onnx.evaluation.agreement import Agreement
-from detr_onnx.exporter import calibrate
-from detr_onnx.exporter.calibrate import FEWEST_DETECTIONS, FLOATS_AT_MOST, IDENTICAL_AT_LEAST, SCORES_AT_MOST, Trial
+from detr_onnx.exporter import calibrate, trial
+from detr_onnx.exporter.calibrate import FLOATS_AT_MOST
 from detr_onnx.exporter.ranges import METHODS
+from detr_onnx.exporter.trial import FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCORES_AT_MOST, Trial
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 from tests.cli.command_line import complaint, outcome
 from tests.small_model import sample_image
 
-MOSTLY = 0.9  # of a dozen views of one scene: the bound itself is for real calibration images
+MOSTLY = 0.9  # of a dozen views of one scene; the bound itself is for real calibration images
 SCENES = 12
 
 
-def trial(reference: int = 100, identical: float | None = 1.0, scores: float | None = 0.0, noise=0.1) -> Trial:
+def trial_with(reference: int = 100, identical: float | None = 1.0, scores: float | None = 0.0, noise=0.1) -> Trial:
     return Trial("minmax", (), False, Agreement(9, reference, 100, 1.0, 1.0, scores, identical), noise)
 
 
-def passed_on(what, items):
+def no_progress(step, items):
     return items
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
-    """A directory of the demo scene, mirrored, cut and in other lights."""
-    place = tmp_path_factory.mktemp("scenes")
+    """A directory of the demo scene, mirrored, cropped and in other lights."""
+    directory = tmp_path_factory.mktemp("scenes")
     with Image.open(demo_image()) as opened:
         scene = opened.convert("RGB")
     for number in range(SCENES):
         view = ImageOps.mirror(scene) if number % 2 else scene
         view = view.crop((4 * number, 2 * number, view.width - number, view.height - 3 * number))
-        ImageEnhance.Brightness(view).enhance(0.8 + 0.04 * number).save(place / f"{number:02}.png")
-    return place
+        ImageEnhance.Brightness(view).enhance(0.8 + 0.04 * number).save(directory / f"{number:02}.png")
+    return directory
 
 
 @pytest.fixture
 def album(tmp_path, monkeypatch) -> Path:
-    """Where the command line stands: `images`, `grey` of one colour, `empty`."""
+    """The working directory, with `images`, `grey` (of one colour) and `empty`."""
     monkeypatch.chdir(tmp_path)
     for name in ("images", "grey", "empty"):
         Path(name).mkdir()
@@ -69,97 +70,98 @@ def refused(album, capsys):
 # The gate
 
 
-def test_the_gate_opens_at_its_bounds():
-    assert trial(FEWEST_DETECTIONS, 1.0, SCORES_AT_MOST).trouble() is None
+def test_a_trial_at_the_bounds_passes():
+    assert trial_with(FEWEST_DETECTIONS, 1.0, SCORES_AT_MOST).trouble() is None
     error = math.sqrt(IDENTICAL_AT_LEAST * (1 - IDENTICAL_AT_LEAST) / 10_000)
-    assert trial(10_000, IDENTICAL_AT_LEAST + 2 * error, SCORES_AT_MOST).trouble() is None
-    assert trial(10_000, IDENTICAL_AT_LEAST + 1.9 * error, SCORES_AT_MOST).trouble() is not None
+    assert trial_with(10_000, IDENTICAL_AT_LEAST + 2 * error, SCORES_AT_MOST).trouble() is None
+    assert trial_with(10_000, IDENTICAL_AT_LEAST + 1.9 * error, SCORES_AT_MOST).trouble() is not None
 
 
 @pytest.mark.parametrize(
-    ("shut", "found"),
+    ("failed", "message"),
     [
-        (trial(FEWEST_DETECTIONS - 1), "49 detections of fp32 in 9 images, too few to judge by"),
-        (trial(0, None, None), "0 detections of fp32 in 9 images, too few to judge by"),
-        (trial(identical=0.97), "97.0% identical detections"),
-        (trial(scores=0.2), "scores differing by 0.2000"),
+        (trial_with(FEWEST_DETECTIONS - 1), "49 detections of fp32 in 9 images, too few to judge by"),
+        (trial_with(0, None, None), "0 detections of fp32 in 9 images, too few to judge by"),
+        (trial_with(identical=0.97), "97.0% identical detections"),
+        (trial_with(scores=0.2), "scores differing by 0.2000"),
     ],
 )
-def test_the_gate_says_what_it_found_and_what_it_expects(shut, found):
-    told, expected = shut.trouble()
-    assert found in told
+def test_a_failed_trial_tells_what_was_found_and_what_is_expected(failed, message):
+    found, expected = failed.trouble()
+    assert message in found
     assert expected.startswith("at least")
 
 
-def test_a_network_that_finds_nothing_where_fp32_finds_much_does_not_pass():
-    assert trial(100, 0.0, None).trouble() is not None
+def test_a_network_that_detects_nothing_does_not_pass():
+    assert trial_with(100, 0.0, None).trouble() is not None
 
 
 # The search
 
 
-def test_every_method_is_tried_and_the_closest_of_those_that_pass_is_chosen(scenes):
-    found = calibrate.calibrate(read_model(demo_directory()), sorted(scenes.iterdir()), passed_on)
-    methods = [t for t in found.trials if not t.floats and not t.fp16_feed_forward]
+def test_every_method_is_tried_and_of_those_that_pass_the_one_with_least_noise_is_chosen(scenes):
+    found = calibrate.calibrate(read_model(demo_directory()), sorted(scenes.iterdir()), no_progress)
+    methods = [t for t in found.trials if not t.float_layers and not t.fp16_feed_forward]
     assert [t.method for t in methods] == list(METHODS)
     passing = [t for t in found.trials if t.trouble() is None]
     assert found.chosen == min(passing or found.trials, key=lambda t: t.noise)
     assert found.chosen.agreement.identical > MOSTLY
     assert found.chosen.agreement.images == SCENES
-    assert set(found.chosen.floats).isdisjoint(found.quant_params)
+    assert set(found.chosen.float_layers).isdisjoint(found.quant_params)
 
 
-def test_layers_are_left_in_float_worst_first_while_the_gate_is_shut(small, album, monkeypatch):
-    """A gate that never opens: all queries count as detections, and scores would have to differ by less than 0."""
-    monkeypatch.setattr(calibrate, "THRESHOLD", 0.0)
+def test_the_worst_layers_stay_in_float_until_the_gate_passes(small, album, monkeypatch):
+    """A gate that never passes: every query is a detection, and scores would have to differ by less than 0."""
+    monkeypatch.setattr(trial, "THRESHOLD", 0.0)
+    monkeypatch.setattr(trial, "FEWEST_DETECTIONS", 1)
     monkeypatch.setattr(calibrate, "FEWEST_DETECTIONS", 1)
-    monkeypatch.setattr(calibrate, "SCORES_AT_MOST", -1.0)
-    found = calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), passed_on)
+    monkeypatch.setattr(trial, "SCORES_AT_MOST", -1.0)
+    found = calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), no_progress)
     worst = sorted(found.layers, key=lambda layer: -found.layers[layer])
     tried = [t for t in found.trials if t.fp16_feed_forward]
-    counts = [len(t.floats) for t in tried]
+    counts = [len(t.float_layers) for t in tried]
     assert counts == sorted(set(counts))
     assert counts[:4] == [0, 1, 2, 3]
     assert len(worst) / 2 < counts[-1] <= FLOATS_AT_MOST * len(worst)
-    assert [t.floats for t in tried] == [tuple(worst[:count]) for count in counts]
+    assert [t.float_layers for t in tried] == [tuple(worst[:count]) for count in counts]
     assert found.chosen.trouble() is not None
     assert found.report()["passed"] is False
 
 
-def test_images_of_one_colour_are_passed_over(small, album):
+def test_images_of_one_colour_are_skipped(small, album):
     images = [*sorted(Path("images").iterdir()), *sorted(Path("grey").iterdir())]
-    found = calibrate.calibrate(read_model(small), images, passed_on)
+    found = calibrate.calibrate(read_model(small), images, no_progress)
     assert found.chosen.agreement.images == 3
 
 
 # The command
 
 
-def test_the_command_writes_a_file_that_tells_how_it_was_made_and_reports(scenes, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_the_report_and_the_metadata(scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     int8 = ("--precision", "int8", "--calibrate", scenes, "--report", "-", "--force")
     status, out, err = outcome(["export", "demo", "-o", "m.onnx", *int8], capsys)
     assert status == 0, err
-    told = json.loads(out)
-    assert told.keys() == {"passed", "bounds", "chosen", "trials", "layers"}
-    convolutions = [layer["layer"] for layer in told["layers"]]
+    report = json.loads(out)
+    assert report.keys() == {"passed", "bounds", "chosen", "trials", "layers"}
+    convolutions = [layer["layer"] for layer in report["layers"]]
     assert "backbone.conv1" in convolutions
-    assert [layer["noise"] for layer in told["layers"]] == sorted(
-        (layer["noise"] for layer in told["layers"]), reverse=True
+    assert [layer["noise"] for layer in report["layers"]] == sorted(
+        (layer["noise"] for layer in report["layers"]), reverse=True
     )
     metadata = {entry.key: entry.value for entry in onnx.load("m.onnx").metadata_props}
     assert metadata["detr_onnx.precision"] == "int8"
-    assert json.loads(metadata["detr_onnx.int8"]) == told["chosen"]
+    assert json.loads(metadata["detr_onnx.int8"]) == report["chosen"]
     fp32, found = (Detector(model, engine="onnxruntime")(demo_image()) for model in ("demo", "m.onnx"))
     assert np.mean(found.scores) == pytest.approx(np.mean(fp32.scores), abs=0.1)
 
 
 def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refused, album, capsys):
     int8 = ("--precision", "int8", "--calibrate", "images")
-    says = refused(small, *int8, "--report", "r.json", status=1)
-    assert says.startswith("int8 does not agree with fp32 on the images in images: found ")
-    assert "too few to judge by, expected at least 50" in says
-    assert says.endswith("--force")
+    message = refused(small, *int8, "--report", "r.json", status=1)
+    assert message.startswith("int8 does not agree with fp32 on the images in images: found ")
+    assert "too few to judge by, expected at least 50" in message
+    assert message.endswith("--force")
     assert not Path("m.onnx").exists()
     assert json.loads(Path("r.json").read_text())["passed"] is False
     status, out, err = outcome(["export", small, "-o", "m.onnx", *int8, "--force"], capsys)
@@ -169,7 +171,7 @@ def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refu
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "says"),
+    ("options", "status", "message"),
     [
         (["--precision", "int8"], 2, "int8 needs images to be calibrated with: found no --calibrate; add"),
         (["--calibrate", "images"], 2, "--calibrate can be used only with int8: found fp32; add --precision int8"),
@@ -181,12 +183,12 @@ def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refu
         (["--precision", "int8", "--calibrate", "images", "--report", "no/r"], 1, "cannot write no/r: found no"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_one_line(options, status, says, small, refused):
-    assert refused(small, *options, status=status).startswith(says)
+def test_a_command_that_cannot_be_run_is_one_line(options, status, message, small, refused):
+    assert refused(small, *options, status=status).startswith(message)
     assert not Path("m.onnx").exists()
 
 
 def test_an_image_that_cannot_be_read_is_named(small, refused):
     Path("images/1.png").write_bytes(b"no image")
-    says = refused(small, "--precision", "int8", "--calibrate", "images", status=1)
-    assert "1.png" in says
+    message = refused(small, "--precision", "int8", "--calibrate", "images", status=1)
+    assert "1.png" in message

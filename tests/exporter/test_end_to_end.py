@@ -1,4 +1,4 @@
-"""The graph from an image's bytes to detections answers as `Detector` does: size, pixels, scores, labels, boxes."""
+"""The end-to-end graph agrees with `Detector`: size, pixels, scores, labels and boxes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.small_model import CONFIG, LABELS, sample_image
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-RESIZE_LEVELS = 1  # of 255: both round after each axis, and Pillow takes the axes of tall images in the other order
-SCORE_TOLERANCE, BOX_TOLERANCE_PX = 1e-4, 0.01  # the same pixels; attention in its parts here, as one node there
-HALF_SCORE_TOLERANCE = 0.02  # fp16 of seeded weights; an order less with trained ones
+RESIZE_LEVELS = 1  # of 255: both round after each axis, and Pillow resizes the axes of tall images in the other order
+SCORE_TOLERANCE, BOX_TOLERANCE_PX = 1e-4, 0.01  # attention is several nodes here, one node in the detector's graph
+HALF_SCORE_TOLERANCE = 0.02  # fp16 with seeded weights; a tenth of it with trained ones
 Run = Callable[[Any], Any]
 
 
@@ -66,7 +66,7 @@ def test_the_size_rule_is_transformers_own_to_the_pixel(preprocessing):
         assert tuple(run(np.array([h, w]))) == preprocessing.resized_hw(h, w), (h, w)
 
 
-def test_a_fixed_size_is_what_it_is():
+def test_a_fixed_size_is_a_constant():
     assert size(Scope(Graph(), "size"), Symbol(INT64), Preprocessing(fixed_hw=(30, 40))).tolist() == [30, 40]
 
 
@@ -77,7 +77,7 @@ def test_the_resize_is_pillows_bit_for_bit(wh, target_hw):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_in_tall_images_the_resize_is_one_level_from_pillows_at_most():
+def test_in_tall_images_the_resize_differs_from_pillows_by_one_level_at_most():
     found, expected = both_resized(sample_image(100, 350), (107, 31))
     assert np.abs(found.astype(int) - expected).max() == RESIZE_LEVELS
 
@@ -94,7 +94,7 @@ def end_to_end(small, tmp_path_factory) -> Path:
     return path
 
 
-def answer(path: Path, image: Image.Image, threshold: float) -> list[Any]:
+def run_file(path: Path, image: Image.Image, threshold: float) -> list[Any]:
     session = onnxruntime.InferenceSession(str(path), providers=[CPU])
     feeds = {"image": np.asarray(image), "threshold": np.array([threshold], np.float32)}
     return session.run(["scores", "labels", "boxes"], feeds)
@@ -106,55 +106,55 @@ def test_the_shipped_model_finds_what_the_detector_finds_best_first(tmp_path, wh
     write_onnx(path, *read_model(demo_directory()), ExportOptions(end_to_end=True))
     image = Image.open(demo_image()).convert("RGB")
     image = image.crop((100, 0, 100 + wh[0], wh[1])) if wh else image
-    scores, labels, boxes = answer(path, image, 0.0)
+    scores, labels, boxes = run_file(path, image, 0.0)
     expected = Detector("demo", engine="onnxruntime")(image, 0.0).by_score()
     assert (np.diff(scores) <= 0).all()
-    order = [np.abs(boxes - box).max(axis=1).argmin() for box in expected.xyxy]  # near scores may change places
+    order = [np.abs(boxes - box).max(axis=1).argmin() for box in expected.xyxy]  # similar scores may swap
     np.testing.assert_array_equal(labels[order], expected.class_ids)
     np.testing.assert_allclose(scores[order], expected.scores, rtol=0, atol=SCORE_TOLERANCE)
     np.testing.assert_allclose(boxes[order], expected.xyxy, rtol=0, atol=BOX_TOLERANCE_PX)
 
 
 def test_scores_have_to_exceed_the_threshold(end_to_end):
-    scores, labels, boxes = answer(end_to_end, sample_image(64, 48), 0.0)
+    scores, labels, boxes = run_file(end_to_end, sample_image(64, 48), 0.0)
     middle = float(scores[len(scores) // 2])
-    fewer = answer(end_to_end, sample_image(64, 48), middle)
+    fewer = run_file(end_to_end, sample_image(64, 48), middle)
     assert [len(values) for values in fewer] == [int(np.sum(scores > middle))] * 3
     for part, whole in zip(fewer, (scores, labels, boxes), strict=True):
         np.testing.assert_array_equal(part, whole[: len(part)])
-    assert [values.shape for values in answer(end_to_end, sample_image(64, 48), 1.0)] == [(0,), (0,), (0, 4)]
+    assert [values.shape for values in run_file(end_to_end, sample_image(64, 48), 1.0)] == [(0,), (0,), (0, 4)]
 
 
-@pytest.mark.parametrize("form", [ExportOptions(end_to_end=True, precision=p) for p in ("fp16", "fp16-weights")])
-def test_every_precision_can_go_end_to_end(small, end_to_end, tmp_path, form):
+@pytest.mark.parametrize("options", [ExportOptions(end_to_end=True, precision=p) for p in ("fp16", "fp16-weights")])
+def test_every_precision_can_be_end_to_end(small, end_to_end, tmp_path, options):
     path = tmp_path / "half.onnx"
-    write_onnx(path, *read_model(small), form)
-    found, expected = (answer(one, sample_image(90, 60), 0.0)[0] for one in (path, end_to_end))
+    write_onnx(path, *read_model(small), options)
+    found, expected = (run_file(file, sample_image(90, 60), 0.0)[0] for file in (path, end_to_end))
     np.testing.assert_allclose(found, expected, rtol=0, atol=HALF_SCORE_TOLERANCE)
     assert path.stat().st_size < end_to_end.stat().st_size
 
 
-def test_images_that_are_not_to_be_scaled_are_not(small):
+def test_without_resizing_no_resize_is_recorded(small):
     model = onnx_model(read_model(small)[0], Preprocessing(resize=False), ExportOptions(end_to_end=True))
     assert "Gather" not in {node.op_type for node in model.graph.node if node.name.startswith("/image")}
 
 
-def test_the_file_is_sound_and_tells_its_labels(end_to_end):
+def test_the_file_is_valid_and_has_the_labels(end_to_end):
     model = onnx.load(end_to_end)
     onnx.checker.check_model(model, full_check=True)
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == [
         "image", "threshold", "scores", "labels", "boxes"
     ]  # fmt: skip
-    told = {entry.key: entry.value for entry in model.metadata_props}
-    assert tuple(json.loads(told["detr_onnx.labels"])) == LABELS == CONFIG.labels
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert tuple(json.loads(metadata["detr_onnx.labels"])) == LABELS == CONFIG.labels
 
 
-def test_the_detector_says_that_such_a_file_needs_none(end_to_end):
+def test_the_detector_refuses_such_a_file(end_to_end):
     with pytest.raises(ModelFileError, match=r"is an end-to-end graph: it detects end to end; run it with ONNX"):
         Detector(end_to_end, engine="onnxruntime")
 
 
-def test_the_command_line_writes_one_and_refuses_a_shape(small, tmp_path, capsys):
+def test_the_command_writes_one_and_refuses_a_shape(small, tmp_path, capsys):
     path = tmp_path / "end.onnx"
     export = ["export", str(small), "-o", str(path), "--end-to-end"]
     assert cli.main(export) == 0

@@ -1,4 +1,4 @@
-"""Every form of the graph is sound, computes the same, says what it is, and can be written, or not, in one line."""
+"""Every graph is valid, agrees with numpy and describes itself; writing is atomic, and its errors are one line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from detr_onnx.network.detr import stage_names
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 from tests.readings import numpy_stages, run_graph
 
-# Of logits and boxes around 1: the graph sums in another order than numpy, through twenty layers.
+# Of logits and boxes around 1: ONNX Runtime sums in another order than numpy, through twenty layers.
 LOGITS_TOLERANCE = 1e-4
 BOXES_TOLERANCE = 1e-5
 
 SMALL = CONFIGS["small"]
 HW = (97, 131)
-FORMS = {
+OPTIONS = {
     "any size, mask": ExportOptions(),
     "any size, no mask": ExportOptions(mask=False),
     "one size, mask": ExportOptions(shape_hw=HW),
@@ -42,7 +42,7 @@ FORMS = {
 }
 SHAPE_WORK = {"Shape", "Range", "ConstantOfShape", "Sin", "Cos", "CumSum", "Floor", "Min"}
 KINDS = ("small", "small-dc5", "small-table-transformer")
-every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+every_graph = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +51,19 @@ def checkpoint_of():
     return checkpoints.__getitem__
 
 
-def model_of(checkpoint: Checkpoint, form: ExportOptions) -> onnx.ModelProto:
-    return onnx_model(checkpoint, Preprocessing(), form)
+def model_of(checkpoint: Checkpoint, options: ExportOptions) -> onnx.ModelProto:
+    return onnx_model(checkpoint, Preprocessing(), options)
 
 
 def operations(model: onnx.ModelProto, place: str = "") -> list[str]:
     return [node.op_type for node in model.graph.node if node.name.startswith(place)]
 
 
-@every_form
+@every_graph
 @pytest.mark.parametrize("name", KINDS)
-def test_the_graph_passes_the_full_check_and_strict_shape_inference(name, form, checkpoint_of):
+def test_the_graph_passes_the_full_check_and_strict_shape_inference(name, options, checkpoint_of):
     model = model_of(
-        checkpoint_of(name), ExportOptions(**{**vars(form), "stages": form.stages and stage_names(CONFIGS[name])})
+        checkpoint_of(name), ExportOptions(**{**vars(options), "stages": options.stages and stage_names(CONFIGS[name])})
     )
     onnx.checker.check_model(model, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -72,14 +72,14 @@ def test_the_graph_passes_the_full_check_and_strict_shape_inference(name, form, 
     }
 
 
-@every_form
+@every_graph
 @pytest.mark.parametrize("name", KINDS)
-def test_every_form_answers_as_numpy_does(name, form, checkpoint_of):
+def test_every_graph_agrees_with_numpy(name, options, checkpoint_of):
     config, tensors = CONFIGS[name], checkpoint_of(name).tensors
-    form = ExportOptions(**{**vars(form), "stages": ()})
+    options = ExportOptions(**{**vars(options), "stages": ()})
     pixels, mask = padded_batch(seeded_pixels(3, 3, 3, *HW), [(97, 60), (50, 131), (97, 131)])
-    found = run_graph(config, tensors, pixels, mask, form)
-    truth = numpy_stages(config, tensors, pixels, mask if form.mask else None)
+    found = run_graph(config, tensors, pixels, mask, options)
+    truth = numpy_stages(config, tensors, pixels, mask if options.mask else None)
     np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
     np.testing.assert_allclose(found["boxes"], truth["boxes"], atol=BOXES_TOLERANCE)
 
@@ -92,70 +92,70 @@ FUSED = {
 }
 
 
-@pytest.mark.parametrize("form", FUSED.values(), ids=FUSED)
+@pytest.mark.parametrize("options", FUSED.values(), ids=FUSED)
 @pytest.mark.parametrize("name", KINDS)
-def test_attention_as_one_node_answers_as_numpy_does(name, form, checkpoint_of):
+def test_attention_as_one_node_agrees_with_numpy(name, options, checkpoint_of):
     config, tensors = CONFIGS[name], checkpoint_of(name).tensors
     pixels, mask = padded_batch(seeded_pixels(3, 3, 3, *HW), [(97, 60), (50, 131), (97, 131)])
-    found = run_graph(config, tensors, pixels, mask, form)
-    truth = numpy_stages(config, tensors, pixels, mask if form.mask else None)
+    found = run_graph(config, tensors, pixels, mask, options)
+    truth = numpy_stages(config, tensors, pixels, mask if options.mask else None)
     np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
     np.testing.assert_allclose(found["boxes"], truth["boxes"], atol=BOXES_TOLERANCE)
 
 
-def test_only_the_form_for_onnx_runtime_has_operators_of_its_own(checkpoint_of):
+def test_only_fused_attention_uses_operators_of_onnx_runtime(checkpoint_of):
     plain, fused = (model_of(checkpoint_of("small"), ExportOptions(fused_attention=fused)) for fused in (False, True))
     assert {node.domain for node in plain.graph.node} == {""}
     assert operations(fused).count("MultiHeadAttention") == 4  # the first decoder layer's queries are constants
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (32, 32), (33, 47), (200, 31)])
-def test_one_graph_for_any_size_runs_them_all(size_hw, checkpoint_of):
+def test_a_graph_for_any_size_runs_every_size(size_hw, checkpoint_of):
     pixels = seeded_pixels(3, 1, 3, *size_hw)
-    for form in (ExportOptions(), ExportOptions(mask=False)):
-        found = run_graph(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *size_hw)), form)
+    for options in (ExportOptions(), ExportOptions(mask=False)):
+        found = run_graph(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *size_hw)), options)
         truth = numpy_stages(SMALL, checkpoint_of("small").tensors, pixels, None)
         np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
 
 
 @pytest.mark.parametrize("mask_hw", [(64, 64), (1, 1), (97, 131), (800, 800)])
-def test_a_mask_of_ones_of_another_size_than_the_image_says_no_padding(mask_hw, checkpoint_of):
-    """transformers.js feeds 64x64 whatever the image."""
+def test_a_mask_of_ones_of_another_size_than_the_image_means_no_padding(mask_hw, checkpoint_of):
+    """transformers.js always feeds 64x64."""
     pixels = seeded_pixels(3, 1, 3, *HW)
     found = run_graph(SMALL, checkpoint_of("small").tensors, pixels, np.ones((1, *mask_hw)), ExportOptions())
     truth = numpy_stages(SMALL, checkpoint_of("small").tensors, pixels, None)
     np.testing.assert_allclose(found["logits"], truth["logits"], atol=LOGITS_TOLERANCE)
 
 
-@every_form
-def test_inputs_and_outputs_have_the_names_and_types_of_hugging_face_s_export(form, checkpoint_of):
-    graph = model_of(checkpoint_of("small"), form).graph
+@every_graph
+def test_inputs_and_outputs_have_the_names_and_types_of_hugging_face_s_export(options, checkpoint_of):
+    graph = model_of(checkpoint_of("small"), options).graph
     types = {value.name: value.type.tensor_type.elem_type for value in graph.input}
-    masked = {"pixel_mask": onnx.TensorProto.INT64} if form.mask else {}
+    masked = {"pixel_mask": onnx.TensorProto.INT64} if options.mask else {}
     assert types == {"pixel_values": onnx.TensorProto.FLOAT, **masked}
     assert [value.name for value in graph.output][:2] == ["logits", "pred_boxes"]
 
 
-def test_the_size_of_a_fixed_form_is_written_on_its_inputs(checkpoint_of):
-    form = ExportOptions(shape_hw=HW, mask=True, batch=2)
-    inputs = {v.name: v.type.tensor_type.shape.dim for v in model_of(checkpoint_of("small"), form).graph.input}
+def test_the_inputs_of_a_graph_for_one_size_have_that_size(checkpoint_of):
+    options = ExportOptions(shape_hw=HW, mask=True, batch=2)
+    inputs = {v.name: v.type.tensor_type.shape.dim for v in model_of(checkpoint_of("small"), options).graph.input}
     assert [d.dim_value for d in inputs["pixel_values"]] == [2, 3, *HW]
     assert [d.dim_value for d in inputs["pixel_mask"]] == [2, *HW]
 
 
-@every_form
-def test_every_node_has_a_name_of_its_own_that_says_its_place(form, checkpoint_of):
-    names = [node.name for node in model_of(checkpoint_of("small"), form).graph.node]
+@every_graph
+def test_every_node_has_a_unique_name_that_begins_with_its_module(options, checkpoint_of):
+    names = [node.name for node in model_of(checkpoint_of("small"), options).graph.node]
     assert len(set(names)) == len(names)
-    places = ("/backbone/", "/position/", "/input_projection/", "/encoder/layers.", "/decoder/", "/bbox_predictor/",
+    modules = ("/backbone/", "/position/", "/input_projection/", "/encoder/layers.", "/decoder/", "/bbox_predictor/",
               "/class_labels_classifier/", "/outputs/", "/Reshape", "/Transpose")  # fmt: skip
-    assert [name for name in names if not name.startswith(places)] == []
+    assert [name for name in names if not name.startswith(modules)] == []
     assert "/encoder/layers.0/self_attn/q_proj/MatMul" in names
 
 
-def test_every_constant_is_used_and_every_edge_is_made_once(checkpoint_of):
-    for form in FORMS.values():
-        graph = model_of(checkpoint_of("small"), form).graph
+def test_every_constant_is_used_and_every_value_is_made_once(checkpoint_of):
+    for options in OPTIONS.values():
+        graph = model_of(checkpoint_of("small"), options).graph
         used = {edge for node in graph.node for edge in node.input} | {value.name for value in graph.output}
         made = [edge for node in graph.node for edge in node.output] + [tensor.name for tensor in graph.initializer]
         assert len(set(made)) == len(made)
@@ -164,66 +164,66 @@ def test_every_constant_is_used_and_every_edge_is_made_once(checkpoint_of):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_form_for_one_size_without_a_mask_computes_no_shape_and_no_position(name, checkpoint_of):
+def test_for_one_size_without_a_mask_no_shape_and_no_position_is_computed(name, checkpoint_of):
     assert SHAPE_WORK.isdisjoint(operations(model_of(checkpoint_of(name), ExportOptions(shape_hw=HW, mask=False))))
     assert not operations(model_of(checkpoint_of(name), ExportOptions(shape_hw=HW, mask=False)), "/position")
 
 
-def test_a_form_for_one_size_with_a_mask_computes_no_shape(checkpoint_of):
+def test_for_one_size_with_a_mask_no_shape_is_computed(checkpoint_of):
     nodes = set(operations(model_of(checkpoint_of("small"), ExportOptions(shape_hw=HW))))
     assert {"Shape", "Range", "ConstantOfShape", "Floor", "Min"}.isdisjoint(nodes)
 
 
-@every_form
+@every_graph
 @pytest.mark.parametrize("name", KINDS)
-def test_the_first_self_attention_of_the_decoder_is_a_constant(name, form, checkpoint_of):
-    form = ExportOptions(**{**vars(form), "stages": ()})
-    model = model_of(checkpoint_of(name), form)
+def test_the_first_self_attention_of_the_decoder_is_a_constant(name, options, checkpoint_of):
+    options = ExportOptions(**{**vars(options), "stages": ()})
+    model = model_of(checkpoint_of(name), options)
     assert operations(model, "/decoder/layers.0/self_attn") == []
     assert operations(model, "/decoder/layers.1/self_attn") != []
 
 
-def test_batch_norm_is_nowhere(checkpoint_of):
+def test_there_is_no_batch_norm(checkpoint_of):
     assert "BatchNormalization" not in operations(model_of(checkpoint_of("small"), ExportOptions()))
 
 
-@every_form
-def test_the_file_says_what_it_is(form, checkpoint_of):
+@every_graph
+def test_the_file_describes_itself(options, checkpoint_of):
     checkpoint = checkpoint_of("small")
-    model = model_of(checkpoint, form)
-    said = {entry.key: entry.value for entry in model.metadata_props}
-    assert DetrConfig.from_fields(json.loads(said["detr_onnx.config"])) == SMALL
-    assert Preprocessing.from_json(json.loads(said["detr_onnx.preprocessing"]), "metadata") == Preprocessing()
-    assert said["detr_onnx.precision"] == "fp32"
-    assert said["detr_onnx.source_sha256"] == tensors_sha256(checkpoint.tensors)
-    assert said["detr_onnx.version"] == model.producer_version == __version__
+    model = model_of(checkpoint, options)
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    assert DetrConfig.from_fields(json.loads(entries["detr_onnx.config"])) == SMALL
+    assert Preprocessing.from_json(json.loads(entries["detr_onnx.preprocessing"]), "metadata") == Preprocessing()
+    assert entries["detr_onnx.precision"] == "fp32"
+    assert entries["detr_onnx.source_sha256"] == tensors_sha256(checkpoint.tensors)
+    assert entries["detr_onnx.version"] == model.producer_version == __version__
     assert model.producer_name == "detr-onnx"
 
 
-def test_the_digest_of_weights_knows_names_shapes_and_values_and_no_order():
-    one = {"a": np.float32([1, 2]), "b": np.float32([3])}
-    assert tensors_sha256(one) == tensors_sha256(dict(reversed(one.items())))
-    others = [{}, {"a": one["a"]}, one | {"b": np.float32([4])}, one | {"a": np.float32([[1, 2]])},
-              {"c": one["a"], "b": one["b"]}]  # fmt: skip
-    assert len({tensors_sha256(tensors) for tensors in [one, *others]}) == 1 + len(others)
+def test_the_digest_of_weights_depends_on_names_shapes_and_values_but_not_on_the_order():
+    tensors = {"a": np.float32([1, 2]), "b": np.float32([3])}
+    assert tensors_sha256(tensors) == tensors_sha256(dict(reversed(tensors.items())))
+    others = [{}, {"a": tensors["a"]}, tensors | {"b": np.float32([4])}, tensors | {"a": np.float32([[1, 2]])},
+              {"c": tensors["a"], "b": tensors["b"]}]  # fmt: skip
+    assert len({tensors_sha256(each) for each in [tensors, *others]}) == 1 + len(others)
 
 
-@every_form
+@every_graph
 @pytest.mark.parametrize("external_data", [False, True])
-def test_two_runs_write_the_same_bytes(form, external_data, checkpoint_of, tmp_path):
+def test_two_runs_write_the_same_bytes(options, external_data, checkpoint_of, tmp_path):
     written = []
     for run in ("first", "second"):
         (tmp_path / run).mkdir()
         path = tmp_path / run / "model.onnx"
-        write_onnx(path, checkpoint_of("small"), Preprocessing(), form, external_data=external_data)
+        write_onnx(path, checkpoint_of("small"), Preprocessing(), options, external_data=external_data)
         written.append({file.name: file.read_bytes() for file in path.parent.iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {"model.onnx", *(["model.onnx.data"] if external_data else [])}
 
 
-def test_weights_in_a_file_of_their_own_give_the_same_answers(checkpoint_of, tmp_path):
+def test_external_weights_give_the_same_outputs(checkpoint_of, tmp_path):
     pixels = seeded_pixels(3, 1, 3, *HW)
-    answers = []
+    outputs = []
     for external_data in (False, True):
         path = tmp_path / f"{external_data}.onnx"
         write_onnx(
@@ -231,12 +231,12 @@ def test_weights_in_a_file_of_their_own_give_the_same_answers(checkpoint_of, tmp
         )
         onnx.checker.check_model(str(path), full_check=True)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        answers.append(session.run(None, {"pixel_values": pixels}))
-    assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
+        outputs.append(session.run(None, {"pixel_values": pixels}))
+    assert all(np.array_equal(*pair) for pair in zip(*outputs, strict=True))
     assert (tmp_path / "True.onnx").stat().st_size < (tmp_path / "False.onnx").stat().st_size / 4
 
 
-def test_writing_again_replaces_what_was_there(checkpoint_of, tmp_path):
+def test_writing_again_replaces_the_file(checkpoint_of, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     write_onnx(path, checkpoint_of("small"), Preprocessing(), ExportOptions())
@@ -251,7 +251,7 @@ def test_a_missing_directory_is_an_output_error(checkpoint_of, tmp_path):
 
 
 @pytest.mark.parametrize("external_data", [False, True])
-def test_a_path_that_is_a_directory_is_an_output_error_and_leaves_nothing(external_data, checkpoint_of, tmp_path):
+def test_a_path_that_is_a_directory_is_an_output_error_and_leaves_no_file(external_data, checkpoint_of, tmp_path):
     (tmp_path / "model.onnx").mkdir()
     with pytest.raises(OutputError, match=r"model\.onnx cannot be written"):
         write_onnx(
@@ -264,7 +264,7 @@ def test_a_path_that_is_a_directory_is_an_output_error_and_leaves_nothing(extern
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_weights_that_cannot_be_written_leave_no_graph_that_points_to_them(checkpoint_of, tmp_path):
+def test_without_its_weights_no_graph_is_written(checkpoint_of, tmp_path):
     (tmp_path / "model.onnx.data").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
         write_onnx(
@@ -274,13 +274,13 @@ def test_weights_that_cannot_be_written_leave_no_graph_that_points_to_them(check
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind here")
-def test_a_directory_that_may_not_be_written_to_is_an_output_error(checkpoint_of, tmp_path: Path):
+def test_a_directory_without_permission_is_an_output_error(checkpoint_of, tmp_path: Path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(OutputError, match="Permission denied"):
         write_onnx(tmp_path / "model.onnx", checkpoint_of("small"), Preprocessing(), ExportOptions())
 
 
-def test_without_the_package_onnx_the_line_to_install_it_is_told(checkpoint_of, monkeypatch, tmp_path):
+def test_without_the_package_onnx_the_error_tells_what_to_install(checkpoint_of, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)
     for write in (
         lambda: onnx_model(checkpoint_of("small"), Preprocessing(), ExportOptions()),
@@ -291,6 +291,6 @@ def test_without_the_package_onnx_the_line_to_install_it_is_told(checkpoint_of, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stage_that_no_model_has_is_a_usage_error(checkpoint_of):
+def test_an_unknown_stage_is_a_usage_error(checkpoint_of):
     with pytest.raises(UsageError, match=r"found encoder\.9, expected some of stem, stage1"):
         model_of(checkpoint_of("small"), ExportOptions(stages=("stem", "encoder.9")))

@@ -1,4 +1,4 @@
-"""An .ort file answers as the .onnx it was made of, says what it is, and comes with what a build for it needs."""
+"""An .ort file agrees with its .onnx file, keeps the metadata, and comes with the configuration for a build."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from detr_onnx.models.metadata import read_model
 from tests.cli.command_line import complaint, outcome
 from tests.small_model import sample_image
 
-# Of scores and of boxes in pixels: convolutions without blocked channels sum in another order.
+# Of scores and of boxes in pixels: without blocked channels, convolutions sum in another order.
 SCORES_TOLERANCE = 1e-5
 BOXES_TOLERANCE = 1e-3
 
-FORMS = {
+OPTIONS = {
     "any size, mask": ExportOptions(),
     "one size, no mask": ExportOptions(shape_hw=(64, 85), mask=False, batch=1),
     "two images": ExportOptions(shape_hw=(64, 85), batch=2),
@@ -42,19 +42,19 @@ def ort(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_detector_finds_the_same_with_either_format(ort: Path, graph: Path) -> None:
+def test_a_detector_finds_the_same_in_either_format(ort: Path, graph: Path) -> None:
     expected, found = (Detector(file, engine="onnxruntime")(sample_image(90, 60), 0.0) for file in (graph, ort))
     assert [d.label for d in found] == [d.label for d in expected]
     np.testing.assert_allclose(found.scores, expected.scores, atol=SCORES_TOLERANCE)
     np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=BOXES_TOLERANCE)
 
 
-def test_auto_takes_onnx_runtime_for_it_whatever_else_is_installed(ort: Path) -> None:
+def test_auto_chooses_onnx_runtime_even_if_openvino_is_installed(ort: Path) -> None:
     assert Detector(ort).engine == "onnxruntime"
 
 
 @pytest.mark.parametrize("engine", ["openvino", "numpy"])
-def test_another_engine_says_that_it_cannot_run_it(ort: Path, engine: str) -> None:
+def test_other_engines_refuse_it(ort: Path, engine: str) -> None:
     with pytest.raises(EngineError, match=rf"engine {engine} runs .*small\.ort"):
         Detector(ort, engine=engine)
 
@@ -64,7 +64,7 @@ def test_it_keeps_the_metadata(ort: Path, small: Path) -> None:
     assert session.get_modelmeta().custom_metadata_map == metadata(*read_model(small), "fp32")
 
 
-def test_the_configuration_beside_it_names_the_operators_and_no_place(ort: Path) -> None:
+def test_the_configuration_beside_it_names_the_operators_and_no_path(ort: Path) -> None:
     assert sorted(file.name for file in ort.parent.iterdir()) == ["small.ort", "small.required_operators.config"]
     lines = (ort.parent / "small.required_operators.config").read_text().splitlines()
     assert lines[:2] == ["# Generated from model/s:", "# - small.ort"]
@@ -72,14 +72,14 @@ def test_the_configuration_beside_it_names_the_operators_and_no_place(ort: Path)
     assert {"Conv", "MaxPool", "MatMul", "Softmax", "LayerNormalization"} <= operators
 
 
-def test_no_operator_in_it_is_for_one_processor_alone(ort: Path) -> None:
+def test_it_has_no_operators_of_a_certain_processor(ort: Path) -> None:
     text = (ort.parent / "small.required_operators.config").read_text()
     assert {line.split(";")[0] for line in text.splitlines()[2:]} <= {"ai.onnx", "com.microsoft"}  # com.microsoft.nchwc
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_every_form_becomes_an_ort_file(form: ExportOptions, small: Path, tmp_path: Path) -> None:
-    write_ort(tmp_path / "model.ort", *read_model(small), form)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_graph_can_be_converted(options: ExportOptions, small: Path, tmp_path: Path) -> None:
+    write_ort(tmp_path / "model.ort", *read_model(small), options)
     assert {file.name for file in tmp_path.iterdir()} == {"model.ort", "model.required_operators.config"}
 
 
@@ -93,34 +93,34 @@ def test_the_command_line_writes_it(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["-o", "model.onnx", "--format", "ort"], "the output is no .ort file: found model.onnx; let its name end in"),
         (["-o", "model.ort", "--format", "onnx"], "the output is no .onnx file: found model.ort; let its name end in"),
         (["-o", "model.ort", "--external-data"], "an .ort file holds its weights: found --external-data; leave it out"),
     ],
 )
-def test_what_does_not_go_together_is_wrong_usage(
-    small: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+def test_options_that_contradict_each_other_are_a_usage_error(
+    small: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    assert complaint(outcome(["export", small, *words], capsys), 2).startswith(said)
+    assert complaint(outcome(["export", small, *words], capsys), 2).startswith(message)
 
 
-def test_a_conversion_that_changes_the_answers_leaves_nothing(
+def test_a_conversion_that_changes_the_outputs_leaves_no_file(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: Callable[..., list[Any]] = ort_file.answers
+    real: Callable[..., list[Any]] = ort_file.run
 
-    def changed(file: Path, *rest: Any) -> list[Any]:
-        return [one[::-1, ::-1] if file.suffix == ".ort" else one for one in given(file, *rest)]
+    def reversed_outputs(file: Path, *rest: Any) -> list[Any]:
+        return [output[::-1, ::-1] if file.suffix == ".ort" else output for output in real(file, *rest)]
 
-    monkeypatch.setattr(ort_file, "answers", changed)
+    monkeypatch.setattr(ort_file, "run", reversed_outputs)
     with pytest.raises(EngineError, match="conversion changed logits: found a mean difference of"):
         write_ort(tmp_path / "model.ort", *read_model(small), ExportOptions())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_tools_that_name_the_operators_it_says_what_to_install(
+def test_without_onnx_runtime_s_tools_the_error_tells_what_to_install(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort_file, "WRITE_CONFIG", "import nothing_of_that_name")
@@ -128,7 +128,7 @@ def test_without_the_tools_that_name_the_operators_it_says_what_to_install(
         write_ort(tmp_path / "model.ort", *read_model(small), ExportOptions())
 
 
-def test_a_directory_in_its_place_is_an_output_error(small: Path, tmp_path: Path) -> None:
+def test_a_path_that_is_a_directory_is_an_output_error(small: Path, tmp_path: Path) -> None:
     (tmp_path / "model.ort").mkdir()
     with pytest.raises(OutputError, match=r"model\.ort cannot be written: found a directory"):
         write_ort(tmp_path / "model.ort", *read_model(small), ExportOptions())

@@ -1,4 +1,4 @@
-"""Every word of the vocabulary computes what its definition says, written here as the plainest loop there is."""
+"""Every operation agrees with its definition, written here as a simple loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detr_onnx.network.numpy_ops import NumpyOps, nearest
 
 # A sum of up to a thousand products in float32 against the same in float64, both of numbers around 1.
 SUM_TOLERANCE = 2e-5
-WINOGRAD_TOLERANCE = 5e-5  # the same by way of values that are larger than what they are made of, and cancel
+WINOGRAD_TOLERANCE = 5e-5  # the same, with larger intermediate values that cancel
 ROUNDING = 1e-6
 
 
@@ -21,7 +21,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 def convolution(x, kernel, bias, stride, dilation):
-    """[B,h,w,in] by [kh,kw,in,out]: every output number by itself, in float64."""
+    """[B,h,w,in] by [kh,kw,in,out], one output at a time, in float64."""
     kh, kw, _, channels = kernel.shape
     border = dilation * (kh - 1) // 2
     padded = np.pad(x.astype(np.float64), ((0, 0), (border, border), (border, border), (0, 0)))
@@ -38,7 +38,7 @@ def convolution(x, kernel, bias, stride, dilation):
 @pytest.mark.parametrize("hw", [(1, 1), (2, 5), (7, 6), (9, 13)])
 @pytest.mark.parametrize(("kernel", "stride", "dilation"),
                          [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (7, 2, 1)])  # fmt: skip
-def test_a_convolution_is_its_definition(kernel, stride, dilation, hw):
+def test_convolution(kernel, stride, dilation, hw):
     weights = {"c.weight": normal(1, kernel, kernel, 5, 4), "c.bias": normal(2, 4)}
     x = normal(3, 2, *hw, 5)
     truth = convolution(x, weights["c.weight"], weights["c.bias"], stride, dilation)
@@ -51,16 +51,16 @@ def test_a_convolution_is_its_definition(kernel, stride, dilation, hw):
     np.testing.assert_allclose(found, np.maximum(truth + residual, 0), atol=tolerance)
 
 
-def test_a_convolution_in_small_blocks_is_the_same_to_rounding(monkeypatch):
+def test_convolution_in_small_blocks(monkeypatch):
     weights = {"c.weight": normal(1, 3, 3, 5, 4), "c.bias": normal(2, 4)}
     x, residual = normal(3, 2, 19, 23, 5), normal(4, 2, 19, 23, 4)
-    dilated = {"dilation": 2, "relu": True, "residual": residual}  # without dilation it would go by tiles
+    dilated = {"dilation": 2, "relu": True, "residual": residual}  # without dilation, Winograd would be used
     whole = NumpyOps(weights).conv("c", x, **dilated)
     monkeypatch.setattr(numpy_ops, "BLOCK_FLOATS", 3000)  # a few rows at a time
     np.testing.assert_allclose(NumpyOps(weights).conv("c", x, **dilated), whole, atol=ROUNDING)
 
 
-def test_an_argument_is_never_changed():
+def test_arguments_are_not_modified():
     bias = normal(2, 4)
     weights = {"l.weight": normal(1, 4, 4), "n.weight": bias, "c.weight": normal(1, 1, 1, 4, 4)}
     weights |= {"l.bias": bias, "n.bias": bias, "c.bias": bias}
@@ -77,7 +77,7 @@ def test_an_argument_is_never_changed():
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 4), (2, 3), (5, 8), (7, 7)])
-def test_max_pool_takes_the_largest_of_each_window(hw):
+def test_max_pool(hw):
     x = normal(1, 2, *hw, 3)
     h, w = -(-hw[0] // 2), -(-hw[1] // 2)
     found = NumpyOps({}).max_pool(x)
@@ -87,15 +87,15 @@ def test_max_pool_takes_the_largest_of_each_window(hw):
         assert np.array_equal(found[:, i, j], window.max(axis=(1, 2)))
 
 
-def test_max_pool_of_negative_numbers_never_takes_the_padding():
+def test_max_pool_ignores_padding():
     assert np.array_equal(NumpyOps({}).max_pool(np.full((1, 3, 3, 1), -5, np.float32)), np.full((1, 2, 2, 1), -5))
 
 
-def test_tokens_are_cells_row_by_row():
+def test_tokens_are_the_cells_row_by_row():
     assert NumpyOps({}).tokens(np.arange(6, dtype="f4").reshape(1, 2, 3, 1))[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_nearest_takes_the_pixel_of_the_fraction_not_every_32nd():
+def test_nearest_depends_on_the_ratio_of_the_sizes():
     assert nearest(100, 4).tolist() == [0, 25, 50, 75]
     assert nearest(1, 1).tolist() == [0]
     assert nearest(33, 2).tolist() == [0, 16]
@@ -103,15 +103,15 @@ def test_nearest_takes_the_pixel_of_the_fraction_not_every_32nd():
 
 
 @pytest.mark.parametrize("cells", [1, 2, 25, 34, 42])
-def test_nearest_stays_within_the_image(cells):
+def test_nearest_stays_in_the_image(cells):
     for pixels in range(1, 1400):
-        places = nearest(pixels, cells)
-        assert places[0] >= 0
-        assert places[-1] < pixels
+        chosen = nearest(pixels, cells)
+        assert chosen[0] >= 0
+        assert chosen[-1] < pixels
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int64, np.float32])
-def test_valid_cells_follow_the_mask_whatever_its_type(dtype):
+def test_valid_cells_of_masks_of_any_type(dtype):
     mask = np.zeros((2, 64, 96), dtype)
     mask[0, :40, :64] = mask[1] = 1
     valid = NumpyOps({}).valid_cells(np.zeros((2, 2, 3, 1), np.float32), mask)
@@ -123,7 +123,7 @@ def test_without_a_mask_every_cell_is_valid():
     assert NumpyOps({}).valid_cells(np.zeros((5, 2, 3, 1), np.float32), None).tolist() == [[[1, 1, 1], [1, 1, 1]]]
 
 
-def test_linear_adds_scales_and_rectifies():
+def test_linear_with_addend_scale_and_relu():
     weights = {"l.weight": normal(1, 4, 6), "l.bias": normal(2, 4)}
     x, plus = normal(3, 2, 5, 6), normal(4, 1, 5, 6)
     truth = ((x + plus).astype(np.float64) @ weights["l.weight"].T + weights["l.bias"]) * 0.25
@@ -146,7 +146,7 @@ def attention_by_definition(q, k, v, heads, bias):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_its_definition_in_each_head(masked):
+def test_attention(masked):
     q, k, v = normal(1, 2, 3, 8), normal(2, 2, 5, 8), normal(3, 2, 5, 8)
     ops = NumpyOps({})
     bias = ops.key_bias(np.float32([[[1, 1, 1, 0, 0]], [[1, 1, 1, 1, 1]]])) if masked else None
@@ -155,16 +155,16 @@ def test_attention_is_its_definition_in_each_head(masked):
     )
 
 
-def test_padding_gets_exactly_nothing():
+def test_padding_has_no_effect_on_attention():
     q, k, v = normal(1, 1, 3, 8), normal(2, 1, 5, 8), normal(3, 1, 5, 8)
     ops = NumpyOps({})
     bias = ops.key_bias(np.float32([[[1, 1, 0, 0, 0]]]))
-    spoiled = v.copy()
-    spoiled[:, 2:] = 1e30
-    assert np.array_equal(ops.attention(q, k, v, 2, bias), ops.attention(q, k, spoiled, 2, bias))
+    other = v.copy()
+    other[:, 2:] = 1e30
+    assert np.array_equal(ops.attention(q, k, v, 2, bias), ops.attention(q, k, other, 2, bias))
 
 
-def test_attention_of_nothing_but_padding_is_finite():
+def test_attention_to_padding_alone_is_finite():
     q = normal(1, 1, 3, 8)
     ops = NumpyOps({})
     assert np.isfinite(ops.attention(q, q, q, 2, ops.key_bias(np.zeros((1, 1, 3), np.float32)))).all()
@@ -175,11 +175,11 @@ def test_attention_with_large_scores_does_not_overflow():
     assert np.isfinite(NumpyOps({}).attention(q, q, q, 1, None)).all()
 
 
-def test_layer_norm_is_its_definition():
+def test_layer_norm():
     weights = {"n.weight": normal(1, 16), "n.bias": normal(2, 16)}
     x = normal(3, 2, 5, 16) + 7
-    wide = x.astype(np.float64)
-    truth = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5)
+    exact = x.astype(np.float64)
+    truth = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-5)
     truth = truth * weights["n.weight"] + weights["n.bias"]
     np.testing.assert_allclose(NumpyOps(weights).layer_norm("n", x), truth, atol=SUM_TOLERANCE)
 
@@ -198,18 +198,18 @@ def test_interleave_alternates():
     assert NumpyOps({}).interleave(np.float32([[1, 3]]), np.float32([[2, 4]])).tolist() == [[1, 2, 3, 4]]
 
 
-def test_a_place_names_its_parameters():
+def test_the_path_of_a_module_names_its_parameters():
     ops = NumpyOps({"a.b.weight": np.ones(2, "f4"), "a.b.bias": np.ones(2, "f4")})
     assert ops.at("a").has("b")
     assert not ops.has("b")
     assert ops.at("a").parameter("b.weight").shape == (1, 2)
 
 
-def test_stages_are_kept_only_for_who_asks_and_are_never_overwritten():
-    kept: dict[str, np.ndarray] = {}
+def test_stages_are_collected_only_if_requested_and_copied():
+    stages: dict[str, np.ndarray] = {}
     feature = np.arange(6, dtype="f4").reshape(1, 1, 2, 3)
-    ops = NumpyOps({}, stages=kept).at("anywhere")
+    ops = NumpyOps({}, stages=stages).at("module")
     assert ops.stage("map", feature) is feature
     feature[:] = 0
-    assert kept["map"].tolist() == [[[[0, 3]], [[1, 4]], [[2, 5]]]]
+    assert stages["map"].tolist() == [[[[0, 3]], [[1, 4]], [[2, 5]]]]
     assert NumpyOps({}).stage("map", feature) is feature

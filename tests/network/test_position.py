@@ -1,4 +1,4 @@
-"""A cell's position is told by sines and cosines of where it stands among the valid cells of its own image."""
+"""A cell's position is encoded by sines and cosines of where it is among the valid cells of its image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL_CIRCLE = 2 * math.pi
 
 
 def by_definition(valid: np.ndarray, width: int) -> np.ndarray:
-    """[B,N,D] from the formula in the paper's appendix, number by number, in float64."""
+    """[B,N,D] from the formula in the paper's appendix, one value at a time, in float64."""
     B, h, w = valid.shape
     out = np.zeros((B, h * w, width))
     features = width // 2
@@ -26,14 +26,14 @@ def by_definition(valid: np.ndarray, width: int) -> np.ndarray:
             (valid[b, y, : x + 1].sum(), valid[b, y].sum()),
         )
         for half, (count, total) in enumerate(axes):
-            place = count / (total + 1e-6) * FULL_CIRCLE
+            angle = count / (total + 1e-6) * FULL_CIRCLE
             for i in range(features):
-                phase = place / 10000 ** (2 * (i // 2) / features)
+                phase = angle / 10000 ** (2 * (i // 2) / features)
                 out[b, y * w + x, half * features + i] = math.cos(phase) if i % 2 else math.sin(phase)
     return out
 
 
-def test_a_single_cell_stands_at_the_end_of_the_circle():
+def test_a_single_cell_has_the_angle_of_a_full_circle():
     position = sine_position(OPS, np.ones((1, 1, 1), np.float32), 4)
     np.testing.assert_allclose(position, [[[0, 1, 0, 1]]], atol=1e-5)  # sin and cos of 2π / (1 + 1e-6)
 
@@ -58,11 +58,11 @@ def test_cells_are_numbered_from_one_up_to_a_full_circle():
     np.testing.assert_allclose(rows, FULL_CIRCLE * np.array([0.25, 0.5, 0.75, 1]), atol=1e-5)
 
 
-def test_a_row_of_padding_alone_is_nowhere_and_finite():
+def test_padding_alone_has_angle_0():
     assert np.array_equal(angle(OPS, np.zeros((1, 2, 2), np.float32), axis=1), np.zeros((1, 2, 2)))
 
 
-def test_the_first_half_tells_y_and_the_second_x():
+def test_the_first_half_encodes_y_and_the_second_x():
     position = sine_position(OPS, np.ones((1, 3, 5), np.float32), 32).reshape(3, 5, 32)
     assert np.array_equal(position[:, 0, :16], position[:, 4, :16])
     assert np.array_equal(position[0, :, 16:], position[2, :, 16:])

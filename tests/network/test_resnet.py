@@ -10,7 +10,7 @@ from detr_onnx.network.numpy_ops import NumpyOps
 from detr_onnx.network.resnet import fold_batch_norm, resnet
 from tests.parity.seeded import CONFIGS, seeded_pixels, seeded_tensors
 
-ROUNDING = 1e-5  # relative, of folding in float32 against norming afterwards in float64
+ROUNDING = 1e-5  # relative, of folding in float32 against batch norm in float64
 
 SMALL = CONFIGS["small"]
 NAMES = ("small", "small-dc5", "small-basic-dc5", "basic-three-stages", "small-table-transformer")
@@ -24,11 +24,11 @@ def stages_of(name: str, pixels: np.ndarray) -> dict[str, np.ndarray]:
     return stages
 
 
-def test_nothing_folds_to_nothing():
+def test_folding_no_tensors_gives_none():
     assert fold_batch_norm({}) == {}
 
 
-def test_folding_equals_norming_after_the_convolution():
+def test_folding_equals_batch_norm_after_the_convolution():
     tensors = seeded_tensors(SMALL, 1)
     weight, folded = tensors["backbone.layer2.0.conv2.weight"], fold_batch_norm(tensors)
     norm = {leaf: tensors[f"backbone.layer2.0.bn2.{leaf}"].astype("f8")
@@ -48,7 +48,7 @@ def test_folding_leaves_no_batch_norm_and_loses_no_shortcut():
     assert "backbone.layer2.1.downsample.weight" not in folded
 
 
-def test_what_is_no_batch_norm_s_stays_as_it_is():
+def test_tensors_without_batch_norm_are_not_changed():
     tensors = seeded_tensors(SMALL, 1)
     folded = fold_batch_norm(tensors)
     assert folded["encoder.layers.0.fc1.weight"] is tensors["encoder.layers.0.fc1.weight"]
@@ -74,20 +74,20 @@ def test_the_stride_follows_from_stages_and_dilation(config, stride):
 
 
 class Recorder:
-    """Ops that note every convolution's stride and dilation and compute nothing."""
+    """Ops that record every convolution's stride and dilation and compute nothing."""
 
     def __init__(self, shortcuts: set[str]) -> None:
-        self.place, self.shortcuts, self.convs = "", shortcuts, {}
+        self.path, self.shortcuts, self.convs = "", shortcuts, {}
 
     def at(self, step: str) -> Recorder:
-        self.place = step
+        self.path = step
         return self
 
     def has(self, name: str) -> bool:
-        return self.place in self.shortcuts
+        return self.path in self.shortcuts
 
     def conv(self, name, x, *, stride=1, dilation=1, relu=False, residual=None):
-        self.convs[f"{self.place}.{name}".lstrip(".")] = (stride, dilation)
+        self.convs[f"{self.path}.{name}".lstrip(".")] = (stride, dilation)
 
     def image(self, pixels):
         return pixels
@@ -101,7 +101,7 @@ class Recorder:
 
 @pytest.mark.parametrize("block", ["bottleneck", "basic"])
 def test_dc5_dilates_all_spatial_convolutions_of_the_last_stage_but_the_first(block):
-    """As torchvision's replace_stride_with_dilation has it; ports that dilate all of them get a wrong AP."""
+    """Like torchvision's replace_stride_with_dilation; ports that dilate all of them get a lower AP."""
     recorder = Recorder({f"layer{s}.0" for s in (1, 2, 3, 4)})
     resnet(recorder, ResNetConfig(block, (1, 2, 2, 3), dilation=True), "pixels")
     last = {name: how for name, how in recorder.convs.items() if name.startswith("layer4")}

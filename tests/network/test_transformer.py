@@ -1,4 +1,4 @@
-"""The transformer: who adds positions to what, where the norms stand, and that padding is nobody's business."""
+"""The transformer: what positions are added to, where the norms are, and that padding has no effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detr_onnx.network.transformer import attention, decoder, encoder, residual
 from tests.parity.seeded import CONFIGS, seeded_tensors
 
 ROUNDING = 2e-5  # float32 through two layers of each kind, values around 1
-SEEN = 1e-3  # what a change that matters changes at least
+SEEN = 1e-3  # the least effect of a change that matters
 
 SMALL = CONFIGS["small"]
 D, Q = SMALL.d_model, SMALL.queries
@@ -22,7 +22,7 @@ D, Q = SMALL.d_model, SMALL.queries
 
 @pytest.fixture(scope="module", params=["small", "small-table-transformer"])
 def model(request):
-    """A config and its ops, norms after and norms before."""
+    """A config and its ops; with norms after and before the sub-layers."""
     config = CONFIGS[request.param]
     return config, NumpyOps(fold_batch_norm(seeded_tensors(config, 1)))
 
@@ -32,7 +32,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 def run(model, cells, valid):
-    """[B,h,w,D] cells and which of them are valid -> what the queries find, [B,Q,D]."""
+    """[B,h,w,D] cells and [B,h,w] valid cells -> the decoder's output [B,Q,D]."""
     config, ops = model
     B, h, w, _ = cells.shape
     position = sine_position(ops, valid, D)
@@ -48,7 +48,7 @@ def test_no_layers_change_nothing():
     assert encoder(NumpyOps({}), config, x, x, None) is x
 
 
-def test_an_image_finds_the_same_padded_and_alone(model):
+def test_padding_does_not_change_the_output(model):
     cells = normal(2, 1, 3, 4, D)
     alone = run(model, cells, np.ones((1, 3, 4), np.float32))
     padded, valid = normal(3, 1, 6, 5, D), np.zeros((1, 6, 5), np.float32)
@@ -56,7 +56,7 @@ def test_an_image_finds_the_same_padded_and_alone(model):
     np.testing.assert_allclose(run(model, padded, valid), alone, atol=ROUNDING)
 
 
-def test_images_of_a_batch_do_not_see_each_other(model):
+def test_images_of_a_batch_do_not_affect_each_other(model):
     cells, valid = normal(4, 3, 3, 4, D), np.ones((3, 3, 4), np.float32)
     valid[1, 2:], valid[2, :, 1:] = 0, 0
     together = run(model, cells, valid)
@@ -64,7 +64,7 @@ def test_images_of_a_batch_do_not_see_each_other(model):
         np.testing.assert_allclose(together[b : b + 1], run(model, cells[b : b + 1], valid[b : b + 1]), atol=ROUNDING)
 
 
-def test_the_order_of_the_cells_matters_through_their_positions_alone(model):
+def test_the_order_of_the_cells_matters_only_through_their_positions(model):
     config, ops = model
     cells, position = normal(5, 1, 7, D), normal(6, 1, 7, D)
     backwards = np.s_[:, ::-1]
@@ -74,8 +74,8 @@ def test_the_order_of_the_cells_matters_through_their_positions_alone(model):
     assert np.abs(encoder(ops.at("encoder"), config, cells[backwards], position, None)[backwards] - found).max() > SEEN
 
 
-def test_positions_tell_where_to_look_and_never_what_is_seen():
-    """With one key alone all the attention goes to it, so a position can only show up through the value."""
+def test_positions_are_not_added_to_values():
+    """A single key gets all the attention, so a position could only have an effect through the value."""
     ops = NumpyOps(fold_batch_norm(seeded_tensors(SMALL, 1))).at("decoder").at("layers.0").at("encoder_attn")
     x, source = normal(7, 1, Q, D), normal(8, 1, 1, D)
     found = [attention(ops, x, source, normal(s, 1, Q, D), normal(s + 1, 1, 1, D), None, 2, D) for s in (9, 19)]
@@ -83,10 +83,10 @@ def test_positions_tell_where_to_look_and_never_what_is_seen():
 
 
 def test_attention_scales_by_the_width_of_a_head():
-    """Scores grow with the square root of a head's width, so four heads of 16 are no two heads of 32."""
+    """Scores grow with the square root of a head's width."""
     ops = NumpyOps(fold_batch_norm(seeded_tensors(SMALL, 1))).at("encoder").at("layers.0").at("self_attn")
-    x, nowhere = normal(7, 1, 5, D), np.zeros((1, 5, D), np.float32)
-    found = attention(ops, x, x, nowhere, nowhere, None, 1, D)
+    x, no_position = normal(7, 1, 5, D), np.zeros((1, 5, D), np.float32)
+    found = attention(ops, x, x, no_position, no_position, None, 1, D)
     q, k, v = (ops.linear(f"{part}_proj", x) for part in "qkv")
     scores = (q @ k.swapaxes(1, 2)) / np.sqrt(D)
     shares = np.exp(scores - scores.max(-1, keepdims=True))
@@ -94,7 +94,7 @@ def test_attention_scales_by_the_width_of_a_head():
     np.testing.assert_allclose(found, truth, atol=ROUNDING)
 
 
-def test_the_norm_stands_after_the_sum_or_before_the_sub_layer():
+def test_the_norm_is_after_the_sum_or_before_the_sub_layer():
     ops = NumpyOps({"n.weight": np.full(4, 2, "f4"), "n.bias": np.ones(4, "f4")})
     x = normal(1, 1, 3, 4)
     assert np.array_equal(residual(ops, "n", x, lambda y: y * 3, False), ops.layer_norm("n", x + x * 3))

@@ -1,4 +1,4 @@
-"""Winograd's way to a 3x3 convolution gives what the convolution's definition gives, to a stated rounding."""
+"""Winograd's 3x3 convolution agrees with the definition, within a stated rounding error."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from detr_onnx.network import winograd
 from detr_onnx.network.workspace import Workspace
 
-# In units of the answer's standard deviation. The direct sum in float32 is within 4e-6; values at the points are larger
-# than what they are made of, and cancel when the answers are interpolated. Seen: 3e-5 for 512 channels.
+# In standard deviations of the output. The direct sum in float32 is within 4e-6; here values at the points are larger,
+# and cancel in the interpolation. Measured: 3e-5 for 512 channels.
 TOLERANCE = 6e-5
 
 
@@ -29,47 +29,47 @@ def convolved(x, kernel, bias=None, residual=None, relu=False):
     return out
 
 
-def drawn(seed, *shape):
+def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 9), (4, 4), (5, 3), (8, 13), (21, 6), (50, 67)])
 @pytest.mark.parametrize("channels", [(1, 1), (3, 5), (64, 32)])
-def test_it_is_the_convolution_for_any_size(hw, channels):
-    x, kernel = drawn(1, *hw, channels[0]), drawn(2, 3, 3, *channels)
+def test_any_size_agrees_with_the_definition(hw, channels):
+    x, kernel = normal(1, *hw, channels[0]), normal(2, 3, 3, *channels)
     truth = exact(x, kernel)
     assert np.abs(convolved(x, kernel) - truth).max() < TOLERANCE * np.sqrt(9 * channels[0])
 
 
-def test_with_as_many_channels_as_the_last_stage_has_it_is_still_within_its_bound():
-    x, kernel = np.maximum(drawn(1, 12, 16, 512), 0), drawn(2, 3, 3, 512, 64)
+def test_the_channels_of_the_last_stage_are_within_the_bound():
+    x, kernel = np.maximum(normal(1, 12, 16, 512), 0), normal(2, 3, 3, 512, 64)
     truth = exact(x, kernel)
     assert np.abs(convolved(x, kernel) - truth).max() < TOLERANCE * truth.std()
 
 
-def test_bias_residual_and_relu_come_after_the_sum():
-    x, kernel, bias, residual = drawn(1, 9, 10, 4), drawn(2, 3, 3, 4, 6), drawn(3, 6), drawn(4, 9, 10, 6)
+def test_bias_residual_and_relu_are_applied_to_the_sum():
+    x, kernel, bias, residual = normal(1, 9, 10, 4), normal(2, 3, 3, 4, 6), normal(3, 6), normal(4, 9, 10, 6)
     truth, kept = exact(x, kernel) + bias + residual, residual.copy()
     np.testing.assert_allclose(convolved(x, kernel, bias, residual), truth, atol=1e-4)
     np.testing.assert_allclose(convolved(x, kernel, bias, residual, relu=True), np.maximum(truth, 0), atol=1e-4)
     np.testing.assert_array_equal(residual, kept)
 
 
-def test_a_few_tiles_at_a_time_are_the_same(monkeypatch):
-    x, kernel = drawn(1, 30, 41, 8), drawn(2, 3, 3, 8, 8)
+def test_fewer_tiles_at_a_time_give_the_same(monkeypatch):
+    x, kernel = normal(1, 30, 41, 8), normal(2, 3, 3, 8, 8)
     whole = convolved(x, kernel)
     monkeypatch.setattr(winograd, "TILES", 1)
     assert np.abs(convolved(x, kernel) - whole).max() < TOLERANCE * whole.std()
 
 
-def test_in_exact_arithmetic_the_matrices_are_a_convolution():
-    """All 16 x 36 x 9 shares of a tile's and a kernel's pixels in the answers, but for the matrices' own rounding."""
+def test_in_exact_arithmetic_the_matrices_give_a_convolution():
+    """All 16 x 36 x 9 coefficients of a tile's and a kernel's pixels in the outputs."""
     evaluate_tile, evaluate_kernel, interpolate = (m.astype(np.float64) for m in winograd.matrices())
-    shares = np.einsum("av,vt,vk->atk", interpolate, evaluate_tile, evaluate_kernel).reshape(4, 4, 6, 6, 3, 3)
-    for i, j, row, column, k, m in np.ndindex(shares.shape):
+    coefficients = np.einsum("av,vt,vk->atk", interpolate, evaluate_tile, evaluate_kernel).reshape(4, 4, 6, 6, 3, 3)
+    for i, j, row, column, k, m in np.ndindex(coefficients.shape):
         expected = float((row, column) == (i + k, j + m))
-        assert abs(shares[i, j, row, column, k, m] - expected) < 1e-5
+        assert abs(coefficients[i, j, row, column, k, m] - expected) < 1e-5
 
 
-def test_the_points_have_no_rounding_of_their_own():
+def test_the_points_are_exact_in_float32():
     assert all(Fraction(point).denominator <= 2 for point in winograd.POINTS)

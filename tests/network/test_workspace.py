@@ -1,4 +1,4 @@
-"""Memory is used again as soon as nobody looks at it, and never before."""
+"""Memory is reused as soon as it is no longer in use, and never before."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def address(array) -> int:
     return array.__array_interface__["data"][0]
 
 
-def test_an_empty_array_has_its_shape_and_no_buffer():
+def test_an_array_without_elements_has_its_shape():
     assert Workspace().empty(0, 7).shape == (0, 7)
 
 
-def test_arrays_have_the_shape_asked_for_and_are_float32():
+def test_arrays_have_the_requested_shape_and_are_float32():
     for shape in ((3, 5), (2, SMALL, 3)):
         array = Workspace().empty(*shape)
         assert array.shape == shape
@@ -26,13 +26,13 @@ def test_arrays_have_the_shape_asked_for_and_are_float32():
         assert array.flags.c_contiguous
 
 
-def test_memory_that_nobody_looks_at_is_used_again():
+def test_unused_memory_is_reused():
     workspace = Workspace()
     first = address(workspace.empty(LARGE))
     assert address(workspace.empty(2, LARGE // 2)) == first
 
 
-def test_memory_that_somebody_looks_at_is_left_alone():
+def test_memory_in_use_is_not_reused():
     workspace = Workspace()
     first = workspace.empty(LARGE)
     view = first[10:20].reshape(2, 5)
@@ -42,7 +42,7 @@ def test_memory_that_somebody_looks_at_is_left_alone():
     assert (view == 1).all()
 
 
-def test_small_arrays_share_a_large_buffer_side_by_side_and_leave_it_whole():
+def test_small_arrays_share_a_large_buffer_which_is_merged_afterwards():
     workspace = Workspace()
     large = address(workspace.empty(4 * LARGE))
     first, second = workspace.empty(LARGE + 1), workspace.empty(LARGE)
@@ -54,7 +54,7 @@ def test_small_arrays_share_a_large_buffer_side_by_side_and_leave_it_whole():
     assert address(workspace.empty(4 * LARGE)) == large
 
 
-def test_the_smallest_part_that_is_large_enough_is_taken():
+def test_the_smallest_part_that_is_large_enough_is_used():
     workspace = Workspace()
     arrays = [workspace.empty(n * LARGE) for n in (8, 2, 4)]
     places = [address(array) for array in arrays]
@@ -63,7 +63,7 @@ def test_the_smallest_part_that_is_large_enough_is_taken():
     assert address(workspace.empty(3 * LARGE)) == places[2]
 
 
-def test_a_part_in_use_keeps_its_neighbours_apart():
+def test_parts_are_not_merged_across_one_in_use():
     workspace = Workspace()
     whole = address(workspace.empty(6 * LARGE))
     left, middle, right = (workspace.empty(2 * LARGE) for _ in range(3))
@@ -75,36 +75,36 @@ def test_a_part_in_use_keeps_its_neighbours_apart():
     assert [len(buffer.parts) for buffer in workspace._buffers] == [3, 1]
 
 
-def test_whatever_is_taken_and_given_back_no_two_arrays_overlap():
+def test_arrays_never_overlap():
     workspace, rng, held = Workspace(), np.random.default_rng(0), {}
     for number in range(400):
         held[number] = workspace.empty(int(rng.integers(SMALL, 9 * SMALL)))
         held[number][:] = number
-        for gone in rng.choice(list(held), len(held) // 3, replace=False):
-            del held[gone]
+        for freed in rng.choice(list(held), len(held) // 3, replace=False):
+            del held[freed]
         assert all((array == key).all() for key, array in held.items())
 
 
-def test_a_buffer_that_became_too_small_is_replaced_not_kept():
+def test_a_buffer_that_is_too_small_is_replaced():
     workspace = Workspace()
     for size in range(LARGE, 20 * LARGE, LARGE):
         workspace.empty(size)
     assert len(workspace._buffers) == 1
 
 
-def test_shrinking_lets_the_largest_go_that_nobody_looks_at():
+def test_shrinking_frees_the_largest_unused_buffer():
     workspace = Workspace()
-    kept, gone, smaller = (workspace.empty(n * LARGE) for n in (4, 3, 2))
-    kept[:] = 1
-    del gone, smaller
+    used, unused, smaller = (workspace.empty(n * LARGE) for n in (4, 3, 2))
+    used[:] = 1
+    del unused, smaller
     workspace.shrink()
     assert [len(buffer) // LARGE for buffer in workspace._buffers] == [4, 2]
-    assert (kept == 1).all()
+    assert (used == 1).all()
 
 
 @pytest.mark.parametrize("rows", [(0, 4), (-2, 3), (1, 7), (-1, 5)])
 @pytest.mark.parametrize("columns", [(0, 5), (-1, 8), (2, 4)])
-def test_a_padded_part_is_0_where_there_is_no_image(rows, columns):
+def test_a_padded_copy_is_0_outside_of_the_array(rows, columns):
     x = np.arange(1, 4 * 5 * 2 + 1, dtype=np.float32).reshape(4, 5, 2)
     whole = np.pad(x, ((3, 3), (3, 3), (0, 0)))
     expected = whole[rows[0] + 3 : rows[1] + 3, columns[0] + 3 : columns[1] + 3]

@@ -1,9 +1,9 @@
-"""Writes `tests/golden/*.json`: what the torch model of transformers answers, as probes that tests check without torch.
+"""Writes `tests/parity/golden/*.json`: outputs of the torch model of transformers, for tests that run without torch.
 
     python -m tests.parity.golden_values
 
-One file a model; for each image or batch, and each stage, its shape, its Euclidean norm, its mean, and its values at
-places drawn from a seed. Weights and pixels are not kept: `tests/parity/seeded.py` makes them from their seeds.
+One file a model. For each batch and stage it has the shape, the Euclidean norm, the mean, and the values at positions
+drawn from a seed. Weights and pixels are not stored: `tests/parity/seeded.py` makes them from their seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DIGITS = 7  # significant ones, as many as float32 has
 
 @dataclass(frozen=True)
 class Batch:
-    """Images from a seed: their sizes; they are padded to the largest height and width."""
+    """Images from a seed, padded to the largest height and width."""
 
     seed: int
     sizes_hw: tuple[tuple[int, int], ...]
@@ -54,18 +54,18 @@ CASES: dict[str, tuple[Batch, ...]] = {
 
 
 def probe(stage: str, values: Array) -> dict[str, Any]:
-    """What is kept of a stage."""
+    """What is stored of a stage."""
     flat = values.reshape(-1).astype(np.float64)
     return {
         "shape": list(values.shape),
         "norm": _rounded(np.linalg.norm(flat)),
         "mean": _rounded(flat.mean()),
-        "values": [_rounded(value) for value in flat[places(stage, flat.size)]],
+        "values": [_rounded(value) for value in flat[positions(stage, flat.size)]],
     }
 
 
-def places(stage: str, size: int) -> NDArray[np.int64]:
-    """[VALUES] places in a flattened stage, drawn from its name."""
+def positions(stage: str, size: int) -> NDArray[np.int64]:
+    """[VALUES] positions in a flattened stage, drawn by its name."""
     return np.random.RandomState(zlib.crc32(stage.encode())).randint(size, size=VALUES).astype(np.int64)
 
 
@@ -92,7 +92,9 @@ def text(fields: Mapping[str, Any]) -> str:
     head = json.dumps({name: value for name, value in fields.items() if name != "batches"}, indent=1)[:-2]
     batches = []
     for batch in fields["batches"]:
-        stages = ",\n".join(f"   {json.dumps(stage)}: {json.dumps(kept)}" for stage, kept in batch["stages"].items())
+        stages = ",\n".join(
+            f"   {json.dumps(stage)}: {json.dumps(stored)}" for stage, stored in batch["stages"].items()
+        )
         batches.append(
             f'  {{"seed": {batch["seed"]}, "sizes_hw": {json.dumps(batch["sizes_hw"])}, "stages": {{\n{stages}\n  }}}}'
         )

@@ -1,4 +1,4 @@
-"""The torch model of `transformers`, with our tensors in it: what every stage of ours is compared with.
+"""The torch model of `transformers` with our tensors, with which every stage is compared.
 
 Only this package's tests and `tests/parity/golden_values.py` use it; it needs torch and transformers.
 """
@@ -29,9 +29,9 @@ Array = NDArray[np.float32]
 
 
 def torch_model(config: ours.DetrConfig, tensors: Mapping[str, Array]) -> PreTrainedModel:
-    """The model of transformers with these canonical tensors, every one of them in its place, ready to infer.
+    """The model of transformers with these canonical tensors, in evaluation mode.
 
-    Its backbone is transformers' own ResNet, whatever the config's: timm's, which alone can dilate, need not be there.
+    Its backbone is always transformers' own ResNet, so that timm, whose ResNet can dilate, need not be installed.
     """
     undilated = replace(config, backbone=replace(config.backbone, dilation=False))
     fields = huggingface_config(undilated)
@@ -47,9 +47,9 @@ def torch_model(config: ours.DetrConfig, tensors: Mapping[str, Array]) -> PreTra
 
 
 def dilate(stage: nn.Module) -> None:
-    """Makes the last stage of transformers' ResNet that of DC5: no stride, and dilation 2 but in the first 3x3.
+    """Turns the last stage of transformers' ResNet into that of DC5: no stride, and dilation 2 but in the first 3x3.
 
-    As torchvision's `replace_stride_with_dilation` and timm's `output_stride=16` have it.
+    As torchvision's `replace_stride_with_dilation` and timm's `output_stride=16` do.
     """
     strided = [conv for conv in stage.modules() if isinstance(conv, nn.Conv2d) and conv.stride == (2, 2)]
     for conv in strided:
@@ -65,7 +65,7 @@ def _resnet(model: PreTrainedModel) -> ResNetBackbone:
 
 
 def torch_stages(model: PreTrainedModel, pixels: Array, mask: NDArray[np.bool_] | None) -> dict[str, Array]:
-    """Stage's name -> what the torch model has there, as `network.detr.stage_names` calls and shapes them."""
+    """Stage's name -> its value in the torch model, with the names and shapes of `network.detr.stage_names`."""
     stages: dict[str, Array] = {}
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: stages.update({name: _array(output)}))
@@ -108,9 +108,9 @@ def _array(output: Any) -> Array:
 
 
 def attention_peaks(model: PreTrainedModel, pixels: Array) -> list[float]:
-    """For every layer of attention, the mean over queries of the largest share that one key gets, times the keys.
+    """For every attention layer, the mean over queries of the largest weight of a key, times the number of keys.
 
-    1 is uniform attention, which hides what is wrong with positions, projections and masks.
+    1 is uniform attention, which would hide errors in positions, projections and masks.
     """
     model.set_attn_implementation("eager")
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""Weights for a DETR of any config, from a seed: numbers that would show up a wrong model.
+"""Weights for a DETR of any config, from a seed: numbers that reveal an error in a model.
 
-With timid random weights attention is uniform, batch norm is the identity, and a model with a norm in the wrong place
-still agrees to five digits. With careless ones every token of the memory ends up the same, every query finds the same,
-and a model that ignores its queries agrees just as well. So here batch norm's statistics lie away from 0 and 1,
-projections are large enough that attention has favourites, and what follows a ReLU looks at differences alone (its
-weights sum to zero): half of what varies at the end varies from query to query, through six layers and a hundred.
-`numpy.random.RandomState` is used because its streams are frozen for good.
+With small random weights attention is uniform, batch norm is the identity, and a model with a norm in the wrong place
+still agrees to five digits. With others every token of the memory ends up the same, every query gives the same, and a
+model that ignores its queries still agrees. So here batch norm's statistics differ from 0 and 1, projections are large
+enough that attention is not uniform, and weights after a ReLU sum to zero, so that only differences matter: half of the
+variation of the outputs is between queries, through six layers or a hundred. `numpy.random.RandomState` is used because
+its streams never change.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from detr_onnx.network.config import RESNETS, WIDTHS, DetrConfig, ResNetConfig
 
 Array = NDArray[np.float32]
 
-RESIDUAL_GAIN = 0.35  # of the last batch norm of a block, so that a hundred layers stay finite
-GAINS = {  # of a weight's spread over 1/√(fan-in), by the end of its module's name; the first that fits
-    "q_proj": 1.8,  # logits of attention spread by several units
+RESIDUAL_GAIN = 0.35  # of the last batch norm of a block, so that values stay finite through a hundred layers
+GAINS = {  # a weight's standard deviation times √(fan-in), by the end of its module's name; the first that matches
+    "q_proj": 1.8,  # so that attention scores spread by several units
     "k_proj": 1.8,
-    "self_attn.out_proj": 0.3,  # what all tokens have in common grows in self-attention, what tells them apart does not
+    "self_attn.out_proj": 0.3,  # self-attention amplifies what tokens have in common, not their differences
     "encoder_attn.out_proj": 2.5,
     "fc2": 1.0,
     "input_projection": 3.0,
@@ -50,7 +50,7 @@ SPELLINGS = {
     "transformers5-native": V5_NATIVE,
 }
 
-# Small models, one for each way in which DETRs differ, that run in milliseconds; and the published sizes.
+# Small models that run in milliseconds, one for each kind of DETR; and the published sizes.
 _SMALL = DetrConfig(
     ResNetConfig("bottleneck", (1, 2, 1, 1), (32, 48, 64, 96), 16), 64, 2, 2, 4, 2, 128, 96, 13, tuple("abcdefg")
 )
@@ -141,7 +141,7 @@ def huggingface_config(config: DetrConfig) -> dict[str, Any]:
 
 
 def native_backbone(resnet: ResNetConfig) -> dict[str, Any]:
-    """The `backbone_config` of transformers' own ResNet, which cannot say that it is dilated."""
+    """The `backbone_config` of transformers' own ResNet, which has no field for dilation."""
     return {
         "model_type": "resnet",
         "layer_type": resnet.block,
@@ -153,10 +153,10 @@ def native_backbone(resnet: ResNetConfig) -> dict[str, Any]:
 
 
 def timm_backbone(resnet: ResNetConfig) -> dict[str, Any]:
-    """The `backbone_config` of timm's ResNet, as transformers 5 writes it; only ResNets with a name have one.
+    """The `backbone_config` of timm's ResNet, as transformers 5 writes it; only published ResNets have one.
 
     Raises:
-        ValueError: for depths or widths of our own invention.
+        ValueError: for other depths or widths.
     """
     for name, (depths, block) in RESNETS.items():
         if (depths, block, WIDTHS[block], 64) == (resnet.depths, resnet.block, resnet.widths, resnet.stem_width):
@@ -166,7 +166,7 @@ def timm_backbone(resnet: ResNetConfig) -> dict[str, Any]:
                 "out_indices": [1, 2, 3, 4],
                 "output_stride": 16 if resnet.dilation else 32,
             }
-    raise ValueError(f"{resnet} has no name that a config.json could say")
+    raise ValueError(f"{resnet} has no name for a config.json")
 
 
 def write_checkpoint(directory: Path, config: DetrConfig, seed: int, dialect: str = "huggingface-native") -> Path:
@@ -178,7 +178,7 @@ def write_checkpoint(directory: Path, config: DetrConfig, seed: int, dialect: st
 
 
 def seeded_pixels(seed: int, *shape: int) -> Array:
-    """[B,3,H,W] pixels with structure at every scale, about as large as a normalised photograph's."""
+    """[B,3,H,W] pixels with structure at every scale, about as large as those of a normalized photograph."""
     random = np.random.RandomState(seed)
     *batch, H, W = shape
     pixels = 0.3 * random.standard_normal(shape)
@@ -189,7 +189,7 @@ def seeded_pixels(seed: int, *shape: int) -> Array:
 
 
 def padded_batch(pixels: Array, sizes_hw: Sequence[tuple[int, int]]) -> tuple[Array, NDArray[np.bool_]]:
-    """[B,3,H,W] pixels with all outside each image's size zeroed, and the mask [B,H,W] that tells the sizes."""
+    """[B,3,H,W] pixels with zeros outside each image's size, and the mask [B,H,W] of the sizes."""
     mask = np.zeros((len(pixels), *pixels.shape[2:]), bool)
     for row, (height, width) in zip(mask, sizes_hw, strict=True):
         row[:height, :width] = True

@@ -1,6 +1,6 @@
 """Every stage of the network agrees with the torch model of transformers, in numpy and in ONNX Runtime.
 
-Errors are told in units of what they spoil: the largest difference over the stage's standard deviation.
+An error is the largest difference over the standard deviation of the stage.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from detr_onnx.checkpoint.load import load_checkpoint, read_config
 from detr_onnx.network.config import ResNetConfig
 from detr_onnx.network.detr import stage_names
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
-from tests.readings import READINGS, numpy_stages
+from tests.readings import STAGES, numpy_stages
 
 pytestmark = pytest.mark.oracle
 
-# Two orders of summation of float32 differ by some 1e-7 a layer; through a hundred layers we see up to 1.5e-5 of a
-# stage's spread, 1e-5 of the logits' and 3e-6 in boxes (of the image's width). A wrong stride, norm or position
-# costs 1e-2 and more. Attention over 3,417 cells magnifies it most: in one value of encoder.1 of the three-stage model
-# numpy is 1.03e-4 from torch on a processor with AVX2 alone, where torch itself is 2e-5 from its own float64.
+# Two orders of summation in float32 differ by some 1e-7 a layer. After a hundred layers that is up to 1.5e-5 of a
+# stage's standard deviation, 1e-5 of the logits' and 3e-6 of the image's width in boxes. A wrong stride, norm or
+# position gives 1e-2 and more. Attention over 3,417 cells amplifies it most: in one value of encoder.1 of the
+# three-stage model, numpy is 1.03e-4 from torch on a processor with AVX2 alone, where torch itself is 2e-5 from its own
+# float64.
 STAGE_TOLERANCE = 2e-4
 LOGITS_TOLERANCE = 5e-5
 BOXES_TOLERANCE = 1e-5
-# Uniform attention, times its keys, peaks at 1.
+# The peak of uniform attention, times the number of keys, is 1.
 LEAST_PEAK = 3.0
-# A query's own share of what varies in the logits.
+# The share of the logits' variation that is between queries.
 LEAST_QUERY_SPREAD = 0.05
 
 SMALL = ("small", "small-dc5", "small-basic-dc5", "basic-three-stages", "small-table-transformer")
@@ -55,7 +56,7 @@ class Oracle:
 
 @pytest.fixture(scope="module")
 def oracle_of():
-    """Name of a config -> its oracle; as many are kept as there are small ones."""
+    """Name of a config -> its oracle; cached, as many as there are small configs."""
     from tests.parity import oracle
 
     @lru_cache(maxsize=len(SMALL))
@@ -66,14 +67,14 @@ def oracle_of():
     return oracle_of
 
 
-def assert_agree(found: Mapping[str, Array], truth: Mapping[str, Array], reading: str) -> None:
+def assert_agree(found: Mapping[str, Array], truth: Mapping[str, Array], engine: str) -> None:
     """Every stage has the oracle's shape, and its values within the tolerances."""
     tolerances = {"logits": LOGITS_TOLERANCE}
     errors = {name: float(np.abs(found[name] - value).max() / value.std()) for name, value in truth.items()}
     boxes = float(np.abs(found["boxes"] - truth["boxes"]).max())
     errors.pop("boxes")
     worst = max(errors, key=lambda name: errors[name])
-    print(f"\n  {reading}: logits {errors['logits']:.1e}, boxes {boxes:.1e}, worst stage {worst} {errors[worst]:.1e}")
+    print(f"\n  {engine}: logits {errors['logits']:.1e}, boxes {boxes:.1e}, worst stage {worst} {errors[worst]:.1e}")
     assert {name: v.shape for name, v in truth.items()} == {name: v.shape for name, v in found.items()}
     assert {name: e for name, e in errors.items() if not e < tolerances.get(name, STAGE_TOLERANCE)} == {}
     assert boxes < BOXES_TOLERANCE
@@ -86,18 +87,18 @@ def test_a_small_model_of_every_kind_agrees_at_every_stage(name, size_hw, oracle
     mask = np.ones((1, *size_hw), bool)
     truth = oracle.stages(pixels, mask)
     assert set(truth) == set(stage_names(CONFIGS[name]))
-    for reading, stages in READINGS.items():
-        assert_agree(stages(CONFIGS[name], oracle.tensors, pixels, mask), truth, reading)
+    for engine, stages in STAGES.items():
+        assert_agree(stages(CONFIGS[name], oracle.tensors, pixels, mask), truth, engine)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_without_a_mask_a_small_model_agrees_too(name, oracle_of):
     oracle, pixels = oracle_of(name), seeded_pixels(4, 2, 3, 70, 95)
     truth = oracle.stages(pixels, None)
-    for reading, stages in READINGS.items():
+    for engine, stages in STAGES.items():
         found = stages(CONFIGS[name], oracle.tensors, pixels, None)
         found["position"] = np.broadcast_to(found["position"], truth["position"].shape)  # one for all images
-        assert_agree(found, truth, reading)
+        assert_agree(found, truth, engine)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -105,13 +106,13 @@ def test_a_batch_of_mixed_sizes_agrees_at_every_stage(name, oracle_of):
     oracle = oracle_of(name)
     pixels, mask = padded_batch(seeded_pixels(5, 3, 3, 161, 214), [(161, 120), (77, 214), (33, 47)])
     truth = oracle.stages(pixels, mask)
-    for reading, stages in READINGS.items():
-        assert_agree(stages(CONFIGS[name], oracle.tensors, pixels, mask), truth, reading)
+    for engine, stages in STAGES.items():
+        assert_agree(stages(CONFIGS[name], oracle.tensors, pixels, mask), truth, engine)
 
 
 @pytest.mark.parametrize("name", ["small", "basic-three-stages"])
-def test_a_padded_image_strays_from_itself_alone_as_far_as_it_does_in_torch(name, oracle_of):
-    """Convolutions see the padding behind an image's edge as something other than the zeros they pad with."""
+def test_padding_changes_an_image_s_outputs_as_much_as_it_does_in_torch(name, oracle_of):
+    """Beyond an image's edge, convolutions read padding that is not zero after the first of them."""
     oracle, config = oracle_of(name), CONFIGS[name]
     pixels, mask = padded_batch(seeded_pixels(5, 2, 3, 128, 192), [(128, 192), (96, 128)])
     alone = pixels[1:, :, :96, :128]
@@ -119,13 +120,15 @@ def test_a_padded_image_strays_from_itself_alone_as_far_as_it_does_in_torch(name
     def ours(pixels: Array, mask: Mask | None) -> dict[str, Array]:
         return numpy_stages(config, oracle.tensors, pixels, mask)
 
-    strayed, theirs = (stages(pixels, mask)["logits"][1] - stages(alone, None)["logits"][0]
+    ours_changed, theirs_changed = (stages(pixels, mask)["logits"][1] - stages(alone, None)["logits"][0]
                        for stages in (ours, oracle.stages))  # fmt: skip
-    assert np.abs(strayed - theirs).max() < 2 * LOGITS_TOLERANCE * oracle.stages(alone, None)["logits"].std()
+    assert (
+        np.abs(ours_changed - theirs_changed).max() < 2 * LOGITS_TOLERANCE * oracle.stages(alone, None)["logits"].std()
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_seeded_weights_hurt(name, oracle_of):
+def test_seeded_weights_reveal_errors(name, oracle_of):
     oracle, pixels = oracle_of(name), seeded_pixels(3, 1, 3, 224, 320)
     logits = oracle.stages(pixels, None)["logits"]
     assert logits.std(axis=1).mean() > LEAST_QUERY_SPREAD * logits.std()
@@ -152,12 +155,12 @@ def test_a_full_size_model_agrees_at_every_stage(name, batch, size_hw, oracle_of
     pixels, mask = padded_batch(seeded_pixels(3, batch, 3, H, W), sizes)
     truth = oracle.stages(pixels, mask)
     assert truth["logits"].std(axis=1).mean() > LEAST_QUERY_SPREAD * truth["logits"].std()
-    for reading, stages in READINGS.items():
-        assert_agree(stages(CONFIGS[name], oracle.tensors, pixels, mask), truth, reading)
+    for engine, stages in STAGES.items():
+        assert_agree(stages(CONFIGS[name], oracle.tensors, pixels, mask), truth, engine)
 
 
 @pytest.mark.parametrize("name", ["small", "basic-three-stages", "small-table-transformer"])
-def test_what_transformers_saves_loads_here_and_agrees(name, oracle_of, tmp_path):
+def test_a_checkpoint_saved_by_transformers_loads_and_agrees(name, oracle_of, tmp_path):
     oracle, pixels = oracle_of(name), seeded_pixels(3, 1, 3, 64, 96)
     oracle.model.save_pretrained(tmp_path)
     checkpoint = load_checkpoint(tmp_path)
@@ -167,7 +170,7 @@ def test_what_transformers_saves_loads_here_and_agrees(name, oracle_of, tmp_path
     assert_agree(found, truth, "saved by transformers")
 
 
-def test_labels_that_transformers_leaves_out_of_its_config_are_numbered(tmp_path):
+def test_default_labels_that_transformers_does_not_save_are_numbered(tmp_path):
     from transformers import DetrConfig, ResNetConfig
 
     DetrConfig(backbone_config=ResNetConfig(out_features=["stage4"])).save_pretrained(tmp_path)
@@ -181,7 +184,7 @@ def test_labels_that_transformers_leaves_out_of_its_config_are_numbered(tmp_path
     ({"backbone": "resnet101"}, ResNetConfig(depths=(3, 4, 23, 3))),
     ({"backbone": "resnet18"}, ResNetConfig("basic", (2, 2, 2, 2), (64, 128, 256, 512))),
 ])  # fmt: skip
-def test_a_config_with_timm_s_backbone_as_transformers_writes_it_is_understood(backbone, expected, tmp_path):
+def test_a_config_with_timm_s_backbone_saved_by_transformers_is_read(backbone, expected, tmp_path):
     from transformers import DetrConfig
 
     DetrConfig(**backbone).save_pretrained(tmp_path)

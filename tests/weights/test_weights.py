@@ -15,7 +15,7 @@ from detr_onnx import Detector
 from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.image.preprocess import Preprocessing, batch
-from tests.readings import READINGS
+from tests.readings import STAGES
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
@@ -53,12 +53,12 @@ def test_the_official_file_has_all_tensors_and_parameters(checkpoint):
     assert sum(tensor.size for tensor in checkpoint.tensors.values()) == PARAMETERS
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", STAGES)
 def test_every_implementation_gives_the_published_values(reading, checkpoint, image):
     pixels, mask, _ = batch([read_rgb(image)], Preprocessing())
     assert pixels.shape == (1, 3, 800, 1066)
     np.testing.assert_allclose(pixels[0, 0, 0, :3], PIXELS, atol=PUBLISHED_PIXELS)
-    stages = READINGS[reading](checkpoint.config, checkpoint.tensors, pixels, mask)
+    stages = STAGES[reading](checkpoint.config, checkpoint.tensors, pixels, mask)
     np.testing.assert_allclose(stages["decoder"][0, :3, :3], HIDDEN, atol=PUBLISHED)
     np.testing.assert_allclose(stages["logits"][0, :3, :3], LOGITS, atol=PUBLISHED)
     np.testing.assert_allclose(stages["boxes"][0, :3, :3], BOXES, atol=PUBLISHED)

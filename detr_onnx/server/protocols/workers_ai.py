@@ -80,6 +80,8 @@ ROWS: dict[ErrorKind, ErrorRow] = {
     errors.UNDECODABLE: ErrorRow(400, 3010, "Invalid or incomplete input for the model"),
     errors.TOO_SMALL: ErrorRow(400, 3011, "image too small, expected image at least 4x4"),
     errors.BUSY: ErrorRow(429, 3040, "Capacity temporarily exceeded, please try again."),
+    errors.UNAVAILABLE: ErrorRow(503, 3040, "Capacity temporarily exceeded, please try again."),
+    errors.BAD_ENCODING: ErrorRow(415, 5006, "Bad input: Error: Content-Encoding '{subject}' is not supported"),
     errors.BAD_BASE64: ErrorRow(400, 5004, "Invalid data type for base64 input"),
     errors.BAD_INPUT: ErrorRow(400, 5006, "Bad input: Error"),
     errors.NO_MODEL: ErrorRow(400, 5007, "No such model {subject} or task", by_model=False),
