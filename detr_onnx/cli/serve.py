@@ -22,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--token", metavar="TEXT", help="require this bearer token (default: $DETR_ONNX_TOKEN; without, none is asked)")
     add("--cors-origin", action="append", metavar="ORIGIN", help="let its pages use the server; repeatable, * for all")
     add("--drain-delay", type=float, default=0.0, metavar="S",
-        help="seconds to go on accepting requests after SIGTERM, while /readyz says 503 (default: %(default)g)")  # fmt: skip
+        help="seconds to go on after SIGTERM, while /readyz says 503 (default: %(default)g)")  # fmt: skip
     add_threshold(parser, defaults.API_THRESHOLD)
     _add_limits(parser)
     add("--no-access-log", action="store_true", help="do not log a line of JSON to stderr for each request")
