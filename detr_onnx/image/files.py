@@ -21,7 +21,7 @@ STDIN = "-"
 COCO_NAME = re.compile(r"(?:COCO_\w+_)?([0-9]{1,18})")  # 000000000139, COCO_val2014_000000000139
 
 MORE_SUFFIXES = (".jfif", ".jpe", ".mpo", ".heic", ".heif", ".avif", ".jxl", ".jp2")
-"""Read by newer versions of Pillow or by plug-ins; where they are not, the error of the image says what is missing."""
+"""Suffixes that need a newer Pillow or a plug-in; without it, the error of the image names what is missing."""
 NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 """Formats that Pillow lists, but that are not raster images or that it cannot decode by itself."""
 SYSTEM_NAMES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"}
