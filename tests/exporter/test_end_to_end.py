@@ -15,8 +15,8 @@ from PIL import Image
 
 from detr_onnx import Detector
 from detr_onnx.cli import main as cli
-from detr_onnx.errors import ModelFileError
-from detr_onnx.exporter.end_to_end import Tape, resized, size
+from detr_onnx.errors import ModelFileError, UsageError
+from detr_onnx.exporter.end_to_end import Tape, record_end_to_end, resized, size
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.metadata import read_model
@@ -71,6 +71,12 @@ def test_the_size_rule_is_transformers_own_to_the_pixel(preprocessing):
     anywhere = random.integers(1, 6000, (1500, 2)).tolist()
     for h, w in itertools.chain(chosen, limits, anywhere):
         assert tuple(run({"hw": np.array([h, w])})[0]) == preprocessing.resized_hw(h, w), (h, w)
+
+
+def test_a_graph_that_cannot_pad_is_refused():
+    preprocessing = Preprocessing(48, 64, max_hw=(48, 64), pad_hw=(64, 64))
+    with pytest.raises(UsageError, match="an end-to-end graph cannot pad images: found pad_size 64x64"):
+        record_end_to_end(CONFIG, {}, preprocessing, "fp32", {}, False, False)
 
 
 def test_a_fixed_size_is_what_it_is():
