@@ -11,8 +11,7 @@ The flow of data:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it; importing typing would take longer than all of this
 if TYPE_CHECKING:
     from detr_onnx.detections import Box, Detection, Detections
     from detr_onnx.detector import Detector

@@ -1,7 +1,26 @@
-"""`python -m detr_onnx` is `detr-onnx`."""
+"""The entry point of `detr-onnx` and `python -m detr_onnx`; Ctrl-C ends it quietly from its first import on."""
 
-import sys
 
-from detr_onnx.cli.main import main
+def main() -> int:
+    """Runs the command line and returns the exit status."""
+    try:
+        from detr_onnx.cli.interrupts import INTERRUPTED, exit_on_interrupt, raise_on_interrupt
+    except KeyboardInterrupt:
+        return 130
+    try:
+        exit_on_interrupt()
+        from detr_onnx.cli.main import main as run_command_line
 
-sys.exit(main())
+        raise_on_interrupt()
+        try:
+            return run_command_line()
+        finally:
+            exit_on_interrupt()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())

@@ -1,12 +1,12 @@
-"""What is kept between runs, where, and how a thing that takes long to build is built once.
+"""The cache: where built graphs are kept between runs, and how each is built once.
 
     <cache>/built/<name>/    an entry: the files that `build` wrote, and manifest.json, written last
-    <cache>/hub/             models of the hub, see hub.py
+    <cache>/verified/        records of verified models, see hub.py
 
-A file counts as sound when its size, its time of change and a sample of its bytes (all of them up to 1 MiB, else
-64 blocks of 4 KiB from head to tail) are those on record: about a millisecond for any size. When only the time
-differs, as in a copied cache, the sha256 of the whole file decides. What this cannot notice at a start is a byte
-changed between two sampled blocks by something that also put the old time of change back.
+A file is taken to be intact when its size, its time of change and a sample of its bytes (all of them up to 1 MiB, else
+64 blocks of 4 KiB from head to tail) are those on record, which takes about a millisecond for any size. When only the
+time differs, as in a copied cache, the sha256 of the whole file decides. A byte changed between two sampled blocks by
+something that also restores the time of change goes unnoticed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.json_input import read_object, whole_numbers
 
 if sys.platform == "win32":
     import msvcrt
@@ -33,7 +36,7 @@ else:
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".building-"  # prefix of directories that are being filled
-ABANDONED_AFTER_S = 24 * 3600  # nothing builds for a day: what is older was left by a process that was killed
+ABANDONED_AFTER_S = 24 * 3600  # no build takes a day: older directories were left by killed processes
 CHUNK_BYTES = 1 << 20
 SAMPLED_WHOLE_BYTES = 1 << 20
 SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 4096
@@ -41,7 +44,7 @@ SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 4096
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file was when it was known to be sound."""
+    """What a file was when it was written or verified."""
 
     bytes: int
     modified_ns: int
@@ -51,7 +54,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in the cache: a name for people, where it lies, how much room it takes."""
+    """Something in the cache: a name for people, its path, its size."""
 
     name: str
     path: Path
@@ -60,9 +63,9 @@ class Entry:
 
 def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The argument, else `DETR_ONNX_CACHE`, else `detr-onnx` in the platform's directory for caches; not created."""
-    asked = cache_dir or os.environ.get("DETR_ONNX_CACHE")
+    directory = cache_dir or os.environ.get("DETR_ONNX_CACHE")
     try:
-        return Path(asked).expanduser() if asked else _platform_cache() / "detr-onnx"
+        return Path(directory).expanduser() if directory else _platform_cache() / "detr-onnx"
     except RuntimeError as homeless:  # an unknown user id in a container
         raise OutputError("no home directory to keep a cache in", remedy="set DETR_ONNX_CACHE") from homeless
 
@@ -77,17 +80,18 @@ def _platform_cache() -> Path:
 
 
 def cached(name: str, build: Callable[[Path], None], *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The directory that `build` filled, now or in an earlier run; whatever is missing or damaged is built again.
+    """The directory that `build` filled, now or in an earlier run; a damaged entry is built again.
 
     Args:
-        name: names the content and everything that made it, such as "830f5e2eeaad-0.1.0-fp32-dynamic".
+        name: identifies the content and everything it was made of, such as "830f5e2eeaad-0.1.0-fp32-dynamic".
         build: writes its files into the empty directory it is given. Of several processes one builds, the others wait.
+        cache_dir: the cache, in place of DETR_ONNX_CACHE.
 
     Raises:
         OutputError: the cache directory cannot be written.
     """
     if not name or name.startswith(".") or Path(name).name != name:
-        raise UsageError("a name in the cache is a plain file name", found=repr(name))
+        raise UsageError("a name in the cache must be a plain file name", found=repr(name))
     root = cache_directory(cache_dir) / "built"
     entry = root / name
     if is_sound(entry, entry / MANIFEST):
@@ -107,21 +111,21 @@ def _build(entry: Path, build: Callable[[Path], None]) -> None:
         build(fresh)
         names = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file())
         write_records(fresh / MANIFEST, records_of(fresh, names))
-        if entry.exists():
+        if os.path.lexists(entry):  # a dangling link too
             entry.rename(Path(temporary, "spoilt"))
         fresh.rename(entry)
 
 
 def _clear_abandoned(root: Path) -> None:
-    """Removes what killed processes left half built."""
-    for left in root.glob(f"{UNFINISHED}*"):
+    """Removes the unfinished directories of killed processes."""
+    for directory in root.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(OSError):  # another process may be clearing too
-            if time.time() - left.stat().st_mtime > ABANDONED_AFTER_S:
-                shutil.rmtree(left)
+            if time.time() - directory.stat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(directory)
 
 
 def list_entries(cache_dir: str | os.PathLike[str] | None = None) -> list[Entry]:
-    """What has been built, by name."""
+    """The entries of the cache, by name."""
     root = cache_directory(cache_dir) / "built"
     directories = sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
     return [Entry(path.name, path, bytes_in(path)) for path in directories]
@@ -133,16 +137,16 @@ def bytes_in(directory: Path) -> int:
 
 
 def is_sound(directory: Path, manifest: Path) -> bool:
-    """Whether the manifest can be read and every file on it is what it was."""
+    """Whether the manifest can be read and every file in it is intact."""
     records = read_records(manifest)
     return bool(records) and all(is_intact(directory / name, record) for name, record in records.items())
 
 
 def is_intact(path: Path, record: FileRecord) -> bool:
-    """Whether the file is what is on record; its time of change is set back where only that had changed."""
+    """Whether the file is as recorded; its time of change is restored where only that had changed."""
     try:
         state = path.stat()
-        if state.st_size != record.bytes:
+        if not stat.S_ISREG(state.st_mode) or state.st_size != record.bytes:
             return False
         if state.st_mtime_ns == record.modified_ns:
             return sample_of(path) == record.sample
@@ -156,7 +160,7 @@ def is_intact(path: Path, record: FileRecord) -> bool:
 
 
 def record_of(path: Path) -> FileRecord:
-    """What a file is now."""
+    """The record of a file as it is now."""
     state = path.stat()
     return FileRecord(state.st_size, state.st_mtime_ns, sample_of(path), sha256_of(path))
 
@@ -189,45 +193,51 @@ def sample_of(path: Path) -> str:
 
 
 def read_records(manifest: Path) -> dict[str, FileRecord]:
-    """The records of a manifest by file name; none at all when it is missing or damaged."""
+    """The records of a manifest by file name; none when it is missing or damaged in any way."""
     try:
-        rows = json.loads(manifest.read_bytes())
-        return {str(name): FileRecord(**row) for name, row in rows.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        rows = read_object(manifest, error=OutputError)
+    except OutputError:
         return {}
+    records = {name: _record(row) for name, row in rows.items() if "\0" not in name}
+    if len(records) < len(rows) or None in records.values():
+        return {}
+    return {name: record for name, record in records.items() if record}
+
+
+def _record(row: Any) -> FileRecord | None:
+    """The record in a row of a manifest, or None where the row is damaged."""
+    if not isinstance(row, dict) or set(row) != {"bytes", "modified_ns", "sample", "sha256"}:
+        return None
+    numbers = whole_numbers([row["bytes"], row["modified_ns"]])
+    if numbers is None or not isinstance(row["sample"], str) or not isinstance(row["sha256"], str):
+        return None
+    return FileRecord(numbers[0], numbers[1], row["sample"], row["sha256"])
 
 
 def write_records(manifest: Path, records: Mapping[str, FileRecord]) -> None:
-    """Writes a manifest that is there whole or not at all."""
+    """Writes a manifest in one step."""
     rows = {name: asdict(record) for name, record in records.items()}
-    write_whole(manifest, json.dumps(rows, indent=1, sort_keys=True))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a small file in one step, so that nobody ever reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(manifest, json.dumps(rows, indent=1, sort_keys=True).encode())
 
 
 @contextlib.contextmanager
 def writing_in(directory: Path) -> Iterator[None]:
-    """Makes the directory; trouble with writing inside the block becomes one OutputError."""
+    """Creates the directory, and turns an OSError inside the block into an OutputError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as trouble:
+    except OSError as error:
         raise OutputError(
             f"the cache directory {directory} cannot be written",
-            found=str(trouble),
+            found=str(error),
             remedy="make room or give permission there, or set DETR_ONNX_CACHE to a directory that can be written",
-        ) from trouble
+        ) from error
 
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Keeps other processes out of the block; the system opens the lock of a process that dies. The file stays."""
+    """Keeps other processes out of the block. The system releases the lock of a process that dies; the file stays."""
     with path.open("a+b") as file:
         _acquire(file)
         try:
@@ -237,7 +247,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def _acquire(file: BinaryIO) -> None:
-    """Waits for the file; on a file system without locks, goes on: then two may build, and either result is right."""
+    """Waits for the lock. On a file system without locks two processes may build, and either result is right."""
     if sys.platform == "win32":
         while True:
             try:
@@ -252,7 +262,7 @@ def _acquire(file: BinaryIO) -> None:
 
 
 def _release(file: BinaryIO) -> None:
-    """Lets the next process in, also while a forked child still has the file open."""
+    """Releases the lock, also while a forked child still has the file open."""
     with contextlib.suppress(OSError):
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)

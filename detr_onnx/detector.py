@@ -54,7 +54,8 @@ class Detector:
             another exporter. A preprocessor_config.json beside it is read, too.
         labels: the class names by id, in place of the model's own.
         offline: never contact the hub.
-        cache_dir: where built graphs are cached, in place of DETR_ONNX_CACHE.
+        cache_dir: where built graphs are cached, and models in its directory hub; in place of DETR_ONNX_CACHE and
+            Hugging Face's cache.
 
     Raises:
         DetrError: the model cannot be found or read, or the engine cannot run it; `errors.py` lists the subclasses.
@@ -91,10 +92,10 @@ class Detector:
             cache_dir=cache_dir,
         )
         self._model = os.fspath(model)
-        engine_arguments = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
-        model_arguments = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
-        arguments = {**engine_arguments, "shortest_edge": shortest_edge, **model_arguments}
-        self._reopen: Callable[[], Detector] = partial(Detector, model, **arguments)  # type: ignore[arg-type]
+        engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
+        model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
+        options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
+        self._reopen: Callable[[], Detector] = partial(Detector, model, **options)
         self._engine = opened.engine
         self.class_names: tuple[str, ...] = opened.labels
         self.preprocessing: Preprocessing = (
@@ -184,12 +185,9 @@ class Detector:
             yield _with_path(image, self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[0])
 
     def warm_up(self, width: int = 640, height: int = 480) -> None:
-        """Runs a grey image of this size, so that the first real one takes no longer than the next.
+        """Runs a grey image of this size in pixels, so that the first real one takes no longer than the next.
 
         Engines lay out weights and compile kernels for an image size when they first meet it.
-
-        Args:
-            width, height: of the images to come, in pixels.
 
         Raises:
             UsageError: a size is below 1.

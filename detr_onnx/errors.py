@@ -12,10 +12,12 @@
     ├── HubError                  a model cannot be downloaded, or its bytes are not the pinned ones
     └── OutputError               a result cannot be written
 
-Each message is one sentence: what is wrong, what was found, what was expected, what to do.
+Each message is one sentence of bounded length: what is wrong, what was found, what was expected, what to do.
 """
 
 from __future__ import annotations
+
+LONGEST_PART = 1000  # characters of each part of a message; a list of a checkpoint's problems takes most of them
 
 
 class DetrError(Exception):
@@ -33,10 +35,20 @@ class DetrError(Exception):
     def __init__(
         self, what: str, *, found: str | None = None, expected: str | None = None, remedy: str | None = None
     ) -> None:
+        what = shortened(what)
+        found, expected, remedy = (part and shortened(part) for part in (found, expected, remedy))
         self.what, self.found, self.expected, self.remedy = what, found, expected, remedy
         facts = [f"found {found}" if found else "", f"expected {expected}" if expected else ""]
         sentence = ": ".join(part for part in (what, ", ".join(fact for fact in facts if fact)) if part)
         super().__init__(f"{sentence}; {remedy}" if remedy else sentence)
+
+
+def shortened(text: str, longest: int = LONGEST_PART) -> str:
+    """The text, with its middle left out where it is longer than `longest` characters."""
+    if len(text) <= longest:
+        return text
+    head = longest // 2
+    return f"{text[:head]} … {text[len(text) - (longest - head - 3) :]}"
 
 
 class UsageError(DetrError, ValueError):

@@ -23,7 +23,7 @@ from types import ModuleType
 
 from detr_onnx.cache import Entry, bytes_in, cache_directory, is_intact, read_records, record_of, write_records
 from detr_onnx.checkpoint.files import ADAPTER, INDEX, PICKLES, WEIGHTS, pickled_weights, weight_files
-from detr_onnx.errors import CheckpointError, HubError, OutputError
+from detr_onnx.errors import CheckpointError, HubError, MissingPackageError, OutputError
 from detr_onnx.json_input import read_object
 from detr_onnx.network.config import MODEL_TYPES
 
@@ -107,6 +107,7 @@ def fetch(
 
     Raises:
         HubError: the model does not exist, cannot be downloaded now, or its files are not the pinned ones.
+        MissingPackageError: the model is not cached and huggingface_hub is not installed.
         OutputError: the cache cannot be written.
     """
     model, hub = _parse(name, pinned), models_directory(cache_dir)
@@ -189,7 +190,9 @@ def _is_complete(snapshot: Path, files: Mapping[str, PinnedFile]) -> bool:
 def _has_preprocessing(snapshot: Path) -> bool:
     """Whether the image processor is cached or known not to exist: transformers may have loaded the weights alone."""
     absent = snapshot.parent.parent / ".no_exist" / snapshot.name
-    return any((directory / PREPROCESSING[0]).exists() for directory in (snapshot, absent))
+    if any((snapshot / name).exists() for name in PREPROCESSING):
+        return True
+    return all((absent / name).exists() for name in PREPROCESSING)
 
 
 def _is_detr(snapshot: Path) -> bool:
@@ -207,7 +210,10 @@ def _wrong_files(snapshot: Path, model: Model, record: Path) -> list[str]:
         path = snapshot / name
         if name in known and known[name].sha256 == pin.sha256 and is_intact(path, known[name]):
             continue
-        known[name] = record_of(path)
+        try:
+            known[name] = record_of(path)
+        except OSError as error:
+            raise HubError(f"{path} cannot be read", found=error.strerror, remedy="make it readable") from error
         if known[name].sha256 != pin.sha256:
             wrong.append(name)
             del known[name]
@@ -232,7 +238,7 @@ def _download(model: Model, hub: Path, cached: Path | None, wrong: Sequence[str]
         library, endpoint = _import(model), _endpoint()
         with _plain_words(library, model, endpoint, hub, "connect"):
             info = library.HfApi(endpoint=endpoint).model_info(model.name, revision=model.revision, timeout=TIMEOUT_S)
-    except UnreachableError as error:
+    except (UnreachableError, MissingPackageError) as error:
         if cached is None or wrong:
             raise
         logger.info("%s; using the cached copy of commit %s", error.what, cached.name[:7])
@@ -280,7 +286,7 @@ def _import(model: Model) -> ModuleType:
         import huggingface_hub.errors
     except ImportError as missing:
         what = f"downloading {model.name} needs huggingface_hub"
-        raise UnreachableError(what, remedy="pip install 'detr-onnx[export]'") from missing
+        raise MissingPackageError(what, remedy="run pip install 'detr-onnx[export]'") from missing
     return huggingface_hub
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from detr_onnx.errors import CheckpointError, DetrError
 
-MAX_BYTES = 16 << 20  # a config with a thousand class names has 0.1 MB
-MAX_DEPTH = 64  # a config has 4; a safetensors header 3
+MAX_BYTES = 4 << 20  # a config with a thousand class names has 0.1 MB
+MAX_DEPTH = 32  # a config has 4; a safetensors header 3; annotations with polygons 5
 MAX_DIGITS = 100  # Python writes floats with at most 17
 MAX_AXES = 8  # a convolution's kernel has 4
 CHUNK_BYTES = 1 << 20
@@ -38,7 +38,7 @@ def read_json(path: Path, *, error: type[DetrError] = CheckpointError, max_bytes
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, /dev/zero would never end
-            raise error(f"{path} is not a file", remedy="check the path")
+            raise error(f"{path} cannot be read", found="not a file", remedy="check the path")
         with path.open("rb") as file:
             text = file.read(max_bytes + 1)
     except (OSError, ValueError) as failure:  # ValueError: a null character in the path
@@ -121,17 +121,20 @@ def _excess(raw: bytes) -> str:
         in_string ^= (len(pieces) - 1) & 1
         if _TOO_MANY_DIGITS in outside.translate(_DIGITS_AS_ZERO):
             return f"a number of more than {MAX_DIGITS} digits"
-        brackets = _without_pairs(brackets + outside.translate(None, _NOT_BRACKETS))
-        if len(brackets) > CHUNK_BYTES or len(_without_pairs(brackets)) < len(brackets):
+        brackets, is_deep = _without_pairs(brackets + outside.translate(None, _NOT_BRACKETS))
+        if is_deep or len(brackets) > CHUNK_BYTES:
             return f"lists and objects nested more than {MAX_DEPTH} deep"
     return ""
 
 
-def _without_pairs(brackets: bytes) -> bytes:
-    """The brackets without what is nested at most about `MAX_DEPTH` deep: each pass takes the innermost pairs away."""
+def _without_pairs(brackets: bytes) -> tuple[bytes, bool]:
+    """The brackets without what is nested at most `MAX_DEPTH` deep, and whether something is nested deeper.
+
+    Each pass takes the innermost pairs away; where lists and objects alternate, two levels at a time.
+    """
     for _ in range(MAX_DEPTH):
         shorter = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(shorter) == len(brackets):
-            break
+            return brackets, False
         brackets = shorter
-    return brackets
+    return brackets, b"[]" in brackets or b"{}" in brackets

@@ -1,10 +1,10 @@
-"""What tests share: which of them can run here, and the official weights where they are at hand."""
+"""Fixtures, and skips for tests whose packages are not installed."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,69 @@ if TYPE_CHECKING:
 
 ORACLE = ("torch", "transformers")
 OFFICIAL = "facebook/detr-resnet-50"
+OF_EXTRAS = {
+    "onnx", "huggingface_hub", "pycocotools", "tqdm", "starlette", "uvicorn", "prometheus_client", "anyio", "httpx",
+    "safetensors", "jsonschema", "openvino",
+}  # fmt: skip
+"""Packages that the core installation does not have. A test that needs a missing one is skipped."""
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """The package of an extra that is not installed, if that is the reason of an error."""
+    while error is not None:
+        name = (error.name or "").split(".")[0] if isinstance(error, ImportError) else ""
+        if name in OF_EXTRAS and importlib.util.find_spec(name) is None:
+            return name
+        error = error.__cause__ or error.__context__
+    return None
+
+
+class Module(pytest.Module):
+    """A test module that is skipped if it imports a package of an extra that is not installed."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return list(super().collect())
+        except self.CollectError as error:
+            if package := missing_package(error):
+                pytest.skip(f"needs {package}", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Makes the modules of this directory skippable."""
+    module: pytest.Module = Module.from_parent(parent, path=module_path)
+    return module
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Skips a test whose fixtures need a missing package."""
+    try:
+        return (yield)
+    except Exception as error:
+        skip_without_package(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Skips a test that needs a missing package."""
+    try:
+        return (yield)
+    except BaseException as error:
+        skip_without_package(error)
+        raise
+
+
+def skip_without_package(error: BaseException) -> None:
+    """Raises Skipped if the error comes from a missing package of an extra."""
+    if package := missing_package(error):
+        pytest.skip(f"needs {package}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what compares with torch where torch is not installed."""
+    """Skips comparisons with torch if it is not installed."""
     missing = [name for name in ORACLE if importlib.util.find_spec(name) is None]
     skip = pytest.mark.skip(reason=f"compares with {' and '.join(ORACLE)}; not installed: {', '.join(missing)}")
     for item in items:
@@ -35,13 +94,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def official_weights() -> Path:
-    """The directory or file with the official weights: DETR_ONNX_WEIGHTS, else the cache; nothing is downloaded."""
+    """The official weights, from DETR_ONNX_WEIGHTS or the cache; nothing is downloaded."""
     if named := os.environ.get("DETR_ONNX_WEIGHTS"):
         return Path(named)
     try:
         return fetch(OFFICIAL, offline=True)
     except DetrError:
-        pytest.skip(f"{OFFICIAL} is not in the cache, and DETR_ONNX_WEIGHTS does not say where else it is")
+        pytest.skip(f"{OFFICIAL} is not in the cache, and DETR_ONNX_WEIGHTS is not set")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +111,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graph(small: Path) -> Path:
-    """The graph of `small`, in a directory of its own."""
+    """The graph of `small`, in its own directory."""
     path = small.parent / "graphs" / "small.onnx"
     path.parent.mkdir()
     write_onnx(path, *read_model(small), ExportOptions())
@@ -68,7 +127,7 @@ def detector() -> Detector:
 @pytest.fixture(scope="module")
 def server(detector: Detector) -> Iterator[LiveServer]:
     """A server of that model."""
-    from tests.server.live_server import LiveServer  # needs what the extra `serve` brings
+    from tests.server.live_server import LiveServer  # needs the extra `serve`
 
     with LiveServer(detector) as server:
         yield server

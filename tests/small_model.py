@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from PIL import Image
 
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
@@ -47,7 +46,7 @@ def write_foreign_onnx(path: Path, checkpoint: Path, options: ExportOptions, **a
         for axis, length in zip(value.type.tensor_type.shape.dim, axes.get(value.name, []), strict=False):
             axis.Clear()
             setattr(axis, "dim_value" if isinstance(length, int) else "dim_param", length)
-    onnx.save(model, path)
+    path.write_bytes(model.SerializeToString())
     return path
 
 

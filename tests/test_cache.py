@@ -1,8 +1,11 @@
-"""A thing is built once, found again, and built anew when its files are not what they were."""
+"""An entry is built once, found again, and rebuilt when its files are damaged."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +17,7 @@ from detr_onnx import cache
 from detr_onnx.cache import cache_directory, cached, list_entries, lock, sha256_of
 from detr_onnx.errors import OutputError, UsageError
 
-LARGE = bytes(range(256)) * 8192  # 2 MiB: above what is sampled whole
+LARGE = bytes(range(256)) * 8192  # 2 MiB: too large to be sampled whole
 START_MS = 25  # a sound entry of 166 MB; about 1 ms where nothing else runs
 BUILDER = """
 import sys, time
@@ -58,7 +61,7 @@ def names_in(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-def test_an_empty_cache_has_no_entries_and_is_not_created_by_looking(tmp_path):
+def test_listing_an_empty_cache_does_not_create_it(tmp_path):
     assert list_entries(tmp_path / "none") == []
     assert not (tmp_path / "none").exists()
 
@@ -161,6 +164,71 @@ def replace_by_a_list(entry: Path) -> None:
     (entry / "manifest.json").write_text("[1]")
 
 
+def rewrite_the_manifest(entry: Path, text: bytes) -> None:
+    (entry / "manifest.json").write_bytes(text)
+
+
+def nest_the_manifest(entry: Path) -> None:
+    rewrite_the_manifest(entry, b'{"a": ' * 100_000)
+
+
+def swell_the_manifest(entry: Path) -> None:
+    os.truncate(entry / "manifest.json", 1 << 40)
+
+
+def record(**changes: object) -> bytes:
+    row = {"bytes": 5, "modified_ns": 5, "sample": "0" * 64, "sha256": hashlib.sha256(b"graph").hexdigest()}
+    return json.dumps({"model.onnx": row | changes}).encode()
+
+
+def record_a_time_beyond_time(entry: Path) -> None:
+    rewrite_the_manifest(entry, record(modified_ns=10**90))
+
+
+def record_a_number_of_400_digits(entry: Path) -> None:
+    rewrite_the_manifest(entry, record(bytes=10**400))
+
+
+def record_words(entry: Path) -> None:
+    rewrite_the_manifest(entry, record(bytes="five", modified_ns=None))
+
+
+def record_something_else(entry: Path) -> None:
+    rewrite_the_manifest(entry, record(other=1))
+
+
+def record_a_null_character(entry: Path) -> None:
+    rewrite_the_manifest(entry, record().replace(b"model.onnx", b"model\\u0000"))
+
+
+def make_the_manifest_a_directory(entry: Path) -> None:
+    (entry / "manifest.json").unlink()
+    (entry / "manifest.json").mkdir()
+
+
+def make_a_file_a_directory(entry: Path) -> None:
+    (entry / "model.onnx").unlink()
+    (entry / "model.onnx").mkdir()
+
+
+def make_files_pipes(entry: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    for name in ("model.onnx", "manifest.json"):
+        (entry / name).unlink()
+        os.mkfifo(entry / name)
+
+
+def become_a_link_to_nowhere(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.symlink_to("nowhere")
+
+
+def become_a_link_to_itself(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.symlink_to(entry)
+
+
 def become_a_file(entry: Path) -> None:
     for path in entry.iterdir():
         path.unlink()
@@ -179,10 +247,22 @@ def become_a_file(entry: Path) -> None:
         halve_the_manifest,
         empty_the_manifest,
         replace_by_a_list,
+        nest_the_manifest,
+        swell_the_manifest,
+        record_a_time_beyond_time,
+        record_a_number_of_400_digits,
+        record_words,
+        record_something_else,
+        record_a_null_character,
+        make_the_manifest_a_directory,
+        make_a_file_a_directory,
+        make_files_pipes,
+        become_a_link_to_nowhere,
+        become_a_link_to_itself,
         become_a_file,
     ],
 )
-def test_a_damaged_entry_is_noticed_and_built_again(tmp_path, build, damage):
+def test_a_damaged_entry_is_rebuilt(tmp_path, build, damage):
     entry = cached("model", build, cache_dir=tmp_path)
     damage(entry)
     assert cached("model", build, cache_dir=tmp_path) == entry

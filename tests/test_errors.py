@@ -33,6 +33,16 @@ def test_one_except_catches_them_all(kind):
         raise kind("what", found="a", remedy="do")
 
 
+def test_a_message_has_a_bounded_length_and_keeps_both_ends_of_each_part():
+    error = DetrError(f"a{'x' * 5_000_000}b", found=f"c{'y' * 5_000_000}d", expected="e" * 1001, remedy="f" * 1000)
+    assert len(str(error)) < 5000
+    assert error.what.startswith("axx")
+    assert error.what.endswith("xxb")
+    assert f"xb: found cy{'y' * 100}" in str(error)
+    assert len(error.expected or "") == 1000
+    assert error.remedy == "f" * 1000
+
+
 def test_a_wrong_argument_is_a_value_error_too_and_ends_with_status_2():
     assert issubclass(UsageError, ValueError)
     assert {kind.__name__: kind.exit_status for kind in KINDS if kind.exit_status != 1} == {"UsageError": 2}

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from detr_onnx import hub
-from detr_onnx.errors import HubError, OutputError
+from detr_onnx.errors import HubError, MissingPackageError, OutputError
 from detr_onnx.hub import PINNED, Model, PinnedFile, cached_models, fetch, is_hub_name
 from tests.standin_hub import StandInHub
 
@@ -191,7 +192,8 @@ def test_a_cached_model_needs_neither_network_nor_huggingface_hub(standin, monke
 
 def test_without_huggingface_hub_the_error_says_what_to_install(standin, monkeypatch):
     uninstall_huggingface_hub(monkeypatch)
-    assert refusal().endswith("; pip install 'detr-onnx[export]'")
+    with pytest.raises(MissingPackageError, match=r"; run pip install 'detr-onnx\[export\]'$"):
+        get()
 
 
 def test_verifying_a_cached_model_does_not_read_whole_files(standin, monkeypatch):
@@ -300,6 +302,16 @@ def test_a_lost_record_of_verified_files_is_made_again(standin, tmp_path):
     assert PIN.files["model.safetensors"].sha256 in record.read_text()
 
 
+def test_a_cached_file_that_cannot_be_read_is_one_sentence(standin, tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    get()
+    shutil.rmtree(tmp_path / "built")
+    monkeypatch.setattr(hub, "record_of", refuse)
+    assert "config.json cannot be read: found Permission denied" in refusal()
+
+
 # Models that are not pinned
 
 
@@ -344,6 +356,14 @@ def test_a_repository_with_pickled_weights_only_says_how_to_convert(standin):
     assert "found pytorch_model.bin" in sentence
     assert "run detr-onnx convert pytorch_model.bin -o DIRECTORY" in sentence
     assert standin.bodies() == []
+
+
+def test_a_repository_with_an_adapter_only_says_how_to_merge_it(standin):
+    standin.add(
+        "owner/lora", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"", "training_args.bin": b""}
+    )
+    assert "owner/lora is an adapter, not a whole model" in refusal("owner/lora")
+    assert "merge_and_unload()" in refusal("owner/lora")
 
 
 def test_a_repository_without_weights_or_without_config_says_what_is_missing(standin):

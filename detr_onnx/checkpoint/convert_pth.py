@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.load import checkpoint_of, read_config
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
-from detr_onnx.errors import CheckpointError, OutputError
+from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
 from detr_onnx.network.config import ASSUMED_HEADS
 
 STATE_KEYS = ("model", "state_dict")  # of the original training script, and of Lightning
@@ -40,7 +40,8 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
         The directory.
 
     Raises:
-        CheckpointError: the file is not a checkpoint of a DETR, or torch is not installed.
+        CheckpointError: the file is not a checkpoint of a DETR.
+        MissingPackageError: torch is not installed.
         OutputError: the directory cannot be written.
     """
     if config and not config.is_file():
@@ -73,7 +74,8 @@ def _load(path: Path) -> Any:
     try:
         import torch
     except ImportError as missing:
-        raise CheckpointError(f"converting {path} needs torch", remedy="pip install torch") from missing
+        what = "reading a PyTorch checkpoint needs torch"
+        raise MissingPackageError(what, found=str(missing), remedy="run pip install torch") from missing
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)

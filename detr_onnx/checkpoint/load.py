@@ -20,7 +20,7 @@ from detr_onnx.checkpoint.naming_tables import IGNORED_LEAVES, KNOWN_EXTRAS, ROO
 from detr_onnx.checkpoint.safetensors import Tensors
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import read_object
-from detr_onnx.network.config import DetrConfig, config_from_huggingface, config_from_shapes
+from detr_onnx.network.config import ASSUMED_HEADS, DetrConfig, config_from_huggingface, config_from_shapes
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -93,14 +93,15 @@ def _without_extras(tensors: Tensors, source: str) -> Tensors:
 
 
 def _config_of(tensors: Tensors, naming: Naming, source: str) -> DetrConfig:
-    """The config that the tensors' shapes tell, with a note of what they do not tell."""
+    """The config that the tensors' shapes tell."""
     shapes = {naming.canonical_name(name): tensor.shape for name, tensor in tensors.items()}
-    config = config_from_shapes({name: shape for name, shape in shapes.items() if name}, source)
-    logger.warning(
-        "%s has no config.json: assuming %d attention heads, no dilation and the class names %s, %s, …",
-        source, config.encoder_heads, config.labels[0], config.labels[-1],
-    )  # fmt: skip
-    return config
+    note_assumptions(source)
+    return config_from_shapes({name: shape for name, shape in shapes.items() if name}, source)
+
+
+def note_assumptions(source: str) -> None:
+    """Logs what is assumed of a model without a config, because no tensor's shape tells it."""
+    logger.warning("%s has no config.json: assuming %d attention heads and no dilation", source, ASSUMED_HEADS)
 
 
 def _unpacked(name: str, tensor: Array, shape: Shape) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,12 +52,11 @@ class Naming:
 
 def detect_naming(names: Collection[str]) -> Naming:
     """The naming that explains the most of these names; of equals, the one with the shortest prefix."""
-    namings = [_naming_with(prefix, names) for prefix in _prefixes(names)]
-    return max(namings, key=lambda naming: sum(naming.canonical_name(name) is not None for name in names))
+    return max((_naming_with(prefix, names) for prefix in _prefixes(names)), key=lambda scored: scored[0])[1]
 
 
 def _prefixes(names: Collection[str]) -> list[str]:
-    """The wrappers' prefixes that at least half of the names have, shortest first, and no prefix."""
+    """No prefix, and the wrappers' prefixes that at least half of the names have, shortest first."""
     prefixes = [""]
     for prefix in prefixes:  # grows while it is read: wrappers may be nested
         for wrapper in WRAPPERS:
@@ -66,14 +66,16 @@ def _prefixes(names: Collection[str]) -> list[str]:
     return prefixes
 
 
-def _naming_with(prefix: str, names: Collection[str]) -> Naming:
-    """The naming with this prefix whose two parts each explain the most names."""
-    bare = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+def _naming_with(prefix: str, names: Collection[str]) -> tuple[int, Naming]:
+    """The naming with this prefix whose parts each explain the most names, and how many they explain."""
+    modules = (name.removeprefix(prefix).rpartition(".")[0] for name in names if name.startswith(prefix))
+    skeletons = Counter(map(_skeleton, modules))
 
     def explained(naming: PartNaming) -> int:
-        return sum(_canonical(naming, name) is not None for name in bare)
+        return sum(skeletons[skeleton] for skeleton in _rules(naming)["read"])
 
-    return Naming(prefix, max(BACKBONES, key=explained), max(TRANSFORMERS, key=explained))
+    backbone, transformer = max(BACKBONES, key=explained), max(TRANSFORMERS, key=explained)
+    return explained(backbone) + explained(transformer), Naming(prefix, backbone, transformer)
 
 
 def without_wrappers(name: str) -> str:

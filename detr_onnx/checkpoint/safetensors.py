@@ -1,7 +1,7 @@
 """Reading and writing safetensors files: 8 bytes (little-endian length of the header), a JSON header, one buffer.
 
-The header maps each tensor's name to `{"dtype", "shape", "data_offsets": [begin, end]}`, offsets into the buffer. A
-file is believed in nothing: every number is checked against the file's real size before a byte is looked at.
+The header maps each tensor's name to `{"dtype", "shape", "data_offsets": [begin, end]}`, offsets into the buffer. No
+number in a file is trusted: each is checked against the file's real size before any tensor is read.
 Source: the format's specification in the README of huggingface/safetensors.
 """
 
@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.errors import CheckpointError
+from detr_onnx.json_input import MAX_AXES, parse_json, whole_numbers
 
-HEADER_LIMIT = 100_000_000  # bytes; the reference implementation's own limit
-NAME_LIMIT = 200  # characters; DETR's longest name has 87
+HEADER_LIMIT = 4 << 20  # bytes; a DETR's header has 0.06 MB, and the reference implementation allows 100 MB
+LARGEST_SHAPE = 1 << 48  # product of the axes that are not 0
+NAME_LIMIT = 200  # characters; the longest name in a DETR has 87
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -42,9 +44,11 @@ def read_safetensors(path: Path) -> Tensors:
     float32 tensors are read-only views of the mapped file: nothing is copied before it is used.
 
     Raises:
-        CheckpointError: when the file is missing, truncated, or its header lies; all that is wrong is in the message.
+        CheckpointError: when the file is missing or truncated, or its header is wrong.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would block
+            raise CheckpointError(f"{path} cannot be read", found="not a file", remedy="check the path")
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size < 8:
@@ -62,7 +66,7 @@ def read_safetensors(path: Path) -> Tensors:
 
 
 def forget_pages(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Gives back the memory of a mapped file's pages that have been looked at; who looks again reads them again."""
+    """Gives back the memory of the pages of a mapped file that were read; reading them again is possible."""
     files = {id(file): file for tensor in tensors.values() if isinstance(file := _owner(tensor), mmap.mmap)}
     if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         for file in files.values():
@@ -70,7 +74,7 @@ def forget_pages(tensors: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _owner(tensor: Any) -> Any:
-    """What holds the memory that an array is a view of."""
+    """The object that holds the memory an array is a view of."""
     while isinstance(tensor, np.ndarray | memoryview):
         tensor = tensor.base if isinstance(tensor, np.ndarray) else tensor.obj
     return tensor
@@ -78,35 +82,28 @@ def _owner(tensor: Any) -> Any:
 
 def _broken(path: Path, found: str, expected: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is no sound safetensors file", found=found, expected=expected, remedy="fetch or convert it again"
+        f"{path} is not a valid safetensors file", found=found, expected=expected, remedy="fetch or convert it again"
     )
 
 
 def _header(path: Path, text: bytes) -> dict[str, Any]:
     """The parsed header without `__metadata__`."""
     try:
-        header = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, f"a header that does not parse ({error})", "a JSON object") from error
+        header = parse_json(text, "the header", unique_names=True)
+    except CheckpointError as error:
+        raise _broken(path, f"a header that cannot be parsed ({error.found})", "a JSON object") from error
     if not isinstance(header, dict):
         raise _broken(path, f"a header that is a {type(header).__name__}", "a JSON object")
     header.pop("__metadata__", None)
     return header
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError("a name occurs twice")
-    return fields
-
-
 def _check_header(path: Path, header: dict[str, Any], buffer_bytes: int) -> None:
-    """Every entry is well formed and inside the buffer, and together they fill it without overlap or gap."""
-    unspeakable = [name for name in header if not name.isprintable() or len(name) > NAME_LIMIT]
-    if unspeakable:
-        raise _broken(path, f"a tensor called {unspeakable[0][:40]!r} …", f"names of at most {NAME_LIMIT} letters")
-    problems = [f"{name}: {trouble}" for name, entry in header.items() if (trouble := _trouble(entry, buffer_bytes))]
+    """Checks that every entry is well formed and inside the buffer, and that they fill it without overlap or gap."""
+    unusable = [name for name in header if not name.isprintable() or len(name) > NAME_LIMIT]
+    if unusable:
+        raise _broken(path, f"a tensor called {unusable[0][:40]!r} …", f"names of at most {NAME_LIMIT} letters")
+    problems = [f"{name}: {problem}" for name, entry in header.items() if (problem := _problem(entry, buffer_bytes))]
     if not problems:
         problems = _gaps(header, buffer_bytes)
     if problems:
@@ -115,7 +112,7 @@ def _check_header(path: Path, header: dict[str, Any], buffer_bytes: int) -> None
 
 
 def _gaps(header: dict[str, Any], buffer_bytes: int) -> list[str]:
-    """Where a tensor does not begin where the one before it ends, or the last not end with the file."""
+    """Tensors that do not begin where the one before them ends, and bytes after the last tensor."""
     spans = sorted((*entry["data_offsets"], name) for name, entry in header.items())
     ends = [0, *(end for _, end, _ in spans)]
     problems = [
@@ -123,10 +120,11 @@ def _gaps(header: dict[str, Any], buffer_bytes: int) -> list[str]:
         for end, (begin, _, name) in zip(ends, spans, strict=False)
         if begin != end
     ]
-    return problems if ends[-1] == buffer_bytes else [*problems, f"{buffer_bytes - ends[-1]:,} bytes of no tensor"]
+    rest = buffer_bytes - ends[-1]
+    return [*problems, f"{rest:,} bytes that belong to no tensor"] if rest else problems
 
 
-def _trouble(entry: Any, buffer_bytes: int) -> str:
+def _problem(entry: Any, buffer_bytes: int) -> str:
     """What is wrong with one entry of the header, or nothing."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -134,12 +132,16 @@ def _trouble(entry: Any, buffer_bytes: int) -> str:
         return "no dtype, shape and data_offsets"
     if not isinstance(dtype, str) or dtype not in DTYPES:
         return f"dtype {repr(dtype)[:40]}, not one of {', '.join(DTYPES)}"
-    if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
-        return f"shape {repr(shape)[:60]} at {repr(begin)[:30]}:{repr(end)[:30]}, not whole numbers from 0 up"
+    if whole_numbers(shape) is None or whole_numbers([begin, end]) is None:
+        facts = f"shape {repr(shape)[:60]} at {repr(begin)[:30]}:{repr(end)[:30]}"
+        return f"{facts}, not at most {MAX_AXES} integers from 0 to 2**63 - 1"
     if not begin <= end <= buffer_bytes:
         return f"bytes {begin:,} to {end:,} of {buffer_bytes:,}"
-    wanted = math.prod(shape) * DTYPES[dtype].itemsize
-    return "" if end - begin == wanted else f"{end - begin:,} bytes for {dtype} {shape}, which takes {wanted:,}"
+    required = math.prod(shape) * DTYPES[dtype].itemsize
+    if end - begin != required:
+        return f"{end - begin:,} bytes for {dtype} {shape}, which takes {required:,}"
+    # numpy cannot make an empty tensor whose other axes are this long
+    return f"shape {shape}" if math.prod(n or 1 for n in shape) > LARGEST_SHAPE else ""
 
 
 def _tensor(buffer: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.text import printable
 
@@ -35,7 +36,7 @@ def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
 def write_file(path: Path, text: str) -> None:
     """Writes a text file, or raises OutputError."""
     try:
-        path.write_text(text, encoding="utf-8")
+        write_atomically(path, text.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"cannot write {path}", found=error.strerror, remedy=ANOTHER_FILE) from error
 
@@ -64,6 +65,13 @@ def print_error(error: DetrError) -> None:
     """Writes the error to stderr, as one line."""
     start = CLEAR_LINE if sys.stderr.isatty() else ""  # of a progress line
     sys.stderr.write(f"{start}detr-onnx: error: {printable(' '.join(str(error).split()))}\n")
+
+
+def bug_error(what: str, error: Exception) -> DetrError:
+    """An error that asks for a report of an unexpected exception, whose traceback is shown with --verbose."""
+    logger.debug("traceback:", exc_info=error)
+    found = f"{type(error).__name__}: {error}"
+    return DetrError(what, found=found, remedy="report it with the output of --verbose")
 
 
 @contextlib.contextmanager

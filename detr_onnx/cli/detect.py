@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import print_error, print_result, progress
+from detr_onnx.cli.console import bug_error, print_error, print_result, progress
+from detr_onnx.cli.interrupts import was_interrupted
 from detr_onnx.cli.options import (
     add_detection_output,
     add_engine_options,
@@ -16,8 +20,10 @@ from detr_onnx.cli.options import (
     open_detector,
 )
 from detr_onnx.cli.save_paths import save_paths
-from detr_onnx.errors import DetrError, ImageError, OutputError, UsageError
+from detr_onnx.defaults import DEFAULT_MODEL
+from detr_onnx.errors import DatasetError, DetrError, ImageError, OutputError, UsageError
 from detr_onnx.image.files import ImageFile, find_images, is_single_image
+from detr_onnx.text import printable
 
 if TYPE_CHECKING:
     from detr_onnx.detections import Detections
@@ -27,19 +33,29 @@ HELP = "detect objects in images"
 USAGE = "%(prog)s [options] IMAGE [IMAGE ...]"
 LISTED_LABELS = 100  # of a model's labels in an error message
 
+logger = logging.getLogger(__name__)
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="files, directories, patterns such as '*.jpg', or - for stdin"
     )
     add_detection_output(parser)
+    parser.add_argument(
+        "--annotations", type=Path, metavar="FILE",
+        help="with --format coco: take the image ids from this COCO annotation file, by file name",
+    )  # fmt: skip
     add_model(parser)
     add_engine_options(parser)
     add_source_options(parser)
 
 
 def run(arguments: Namespace) -> int:
+    if arguments.annotations is not None and arguments.format != "coco":
+        raise UsageError("--annotations can be used only with --format coco")
     images, errors = find_images(arguments.images)
+    if arguments.annotations is not None:
+        images = with_annotated_ids(images, arguments.annotations)
     return detect_images(images, errors, arguments, single=is_single_image(arguments.images))
 
 
@@ -62,6 +78,8 @@ def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: 
     if not images:
         return 1
     detector = open_detector(arguments)
+    if arguments.model == "demo":
+        warn_about_demo(images)
     labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
     failures: list[DetrError] = [*errors]
     results = detect_each(detector, list(zip(images, paths, strict=True)), arguments.threshold, labels, failures)
@@ -88,12 +106,28 @@ def detect_each(
             show(number, image.name)
             try:
                 detections = detect_and_save(detector, image, path, threshold, labels, report)
-            except ImageError as error:
-                report(error)
-            except MemoryError:
-                report(ImageError(f"not enough memory for {image.name}", remedy="try a smaller --size"))
+            except Exception as error:  # noqa: BLE001 - whatever fails here, the other images go on
+                report(error_of_image(image, error))
             else:
                 yield image, detections
+
+
+def error_of_image(image: ImageFile, error: Exception) -> DetrError:
+    """The error to show for whatever went wrong with an image, with the image's name.
+
+    Raises:
+        KeyboardInterrupt: the error is a consequence of Ctrl-C.
+    """
+    if was_interrupted():
+        raise KeyboardInterrupt from error
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, DetrError):
+        what = f"{image.name}: {error.what}"
+        return DetrError(what, found=error.found, expected=error.expected, remedy=error.remedy)
+    if isinstance(error, MemoryError):
+        return ImageError(f"not enough memory for {image.name}", remedy="try a smaller --size")
+    return bug_error(f"{image.name}: this is a bug in detr-onnx", error)
 
 
 def detect_and_save(
@@ -120,7 +154,64 @@ def detect_and_save(
             save_image(annotate(image, detections), path)
         except OutputError as error:
             report(error)
+        except Exception as error:  # noqa: BLE001 - the detections are good whatever fails here
+            report(error_of_image(image_file, error))
     return detections
+
+
+def with_annotated_ids(images: Sequence[ImageFile], annotations: Path) -> list[ImageFile]:
+    """The images with the ids that a COCO annotation file has for them.
+
+    Images that it does not have get ids above all of its own, and a warning is logged.
+
+    Raises:
+        DatasetError: the annotation file cannot be read, or two images are the same one there.
+    """
+    from detr_onnx.evaluation.image_ids import find_image_ids, read_image_ids
+
+    ids = read_image_ids(annotations)
+    found_ids = find_image_ids([image.name for image in images], ids)
+    taken: dict[int, ImageFile] = {}
+    unknown = []
+    for image, image_id in zip(images, found_ids, strict=True):
+        if image_id is None:
+            unknown.append(image)
+        elif image_id in taken:
+            raise DatasetError(
+                f"{annotations} has one image for two files",
+                found=f"{taken[image_id].name} and {image.name}",
+                remedy="detect in the images of one directory at a time",
+            )
+        else:
+            taken[image_id] = image
+    if unknown:
+        names = ", ".join(printable(image.name) for image in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        logger.warning("%s has no image id for %d of %d files: %s", annotations, len(unknown), len(images), names)
+    new_ids = itertools.count(max(ids.values()) + 1)
+    return [
+        replace(image, image_id=image_id if image_id is not None else next(new_ids))
+        for image, image_id in zip(images, found_ids, strict=True)
+    ]
+
+
+def warn_about_demo(images: Sequence[ImageFile]) -> None:
+    """Logs that the demo model is not for photographs, if there is an image other than its own scene."""
+    from detr_onnx.models.open import demo_image
+
+    scene = demo_image().read_bytes()
+    if not all(image.path is not None and has_content(image.path, scene) for image in images):
+        logger.warning(
+            "the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m %s IMAGE",
+            DEFAULT_MODEL,
+        )
+
+
+def has_content(path: Path, content: bytes) -> bool:
+    """Whether a regular file has this content."""
+    try:
+        return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:

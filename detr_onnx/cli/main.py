@@ -10,7 +10,6 @@ import numpy, engines and the like only inside functions, so that `--version` an
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,8 @@ from detr_onnx.cli import (
     info,
     serve,
 )
-from detr_onnx.cli.console import log_to_stderr, print_error
+from detr_onnx.cli.console import bug_error, log_to_stderr, print_error
+from detr_onnx.cli.interrupts import INTERRUPTED, was_interrupted
 from detr_onnx.errors import DetrError
 
 COMMANDS: dict[str, ModuleType] = {
@@ -44,9 +44,6 @@ COMMANDS: dict[str, ModuleType] = {
     "serve": serve,
     "info": info,
 }
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-
-logger = logging.getLogger("detr_onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,23 +70,21 @@ def run_command(command: ModuleType, arguments: argparse.Namespace) -> int:
     """Runs the command; errors become one line on stderr and an exit status."""
     try:
         status: int = command.run(arguments)
-    except DetrError as error:
-        print_error(error)
-        return error.exit_status
-    except BrokenPipeError:  # the reader of stdout, such as `head`, has closed it
-        return 0
     except KeyboardInterrupt:
         return INTERRUPTED
-    except MemoryError:
-        print_error(DetrError("there is not enough memory", remedy="try a smaller --size, or a smaller model"))
-        return 1
-    except Exception as error:  # a bug: its traceback is shown only with --verbose
-        logger.debug("traceback:", exc_info=True)
-        bug = f"{type(error).__name__}: {error}"
-        print_error(DetrError("this is a bug in detr-onnx", found=bug, remedy="report it with the output of --verbose"))
-        return 1
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has closed it
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last resort: every error is one line
+        if was_interrupted():
+            return INTERRUPTED
+        shown = error if isinstance(error, DetrError) else memory_or_bug_error(error)
+        print_error(shown)
+        return shown.exit_status
     return status
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def memory_or_bug_error(error: Exception) -> DetrError:
+    """The error to show for an exception that is not one of the package's own."""
+    if isinstance(error, MemoryError):
+        return DetrError("there is not enough memory", remedy="try a smaller --size, or a smaller model")
+    return bug_error("this is a bug in detr-onnx", error)

@@ -94,10 +94,16 @@ def check_batch(batch: int) -> None:
 
 
 def open_detector(arguments: Namespace) -> Detector:
-    """The detector that the model, engine and source options describe."""
+    """The detector that the model, engine and source options describe.
+
+    Raises:
+        DetrError: as `Detector`, with the names of the command line's options.
+    """
     from detr_onnx.detector import Detector
     from detr_onnx.engines.providers import parse_providers
 
+    if arguments.size is not None and arguments.size < 1:
+        raise UsageError("--size is wrong", found=str(arguments.size), expected="a number of pixels from 1 up")
     providers = arguments.providers
     return Detector(
         arguments.model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from detr_onnx import defaults
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, add_threshold, open_detector
@@ -17,7 +18,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default=defaults.SERVER_HOST, help="address to listen on (default: %(default)s, this machine only)")
     add("--port", type=int, default=defaults.SERVER_PORT, help="0 for any free port (default: %(default)s)")
+    add("--unix-socket", type=Path, metavar="PATH", help="listen on a unix socket, in place of --host and --port")
     add("--token", metavar="TEXT", help="require this bearer token (default: $DETR_ONNX_TOKEN; without, none is asked)")
+    add("--cors-origin", action="append", metavar="ORIGIN", help="let its pages use the server; repeatable, * for all")
+    add("--drain-delay", type=float, default=0.0, metavar="S",
+        help="seconds to go on after SIGTERM, while /readyz says 503 (default: %(default)g)")  # fmt: skip
     add_threshold(parser, defaults.API_THRESHOLD)
     _add_limits(parser)
     add("--no-access-log", action="store_true", help="do not log a line of JSON to stderr for each request")
@@ -54,8 +59,9 @@ def _add_limits(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from detr_onnx.server import check_installed
+    from detr_onnx.server import check_installed, exit_on_sigterm
 
+    exit_on_sigterm()
     check_installed()
     from functools import partial
 
@@ -76,6 +82,9 @@ def run(arguments: Namespace) -> int:
             queue=arguments.queue,
             timeout_s=arguments.timeout,
             max_batch=arguments.max_batch,
+            unix_socket=arguments.unix_socket,
+            cors_origins=tuple(arguments.cors_origin or ()),
+            drain_delay_s=arguments.drain_delay,
             access_log=not arguments.no_access_log,
         )
     )

@@ -1,22 +1,29 @@
 """Reads COCO annotation files and COCO results files.
 
-A file is checked before a model runs. One message names all its problems.
+A file is checked before a model runs. One message names all its problems. Objects with impossible boxes are left out,
+and a warning says how many; they could never be matched.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import logging
+import os
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detr_onnx.errors import DatasetError
+from detr_onnx.evaluation.coco_rows import Row, is_result, leaves_directory, row_problems, without_impossible_boxes
 
-Row = dict[str, Any]
-"""One object: `image_id`, `category_id`, `bbox` as left, top, width, height in pixels; a result has a `score`."""
+__all__ = ["Annotations", "Row", "parse_annotations", "read_annotations", "read_results"]
 
 MOST_SHOWN = 3  # names or problems in a message; the rest is counted
+LONGEST_SHOWN = 100  # of one of them, in characters
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,18 @@ class Annotations:
         """The image files by image id, in the order of the annotation file.
 
         Raises:
-            DatasetError: images are missing from the directory.
+            DatasetError: images are missing from the directory, or their names lead out of it.
         """
+        outside = [name for name in self.files.values() if leaves_directory(name)]
+        if outside:
+            raise DatasetError(
+                f"{self.source} names files outside of {directory}",
+                found=_some(outside),
+                expected="names relative to --images, without ..",
+                remedy="correct file_name in the annotations",
+            )
         paths = {image_id: directory / name for image_id, name in self.files.items()}
-        missing = [self.files[image_id] for image_id, path in paths.items() if not path.is_file()]
+        missing = [self.files[image_id] for image_id, path in paths.items() if not _is_file(path)]
         if missing:
             raise DatasetError(
                 f"{self.source} names images that are not in {directory}",
@@ -104,12 +119,15 @@ def parse_annotations(content: Any, source: str) -> Annotations:
             found=f"no list of {', '.join(lacking)}",
             expected=f"an object with {', '.join(lists)}",
         )
-    problems = [*_problems(lists)]
+    problems = [*row_problems(lists)]
     if problems:
         raise DatasetError(f"{source} has errors", found=_some(problems, "; "), remedy="correct the file")
-    objects = [_object(number, row) for number, row in enumerate(lists["annotations"], start=1)]
-    if not objects:
-        raise DatasetError(f"{source} has no objects", remedy="use annotations with at least one object")
+    sizes_wh = {row["id"]: (row.get("width"), row.get("height")) for row in lists["images"]}
+    usable = without_impossible_boxes(lists["annotations"], source, sizes_wh)
+    objects = [_object(number, row) for number, row in enumerate(usable, start=1)]
+    if all(row["iscrowd"] for row in objects):
+        found = "only crowds" if objects else None
+        raise DatasetError(f"{source} has no objects", found=found, remedy="use annotations with at least one object")
     return Annotations(
         source,
         {row["id"]: row["file_name"] for row in lists["images"]},
@@ -121,22 +139,21 @@ def parse_annotations(content: Any, source: str) -> Annotations:
 def read_results(path: Path, truth: Annotations) -> list[Row]:
     """Reads a COCO results file, such as `detect --format coco` and `evaluate --save-results` write.
 
+    A warning says how many of the annotated images have results, if not all.
+
     Raises:
         DatasetError: it cannot be read, is not a COCO results file, or belongs to other images or categories.
     """
     rows = _read_json(path)
-    if not isinstance(rows, list) or not rows or not all(_is_result(row) for row in rows):
+    wrong = next((n for n, row in enumerate(rows) if not is_result(row)), None) if isinstance(rows, list) else None
+    if not isinstance(rows, list) or not rows or wrong is not None:
         raise DatasetError(
             f"{path} is not a COCO results file",
+            found=f"row {wrong} {reprlib.repr(rows[wrong])}" if wrong is not None else reprlib.repr(rows),
             expected="a list of objects with image_id, category_id, bbox of four numbers, and score",
         )
-    unknown = {row["image_id"] for row in rows} - truth.files.keys()
-    if unknown:
-        raise DatasetError(
-            f"{path} has results of other images than {truth.source}",
-            found=f"{len(unknown)} images that are not annotated, such as {_some(sorted(unknown))}",
-            remedy="use the annotations that belong to these results",
-        )
+    rows = without_impossible_boxes(rows, str(path), {})
+    _check_images(path, {row["image_id"] for row in rows}, truth)
     if not {row["category_id"] for row in rows} & truth.categories.keys():
         raise DatasetError(
             f"{path} has results of other categories than {truth.source}",
@@ -144,6 +161,25 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
             expected=f"some of {_some(sorted(truth.categories))}",
         )
     return rows
+
+
+def _check_images(path: Path, image_ids: set[int], truth: Annotations) -> None:
+    """Raises DatasetError if the results are of other images, and warns if they are not of all images."""
+    unknown = image_ids - truth.files.keys()
+    if unknown:
+        raise DatasetError(
+            f"{path} has results of other images than {truth.source}",
+            found=f"{len(unknown)} images that are not annotated, such as {_some(sorted(unknown))}",
+            remedy="use the annotations that belong to these results",
+        )
+    if not image_ids & {row["image_id"] for row in truth.objects}:
+        raise DatasetError(
+            f"{path} has no results of an image with objects in {truth.source}",
+            found=f"image ids {_some(sorted(image_ids))}",
+            remedy="check that the results have the image ids of the annotations",
+        )
+    if len(image_ids) < len(truth.files):
+        logger.warning("%s has results of %d of the %d annotated images", path, len(image_ids), len(truth.files))
 
 
 def _class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
@@ -155,6 +191,10 @@ def _class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
     return names.index(folded) if folded in names else None
 
 
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
@@ -164,67 +204,20 @@ def _read_json(path: Path) -> Any:
         raise DatasetError(f"{path} is not JSON", found=str(error)) from error
 
 
-def _problems(lists: Mapping[str, Any]) -> Iterator[str]:
-    """One phrase for each row that is wrong."""
-    yield from _id_problems("image", lists["images"], lambda row: isinstance(row.get("file_name"), str))
-    yield from _id_problems("category", lists["categories"], lambda row: isinstance(row.get("name"), str))
-    images, categories = ({_id(row) for row in lists[name]} for name in ("images", "categories"))
-    for number, row in enumerate(lists["annotations"]):
-        if not _is_annotation(row):
-            yield f"annotation {number} without image_id, category_id and bbox, or with an invalid area or iscrowd"
-        elif row["image_id"] not in images:
-            yield f"annotation {number} of image {row['image_id']}, which is not listed"
-        elif row["category_id"] not in categories:
-            yield f"annotation {number} of category {row['category_id']}, which is not listed"
-
-
-def _id_problems(kind: str, rows: Sequence[Any], is_named: Callable[[Mapping[str, Any]], bool]) -> Iterator[str]:
-    """One phrase for each row without an integer id, without a name, or with the id of another row."""
-    seen: set[int] = set()
-    for number, row in enumerate(rows):
-        row_id = _id(row)
-        if row_id is None or not is_named(row):
-            yield f"{kind} {number} without id and name"
-        elif row_id in seen:
-            yield f"{kind} id {row_id} twice"
-        else:
-            seen.add(row_id)
-
-
-def _id(row: Any) -> int | None:
-    row_id = row.get("id") if isinstance(row, dict) else None
-    return row_id if type(row_id) is int else None
-
-
-def _is_box(row: Any) -> bool:
-    """Whether the row has an image id, a category id and a box."""
-    if not isinstance(row, dict) or type(row.get("image_id")) is not int or type(row.get("category_id")) is not int:
-        return False
-    box = row.get("bbox")
-    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
-
-
-def _is_annotation(row: Any) -> bool:
-    return _is_box(row) and _is_number(row.get("area", 0)) and row.get("iscrowd", 0) in (0, 1)
-
-
-def _is_result(row: Any) -> bool:
-    return _is_box(row) and _is_number(row.get("score"))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < float("inf")
-
-
 def _object(number: int, row: Row) -> Row:
     """The fields that pycocotools needs. Ids are numbered anew, because pycocotools takes an id of 0 for "no match"."""
     _, _, width, height = row["bbox"]
     fields = {name: row[name] for name in ("image_id", "category_id", "bbox")}
-    return fields | {"id": number, "area": row.get("area", width * height), "iscrowd": row.get("iscrowd", 0)}
+    area = width * height if row.get("area") is None else row["area"]
+    return fields | {"id": number, "area": area, "iscrowd": int(row.get("iscrowd") or 0)}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _some(items: Collection[object], separator: str = ", ") -> str:
     """The first few items, and the number of the others."""
-    shown = [str(item) for item, _ in zip(items, range(MOST_SHOWN), strict=False)]
+    shown = [_short(str(item)) for item, _ in zip(items, range(MOST_SHOWN), strict=False)]
     more = [f"{len(items) - MOST_SHOWN} more"] if len(items) > MOST_SHOWN else []
     return separator.join([*shown, *more])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
+from detr_onnx.image.heif import heif_kind, open_heif
+from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
+from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
+from detr_onnx.image.streams import open_image_file
+from detr_onnx.text import printable
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
-
-MAX_PIXELS = 178_956_970
-"""Larger images are refused before they are decoded. Pillow refuses at the same size; decoded they would be 700 MB."""
 
 OPENING_ERRORS: dict[type[Exception], tuple[str, str]] = {
     FileNotFoundError: ("no such file", "check the path"),
@@ -27,14 +29,8 @@ OPENING_ERRORS: dict[type[Exception], tuple[str, str]] = {
 }
 """Error of opening a file -> what was found, and the remedy."""
 
-DECODER_ERRORS = (
-    *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, RuntimeError, LookupError),
-    *(ArithmeticError, struct.error, zlib.error),
-)
-"""What Pillow's plug-ins raise for damaged data."""
-
-RUNS_PROGRAMS = frozenset({"EPS"})
-"""Formats that Pillow decodes by running another program on the file."""
+NOT_READ = frozenset({"EPS", "IPTC", "FPX", "MIC"})
+"""EPS is decoded by another program. The others hold whole files of other formats, whose size no header tells."""
 
 ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
 TRANSPOSES = {
@@ -48,16 +44,30 @@ TRANSPOSES = {
 }
 """EXIF orientation -> the transpose that makes the image upright. 1 needs none."""
 
-SIGNATURES = {b"%PDF": "a PDF document", b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip file"}
-BRANDS = {b"heic": "a HEIC image", b"heix": "a HEIC image", b"mif1": "a HEIF image", b"avif": "an AVIF image"}
+SIGNATURES = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip file",
+    b"\xff\x0a": "a JPEG XL image",
+    b"\x00\x00\x00\x0cJXL ": "a JPEG XL image",
+    b"\x00\x00\x00\x18ftypcrx ": "a Canon raw image",
+}
+INSTALL = {
+    "HEIC": "run pip install 'detr-onnx[heif]', or save it as JPEG",
+    "HEIF": "run pip install 'detr-onnx[heif]', or save it as JPEG",
+    "AVIF": "run pip install 'pillow>=11.3', or save it as JPEG",
+}
+"""Format that needs a package -> the remedy where it is missing."""
+
+logger = logging.getLogger(__name__)
 
 
 def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Reads an image as RGB, rotated as its EXIF orientation says.
 
-    Of an animation the first frame is read. The alpha channel is dropped and the colours stay, as with
-    `Image.convert("RGB")` and in the pipelines of transformers. 16-bit grey is scaled to 8 bits by its upper byte
-    (Pillow would clip it); see `_eight_bit` for 32-bit integers and floats.
+    The alpha channel is dropped and the colours stay, as with `Image.convert("RGB")` and in the pipelines of
+    transformers. Of several pages or frames the first is read, and values of more than 8 bits are scaled (see
+    `modes.eight_bit`; Pillow would clip them); a logged warning says so.
 
     Args:
         source: a path ("~" is not expanded), an encoded image as bytes or as a binary file object (read from its
@@ -70,11 +80,13 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises:
         ImageError: the source is not an image, is damaged or cannot be opened.
-        ImageTooLargeError: it has more than `max_pixels`.
+        ImageTooLargeError: it has more than `max_pixels`, or so many JPEG scans that decoding would take minutes.
         UsageError: the source has a type, dtype or shape that cannot be an image.
     """
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, "the image")
+        upright, note = _upright_rgb(source, "the image", is_16_bit(source))
+        _log("the image", note)
+        return upright
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -93,7 +105,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def _from_path(path: str, max_pixels: int) -> Image.Image:
     name = path if len(path) <= 200 else f"{path[:100]}…"
     try:
-        stream = Path(path).open("rb")  # noqa: SIM115 - closed below; errors of the decoder must not be caught here
+        stream = open_image_file(Path(path))  # closed below; errors of the decoder must not be caught here
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         found, remedy = OPENING_ERRORS.get(type(error), (reason, "check the path"))
@@ -148,26 +160,40 @@ def _array_remedy(array: NDArray[Any]) -> str | None:
 def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     try:
         stream = _rewind(file)
+        check_contained_images(stream, name, max_pixels)
         image = _identify(stream)
+        if image is not None:
+            check_image(image, stream, name, max_pixels)
     except Image.DecompressionBombError as error:  # some plug-ins have limits of their own
         raise ImageTooLargeError(f"{name} is too large", found=str(error), remedy="scale it down first") from error
     except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
     if image is None:
-        raise ImageError(f"{name} is not an image", found=_looks_like(stream), expected="JPEG, PNG, WebP or the like")
-    if image.width * image.height > max_pixels:
-        raise ImageTooLargeError(
-            f"{name} is too large",
-            found=f"{image.width} x {image.height} pixels",
-            expected=f"at most {max_pixels / 1e6:.0f} million",
-            remedy="scale it down first",
-        )
-    return _upright_rgb(image, name)
+        raise _not_an_image(stream, name)
+    depth = depth_note(image)
+    upright, scale = _upright_rgb(image, name, is_16_bit(image))
+    check_pixels(upright.width, upright.height, name, max_pixels)
+    _log(name, depth, scale, _frames_note(image))
+    return upright
+
+
+def _log(name: str, *notes: str) -> None:
+    """One warning of what was assumed about an image, if anything."""
+    if any(notes):
+        logger.warning("%s: %s", printable(name), "; ".join(note for note in notes if note))
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
-    found = str(error) or type(error).__name__
+    found = " ".join(str(error).split())[:200] or type(error).__name__
     return ImageError(f"{name} is damaged or cut short", found=found, remedy="get the file again")
+
+
+def _not_an_image(stream: BinaryIO, name: str) -> ImageError:
+    kind = heif_kind(stream)
+    if kind is not None:
+        article = "an" if kind == "AVIF" else "a"
+        return ImageError(f"{name} is {article} {kind} image, which Pillow cannot read here", remedy=INSTALL[kind])
+    return ImageError(f"{name} is not an image", found=_looks_like(stream), expected="JPEG, PNG, WebP or the like")
 
 
 def _identify(stream: BinaryIO) -> Image.Image | None:
@@ -176,11 +202,14 @@ def _identify(stream: BinaryIO) -> Image.Image | None:
     This is `Image.open` without its check of the size, which issues warnings. If a plug-in accepts the first bytes and
     no plug-in can read the rest of the header, its error is raised.
     """
+    if heif_kind(stream) in ("HEIC", "HEIF"):
+        return open_heif(stream)
+    stream.seek(0)
     head = stream.read(16)
     damage: Exception | None = None
     for load_plugins in (Image.preinit, Image.init):
         load_plugins()
-        for name in [name for name in Image.ID if name not in RUNS_PROGRAMS]:
+        for name in [name for name in Image.ID if name not in NOT_READ]:
             factory, accepts = Image.OPEN[name]
             accepted: bool | str = False
             try:
@@ -200,31 +229,32 @@ def _looks_like(stream: BinaryIO) -> str:
     count = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     head = stream.read(64)
-    if head[4:8] == b"ftyp":
-        return BRANDS.get(head[8:12], "a video")
     for signature, description in SIGNATURES.items():
         if head.startswith(signature):
             return description
+    if head[4:8] == b"ftyp":
+        return "a video"
     text = " ".join(head.decode("utf-8", "replace").rstrip("\ufffd").split())
     if text.isprintable() and "\ufffd" not in text:
         return f"{count} bytes of text ({text[:30]!r})" if count else "0 bytes"
     return f"{count} bytes that begin with {head[:8].hex(' ')}"
 
 
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+def _upright_rgb(image: Image.Image, name: str, has_16_bits: bool = False) -> tuple[Image.Image, str]:
+    """The image decoded, in RGB and rotated, and a note of the scale that was assumed."""
     if not image.width or not image.height:
         raise ImageError(f"{name} has no pixels", found=f"{image.width} x {image.height}")
     try:
         image.load()
         transpose = TRANSPOSES.get(_orientation(image))
-        rgb = _rgb(image)
+        rgb, note = to_rgb(image, has_16_bits)
     except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
     if transpose is None:
-        return rgb
+        return rgb, note
     upright = rgb.transpose(transpose)
     upright.info = {}  # it holds the orientation, which must not be applied again
-    return upright
+    return upright, note
 
 
 def _orientation(image: Image.Image) -> int:
@@ -234,27 +264,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_eight_bit(np.asarray(image)))
-    elif image.mode == "La":  # premultiplied grey converts only to LA
-        image = image.convert("LA")
-    elif image.mode == "P" and "transparency" in image.info:  # converting to RGB directly issues a warning
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _eight_bit(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scales grey values of another type to [h, w] uint8.
-
-    White is 65535 for uint16. int32 and float32 do not define white: it is the smallest of 1 (float32 only), 255,
-    65535 and the maximum that no value exceeds. Negative values, NaN and infinity become black.
-    """
-    if grey.dtype.kind == "u":
-        return (grey >> 8).astype(np.uint8)
-    values = np.nan_to_num(grey.astype(np.float64), posinf=0.0).clip(0)
-    whites = (1.0, 255.0, 65535.0) if grey.dtype.kind == "f" else (255.0, 65535.0)
-    white = next((w for w in whites if values.max() <= w), values.max())
-    return np.rint(values * (255 / white)).astype(np.uint8)
+def _frames_note(image: Image.Image) -> str:
+    try:
+        return frames_note(image)
+    except DECODER_ERRORS:  # damage behind the first frame does not matter
+        return ""

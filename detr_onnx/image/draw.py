@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import io
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError
 
 if TYPE_CHECKING:
@@ -126,16 +127,13 @@ def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     image_format = _format_of(target)
-    draft = target.with_name(f".{secrets.token_hex(8)}.part")  # in the same directory, so that replace() is atomic
+    encoded = io.BytesIO()  # Pillow's JPEG encoder ignores short writes to a file
     try:
-        with draft.open("xb") as stream:
-            image.save(stream, image_format, **({"quality": JPEG_QUALITY} if image_format in ("JPEG", "WEBP") else {}))
-        draft.replace(target)
+        image.save(encoded, image_format, **({"quality": JPEG_QUALITY} if image_format in ("JPEG", "WEBP") else {}))
+        write_atomically(target, encoded.getvalue())
     except (OSError, ValueError) as error:
         found, remedy = _reason(error, target)
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _format_of(path: Path) -> str:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import glob
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from detr_onnx.errors import ImageError
+from detr_onnx.image.streams import read_stdin
+from detr_onnx.text import printable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 STDIN = "-"
 COCO_NAME = re.compile(r"(?:COCO_\w+_)?([0-9]{1,18})")  # 000000000139, COCO_val2014_000000000139
+
+MORE_SUFFIXES = (".jfif", ".jpe", ".mpo", ".heic", ".heif", ".avif", ".jxl", ".jp2")
+"""Suffixes that need a newer Pillow or a plug-in; without it, the error of the image names what is missing."""
+NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+"""Formats that Pillow lists, but that are not raster images or that it cannot decode by itself."""
+SYSTEM_NAMES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"}
+"""Names, in lower case, that operating systems leave among images, beside names that begin with a dot."""
+RECURSIVE = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
+"""`**` as a whole component of a pattern."""
+SHOWN_SUFFIXES = 5  # of skipped files, in the warning
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,29 +51,42 @@ class ImageFile:
         """The path, or the bytes of stdin.
 
         Raises:
-            ImageError: stdin is closed.
+            ImageError: stdin is closed, or sends more than an image can have.
         """
         if self.path is not None:
             return self.path
         if sys.stdin is None:
             raise ImageError("there is no stdin to read an image from", remedy="pipe one in, or name a file")
-        return sys.stdin.buffer.read()
+        return read_stdin(sys.stdin.buffer)
 
 
 def find_images(arguments: Sequence[str]) -> tuple[list[ImageFile], list[ImageError]]:
     """The images named by files, directories (searched recursively), patterns such as `*.jpg` and `-` (stdin).
+
+    Directories and patterns give the files with the suffix of an image; the number of other files is logged. Hidden
+    files and those that operating systems leave behind are left out. Symbolic links are followed, and each file is
+    listed once, whatever its names.
 
     Returns:
         The images, each once, in the order of the arguments and sorted within a directory or pattern; and an error for
         each argument that names none: a missing file, a directory without images, a pattern without a match.
     """
     paths: dict[str, Path | None] = {}
+    seen: set[FileId] = set()
+    skipped: set[str] = set()
     errors = []
     for argument in dict.fromkeys(arguments):
         try:
-            paths.update(_expand(argument))
+            if is_directory(argument) or _is_pattern(argument):
+                paths.update(_search(argument, seen, skipped))
+            else:
+                path = _named_file(argument)
+                seen.update(_file_ids(path))
+                paths[argument] = path
         except ImageError as error:
             errors.append(error)
+    if skipped:
+        logger.warning("skipped %d files that are not images: %s", len(skipped), _count_suffixes(skipped))
     ids = image_ids([*paths])
     return [ImageFile(name, path, i) for (name, path), i in zip(paths.items(), ids, strict=True)], errors
 
@@ -82,24 +111,139 @@ def _is_pattern(argument: str) -> bool:
     return glob.has_magic(argument) and not os.path.lexists(argument)
 
 
-def _expand(argument: str) -> Iterator[tuple[str, Path | None]]:
-    """Yields the name and path of each image that one argument names."""
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of the raster images that Pillow or one of its plug-ins reads."""
+    from PIL import Image
+
+    readable = {s for s, form in Image.registered_extensions().items() if form in Image.OPEN and form not in NOT_IMAGES}
+    return frozenset(readable.union(MORE_SUFFIXES))
+
+
+def _named_file(argument: str) -> Path | None:
+    """The path of a file that is named as such, or None for stdin."""
     if argument == STDIN:
-        yield STDIN, None
-    elif is_directory(argument):
-        yield from _images_among(Path(argument).rglob("*"), f"no images in {argument}")
-    elif _is_pattern(argument):
-        matches = glob.iglob(argument, recursive=True)  # noqa: PTH207 - a pattern may be absolute
-        yield from _images_among(map(Path, matches), f"no image matches {argument}")
-    elif os.path.lexists(argument):
-        yield argument, Path(argument)
-    else:
-        name = argument if len(argument) <= 200 else f"{argument[:100]}…"
-        raise ImageError(f"cannot read {name!r}", found="no such file", remedy="check the path")
+        return None
+    if os.path.lexists(argument):
+        return Path(argument)
+    name = argument if len(argument) <= 200 else f"{argument[:100]}…"
+    raise ImageError(f"cannot read {name!r}", found="no such file", remedy="check the path")
 
 
-def _images_among(paths: Iterator[Path], message_if_none: str) -> list[tuple[str, Path]]:
-    images = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+def _search(argument: str, seen: set[FileId], skipped: set[str]) -> dict[str, Path | None]:
+    """Name and path of the images in a directory or of a pattern, sorted, without files that have been seen.
+
+    Args:
+        argument: the directory or the pattern.
+        seen: the files that have been listed; those found here are added.
+        skipped: other files; those found here are added.
+
+    Raises:
+        ImageError: there are no images.
+    """
+    is_folder = is_directory(argument)
+    candidates = _files_below(argument) if is_folder else _matches(argument)
+    files = {str(Path(name)) for name in candidates if os.path.isfile(name)}  # noqa: PTH113 - as is_directory
+    images = {name for name in files if _suffix(name) in image_suffixes()}
     if not images:
-        raise ImageError(message_if_none, expected=f"files that end in {', '.join(SUFFIXES)}", remedy="check the path")
-    return [(str(path), path) for path in images]
+        raise ImageError(
+            f"no images in {argument}" if is_folder else f"no image matches {argument}",
+            found=f"{len(files)} other files" if files else None,
+            expected="files that end in .jpg, .png, .webp or the suffix of another image format",
+            remedy="check the path",
+        )
+    skipped |= files - images
+    names = []
+    for name in sorted(images, key=lambda name: (os.path.islink(name), name)):  # noqa: PTH114 - as is_directory
+        file_ids = _file_ids(Path(name))
+        if not file_ids & seen:
+            names.append(name)
+            seen |= file_ids
+    return {name: Path(name) for name in sorted(names, key=Path)}
+
+
+def _count_suffixes(names: Iterable[str]) -> str:
+    """The most common suffixes, such as "12 .txt, 1 without suffix"."""
+    counts = Counter(map(_suffix, names))
+    shown = [f"{count} {printable(suffix) or 'without suffix'}" for suffix, count in counts.most_common(SHOWN_SUFFIXES)]
+    return ", ".join([*shown, "…"] if len(counts) > SHOWN_SUFFIXES else shown)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - of many names
+
+
+FileId = tuple[int, int]
+"""Device and inode: the same for all names of a file."""
+
+
+def _file_ids(path: Path | None) -> set[FileId]:
+    """The id of a file; none for stdin and for a file that does not exist."""
+    try:
+        state = path.stat() if path is not None else None
+    except (OSError, ValueError):
+        return set()
+    return {(state.st_dev, state.st_ino)} if state is not None else set()
+
+
+def _files_below(directory: str) -> Iterator[str]:
+    """All files of a directory and of those below it, but for hidden ones."""
+    for folder, entries in _walk(directory):
+        yield from (os.path.join(folder, entry.name) for entry in entries)  # noqa: PTH118 - of many names
+
+
+def _walk(top: str) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """A directory and all below it but for hidden ones, each once, with their visible entries.
+
+    Links to directories are followed after all real ones, so that files keep their real names. Loops end.
+    """
+    seen: set[FileId] = set()
+    folders: list[str] = [top]
+    links: list[str] = []
+    while folders or links:
+        folder = (folders or links).pop(0)
+        file_ids = _file_ids(Path(folder))
+        if file_ids and not file_ids & seen:
+            seen |= file_ids
+            entries = _visible_entries(folder)
+            yield folder, entries
+            for entry in entries:
+                path = os.path.join(folder, entry.name)  # noqa: PTH118
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif entry.is_symlink() and is_directory(path):
+                    links.append(path)
+
+
+def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a directory but for hidden entries; a warning is logged if it cannot be read."""
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return [entry for entry in entries if not _is_hidden(entry.name)]
+    except OSError as error:
+        logger.warning("cannot read the directory %s: %s", printable(folder), error.strerror)
+        return []
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """The names that a pattern matches; `**` goes through all directories, each once, which `glob` does not ensure."""
+    pattern = pattern.replace(os.sep, "/")
+    star = RECURSIVE.search(pattern)
+    if star is None:
+        yield from _visible(glob.iglob(pattern), pattern)  # noqa: PTH207 - a pattern may be absolute
+        return
+    before, after = pattern[: star.start()], pattern[star.end() :] or "*"
+    tops = _visible(glob.iglob(before), before) if before else [""]  # noqa: PTH207
+    for top in tops:
+        for folder, _ in _walk(top):
+            yield from _matches(os.path.join(glob.escape(folder), after))  # noqa: PTH118
+
+
+def _visible(names: Iterable[str], pattern: str) -> Iterator[str]:
+    """The names without those of operating systems, unless the pattern has them itself."""
+    hidden = {name for name in SYSTEM_NAMES if name not in pattern.casefold()}
+    return (name for name in names if hidden.isdisjoint(name.casefold().split("/")))

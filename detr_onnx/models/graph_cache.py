@@ -15,6 +15,7 @@ from pathlib import Path
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
 from detr_onnx.checkpoint.files import weight_files, weights_file
+from detr_onnx.checkpoint.load import note_assumptions
 from detr_onnx.engines.table import ONNX, GraphFormat
 from detr_onnx.errors import CheckpointError
 from detr_onnx.models.metadata import Description, read_model
@@ -35,7 +36,11 @@ def cached_graph(
     """
     from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 
+    is_new = False
+
     def build(directory: Path) -> None:
+        nonlocal is_new
+        is_new = True
         logger.info("writing the ONNX graph of %s, once", checkpoint)
         options = ExportOptions(precision=graph_format.precision, fused_attention=graph_format.fused_attention)
         write_onnx(directory / GRAPH, *read_model(checkpoint, config), options, external_data=True)
@@ -44,6 +49,9 @@ def cached_graph(
     attention = "fused" if graph_format.fused_attention else "plain"
     kind = f"{attention}-{graph_format.precision}{graph_format.mark}"
     entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
+    weights = weights_file(checkpoint)
+    if not is_new and Description.of(config or weights.parent).config is None:
+        note_assumptions(str(weights))  # as when it was built
     return (entry / GRAPH).with_suffix(graph_format.suffix)
 
 

@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from detr_onnx.checkpoint.files import INDEX, WEIGHTS
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL
 from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
@@ -122,7 +123,7 @@ def locate(
     is_directory = bool(name) and os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for overlong names
     if path.suffix.lower() in GRAPH_SUFFIXES and not is_directory:
         return Source(None, path)
-    if is_directory and not (path / "model.safetensors").exists():
+    if is_directory and not any((path / name).exists() for name in (WEIGHTS, INDEX)):
         graphs = [graph for graph in (path / GRAPH, path / "onnx" / GRAPH) if graph.exists()]  # as transformers.js
         return Source(None, graphs[0]) if graphs else Source(path, None)
     if is_hub_name(name):

@@ -1,11 +1,12 @@
-"""The numbers that make one DETR different from another, each with its source.
+"""The config of a DETR: the numbers in which one model differs from another, each with its source.
 
-A config comes from a checkpoint's `config.json` (both generations of Hugging Face's fields), or, where there is none,
-from the shapes of the tensors; `facebook/detr-resnet-50` is what the defaults spell out.
+A config comes from a checkpoint's `config.json` (both generations of Hugging Face's fields) or, where there is none,
+from the shapes of the tensors. The defaults are those of `facebook/detr-resnet-50`.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,8 +26,12 @@ RESNETS: dict[str, tuple[tuple[int, ...], str]] = {
 BLOCKS = ("basic", "bottleneck")
 WIDTHS = {"basic": (64, 128, 256, 512), "bottleneck": (256, 512, 1024, 2048)}
 MODEL_TYPES = ("detr", "table-transformer")
-LARGEST = 65536  # of any number in a config: sixteen times what any DETR has, and small enough to count up to
-ASSUMED_HEADS = 8  # no tensor's shape tells
+LARGEST = 65536  # of any number in a config: sixteen times what any DETR has
+MOST_STAGES = 8
+MOST_LAYERS = 256  # of an encoder, a decoder or a stage; ResNet-152 has 36 blocks in a stage
+ASSUMED_HEADS = 8  # no tensor's shape tells it
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class ResNetConfig:
     Attributes:
         block: "bottleneck" (1x1, 3x3, 1x1) or "basic" (3x3, 3x3).
         depths: blocks a stage.
-        widths: channels that leave each stage.
-        stem_width: channels that leave the 7x7 convolution.
+        widths: output channels of each stage.
+        stem_width: output channels of the 7x7 convolution.
         dilation: True for DC5: the last stage keeps its resolution and dilates instead [DETR paper, section 4.1].
     """
 
@@ -63,7 +68,7 @@ class DetrConfig:
         encoder_layers, decoder_layers: how many of each.
         encoder_heads, decoder_heads: attention heads a layer; they divide d_model.
         encoder_ffn, decoder_ffn: width of the hidden layer of the feed-forward networks.
-        queries: object queries, the most things that can be found in one image.
+        queries: object queries, the largest number of detections in an image.
         labels: names of the classes, by id; the class head has one logit more, "no object".
         pre_norm: True for Table Transformer: layer norm before each sub-layer, and one more after the encoder.
     """
@@ -85,12 +90,31 @@ class DetrConfig:
         return asdict(self)
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> DetrConfig:
-        """What `to_fields` gave, as a config again."""
-        backbone = dict(fields["backbone"])
-        backbone.update(depths=tuple(backbone["depths"]), widths=tuple(backbone["widths"]))
-        plain = {name: value for name, value in fields.items() if name not in ("backbone", "labels")}
-        return cls(backbone=ResNetConfig(**backbone), labels=tuple(fields["labels"]), **plain)
+    def from_fields(cls, fields: Mapping[str, Any], source: str = "the config") -> DetrConfig:
+        """The config whose `to_fields` these are.
+
+        Raises:
+            CheckpointError: the fields are not those of a config.
+        """
+        labels, backbone = fields.get("labels"), fields.get("backbone")
+        if not isinstance(backbone, Mapping) or not isinstance(labels, list | tuple):
+            raise CheckpointError(f"{source} is damaged", found="no backbone or no labels", expected="a written config")
+        if not 1 <= len(labels) <= LARGEST or not all(isinstance(name, str) for name in labels):
+            raise CheckpointError(f"{source} is damaged", found=repr(labels)[:60], expected="a list of class names")
+        largest = {"encoder_layers": MOST_LAYERS, "decoder_layers": MOST_LAYERS}
+        numbers = {name: _whole(fields, name, 0, source, largest.get(name, LARGEST)) for name in _NUMBERS}
+        depths, widths = (_wholes(backbone, name, (), source) for name in ("depths", "widths"))
+        block, stem_width = backbone.get("block"), _whole(backbone, "stem_width", 0, source)
+        resnet = ResNetConfig(str(block), depths, widths, stem_width, backbone.get("dilation") is True)
+        if block not in BLOCKS or len(depths) not in (3, 4) or len(depths) != len(widths):
+            raise CheckpointError(f"{source} is damaged", found=repr(dict(backbone))[:120], expected="a ResNet")
+        config = cls(backbone=resnet, labels=tuple(labels), pre_norm=fields.get("pre_norm") is True, **numbers)
+        _check_heads(config, source)
+        return config
+
+
+_NUMBERS = ("d_model", "encoder_layers", "decoder_layers", "encoder_heads", "decoder_heads", "encoder_ffn",
+            "decoder_ffn", "queries")  # fmt: skip
 
 
 def config_from_huggingface(fields: Mapping[str, Any], source: str) -> DetrConfig:
@@ -101,12 +125,12 @@ def config_from_huggingface(fields: Mapping[str, Any], source: str) -> DetrConfi
         source: what to call the file in an error.
 
     Raises:
-        CheckpointError: naming every field that is no DETR's, or that this package cannot run.
+        CheckpointError: names every field that no DETR has, or that this package cannot run.
     """
     problems = _problems(fields)
     if problems:
         raise CheckpointError(
-            f"{source} does not describe a model that can be run here",
+            f"{source} does not describe a model that detr-onnx can run",
             found="; ".join(problems),
             expected=f"model_type {' or '.join(MODEL_TYPES)} with a ResNet backbone, sine positions and ReLU",
             remedy="use a DETR checkpoint",
@@ -114,8 +138,8 @@ def config_from_huggingface(fields: Mapping[str, Any], source: str) -> DetrConfi
     config = DetrConfig(
         backbone=_backbone(fields, source),
         d_model=_whole(fields, "d_model", 256, source),
-        encoder_layers=_whole(fields, "encoder_layers", 6, source),
-        decoder_layers=_whole(fields, "decoder_layers", 6, source),
+        encoder_layers=_whole(fields, "encoder_layers", 6, source, MOST_LAYERS),
+        decoder_layers=_whole(fields, "decoder_layers", 6, source, MOST_LAYERS),
         encoder_heads=_whole(fields, "encoder_attention_heads", 8, source),
         decoder_heads=_whole(fields, "decoder_attention_heads", 8, source),
         encoder_ffn=_whole(fields, "encoder_ffn_dim", 2048, source),
@@ -132,15 +156,15 @@ def _check_heads(config: DetrConfig, source: str) -> None:
     heads = sorted({config.encoder_heads, config.decoder_heads})
     if config.d_model % 4 or any(config.d_model % n for n in heads):
         raise CheckpointError(
-            f"{source} has a d_model that cannot be shared out",
+            f"{source} has a d_model that cannot be divided",
             found=f"d_model {config.d_model} with {' and '.join(str(n) for n in heads)} heads",
             expected="a multiple of 4 (sine and cosine of y and x) and of the number of heads",
-            remedy="say the numbers of heads in a config.json beside the weights",
+            remedy="give the numbers of heads in a config.json beside the weights",
         )
 
 
 def _problems(fields: Mapping[str, Any]) -> list[str]:
-    """Fields whose values no DETR of this package has, each as `name value`."""
+    """Fields whose values this package does not support, each as `name value`."""
     supported: dict[str, tuple[Any, ...]] = {
         "position_embedding_type": ("sine",),
         "activation_function": ("relu",),
@@ -155,32 +179,48 @@ def _problems(fields: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def _whole(fields: Mapping[str, Any], name: str, default: int, source: str) -> int:
-    """The field as a positive whole number."""
+def _whole(fields: Mapping[str, Any], name: str, default: int, source: str, largest: int = LARGEST) -> int:
+    """The field as a positive integer."""
     value = fields.get(name, default)
-    if type(value) is not int or not 1 <= value <= LARGEST:
+    if type(value) is not int or not 1 <= value <= largest:
         raise CheckpointError(
-            f"{source}: {name} is wrong", found=repr(value)[:60], expected=f"a whole number from 1 to {LARGEST}"
+            f"{source}: {name} is wrong", found=repr(value)[:60], expected=f"an integer from 1 to {largest}"
         )
     return value
 
 
 def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
-    """Names by id. Keys are strings in JSON; transformers leaves out the table when it is LABEL_0, LABEL_1."""
+    """Names by id, as transformers reads them: as many classes as `id2label` has entries, whatever their ids are.
+
+    transformers leaves the table out when the names are LABEL_0, LABEL_1. Keys are strings in JSON.
+    """
     names = fields.get("id2label")
     if names is None:
-        return _numbered_labels(_whole(fields, "num_labels", 2, source))
-    ids = {str(i) for i in range(len(names))} if isinstance(names, Mapping) else set()
-    if not ids or {str(key) for key in names} != ids:
+        count = {"num_labels": fields.get("num_labels") or 2}  # null means transformers' default
+        return _numbered_labels(_whole(count, "num_labels", 2, source))
+    try:
+        by_id = {int(key): name for key, name in names.items()}
+    except (AttributeError, TypeError, ValueError):
+        by_id = {}
+    if not by_id or len(by_id) > LARGEST:
         raise CheckpointError(
             f"{source}: id2label does not number the classes",
             found=f"keys {', '.join(sorted(map(str, names))[:5])} …"
             if isinstance(names, Mapping)
             else repr(names)[:60],
-            expected='one name for each of "0", "1", "2", … without a gap',
+            expected='an object of names by number: {"0": "cat", "1": "dog"}',
         )
-    by_id = {int(key): str(name) for key, name in names.items()}
-    return tuple(by_id[i] for i in range(len(by_id)))
+    for key, name in by_id.items():
+        if type(name) not in (str, int, float):
+            raise CheckpointError(
+                f"{source}: id2label does not name class {key}", found=repr(name)[:60], expected="a name"
+            )
+    if set(by_id) != set(range(len(by_id))):
+        logger.warning(
+            "%s: id2label has %d classes with ids from %d to %d: classes without a name are called LABEL_…",
+            source, len(by_id), min(by_id), max(by_id),
+        )  # fmt: skip
+    return tuple(str(by_id.get(i, f"LABEL_{i}")) for i in range(len(by_id)))
 
 
 def _numbered_labels(classes: int) -> tuple[str, ...]:
@@ -236,15 +276,16 @@ def _native_backbone(nested: Mapping[str, Any], source: str) -> ResNetConfig:
 
 
 def _wholes(fields: Mapping[str, Any], name: str, default: tuple[int, ...], source: str) -> tuple[int, ...]:
-    """The field as a list of positive whole numbers."""
+    """The field as a list of positive integers, one a stage."""
     values = fields.get(name, default)
-    if not isinstance(values, list | tuple):
-        raise CheckpointError(f"{source}: {name} is wrong", found=repr(values)[:60], expected="a list")
-    return tuple(_whole({name: value}, name, 1, source) for value in values)
+    if not isinstance(values, list | tuple) or len(values) > MOST_STAGES:
+        raise CheckpointError(f"{source}: {name} is wrong", found=repr(values)[:60], expected="a list, one a stage")
+    largest = MOST_LAYERS if name == "depths" else LARGEST
+    return tuple(_whole({name: value}, name, 1, source, largest) for value in values)
 
 
 def _last_stage(nested: Mapping[str, Any], stages: int) -> int:
-    """The number of the last stage among `out_features`; 0 for a name that is no stage's."""
+    """The number of the last stage among `out_features`; 0 for a name that is not a stage's."""
     names = nested.get("out_features") or [f"stage{stages}"]
     last = str(names[-1]) if isinstance(names, list | tuple) else ""
     return int(last.removeprefix("stage")) if re.fullmatch(r"stage[0-9]", last) else 0
@@ -252,23 +293,28 @@ def _last_stage(nested: Mapping[str, Any], stages: int) -> int:
 
 def _not_run_here(source: str, what: str, found: str, expected: str) -> CheckpointError:
     return CheckpointError(
-        f"{source} has a {what} that cannot be run here", found=found, expected=expected, remedy="use another model"
+        f"{source} has a {what} that detr-onnx cannot run", found=found, expected=expected, remedy="use another model"
     )
 
 
 def config_from_shapes(
     shapes: Mapping[str, tuple[int, ...]], source: str = "the file", dilation: bool = False
 ) -> DetrConfig:
-    """The config that tensors of these canonical names and shapes belong to.
+    """The config of a model whose tensors have these canonical names and shapes.
 
-    What no shape tells is assumed: 8 attention heads, no dilation unless said, COCO's names when there are 91 classes.
+    What no shape tells is assumed: 8 attention heads, COCO's names when there are 91 classes, else LABEL_0, LABEL_1, …
+
+    Args:
+        shapes: by canonical name.
+        source: what to call the tensors in an error.
+        dilation: whether the last stage is dilated (DC5), which no shape tells.
 
     Raises:
-        CheckpointError: when the tensors that tell are not there.
+        CheckpointError: when the tensors that tell the config are missing.
     """
-    telling = {"backbone.conv1.weight": 4, "query_position_embeddings.weight": 2, "class_labels_classifier.weight": 2,
+    required = {"backbone.conv1.weight": 4, "query_position_embeddings.weight": 2, "class_labels_classifier.weight": 2,
                "encoder.layers.0.fc1.weight": 2, "decoder.layers.0.fc1.weight": 2}  # fmt: skip
-    absent = [name for name, axes in telling.items() if len(shapes.get(name, ())) != axes]
+    absent = [name for name, axes in required.items() if len(shapes.get(name, ())) != axes]
     if absent:
         raise CheckpointError(
             f"the tensors of {source} do not tell what model they are",
@@ -307,5 +353,5 @@ def _backbone_from_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) ->
 
 
 def _count(names: Iterable[str], pattern: str) -> int:
-    """How many different things the group of `pattern` numbers; a gap shows up later, as a missing tensor."""
-    return len({found.group(1) for name in names if (found := re.match(pattern, name))})
+    """How many different numbers the group of `pattern` matches; a gap shows up later, as a missing tensor."""
+    return len({match.group(1) for name in names if (match := re.match(pattern, name))})

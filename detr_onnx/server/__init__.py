@@ -1,27 +1,40 @@
-"""A stand-in for the hosted API on your own machine: `detr-onnx serve`.
+"""A local stand-in for the hosted API: `detr-onnx serve`.
 
-    socket ── run.py, uvicorn ──► app.py ─┬─ cloudflare.py   the REST path, AI Gateway, the binding of Workers
-                                          ├─ huggingface.py  object detection as Hugging Face's clients speak it
-                                          ├─ kserve.py       the protocol of Triton and OpenVINO Model Server
-                                          ├─ operations.py   health, metrics, OpenAPI
-                                          └─ page.py         a page to look at
-    each: intake.py reads the body within limits ──► inference.py decodes and detects off the event loop
+    socket ── run.py, uvicorn ──► app.py ─┬─ cloudflare_routes.py    the hosted API: REST, AI Gateway, Workers
+                                          ├─ huggingface_routes.py   Hugging Face's inference API
+                                          ├─ kserve_routes.py        the protocol of Triton and OpenVINO Model Server
+                                          ├─ deepstack_routes.py     DeepStack's API, for camera software
+                                          ├─ operations.py           health, metrics, OpenAPI
+                                          └─ page.py                 the page at /
+    each: intake.py reads the body within limits ──► inference.py decodes and detects in threads
 
-What it is made of (the extra `serve`) is imported by the modules of this package and nowhere else, and only
-`check_installed` may be imported before it is known to be there.
+`protocols/` has the wire formats, without sockets; `errors.py` the refusals that each dialect writes in its own form.
+The packages of the extra `serve` are imported by this package's modules only, after `check_installed`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import signal
+import sys
+from types import FrameType
 
 from detr_onnx.errors import DetrError
 
-NEEDED = ("starlette", "uvicorn", "prometheus_client")
+NEEDED = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
 
 
 def check_installed() -> None:
-    """Raises DetrError with what to install when the extra `serve` is missing."""
+    """Raises DetrError with the command to install the extra `serve` if a package of it is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise DetrError(f"the server needs {', '.join(missing)}", remedy="run pip install 'detr-onnx[serve]'")
+
+
+def exit_on_sigterm() -> None:
+    """Makes SIGTERM end this process with status 0. By default the kernel ignores it for process 1 of a container."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)

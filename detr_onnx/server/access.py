@@ -8,7 +8,13 @@ from collections.abc import Mapping
 
 from detr_onnx.server.errors import MALFORMED_TOKEN, NO_TOKEN, WRONG_TOKEN, RequestError
 
-BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+)")
+TOKEN = re.compile(r"[\x21-\x7e]+")
+BEARER = re.compile(rf"[Bb]earer +({TOKEN.pattern})")
+
+
+def is_token(text: str) -> bool:
+    """Whether a header can hold this text as a token."""
+    return TOKEN.fullmatch(text) is not None
 
 
 def check_access(headers: Mapping[str, str], token: str | None) -> None:
@@ -20,7 +26,7 @@ def check_access(headers: Mapping[str, str], token: str | None) -> None:
     if token is None:
         return
     authorization, key = headers.get("authorization"), headers.get("x-auth-key")
-    if authorization is None and key is None:
+    if authorization is None and (key is None or not headers.get("x-auth-email")):
         raise RequestError(NO_TOKEN)
     bearer = BEARER.fullmatch(authorization.strip()) if authorization is not None else None
     if authorization is not None and bearer is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from detr_onnx.detector import Detector
 from detr_onnx.server import cloudflare_routes as cloudflare
+from detr_onnx.server import deepstack_routes as deepstack
 from detr_onnx.server import huggingface_routes as huggingface
 from detr_onnx.server import kserve_routes as kserve
 from detr_onnx.server.errors import BAD_METHOD, NO_ROUTE, RequestError
@@ -23,31 +25,42 @@ DIALECTS: dict[str, Dialect] = {
     "/v2": kserve.DIALECT,
     "/models/": huggingface.DIALECT,
     "/hf-inference/": huggingface.DIALECT,
+    "/v1/vision/": deepstack.DIALECT,
 }
 """Prefixes of paths, and the dialect of refusals there; Cloudflare's elsewhere."""
 
 
-def application(settings: Settings, detector: Detector) -> tuple[RequestLogMiddleware, Service]:
-    """The ASGI application, and the service behind it."""
+def application(settings: Settings, detector: Detector | None = None) -> tuple[RequestLogMiddleware, Service]:
+    """The ASGI application, and the service behind it, which answers 503 until it has a detector."""
     metrics = Metrics(of_all_workers=settings.workers > 1)
     inference = Inference(
-        detector,
         queue=settings.queue,
         max_batch=settings.max_batch,
         max_pixels=settings.max_pixels,
         timeout_s=settings.timeout_s,
     )
+    if detector is not None:
+        inference.use(detector)
     intake = Intake(max_body=settings.max_body, max_held=settings.max_held, timeout_s=settings.timeout_s / 2)
     service = Service(settings, inference, intake, metrics)
     routes = [
         *cloudflare.routes(service),
         *huggingface.routes(service),
         *kserve.routes(service),
+        *deepstack.routes(service),
         *operation_routes(service),
         *page_routes(),
     ]
     app = Starlette(routes=routes, exception_handlers={404: unknown_route, 405: wrong_method})
     app.router.redirect_slashes = False
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     return RequestLogMiddleware(app, metrics, access_log=settings.access_log), service
 
 

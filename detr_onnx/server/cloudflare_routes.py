@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from detr_onnx.detections import Detections
-from detr_onnx.server.errors import NO_MODEL, NO_ROUTE, NOT_FOUND, RequestError
+from detr_onnx.server.errors import BAD_INPUT, NO_MODEL, NO_ROUTE, NOT_FOUND, RequestError
 from detr_onnx.server.protocols.fields import is_json, parse_threshold
 from detr_onnx.server.protocols.workers_ai import (
     INPUT_SCHEMA,
@@ -28,6 +29,7 @@ from detr_onnx.server.protocols.workers_ai import (
 )
 from detr_onnx.server.service import Dialect, Service, answer_json, route
 
+NO_QUEUE = "queueRequest and requests are not supported by this model; send one image in each request"
 DIALECT = Dialect(failure, id_header="cf-ai-req-id")
 BINDING = Dialect(binding_failure, id_header="cf-ai-req-id")
 
@@ -84,11 +86,16 @@ async def detect(service: Service, request: Request, unwrap: Callable[[Any], Any
     """The detections in the image of a request; `unwrap` returns the model's input from a JSON body."""
     threshold = parse_threshold(request.query_params.get("threshold"), service.settings.threshold)
     content_type = request.headers.get("content-type", "")
+    if request.query_params.get("queueRequest", "false").lower() != "false":
+        raise RequestError(BAD_INPUT, NO_QUEUE)
 
     def read(body: bytes) -> tuple[bytes, float]:
         if not is_json(content_type) or not body:
             return read_image(content_type, body), threshold
-        return image_of(unwrap(parse_json(body))), threshold
+        value = unwrap(parse_json(body))
+        if isinstance(value, Mapping) and "requests" in value and "image" not in value:
+            raise RequestError(BAD_INPUT, NO_QUEUE)
+        return image_of(value), threshold
 
     return await service.detect(request, read)
 
@@ -97,10 +104,13 @@ def inputs_of(value: Any) -> Any:
     """The inputs that a Worker passed to `env.AI.run`, from the body that its binding sends.
 
     Raises:
-        RequestError: 5006, there are none.
+        RequestError: 5006, there are none, or the asynchronous queue is requested.
     """
     if not isinstance(value, Mapping) or "inputs" not in value:
         raise bad_input("required properties at '/' are 'inputs'")
+    options = value.get("options")
+    if isinstance(options, Mapping) and options.get("queueRequest"):
+        raise RequestError(BAD_INPUT, NO_QUEUE)
     return value["inputs"]
 
 
@@ -115,10 +125,16 @@ async def search(request: Request) -> Response:
     words = request.query_params.get("search", "").lower()
     task = request.query_params.get("task", TASK["name"]).lower()
     models = [card()] if words in MODELS[0].lower() and task == TASK["name"].lower() else []
-    counts = {"count": len(models), "page": 1, "per_page": 20, "total_count": len(models)}
-    if request.query_params.get("page", "1") not in ("", "1"):
-        models, counts = [], {**counts, "count": 0}
-    return answer_json({**enveloped(models), "result_info": counts})
+    page, per_page = (whole_number(request, name, default) for name, default in (("page", 1), ("per_page", 20)))
+    on_page = models[(page - 1) * per_page : page * per_page]
+    counts = {"count": len(on_page), "page": page, "per_page": per_page, "total_count": len(models)}
+    return answer_json({**enveloped(on_page), "result_info": counts})
+
+
+def whole_number(request: Request, name: str, default: int) -> int:
+    """A parameter of the query, if it is a number from 1 to 9999; else the default."""
+    text = request.query_params.get(name, "")
+    return int(text) if re.fullmatch("0*[1-9][0-9]{0,3}", text) else default
 
 
 def card() -> dict[str, Any]:

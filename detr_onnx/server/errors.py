@@ -42,6 +42,8 @@ BAD_METHOD = ErrorKind(405, "Method {subject} not available for that URI.")
 TIMEOUT = ErrorKind(408, "the request took too long")
 TOO_LARGE = ErrorKind(413, "the request is too large")
 BUSY = ErrorKind(429, "too many requests are waiting; try again later")
+BAD_ENCODING = ErrorKind(415, "the Content-Encoding {subject} is not supported; send gzip, deflate or none")
+UNAVAILABLE = ErrorKind(503, "the model is not available; try again later")
 INTERNAL = ErrorKind(500, "Internal server error")
 
 

@@ -13,8 +13,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -25,13 +25,16 @@ from PIL import Image
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.image.preprocess import ImageSource, read_rgb
-from detr_onnx.server.errors import BUSY, LEAST_SIDE_PX, TOO_SMALL, RequestError
+from detr_onnx.server.errors import BUSY, LEAST_SIDE_PX, TOO_SMALL, UNAVAILABLE, RequestError
+from detr_onnx.server.threads import DaemonThreads
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
 AHEAD = 1  # images that are decoded while the network is busy with others
+MOST_STUCK = 4  # decoder threads that are replaced while an image keeps them busy
+RETRY_AFTER_S = 10  # while the model is not available
 LATEST_WEIGHT = 0.2  # of the latest run in the moving average of their times
 
 
@@ -57,12 +60,15 @@ class Inference:
     """One detector behind a queue.
 
     Attributes:
+        detector: missing until `use` is called.
         pending: requests that wait or are processed.
     """
 
-    def __init__(self, detector: Detector, *, queue: int, max_batch: int, max_pixels: int, timeout_s: float) -> None:
-        self.detector = detector
+    detector: Detector
+
+    def __init__(self, *, queue: int, max_batch: int, max_pixels: int, timeout_s: float) -> None:
         self.pending = 0
+        self._loaded = False
         self._most_pending = queue + 1
         self._max_batch = max_batch
         self._max_pixels = max_pixels
@@ -71,16 +77,34 @@ class Inference:
         self._slots = asyncio.Semaphore(max_batch * (1 + AHEAD))
         self._waiting: list[Run] = []
         self._working: asyncio.Task[None] | None = None
-        self._decoders = ThreadPoolExecutor(1 + AHEAD, "decode")
-        self._network = ThreadPoolExecutor(1, "network")  # one thread, so one run at a time
+        self._decoders = DaemonThreads(1 + AHEAD, "decode", limit_s=timeout_s / 2, most_stuck=MOST_STUCK)
+        self._network = DaemonThreads(1, "network", limit_s=timeout_s, most_stuck=0)  # one, so one run at a time
+
+    def use(self, detector: Detector) -> None:
+        """Serves requests with this detector from now on."""
+        self.detector, self._loaded = detector, True
 
     def close(self) -> None:
-        """Ends the threads."""
-        self._decoders.shutdown(wait=False)
-        self._network.shutdown(wait=False)
+        """Ends the threads, each after what it is doing."""
+        self._decoders.close()
+        self._network.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no thread is busy."""
+        return self._decoders.idle and self._network.idle
+
+    @property
+    def status(self) -> str:
+        """Either ready, loading, or stuck: all threads of a stage are busy for longer than a request may take."""
+        if not self._loaded:
+            return "loading"
+        return "stuck" if self._decoders.stuck or self._network.stuck else "ready"
 
     def check_room(self) -> None:
-        """Raises RequestError BUSY if the queue is full. Worth a call before a body is read."""
+        """Raises RequestError if the queue is full or the model is not available. Call it before a body is read."""
+        if self.status != "ready":
+            raise RequestError(UNAVAILABLE, f"the model is {self.status}; try again later", retry_after_s=RETRY_AFTER_S)
         if self.pending >= self._most_pending:
             raise RequestError(BUSY, retry_after_s=math.ceil(self.pending * self._mean_s))
 
@@ -92,7 +116,7 @@ class Inference:
 
     async def read(self, parse: Callable[[], T]) -> T:
         """The result of `parse`, called in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, parse)
+        return await self._decoders.run(parse)
 
     async def detect(self, read: Callable[[], tuple[ImageSource, float]], timing: Timing) -> Detections:
         """The detections in the image that `read`, called in a thread, returns with the threshold.
@@ -130,10 +154,9 @@ class Inference:
             started = time.perf_counter()
             async with self._slots:
                 timing.queue = time.perf_counter() - started
-                loop = asyncio.get_running_loop()
-                inputs = await loop.run_in_executor(self._decoders, prepare)
+                inputs = await self._decoders.run(prepare)
                 timing.decode = time.perf_counter() - started - timing.queue
-                outputs = await self._outputs(Run(*tensors(inputs), loop.create_future()))
+                outputs = await self._outputs(Run(*tensors(inputs), asyncio.get_running_loop().create_future()))
                 timing.network = time.perf_counter() - started - timing.queue - timing.decode
                 return inputs, outputs
 
@@ -160,9 +183,8 @@ class Inference:
         """Runs the network until no input waits for it."""
         while group := self._next_group():
             started = time.perf_counter()
-            loop = asyncio.get_running_loop()
             try:
-                outputs = await loop.run_in_executor(self._network, self._forward, group)
+                outputs = await self._network.run(partial(self._forward, group))
             except Exception as error:  # noqa: BLE001 - it fails these requests, not the server
                 for run in group:
                     if not run.done.done():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterator
 
 import anyio
 from starlette.requests import Request
 
-from detr_onnx.server.errors import BUSY, TIMEOUT, TOO_LARGE, RequestError
+from detr_onnx.server.errors import BAD_ENCODING, BAD_INPUT, BUSY, TIMEOUT, TOO_LARGE, RequestError
 
 RETRY_AFTER_S = 1
+ENCODINGS = ("gzip", "x-gzip", "deflate")
+PIECE_BYTES = 1 << 20  # decompressed at a time, so that other requests are served in between
 
 
 class Intake:
@@ -26,10 +29,11 @@ class Intake:
 
     @contextlib.asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body, counted for as long as the context lasts.
+        """The whole body, decompressed, counted for as long as the context lasts.
 
         Raises:
-            RequestError: TOO_LARGE, TIMEOUT if it arrives too slowly, BUSY if there is no memory left for it.
+            RequestError: TOO_LARGE; TIMEOUT if it arrives too slowly; BUSY if there is no memory left for it;
+                BAD_ENCODING, or BAD_INPUT if it is not what its Content-Encoding says.
         """
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._max_body:
@@ -38,7 +42,8 @@ class Intake:
         try:
             try:
                 with anyio.fail_after(self._timeout_s):
-                    await self._read(request, body)
+                    async for piece in decoded(request):
+                        self._append(body, piece)
             except TimeoutError as error:
                 raise RequestError(TIMEOUT, "the body came too slowly") from error
             yield bytes(body)
@@ -46,14 +51,60 @@ class Intake:
             self.held -= len(body)
             body.clear()
 
-    async def _read(self, request: Request, body: bytearray) -> None:
-        async for chunk in request.stream():
-            body += chunk
-            self.held += len(chunk)
-            if len(body) > self._max_body:
-                raise self._too_large()
-            if self.held > self._max_held:
-                raise RequestError(BUSY, retry_after_s=RETRY_AFTER_S)
+    def _append(self, body: bytearray, piece: bytes) -> None:
+        body += piece
+        self.held += len(piece)
+        if len(body) > self._max_body:
+            raise self._too_large()
+        if self.held > self._max_held:
+            raise RequestError(BUSY, retry_after_s=RETRY_AFTER_S)
 
     def _too_large(self) -> RequestError:
         return RequestError(TOO_LARGE, f"a body may have {self._max_body} bytes")
+
+
+async def decoded(request: Request) -> AsyncIterator[bytes]:
+    """The pieces of a body, decompressed as its Content-Encoding says."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        async for chunk in request.stream():
+            yield chunk
+        return
+    if encoding not in ENCODINGS:
+        raise RequestError(BAD_ENCODING, subject=encoding)
+    decompressor = Decompressor()
+    async for chunk in request.stream():
+        for piece in decompressor.pieces(chunk):
+            yield piece
+            await anyio.sleep(0)
+    if not decompressor.complete:
+        raise RequestError(BAD_INPUT, f"the body is not {encoding}, or is cut short")
+
+
+class Decompressor:
+    """Reads gzip, of one member or several, or zlib's format.
+
+    Attributes:
+        complete: whether the data may end here, as at its start.
+    """
+
+    def __init__(self) -> None:
+        self.complete = True
+        self._inner = _decompressor()
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What the next bytes give, at most `PIECE_BYTES` at a time."""
+        while data:
+            if self.complete:  # the first member of gzip, or the next
+                self._inner = _decompressor()
+            try:
+                piece = self._inner.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise RequestError(BAD_INPUT, f"the body cannot be decompressed: {error}") from error
+            self.complete = self._inner.eof
+            data = self._inner.unused_data if self.complete else self._inner.unconsumed_tail
+            yield piece
+
+
+def _decompressor() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header

@@ -7,6 +7,7 @@ detections; or the network's own inputs, `pixel_values` and an optional `pixel_m
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -20,61 +21,99 @@ from detr_onnx.detections import Detections
 from detr_onnx.server.errors import NO_BODY, NOT_FOUND, RequestError, error_field
 from detr_onnx.server.inference import Floats, Mask
 from detr_onnx.server.protocols.fields import parse_threshold
-from detr_onnx.server.protocols.kserve import Array, InferRequest, invalid, read_request, write_response
+from detr_onnx.server.protocols.kserve import (
+    VERSION,
+    InferRequest,
+    read_index_request,
+    read_request,
+    write_response,
+)
+from detr_onnx.server.protocols.tensors import Array, invalid
 from detr_onnx.server.service import Dialect, Service, answer_json, record_of, route, while_connected
 
 NAME = "detr-resnet-50"
 LENGTH_HEADER = "inference-header-content-length"
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
+INPUTS = {"image", "pixel_values", "pixel_mask"}
 DIALECT = Dialect(error_field)
 
 
 def routes(service: Service) -> list[Route]:
-    """All routes of this dialect."""
-    token = service.settings.token
-    names = {NAME, service.settings.model, service.settings.model.rpartition("/")[2]}
+    """All routes of this dialect. Health and the server's metadata need no token."""
+    return [*_server_routes(service), *_repository_routes(service), *_model_routes(service)]
 
-    def check_name(request: Request) -> None:
-        if request.path_params["model"] not in names:
-            raise RequestError(NOT_FOUND, f"Request for unknown model: {request.path_params['model']!r}")
 
+def _server_routes(service: Service) -> list[Route]:
     async def live(request: Request) -> Response:
         return answer_json({"live": True})
 
     async def ready(request: Request) -> Response:
-        return answer_json({"ready": service.ready}, 200 if service.ready else 503)
+        is_ready = service.status == "ready"
+        return answer_json({"ready": is_ready}, 200 if is_ready else 503)
 
-    async def model_ready(request: Request) -> Response:
-        check_name(request)
-        return await ready(request)
+    endpoints = {"/v2": server, "/v2/health/live": live, "/v2/health/ready": ready}
+    return [route(path, endpoint, DIALECT) for path, endpoint in endpoints.items()]
+
+
+def _repository_routes(service: Service) -> list[Route]:
+    async def index(request: Request) -> Response:
+        async with service.intake.body(request) as body:
+            only_ready = read_index_request(body)
+        state = "READY" if service.status == "ready" else "UNAVAILABLE"
+        entry = {"name": NAME, "version": VERSION, "state": state, "reason": "" if state == "READY" else service.status}
+        return answer_json([entry] if state == "READY" or not only_ready else [])
+
+    async def load(request: Request) -> Response:
+        check_model(service, request)
+        raise invalid("models cannot be loaded or unloaded while the server runs")
+
+    model = "/v2/repository/models/{model}"
+    endpoints = {"/v2/repository/index": index, f"{model}/load": load, f"{model}/unload": load}
+    token = service.settings.token
+    return [route(path, endpoint, DIALECT, methods=("POST",), token=token) for path, endpoint in endpoints.items()]
+
+
+def _model_routes(service: Service) -> list[Route]:
+    async def ready(request: Request) -> Response:
+        name, is_ready = check_model(service, request), service.status == "ready"
+        return answer_json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def model(request: Request) -> Response:
-        check_name(request)
-        return answer_json(metadata(request.path_params["model"]))
+        return answer_json(metadata(check_model(service, request)))
 
     async def run(request: Request) -> Response:
-        check_name(request)
+        check_model(service, request)
         return await respond(service, request)
 
-    def here(path: str, endpoint: Any, *methods: str, behind: str | None = token) -> Route:
-        return route(path, endpoint, DIALECT, methods=methods, token=behind)
-
-    routes = [
-        here("/v2", server, "GET", behind=None),
-        here("/v2/health/live", live, "GET", behind=None),
-        here("/v2/health/ready", ready, "GET", behind=None),
-    ]
+    model_routes: list[Route] = []
+    token = service.settings.token
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        routes += [
-            here(f"{base}/ready", model_ready, "GET", behind=None),
-            here(f"{base}/infer", run, "POST"),
-            here(base, model, "GET"),
+        model_routes += [
+            route(f"{base}/ready", ready, DIALECT),
+            route(f"{base}/infer", run, DIALECT, methods=("POST",), token=token),
+            route(base, model, DIALECT, token=token),
         ]
-    return routes
+    return model_routes
+
+
+def check_model(service: Service, request: Request) -> str:
+    """The name of the model in the path.
+
+    Raises:
+        RequestError: NOT_FOUND, there is no such model or version.
+    """
+    name, version = request.path_params["model"], request.path_params.get("version", VERSION)
+    model = service.settings.model
+    if name not in (NAME, model, model.rpartition("/")[2]):
+        raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r}")
+    if version != VERSION:
+        raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r} has no version {version!r}")
+    return str(name)
 
 
 async def server(request: Request) -> Response:
     """The server's metadata."""
-    return answer_json({"name": "detr-onnx", "version": __version__, "extensions": ["binary_tensor_data"]})
+    return answer_json({"name": "detr-onnx", "version": __version__, "extensions": EXTENSIONS})
 
 
 def metadata(name: str) -> dict[str, Any]:
@@ -85,7 +124,7 @@ def metadata(name: str) -> dict[str, Any]:
 
     return {
         "name": name,
-        "versions": ["1"],
+        "versions": [VERSION],
         "platform": "detr_onnx",
         "inputs": [
             tensor("image", "BYTES", 1),
@@ -106,7 +145,7 @@ def metadata(name: str) -> dict[str, Any]:
 async def respond(service: Service, request: Request) -> Response:
     """The response to an inference request."""
     length = request.headers.get(LENGTH_HEADER)
-    if length is not None and not length.isdigit():
+    if length is not None and not re.fullmatch("[0-9]{1,18}", length):
         raise invalid(f"{LENGTH_HEADER} is not a number")
     service.inference.check_room()
     async with service.intake.body(request) as body:
@@ -126,13 +165,27 @@ async def infer(
     """The parsed request and the outputs for it."""
     inference, timing = service.inference, record_of(request).timing
     parsed = await inference.read(lambda: read_request(body, header_length))
+    check_inputs(parsed)
     if "image" in parsed.inputs:
         threshold = parse_threshold(_text(parsed.parameters.get("threshold")), service.settings.threshold)
         image = image_of(parsed.inputs["image"])
         return parsed, outputs_of((await inference.detect(lambda: (image, threshold), timing)).by_score())
     tensors = tensors_of(parsed.inputs, inference.largest_side_px**2)
     logits, boxes = await inference.infer(lambda: tensors, timing)
+    if not (np.isfinite(logits).all() and np.isfinite(boxes).all()):
+        raise invalid("input pixel_values: the network's outputs for these values are not finite")
     return parsed, {"logits": logits, "pred_boxes": boxes}
+
+
+def check_inputs(request: InferRequest) -> None:
+    """Raises RequestError unless the inputs are `image`, or `pixel_values` with or without `pixel_mask`."""
+    names = set(request.inputs)
+    if not names & {"image", "pixel_values"}:
+        raise invalid("there is neither an input image nor pixel_values")
+    if unknown := sorted(names - INPUTS):
+        raise invalid(f"unknown input {', '.join(unknown)}")
+    if "image" in names and len(names) > 1:
+        raise invalid("input image: expected without pixel_values and pixel_mask")
 
 
 def _text(value: Any) -> str | None:
@@ -155,8 +208,6 @@ def tensors_of(inputs: Any, most_pixels: int) -> tuple[Floats, Mask | None]:
     Raises:
         RequestError: their shapes are wrong, or there are more than `most_pixels` pixels in all.
     """
-    if "pixel_values" not in inputs:
-        raise invalid("there is neither an input image nor pixel_values")
     pixels, mask = inputs["pixel_values"], inputs.get("pixel_mask")
     if pixels.dtype != np.float32 or pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.size:
         raise invalid("input pixel_values: expected FP32 [batch, 3, height, width]")

@@ -19,8 +19,10 @@ REFUSALS = {
     "404": "not found",
     "408": "the request took too long",
     "413": "the request is too large",
+    "415": "the content encoding is not supported",
     "429": "too many requests are waiting",
     "500": "internal error",
+    "503": "the model is not available",
 }
 ERROR_FIELD = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 
@@ -66,7 +68,7 @@ def document(version: str, *, secured: bool) -> Json:
         version: of the package.
         secured: whether a token is required.
     """
-    paths = {**_cloudflare(), **_huggingface(), **_kserve(), **_operations()}
+    paths = {**_cloudflare(), **_huggingface(), **_kserve(), **_deepstack(), **_operations()}
     bearer = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return {
         "openapi": "3.1.0",
@@ -126,7 +128,8 @@ def _huggingface() -> Json:
         "requestBody": body,
         "responses": responses(OUTPUT_SCHEMA, ERROR_FIELD),
     }
-    return {"/models/{model}": {"post": operation}}
+    root = {**operation, "operationId": "objectDetectionAtRoot", "parameters": []}
+    return {"/models/{model}": {"post": operation}, "/": {"post": root}}
 
 
 def _kserve() -> Json:
@@ -149,13 +152,35 @@ def _kserve() -> Json:
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": responses(anything, ERROR_FIELD),
     }
+    index = {"operationId": "repositoryIndex", "responses": responses({"type": "array"}, ERROR_FIELD)}
     simple = {"/v2": [], "/v2/health/live": [], "/v2/health/ready": [], "/v2/models/{model}": [model]}
     return {
         **{
             path: {"get": _get(f"get {path}", parameters, anything, ERROR_FIELD)} for path, parameters in simple.items()
         },
         "/v2/models/{model}/infer": {"post": infer},
+        "/v2/repository/index": {"post": index},
     }
+
+
+def _deepstack() -> Json:
+    number, text, side = {"type": "number"}, {"type": "string"}, {"type": "integer"}
+    sides = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"), side)
+    prediction = {"type": "object", "properties": {"confidence": number, "label": text, **sides}}
+    success = {
+        "type": "object",
+        "properties": {"success": {"const": True}, "predictions": {"type": "array", "items": prediction}},
+        "required": ["success", "predictions"],
+    }
+    refused = {"type": "object", "properties": {"success": {"const": False}, "error": text}, "required": ["error"]}
+    fields = {"image": {"type": "string", "format": "binary"}, "min_confidence": number, "api_key": text}
+    form = {"type": "object", "properties": fields, "required": ["image"]}
+    detect = {
+        "operationId": "detectForm",
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "responses": responses(success, refused),
+    }
+    return {"/v1/vision/detection": {"post": detect}}
 
 
 def _operations() -> Json:

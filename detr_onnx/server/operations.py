@@ -1,4 +1,4 @@
-"""What the one who runs the server looks at: health, metrics, the OpenAPI document."""
+"""Routes for operators: health, metrics, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def operation_routes(service: Service) -> list[Route]:
-    """Routes that need no token."""
+    """All of them; none requires the token."""
 
     async def health(request: Request) -> Response:
-        return answer_json({"status": "ok"})
+        stuck = service.status == "stuck"  # nothing but a restart is sure to help
+        return answer_json({"status": "stuck" if stuck else "ok"}, 503 if stuck else 200)
 
     async def ready(request: Request) -> Response:
-        if not service.ready:
-            return answer_json({"status": "stopping"}, 503)
-        return answer_json(
-            {"status": "ready", "model": service.settings.model, "engine": service.inference.detector.runtime}
-        )
+        status = service.status
+        if status != "ready":
+            return answer_json({"status": status}, 503)
+        engine = service.inference.detector.runtime
+        return answer_json({"status": status, "model": service.settings.model, "engine": engine})
 
     async def metrics(request: Request) -> Response:
         service.metrics.pending.set(service.inference.pending)

@@ -1,4 +1,4 @@
-"""The page at `/`: three files that need nothing from elsewhere."""
+"""The page at `/` and its files. The page loads nothing from anywhere else."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from detr_onnx.models.open import demo_image
 from detr_onnx.server.errors import error_field
 from detr_onnx.server.service import Dialect, route
 
 HERE = Path(__file__).parent / "page"
 FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+    "/": (HERE / "index.html", "text/html; charset=utf-8"),
+    "/page.js": (HERE / "page.js", "text/javascript; charset=utf-8"),
+    "/page.css": (HERE / "page.css", "text/css; charset=utf-8"),
+    "/sample.jpg": (demo_image(), "image/jpeg"),
 }
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -27,14 +29,14 @@ HEADERS = {
 
 
 def page_routes() -> list[Route]:
-    """A route for each file of the page; none needs a token, the page asks for it."""
-    return [_file_route(path, HERE / name, kind) for path, (name, kind) in FILES.items()]
+    """A route for each file. None requires the token; the page asks for it."""
+    return [_file_route(path, file, media_type) for path, (file, media_type) in FILES.items()]
 
 
-def _file_route(path: str, file: Path, kind: str) -> Route:
+def _file_route(path: str, file: Path, media_type: str) -> Route:
     content = file.read_bytes()
 
-    async def answer(request: Request) -> Response:
-        return Response(content, headers={**HEADERS, "content-type": f"{kind}; charset=utf-8"})
+    async def respond(request: Request) -> Response:
+        return Response(content, headers={**HEADERS, "content-type": media_type})
 
-    return route(path, answer, Dialect(error_field))
+    return route(path, respond, Dialect(error_field))

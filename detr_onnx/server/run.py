@@ -1,6 +1,6 @@
-"""Processes and signals: listening, serving until SIGTERM, finishing what was begun.
+"""Processes and signals: listening, loading the model, serving until SIGTERM, shutting down without losing a response.
 
-SIGTERM ──► no new connections; answers close theirs ──► drain_s for requests on their way ──► the last answers ──► end
+SIGTERM ──► /readyz says 503 ──► drain delay ──► no new connections; responses close theirs ──► drain time ──► end
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import signal
 import socket
 import sys
@@ -19,23 +20,25 @@ from typing import Any
 import uvicorn
 
 from detr_onnx.detector import Detector
-from detr_onnx.errors import DetrError, UsageError
+from detr_onnx.errors import UsageError
+from detr_onnx.server import exit_on_sigterm
 from detr_onnx.server.app import application
+from detr_onnx.server.listen import BACKLOG, address_of, listening
+from detr_onnx.server.memory import return_freed_memory
 from detr_onnx.server.observe import LINGER_S, RequestLogMiddleware
-from detr_onnx.server.service import Service
 from detr_onnx.server.settings import Settings
-from detr_onnx.server.workers import supervise
+from detr_onnx.server.threads import DaemonThreads
+from detr_onnx.server.workers import stop_with_parent, supervise
 
-BACKLOG = 2048
 KEEP_ALIVE_S = 30
-LOOK_S = 0.5  # between looks at connections without a request
+POLL_S = 0.5
 
 
 def serve(settings: Settings) -> int:
-    """Serves until it is told to end; the exit status.
+    """Serves until SIGTERM or SIGINT; the exit status.
 
     Raises:
-        DetrError: the detector cannot be had, or the address not be listened on.
+        DetrError: the detector cannot be opened, or the address cannot be listened on.
     """
     with listening(settings) as listener:
         if settings.workers > 1:
@@ -45,43 +48,48 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def listening(settings: Settings) -> socket.socket:
-    """The listening socket.
+def serve_on(settings: Settings, listener: socket.socket, started: Any = None, alone: bool = True) -> None:
+    """Runs one process of the server.
+
+    Args:
+        settings: of the server.
+        listener: the listening socket.
+        started: an event to set once it serves, in place of the announcement on stderr.
+        alone: whether no other process serves the socket yet. Then requests get 503 until the model is loaded;
+            otherwise this process accepts connections only after that.
+    """
+    exit_on_sigterm()
+    if started is not None:
+        stop_with_parent()
+    raise_file_limit()
+    return_freed_memory()
+    process = Process(settings, listener, started, None if alone else open_detector(settings))
+    asyncio.run(process.run())
+    if not process.idle:  # a thread is stuck: the interpreter's own exit might wait for it or crash under it
+        sys.stderr.flush()
+        os._exit(process.exit_status)
+    if process.exit_status:
+        sys.exit(process.exit_status)
+
+
+def open_detector(settings: Settings) -> Detector:
+    """The detector, warmed up.
 
     Raises:
-        DetrError: the address is no address here, or in use.
+        DetrError: it cannot be opened, or does not fit the settings.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        place = f"{settings.host}:{settings.port}"
-        raise DetrError(
-            f"cannot listen on {place}", found=str(error), remedy="choose another --host or --port"
-        ) from error
-    return listener
-
-
-def serve_on(settings: Settings, listener: socket.socket, started: Any = None) -> None:
-    """One process: opens the detector, warms it up and serves. `started`, an event, is set once it does."""
-    raise_file_limit()
     detector = settings.open_detector()
     if settings.max_batch > 1 and detector.batch_size is not None and detector.batch_size < settings.max_batch:
         raise UsageError("the model takes fewer images at a time than --max-batch", found=str(detector.batch_size))
     detector.warm_up()
-    asyncio.run(run(settings, detector, listener, started))
+    return detector
 
 
 def uvicorn_server(settings: Settings, app: RequestLogMiddleware) -> uvicorn.Server:
     """The HTTP server around the application."""
     config = uvicorn.Config(
         app,
-        http="h11",  # limits headers, and is strict about the rest
+        http="h11",  # it limits the size of headers and rejects malformed requests
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -96,75 +104,115 @@ def uvicorn_server(settings: Settings, app: RequestLogMiddleware) -> uvicorn.Ser
     return uvicorn.Server(config)
 
 
-async def run(settings: Settings, detector: Detector, listener: socket.socket, started: Any = None) -> None:
-    """Serves a detector until a signal; `started`, if given, is set in place of the announcement on stderr."""
-    app, service = application(settings, detector)
-    server = uvicorn_server(settings, app)
-    watch = asyncio.create_task(_watch(server, listener, app, service, started))
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        watch.cancel()
-        service.inference.close()
+class Process:
+    """One serving process, from loading to the last response.
 
+    Attributes:
+        exit_status: 1 if it gave up because its threads were stuck.
+    """
 
-async def _watch(
-    server: uvicorn.Server, listener: socket.socket, app: RequestLogMiddleware, service: Service, started: Any
-) -> None:
-    """Once the server runs, takes over its signals; then looks after connections that ask for nothing."""
-    while not server.started:
-        await asyncio.sleep(0.01)
-    loop = asyncio.get_running_loop()
-    drains: list[asyncio.Task[None]] = []
+    def __init__(self, settings: Settings, listener: socket.socket, started: Any, detector: Detector | None) -> None:
+        self.exit_status = 0
+        self._settings, self._listener, self._started = settings, listener, started
+        self._loaded = detector is not None
+        self._app, self._service = application(settings, detector)
+        self._server = uvicorn_server(settings, self._app)
+        self._drain: asyncio.Task[None] | None = None
 
-    def stop() -> None:
-        if drains:
-            server.force_exit = server.should_exit = True  # asked twice: now
-        drains.append(loop.create_task(_drain(server, app, service)))
+    @property
+    def idle(self) -> bool:
+        """Whether no thread is busy."""
+        return self._loaded and self._service.inference.idle
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; a thread that is not the main one
-            loop.add_signal_handler(number, stop)
-    if started is not None:
-        started.set()
-    else:
-        announce(service.settings, listener)
-    await _close_idle(server, service.settings.idle_s)
+    async def run(self) -> None:
+        """Serves until a signal.
 
+        Raises:
+            DetrError: the detector cannot be opened.
+        """
+        tasks = [asyncio.create_task(task()) for task in (self._load, self._look_after)]
+        try:
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._service.inference.close()
+        if tasks[0].done() and not tasks[0].cancelled():
+            tasks[0].result()  # raises the error of loading
 
-async def _drain(server: uvicorn.Server, app: RequestLogMiddleware, service: Service) -> None:
-    service.ready, app.draining = False, True
-    await asyncio.sleep(0)  # what the kernel has accepted by now is accepted here
-    for listening_server in server.servers:
-        listening_server.close()
-    await asyncio.sleep(service.settings.drain_s)
-    server.should_exit = True
+    async def _load(self) -> None:
+        """Takes over signals once the server runs, loads the model in a thread, and tells that it serves."""
+        while not self._server.started:
+            await asyncio.sleep(0.01)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # on Windows, or not in the main thread
+                asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        if not self._loaded:
+            thread = DaemonThreads(1, "load", limit_s=math.inf, most_stuck=0)
+            try:
+                self._service.inference.use(await thread.run(partial(open_detector, self._settings)))
+            except Exception:
+                self._loaded = self._server.should_exit = True
+                raise
+            thread.close()
+            self._loaded = True
+        if self._started is not None:
+            self._started.set()
+        else:
+            announce(self._settings, self._listener)
 
+    def _stop(self) -> None:
+        if self._drain is not None or not self._loaded:
+            self._server.force_exit = self._server.should_exit = True  # a second signal, or nothing to finish
+        else:
+            self._drain = asyncio.create_task(self._drained())
 
-async def _close_idle(server: uvicorn.Server, idle_s: float) -> None:
-    """Closes connections on which no request has been under way for `idle_s`: not begun, or half a header."""
-    since: dict[Any, float] = {}
-    while True:
-        await asyncio.sleep(LOOK_S)
+    async def _drained(self) -> None:
+        """Shuts down: new requests are accepted for a while, then those on open connections."""
+        self._service.stopping = True
+        await asyncio.sleep(self._settings.drain_delay_s)  # 0 lets connections in that the kernel has accepted
+        self._app.draining = True
+        for listening_server in self._server.servers:
+            listening_server.close()
+        await asyncio.sleep(self._settings.drain_s)
+        self._server.should_exit = True
+
+    async def _look_after(self) -> None:
+        """Closes idle connections, and ends a stuck worker so that it is replaced."""
+        since: dict[Any, float] = {}
+        while True:
+            await asyncio.sleep(POLL_S)
+            since = self._close_idle(since)
+            if self._settings.workers > 1 and self._service.status == "stuck":
+                self.exit_status = 1
+                self._stop()
+
+    def _close_idle(self, since: dict[Any, float]) -> dict[Any, float]:
+        """Closes connections on which no request has been under way for `idle_s`: not begun, or half a header.
+
+        Args:
+            since: when each idle connection was first seen to be idle.
+        """
         now = time.monotonic()
-        idle = [c for c in server.server_state.connections if c.cycle is None or c.cycle.response_complete]  # type: ignore[union-attr]
+        connections = self._server.server_state.connections
+        idle = [c for c in connections if c.cycle is None or c.cycle.response_complete]  # type: ignore[union-attr]
         since = {connection: since.get(connection, now) for connection in idle}
         for connection, start in since.items():
-            if now - start > idle_s:
+            if now - start > self._settings.idle_s:
                 connection.transport.close()
+        return since
 
 
 def announce(settings: Settings, listener: socket.socket) -> None:
-    """A JSON line on stderr that says where the server listens."""
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    line = {"event": "listening", "url": url, "model": settings.model, "workers": settings.workers}
+    """Writes a JSON line to stderr that says where the server listens."""
+    address = address_of(listener)
+    line = {"event": "listening", "url": address, "model": settings.model, "workers": settings.workers}
     sys.stderr.write(json.dumps(line) + "\n")
     sys.stderr.flush()
 
 
 def raise_file_limit() -> None:
-    """As many open files as the system lets this process have: each connection is one."""
+    """Raises the limit on open files as far as the system allows: each connection needs one."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from detr_onnx.detections import Detections
 from detr_onnx.server.access import check_access
-from detr_onnx.server.errors import ErrorResponse, RequestError, as_request_error
+from detr_onnx.server.errors import INTERNAL, ErrorResponse, RequestError, as_request_error
 from detr_onnx.server.inference import Inference
 from detr_onnx.server.intake import Intake
 from detr_onnx.server.observe import Metrics, RequestRecord
@@ -48,14 +48,19 @@ class Service:
     """The parts of a running server.
 
     Attributes:
-        ready: whether it accepts requests; false once it is shutting down.
+        stopping: whether it is shutting down; it still answers requests on open connections.
     """
 
     settings: Settings
     inference: Inference
     intake: Intake
     metrics: Metrics
-    ready: bool = True
+    stopping: bool = False
+
+    @property
+    def status(self) -> str:
+        """Either ready, loading, stuck (see `Inference.status`) or stopping."""
+        return "stopping" if self.stopping else self.inference.status
 
     async def detect(self, request: Request, read: Callable[[bytes], tuple[bytes, float]]) -> Detections:
         """The detections in the image of a request. `read`, called in a thread: body -> encoded image, threshold."""
@@ -107,7 +112,7 @@ def refusal(request: Request, error: Exception, dialect: Dialect) -> Response:
     refused, record = as_request_error(error), record_of(request)
     rendered = dialect.render(refused, record.id)
     record.code = rendered.code
-    if rendered.status >= 500:
+    if refused.kind == INTERNAL:
         logger.error("request %s failed", record.id, exc_info=error)
     response = answer_json(rendered.body, rendered.status)
     if refused.retry_after_s is not None:

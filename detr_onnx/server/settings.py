@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from detr_onnx import defaults
 from detr_onnx.detector import Detector, check_threshold
 from detr_onnx.errors import UsageError
+from detr_onnx.server.access import is_token
 
 MB = 1 << 20
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,11 @@ class Settings:
         queue: requests that may wait in one process; further ones get 429.
         timeout_s: time limit of a request; its body must arrive in half of it.
         max_batch: images of the same size that go through the network together.
+        unix_socket: path of a unix socket to listen on, in place of host and port.
+        cors_origins: origins whose pages may use the server from a browser; "*" for all.
+        drain_delay_s: how long after SIGTERM new connections are still accepted while /readyz says 503.
         idle_s: a connection without a complete request header is closed after this time.
-        drain_s: how long after SIGTERM open connections may still send a request.
+        drain_s: how long after that open connections may still send a request.
         access_log: whether each request is logged as a JSON line on stderr.
     """
 
@@ -47,6 +55,9 @@ class Settings:
     queue: int = defaults.SERVER_QUEUE
     timeout_s: float = defaults.SERVER_TIMEOUT_S
     max_batch: int = defaults.SERVER_MAX_BATCH
+    unix_socket: Path | None = None
+    cors_origins: tuple[str, ...] = ()
+    drain_delay_s: float = 0.0
     idle_s: float = 15.0
     drain_s: float = 1.0
     access_log: bool = True
@@ -55,14 +66,19 @@ class Settings:
         check_threshold(self.threshold)
         lowest = {"workers": 1, "max_body": 1, "max_pixels": 1, "queue": 0, "max_batch": 1, "port": 0}
         wrong = {name: getattr(self, name) for name, low in lowest.items() if getattr(self, name) < low}
-        if self.timeout_s <= 0:
+        if not 0 < self.timeout_s < math.inf:
             wrong["timeout_s"] = self.timeout_s
+        if not 0 <= self.drain_delay_s < math.inf:
+            wrong["drain_delay_s"] = self.drain_delay_s
         if self.port > 65535:
             wrong["port"] = self.port
         if wrong:
             found = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in wrong.items())
-            raise UsageError(
-                "the server's settings are out of range", found=found, expected="larger numbers, port ≤ 65535"
-            )
-        if self.token is not None and not self.token.strip():
-            raise UsageError("the token is empty", remedy="set one, or leave it out to accept every request")
+            expected = "larger numbers, port at most 65535"
+            raise UsageError("the server's settings are out of range", found=found, expected=expected)
+        if self.token is not None and not is_token(self.token.strip()):
+            remedy = "set another, or leave it out to accept every request"
+            raise UsageError("no request can send this token", expected="printable ASCII without spaces", remedy=remedy)
+        if wrong_origins := [origin for origin in self.cors_origins if not ORIGIN.fullmatch(origin)]:
+            expected = 'scheme://host or scheme://host:port, or "*"'
+            raise UsageError("--cors-origin is not an origin", found=", ".join(wrong_origins), expected=expected)

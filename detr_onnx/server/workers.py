@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,57 +21,73 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from detr_onnx.errors import DetrError
 
-METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client adds up what processes count
-LOOK_S = 0.5
-RESTART_S = 1.0  # between a worker's end and its successor, so that one that always fails does not spin
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client adds up the counts of all processes
+POLL_S = 0.5
+RESTART_S = 1.0  # before a worker is replaced, so that one that always fails does not loop at full speed
 
 logger = logging.getLogger("detr_onnx")
 
 Work = Callable[..., None]
-"""What a worker does; called with an event that it sets once it serves. It can be pickled."""
+"""What a worker runs: an event that it sets once it serves, and whether it is alone -> None. It can be pickled."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process, and the event that it sets once it serves; the process finds that only while this keeps it."""
+    """A process, and the event that it sets once it serves. The process can use the event only while this keeps it."""
 
     process: BaseProcess
     started: Any
 
 
 def supervise(count: int, work: Work, announce: Callable[[], None], stop_listening: Callable[[], None]) -> int:
-    """Keeps `count` processes at work until SIGTERM, then lets each finish; 0, or 1 when one ended badly.
+    """Keeps `count` processes running until SIGTERM, then lets each finish; 0, or 1 if one ended badly.
 
     The first starts alone: it fills the caches that the others use, and if it cannot start, none can.
 
     Raises:
-        DetrError: the first did not start.
+        DetrError: the first did not start, or the system has no place for the files that processes share.
     """
-    with _metrics_directory() as directory, _stop_asked() as asked:
-        workers = [_start(work)]
-        while not asked and not workers[0].started.wait(LOOK_S):
+    with _metrics_directory() as directory, _stop_signals() as signals:
+        workers = [_start(work, alone=True)]
+        while not signals and not workers[0].started.wait(POLL_S):
             if not workers[0].process.is_alive():
                 raise DetrError("a worker did not start", found=f"exit status {workers[0].process.exitcode}")
-        if not asked:
+        if not signals:
             workers += [_start(work) for _ in range(count - 1)]
             announce()
-        while not asked:
-            wait([worker.process.sentinel for worker in workers], LOOK_S)
-            workers = [w if asked or w.process.is_alive() else _successor(work, w, directory) for w in workers]
-        stop_listening()  # or connections would wait here for processes that are about to end
+        while not signals:
+            wait([worker.process.sentinel for worker in workers], POLL_S)
+            workers = [w if signals or w.process.is_alive() else _successor(work, w, directory) for w in workers]
+        stop_listening()  # else connections would wait in this socket's queue for processes that are about to end
         return _finish(workers)
 
 
-def _start(work: Work) -> Worker:
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks in whatever state they are
-    started = context.Event()
-    process = context.Process(target=work, args=(started,))
+def stop_with_parent() -> None:
+    """Sends this process SIGTERM when the process that started it ends, however that ends."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _start(work: Work, *, alone: bool = False) -> Worker:
+    context = multiprocessing.get_context("spawn")  # fork would copy the locks of other threads in any state
+    try:
+        started = context.Event()
+    except OSError as error:
+        raise _no_shared_files(error) from error
+    process = context.Process(target=work, args=(started, alone))
     process.start()
     return Worker(process, started)
 
 
 def _successor(work: Work, ended: Worker, directory: str) -> Worker:
-    logger.warning("worker %s ended with status %s; another starts", ended.process.pid, ended.process.exitcode)
+    logger.warning("worker %s ended with status %s; starting another", ended.process.pid, ended.process.exitcode)
     mark_process_dead(ended.process.pid, directory)  # type: ignore[no-untyped-call]
     time.sleep(RESTART_S)
     return _start(work)
@@ -81,21 +98,21 @@ def _finish(workers: list[Worker]) -> int:
         worker.process.terminate()
     for worker in workers:
         worker.process.join()
-    ended_well = (0, -signal.SIGTERM)  # the second: asked to end before it served
+    ended_well = (0, -signal.SIGTERM)  # the second: SIGTERM came before the worker handled it
     return 0 if all(worker.process.exitcode in ended_well for worker in workers) else 1
 
 
 @contextlib.contextmanager
-def _stop_asked() -> Iterator[list[int]]:
-    """The signals to end that came so far."""
-    asked: list[int] = []
+def _stop_signals() -> Iterator[list[int]]:
+    """A list to which each SIGTERM and SIGINT is added."""
+    signals: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+    def add(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, add) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -103,10 +120,23 @@ def _stop_asked() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _metrics_directory() -> Iterator[str]:
-    """A directory for the workers' counts; they learn of it by the environment."""
-    with tempfile.TemporaryDirectory(prefix="detr-onnx-metrics-") as directory:
+    """A directory for the workers' counts, which they find in the environment."""
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="detr-onnx-metrics-")
+    except OSError as error:
+        raise _no_shared_files(error) from error
+    with temporary as directory:
         os.environ[METRICS_DIRECTORY] = directory
         try:
             yield directory
         finally:
             del os.environ[METRICS_DIRECTORY]
+
+
+def _no_shared_files(error: OSError) -> DetrError:
+    return DetrError(
+        "--workers needs a place for the files that processes share",
+        found=str(error),
+        expected="a writable /dev/shm, and a writable /tmp or TMPDIR",
+        remedy="mount them (podman: --tmpfs /tmp), or serve with one worker",
+    )

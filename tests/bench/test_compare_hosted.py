@@ -159,6 +159,17 @@ def test_images_that_one_side_refused_do_not_count_for_ap(quick, images, run, tm
     assert (accuracy["images"], accuracy["hosted"]["AP"]) == (3, 1)
 
 
+def test_without_an_annotated_answer_there_is_no_ap(quick, images, run, tmp_path):
+    pytest.importorskip("pycocotools")
+    annotations = annotations_file(tmp_path / "a.json", ["1.png"])
+    refused = (images / "1.png").read_bytes()
+    respond = lambda request: refusal(400, 3010) if request.body == refused else success(CAT)  # noqa: E731
+    with StandInRemote(then=respond) as remote:
+        status, table, notes = run(images, "--base-url", remote.url, "--annotations", annotations)
+    assert (status, "COCO AP" in table) == (0, False)
+    assert "no annotated image was answered by both sides" in notes
+
+
 @pytest.mark.parametrize(
     ("names", "category", "message"),
     [
@@ -310,6 +321,7 @@ def test_a_killed_run_is_resumed_without_paying_again(images, tmp_path, lines):
             wait_for_lines(process, journal, lines)
             process.kill()
             process.communicate()
+        time.sleep(0.5)  # the stand-in may still read what was sent last
         saved = json_lines(journal)
         sent = len(remote.requests)
         assert lines <= len(saved) <= sent <= len(saved) + threads

@@ -14,7 +14,7 @@ from detr_onnx.bench.hosted.bootstrap import average_precisions, match
 from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError
-from detr_onnx.evaluation.coco import Annotations, Row, annotations_of
+from detr_onnx.evaluation.coco import Annotations, Row, parse_annotations
 
 pytest.importorskip("pycocotools")
 
@@ -27,7 +27,7 @@ def box(left: float, top: float, width: float = 40, height: float = 40) -> list[
 
 
 def truth_of(images: int, objects: list[dict]) -> Annotations:
-    return annotations_of(
+    return parse_annotations(
         {
             "images": [{"id": number, "file_name": f"{number}.png"} for number in range(1, images + 1)],
             "categories": [{"id": number, "name": f"Class {number}"} for number in range(1, CATEGORIES + 1)],

@@ -13,10 +13,10 @@ from detr_onnx.bench.hosted.latency import (
     latency_of,
     measure_local,
     percentiles,
-    remaining,
     remote_latency_of,
     schedule,
     segments_of,
+    split_schedule,
 )
 from detr_onnx.bench.hosted.results import Prices, cost_of
 from tests.bench.hosted_command import json_lines
@@ -69,14 +69,17 @@ def test_the_network_share_is_what_the_server_does_not_report():
     assert (figures["server_times"], figures["server_ms"], figures["network_ms"]) == (2, 140, 40)
     assert (figures["send_ms"], figures["wait_ms"], figures["transfer_ms"]) == (10, 200, 20)
     assert (figures["connections"], figures["tcp_ms"], figures["tls_ms"]) == (1, 20, 30)
+    assert figures["server_most_ms"] == 200 - 20
     assert (figures["count"], figures["failed"], figures["retries"]) == (3, 2, 1)
 
 
 def test_images_take_turns_and_requests_that_were_made_are_not_repeated():
     scheduled = schedule(FILES, 5)
     assert "".join(image.name for image in scheduled) == "abcab"
-    made = [{"sha256": name} for name in "aab"]
-    assert "".join(image.name for image in remaining(scheduled, made)) == "cb"
+    lines = [{"sha256": name, "number": number} for number, name in enumerate("aaxab")]
+    made, left = split_schedule(scheduled, lines)
+    assert [line["number"] for line in made] == [0, 1, 4]
+    assert "".join(image.name for image in left) == "cb"
     assert schedule([], 5) == []
 
 
@@ -156,6 +159,8 @@ def test_a_missing_server_time_is_stated(quick, images, run, tmp_path):
     assert "unknown: no response header gives the server's time" in table
     figures = results_of(tmp_path)["latency"]["hosted"]["1"]
     assert (figures["server_ms"], figures["network_ms"]) == (None, None)
+    assert 0 <= figures["server_most_ms"] <= figures["wait_ms"]
+    assert "the wait without one round trip" in table
 
 
 def test_failures_while_measuring_are_counted_and_not_repeated(quick, images, run, tmp_path):
@@ -190,6 +195,17 @@ def test_a_measurement_that_was_stopped_goes_on_with_the_rest(quick, images, run
     lines = [line for line in json_lines(tmp_path / "journal") if line["kind"] == "latency"]
     assert len({line["run"] for line in lines}) == 2
     assert results_of(tmp_path)["latency"]["hosted"]["1"]["count"] == 7
+
+
+def test_other_images_are_measured_although_the_journal_has_as_many_requests(quick, images, run, tmp_path):
+    """Both sides shall process the same images: four, not two of them twice."""
+    options = ("--latency-requests", 4, "--concurrency", 1)
+    with StandInRemote() as remote:
+        run(images, "--base-url", remote.url, *options, "--limit", 2)
+        assert len(remote.requests) == 2 + 4
+        run(images, "--base-url", remote.url, *options)
+    assert len(remote.requests) == 6 + 2 + 2
+    assert results_of(tmp_path)["latency"]["hosted"]["1"]["count"] == 4
 
 
 def test_only_images_that_both_sides_answered_are_measured(quick, images, run, tmp_path):

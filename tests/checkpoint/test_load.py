@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.load import checkpoint_of, load_checkpoint
+from detr_onnx.checkpoint.naming import Naming
+from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS
 from detr_onnx.checkpoint.safetensors import write_safetensors
 from detr_onnx.errors import CheckpointError
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
@@ -90,6 +92,36 @@ def test_a_panoptic_checkpoint_gives_its_detector_without_its_mask_head(naming, 
     assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
 
 
+@pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.", "module._orig_mod.", "model.detr.", "detr."])
+@pytest.mark.parametrize("naming", SPELLINGS)
+def test_the_prefix_of_a_wrapper_is_understood(prefix, naming, tensors):
+    wrapped = {prefix + name: tensor for name, tensor in spelled(tensors, SPELLINGS[naming]).items()}
+    found = checkpoint_of(wrapped, SMALL, "file").tensors
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_a_checkpoint_of_detectron2_is_read(tensors):
+    naming = Naming("detr.", BACKBONES[5], TRANSFORMERS[0])
+    found = checkpoint_of(
+        spelled(tensors, naming) | {"criterion.empty_weight": np.ones(8, "f4")}, SMALL, "file"
+    ).tensors
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_heads_for_other_tasks_are_left_out_with_a_note(tensors, caplog):
+    heads = {f"{name}.weight": np.ones(2, "f4") for name in ("aux_head", "model.keypoint_head", "a", "b")}
+    found = checkpoint_of(spelled(tensors, SPELLINGS["huggingface-timm"]) | heads, SMALL, "file").tensors
+    assert list(found) == list(tensors)
+    (record,) = caplog.records
+    assert "file: 4 tensors are not part of a DETR detector" in record.message
+    assert "aux_head.weight, model.keypoint_head.weight, a.weight, …" in record.message
+
+
+def test_a_checkpoint_without_extra_heads_has_no_note(tensors, caplog):
+    checkpoint_of(spelled(tensors, SPELLINGS["huggingface-timm"]) | MASK_HEAD, SMALL, "file")
+    assert caplog.records == []
+
+
 def test_counts_of_training_batches_are_left_out(tensors):
     named = spelled(tensors, SPELLINGS["huggingface-timm"])
     counts = {
@@ -123,6 +155,18 @@ def test_the_shapes_in_a_bare_file_tell_its_config(tmp_path):
     write_safetensors(tmp_path / "bare.safetensors", spelled(seeded_tensors(config, 1), SPELLINGS["original"]))
     found = load_checkpoint(tmp_path / "bare.safetensors").config
     assert found == DetrConfig(**{**vars(config), "labels": tuple(f"LABEL_{i}" for i in range(7))})
+
+
+def test_a_file_without_a_config_says_what_is_assumed(tmp_path, caplog):
+    config = DetrConfig(**{**vars(SMALL), "encoder_heads": 8, "decoder_heads": 8})
+    write_safetensors(tmp_path / "bare.safetensors", spelled(seeded_tensors(config, 1), SPELLINGS["original"]))
+    load_checkpoint(tmp_path / "bare.safetensors")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "bare.safetensors has no config.json: assuming 8 attention heads and no dilation" in record.message
+    caplog.clear()
+    load_checkpoint(tmp_path / "bare.safetensors", config)
+    assert caplog.records == []
 
 
 def test_a_config_that_is_given_replaces_the_one_beside_the_file(directory):

@@ -67,7 +67,7 @@ def test_the_reference_can_have_another_precision(run, small, monkeypatch):
 class Nothing:
     """A detector that detects nothing."""
 
-    engine = "none"
+    runtime = "none"
 
     def batch(self, images, threshold, batch_size):
         return []

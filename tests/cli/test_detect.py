@@ -18,8 +18,11 @@ import pytest
 from detr_onnx import Detector
 from detr_onnx.cache import list_entries
 from detr_onnx.cli import save_paths
+from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions
 from detr_onnx.image import draw, preprocess
+from detr_onnx.models.open import demo_image
+from tests.cli.command_line import PREFIX
 from tests.small_model import CONFIG, LABELS, sample_image, write_foreign_onnx
 
 pytest.importorskip("onnxruntime")
@@ -42,11 +45,11 @@ SCORE_TOLERANCE = 1e-4  # the cached graph has attention as one node, the export
         (["--labels", ""], "--labels names no label: expected some of cat, dog"),
         (["--labels", " , "], "--labels names no label"),
         (["--threads", "0"], "the number of threads is wrong: found 0"),
-        (["--size", "0"], "the size is wrong: found 0"),
+        (["--size", "0"], "--size is wrong: found 0, expected a number of pixels"),
         (["--providers", ""], "--providers cannot be read: found '', expected NAME or NAME:option=value"),
         (["--providers", "CPU:a"], "--providers cannot be read: found 'CPU:a', expected NAME"),
         (["--providers", "CPU:a=1"], "provider CPU has no options: found a"),
-        (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, numpy, onnxruntime"),
+        (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, openvino, onnxruntime"),
         (["--precision", "int4"], "no such precision: found 'int4'"),
         (["--config", "gone"], "there is no config gone"),
         (["--save", "out.xyz"], "no image can be saved as out.xyz: found the suffix '.xyz'"),
@@ -291,6 +294,128 @@ def test_a_file_name_that_is_not_text_is_escaped(run, form):
         if form == "ndjson"
         else out.startswith(r"na\udcefve\n\x1b[31m.png: ")
     )
+
+
+ERRORS = [
+    (EngineError("the engine failed", found="x", remedy="try another"), "the engine failed: found x; try another"),
+    (UsageError("the array is wrong"), "the array is wrong"),
+    (ValueError("odd"), "this is a bug in detr-onnx: found ValueError: odd; report it with the output of --verbose"),
+    (RecursionError("deep"), "this is a bug in detr-onnx: found RecursionError: deep; report it with the output of"),
+]
+
+
+@pytest.mark.parametrize(("error", "says"), ERRORS)
+@pytest.mark.parametrize("form", ["json", "ndjson", "coco", "table"])
+def test_any_error_of_one_image_is_reported_and_the_others_are_processed(run, monkeypatch, error, says, form):
+    real = Detector.__call__
+
+    def fails(self, image, threshold=0.5):
+        if image.width == 64:
+            raise error
+        return real(self, image, threshold)
+
+    monkeypatch.setattr(Detector, "__call__", fails)
+    status, out, err = run("detect", "a.png", "b.jpg", "deep/c.png", "--threshold", "0", "--format", form)
+    assert status == 1
+    assert err.startswith(f"{PREFIX}a.png: {says}")
+    assert err.count("\n") == 1
+    if form == "coco":
+        assert {row["image_id"] for row in json.loads(out)} == {2, 3}
+    elif form == "table":
+        assert [line for line in out.splitlines() if "found" in line] == ["b.jpg: 13 found", "deep/c.png: 13 found"]
+    else:
+        rows = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
+        assert [row["file"] for row in rows] == ["b.jpg", "deep/c.png"]
+
+
+@pytest.mark.parametrize("form", ["json", "coco"])
+def test_a_json_array_is_well_formed_when_every_image_fails(run, monkeypatch, form):
+    def fails(self, image, threshold=0.5):
+        raise EngineError("the engine failed")
+
+    monkeypatch.setattr(Detector, "__call__", fails)
+    status, out, err = run("detect", "a.png", "b.jpg", "--format", form)
+    assert (status, json.loads(out), err.count("\n")) == (1, [], 2)
+
+
+def test_an_error_while_drawing_leaves_the_detections(run, monkeypatch):
+    def fails(image, detections):
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr(draw, "annotate", fails)
+    status, out, err = run("detect", "a.png", "b.jpg", "--threshold", "0", "--save", "out")
+    assert (status, len(out.splitlines()), err.count("\n")) == (1, 2, 2)
+    assert "a.png: this is a bug in detr-onnx: found ZeroDivisionError: no room" in err
+
+
+# Image ids of COCO
+
+
+def write_image_ids(**ids: int) -> None:
+    rows = [{"id": number, "file_name": f"{stem}.{'jpg' if stem == 'b' else 'png'}"} for stem, number in ids.items()]
+    Path("truth.json").write_text(json.dumps({"images": rows}))
+
+
+def coco_ids(out: str) -> list[int]:
+    return list(dict.fromkeys(row["image_id"] for row in json.loads(out)))
+
+
+WITH_IDS = ("--format", "coco", "--threshold", "0", "--annotations", "truth.json")
+
+
+def test_coco_results_take_the_image_ids_of_an_annotation_file(run):
+    write_image_ids(a=581, b=17, c=0, unused=3)
+    status, out, err = run("detect", ".", *WITH_IDS)
+    assert (status, err.count("\n")) == (0, 1)  # truth.json is skipped
+    assert coco_ids(out) == [581, 17, 0]
+    assert coco_ids(run("detect", "deep/c.png", *WITH_IDS)[1]) == [0]
+
+
+def test_files_without_an_annotated_id_get_a_new_one_and_a_warning(run):
+    write_image_ids(b=2)
+    status, out, err = run("detect", "a.png", "b.jpg", "deep/c.png", *WITH_IDS)
+    assert status == 0
+    assert coco_ids(out) == [3, 2, 4]
+    assert err == "detr-onnx: truth.json has no image id for 2 of 3 files: a.png, deep/c.png\n"
+
+
+def test_two_files_for_one_annotated_image_are_an_error(refused, no_detection):
+    write_image_ids(a=1)
+    Path("other").mkdir()
+    Path("other/a.png").write_bytes(Path("a.png").read_bytes())
+    line = refused("detect", "a.png", "other/a.png", *WITH_IDS)
+    assert line.startswith("truth.json has one image for two files: found a.png and other/a.png")
+
+
+def test_an_unusable_annotation_file_is_an_error(refused, no_detection):
+    assert "truth.json cannot be read" in refused("detect", "a.png", *WITH_IDS)
+    Path("truth.json").write_text("[]")
+    assert refused("detect", "a.png", *WITH_IDS).startswith("truth.json is not a COCO annotation file: expected")
+    only_coco = refused("detect", "a.png", "--annotations", "truth.json", status=2)
+    assert only_coco == "--annotations can be used only with --format coco"
+
+
+# The demo model
+
+
+WARNING = "detr-onnx: the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m "
+
+
+def test_the_demo_model_warns_once_of_other_images_than_its_scene(run, monkeypatch):
+    status, _, err = run("detect", "a.png", "b.jpg", model="demo")
+    assert (status, err) == (0, f"{WARNING}facebook/detr-resnet-50 IMAGE\n")
+    stdin_of(monkeypatch, Path("a.png").read_bytes())
+    assert run("detect", "-", model="demo")[2].startswith(WARNING)
+
+
+def test_the_demo_model_does_not_warn_of_its_scene(run):
+    Path("copy.jpg").write_bytes(demo_image().read_bytes())
+    assert run("detect", demo_image(), "copy.jpg", model="demo")[::2] == (0, "")
+    assert run("demo")[::2] == (0, "")
+
+
+def test_other_models_do_not_warn(run):
+    assert run("detect", "a.png")[2] == ""
 
 
 # Models that fail

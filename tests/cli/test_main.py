@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from detr_onnx import Detector, __version__
-from detr_onnx.cli import console
+from detr_onnx.cli import console, detect
 from detr_onnx.cli import main as cli
 from detr_onnx.image import preprocess
 from tests.cli.command_line import ROOT, in_a_process
@@ -95,15 +95,19 @@ def test_ctrl_c_is_quiet(run, monkeypatch):
     assert run("detect", "a.png") == (130, "", "")
 
 
-def test_a_bug_is_one_line_and_shows_its_traceback_only_with_verbose(refused, run, monkeypatch, capsys, graph):
+@pytest.mark.parametrize(
+    ("function", "start"), [("detect_images", ""), ("detect_and_save", "a.png: ")], ids=["the command", "one image"]
+)
+def test_a_bug_is_one_line_and_shows_its_traceback_only_with_verbose(
+    refused, monkeypatch, capsys, graph, function, start
+):
     def fails(*arguments, **options):
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr(Detector, "__call__", fails)
-    says = refused("detect", "a.png")
-    assert (
-        says == "this is a bug in detr-onnx: found ZeroDivisionError: by nought; report it with the output of --verbose"
-    )
+    monkeypatch.setattr(detect, function, fails)
+    line = refused("detect", "a.png")
+    found = "found ZeroDivisionError: by nought"
+    assert line == f"{start}this is a bug in detr-onnx: {found}; report it with the output of --verbose"
     assert cli.main(["detect", "a.png", "-v", "-m", str(graph)]) == 1
     assert "Traceback" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Every engine computes the same outputs; ONNX Runtime also runs graphs of other exporters, and refuses what is not a DETR."""
+"""Every engine computes the same outputs; ONNX Runtime also runs graphs of other exporters."""
 
 from __future__ import annotations
 

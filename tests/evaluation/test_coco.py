@@ -40,8 +40,48 @@ def test_images_categories_and_objects_have_the_fields_that_pycocotools_needs():
 
 def test_area_and_iscrowd_are_kept():
     row = {"image_id": 7, "category_id": DOG, "bbox": BOX, "area": 5.5, "iscrowd": 1}
+    objects = parse_annotations(content(annotations=[row, row | {"iscrowd": 0}]), "truth.json").objects
+    assert [(row["area"], row["iscrowd"]) for row in objects] == [(5.5, 1), (5.5, 0)]
+
+
+@pytest.mark.parametrize("row", [{"iscrowd": None}, {"iscrowd": False, "area": None}, {}])
+def test_a_missing_area_or_iscrowd_may_be_null(row):
+    row = {"image_id": 7, "category_id": DOG, "bbox": BOX} | row
     (found,) = parse_annotations(content(annotations=[row]), "truth.json").objects
-    assert (found["area"], found["iscrowd"]) == (5.5, 1)
+    assert (found["area"], found["iscrowd"]) == (1200.0, 0)
+    assert type(found["iscrowd"]) is int
+
+
+SIZED = [{"id": 139, "file_name": "a.jpg", "width": 640, "height": 480}, {"id": 7, "file_name": "b.jpg"}]
+
+
+@pytest.mark.parametrize(
+    ("image_id", "bbox", "fault"),
+    [
+        (7, [10, 20, 0, 40], "without an area"),
+        (7, [10, 20, 30, -40], "without an area"),
+        (7, [10, 20, 1e6, 1e6], "too large for any image"),
+        (7, [-1e9, 20, 30, 40], "too large for any image"),
+        (7, [-30, 20, 30, 40], "outside of the image"),
+        (139, [640, 20, 30, 40], "outside of the image"),
+        (139, [10, 480, 30, 40], "outside of the image"),
+    ],
+)
+def test_impossible_boxes_are_left_out_with_a_count(image_id, bbox, fault, caplog):
+    bad = {"image_id": image_id, "category_id": CAT, "bbox": bbox}
+    rows = [bad, {"image_id": 139, "category_id": CAT, "bbox": BOX}, bad]
+    truth = parse_annotations(content(images=SIZED, annotations=rows), "truth.json")
+    assert [(row["bbox"], row["id"]) for row in truth.objects] == [(BOX, 1)]
+    assert caplog.messages == [f"truth.json: 2 of 3 boxes are left out: 2 {fault}"]
+
+
+def test_boxes_that_reach_over_the_edge_are_kept(caplog):
+    boxes = [[-10, -10, 30, 40], [639, 479, 30, 40], [700, 20, 30, 40]]
+    rows = [
+        {"image_id": image, "category_id": CAT, "bbox": box} for image, box in zip((139, 139, 7), boxes, strict=True)
+    ]
+    assert len(parse_annotations(content(images=SIZED, annotations=rows), "truth.json").objects) == 3
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("value", [[], {}, "text", None, {"images": [], "annotations": {}, "categories": []}])
@@ -53,6 +93,13 @@ def test_other_json_files_are_not_annotation_files(tmp_path, value):
 def test_a_file_without_objects_is_refused():
     with pytest.raises(DatasetError, match=r"truth.json has no objects"):
         parse_annotations(content(annotations=[]), "truth.json")
+
+
+@pytest.mark.parametrize("fields", [{"iscrowd": 1}, {"bbox": [1, 1, 0, 0]}])
+def test_a_file_without_an_object_that_counts_is_refused(fields):
+    row = {"image_id": 7, "category_id": DOG, "bbox": BOX} | fields
+    with pytest.raises(DatasetError, match=r"truth.json has no objects"):
+        parse_annotations(content(annotations=[row]), "truth.json")
 
 
 def test_a_file_that_cannot_be_read_or_is_not_json_is_refused(tmp_path):
@@ -73,6 +120,12 @@ def test_a_file_that_cannot_be_read_or_is_not_json_is_refused(tmp_path):
         ({"annotations": [{"image_id": 139, "category_id": CAT}]}, "annotation 0 without"),
         ({"annotations": [{"image_id": 139, "category_id": CAT, "bbox": [1, 2, 3, "4"]}]}, "annotation 0 without"),
         ({"annotations": [{"image_id": 139, "category_id": CAT, "bbox": BOX, "area": "big"}]}, "invalid area"),
+        ({"annotations": [{"image_id": 139, "category_id": CAT, "bbox": [1, 2, 3, float("nan")]}]}, "annotation 0 wi"),
+        ({"annotations": [{"image_id": 139, "category_id": CAT, "bbox": [1, 2, 3, 10**400]}]}, "annotation 0 without"),
+        ({"annotations": [{"image_id": 139, "category_id": CAT, "bbox": BOX, "area": -1}]}, "invalid area"),
+        ({"annotations": [{"image_id": 139, "category_id": CAT, "bbox": BOX, "area": 1e11}]}, "invalid area"),
+        ({"annotations": [{"image_id": 139, "category_id": CAT, "bbox": BOX, "iscrowd": 2}]}, "invalid area or iscr"),
+        ({"images": [{"id": 10**30, "file_name": "a.jpg"}]}, "image 0 without id and name"),
         ({"annotations": [{"image_id": 5, "category_id": CAT, "bbox": BOX}]}, "annotation 0 of image 5, which is not"),
         ({"annotations": [{"image_id": 7, "category_id": 99, "bbox": BOX}]}, "annotation 0 of category 99, which is"),
     ],
@@ -95,6 +148,26 @@ def test_missing_images_are_named(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "b.jpg").touch()
     assert truth.images(tmp_path) == {139: tmp_path / "a.jpg", 7: tmp_path / "deep" / "b.jpg"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "/etc/passwd", "x/../../a.jpg", "..", "C:\\a.jpg", "..\\a.jpg", "\\\\host\\share\\a.jpg"]
+)
+def test_a_file_name_that_leaves_the_directory_is_refused(name, tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "images").mkdir()
+    images = [{"id": 139, "file_name": name}, {"id": 7, "file_name": "b.jpg"}]
+    truth = parse_annotations(content(images=images), "truth.json")
+    with pytest.raises(DatasetError, match=r"truth.json names files outside of .*images: found "):
+        truth.images(tmp_path / "images")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "", "a/" * 2000])
+def test_a_file_name_that_no_file_can_have_is_missing(name, tmp_path):
+    images = [{"id": 139, "file_name": name}, {"id": 7, "file_name": "b.jpg"}]
+    with pytest.raises(DatasetError, match="images that are not in") as raised:
+        parse_annotations(content(images=images), "truth.json").images(tmp_path)
+    assert len(str(raised.value)) < 500
 
 
 def test_the_classes_of_coco_have_their_own_ids():
@@ -122,8 +195,37 @@ def test_an_unknown_category_is_an_error_only_if_it_has_objects():
 
 def test_results_are_read(tmp_path):
     truth = parse_annotations(content(), "truth.json")
-    rows = [{"image_id": 7, "category_id": CAT, "bbox": BOX, "score": 0.25}]
+    rows = [{"image_id": 139, "category_id": CAT, "bbox": BOX, "score": 0.25}]
     assert read_results(write(tmp_path / "rows.json", rows), truth) == rows
+
+
+def test_results_of_some_images_give_a_warning(tmp_path, caplog):
+    rows = [{"image_id": 139, "category_id": CAT, "bbox": BOX, "score": 0.25}]
+    path = write(tmp_path / "rows.json", rows)
+    read_results(path, parse_annotations(content(), "truth.json"))
+    assert caplog.messages == [f"{path} has results of 1 of the 2 annotated images"]
+
+
+def test_results_of_no_image_with_objects_are_refused(tmp_path):
+    rows = [{"image_id": 7, "category_id": CAT, "bbox": BOX, "score": 0.25}]
+    with pytest.raises(DatasetError, match=r"no results of an image with objects in truth.json: found image ids 7"):
+        read_results(write(tmp_path / "rows.json", rows), parse_annotations(content(), "truth.json"))
+
+
+def test_impossible_boxes_of_results_are_left_out_with_a_count(tmp_path, caplog):
+    row = {"image_id": 139, "category_id": CAT, "bbox": BOX, "score": 0.25}
+    path = write(tmp_path / "rows.json", [row, row | {"bbox": [1, 1, -2, 2]}, row | {"image_id": 7}])
+    assert len(read_results(path, parse_annotations(content(), "truth.json"))) == 2
+    assert caplog.messages == [f"{path}: 1 of 3 boxes are left out: 1 without an area"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"score": "high"}, {"score": float("nan")}, {"bbox": [1, 2, 3, "4"]}, {"bbox": None}, {"image_id": "7"}]
+)
+def test_the_first_wrong_row_of_results_is_named(fields, tmp_path):
+    row = {"image_id": 139, "category_id": CAT, "bbox": BOX, "score": 0.25}
+    with pytest.raises(DatasetError, match=r"rows.json is not a COCO results file: found row 1 \{"):
+        read_results(write(tmp_path / "rows.json", [row, row | fields]), parse_annotations(content(), "truth.json"))
 
 
 @pytest.mark.parametrize("value", [{}, [], [1], [{"image_id": 7, "category_id": 1, "bbox": BOX}], None])
@@ -138,4 +240,4 @@ def test_results_of_another_data_set_are_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"other images than truth.json: found 1 images .* such as 1"):
         read_results(write(tmp_path / "rows.json", [row]), truth)
     with pytest.raises(DatasetError, match=r"other categories than truth.json: found ids 3, expected some of 17, 18"):
-        read_results(write(tmp_path / "rows.json", [row | {"image_id": 7, "category_id": 3}]), truth)
+        read_results(write(tmp_path / "rows.json", [row | {"image_id": 139, "category_id": 3}]), truth)

@@ -35,17 +35,19 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     return stream.getvalue()
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, *, bit_depth: int = 8, pixels: bytes = b"") -> bytes:
+    """An RGB file with this header, whatever its compressed pixels are."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bit_depth, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG file that ends where its pixels start."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + header
-        + struct.pack(">I", zlib.crc32(header))
-        + struct.pack(">I", 9)
-        + b"IDAT"
-    )
+    return png(width, height)[:41]
 
 
 def same(a: Image.Image, b: Image.Image) -> bool:
@@ -63,7 +65,8 @@ def test_empty_data_is_not_an_image():
         (b"hello world\n", r"12 bytes of text \('hello world'\)"),
         ("größer".encode()[:3], "3 bytes of text"),
         (b"%PDF-1.7 \x00", "a PDF document"),
-        (b"\x00\x00\x00\x18ftypheic", "a HEIC image"),
+        (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (b"\x00\x00\x00\x18ftypcrx ", "a Canon raw image"),
         (b"\x00\x00\x00\x18ftypisom", "a video"),
         (b"\xfe\xed\x00\x01" * 9, "36 bytes that begin with fe ed 00 01"),
     ],
@@ -150,6 +153,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "secret.jpg").write_bytes(b"")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ImageError, match="no permission; allow this user to read it"):
         read_rgb(tmp_path / "secret.jpg")
@@ -274,6 +278,59 @@ def test_16_bit_grey_is_scaled_and_not_clipped():
         assert np.asarray(read_rgb(image))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_dark_16_bit_grey_stays_dark(form: str):
+    grey = np.array([[0, 200, 255]], np.uint16)
+    image = Image.fromarray(grey.astype(np.int32) if form == "PPM" else grey)
+    assert np.asarray(read_rgb(encoded(image, form))).max() == 0
+
+
+def test_signed_16_bit_grey_has_black_below_zero():
+    data = bytearray(encoded(Image.fromarray(np.array([[-5, 300]], np.int32)), "TIFF"))
+    tags, values = {258: 16, 339: 2}, np.array([-5, 300], "<i2").tobytes()
+    first = struct.unpack("<I", data[4:8])[0]
+    for entry in range(first + 2, first + 2 + 12 * data[first], 12):
+        tag = struct.unpack("<H", data[entry : entry + 2])[0]
+        if tag in tags:
+            data[entry + 8 : entry + 10] = struct.pack("<H", tags[tag])
+        if tag == 273:
+            start = struct.unpack("<I", data[entry + 8 : entry + 12])[0] & 0xFFFF
+            data[start : start + 4] = values
+    assert np.asarray(read_rgb(bytes(data)))[0, :, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (np.array([[7, 4095]], np.uint16), "16-bit grey is read with white at 65535 (the largest value is 4095)"),
+        (np.array([[7, 4095]], np.int32), "32-bit grey is read with white at 65535 (the largest value is 4095)"),
+        (np.array([[7, 70000]], np.int32), "32-bit grey is read with white at 70000 (the largest value is 70000)"),
+        (np.array([[0, 0.5]], np.float32), "floating-point grey is read with white at 1 (the largest value is 0.5)"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["image", "file"])
+def test_the_assumed_scale_of_other_types_is_logged_once(
+    values: np.ndarray, note: str, kind: str, caplog: pytest.LogCaptureFixture
+):
+    image = Image.fromarray(values)
+    read_rgb(image if kind == "image" else encoded(image, "TIFF"))
+    assert caplog.messages == [f"the {'image' if kind == 'image' else 'data'}: {note}"]
+
+
+def test_the_scale_of_16_bit_colours_is_logged(caplog: pytest.LogCaptureFixture):
+    rows = b"\0" + np.array([[4095, 256, 65535]], ">u2").tobytes()
+    data = png(1, 1, bit_depth=16, pixels=zlib.compress(rows))
+    assert read_rgb(data).getpixel((0, 0)) == (15, 1, 255)
+    assert caplog.messages == ["the data: 16-bit colours are read with white at 65535"]
+
+
+def test_images_of_8_bits_give_no_note(caplog: pytest.LogCaptureFixture):
+    for form in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"):
+        read_rgb(encoded(striped(), form))
+        read_rgb(encoded(striped().convert("L"), form))
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -290,13 +347,31 @@ def test_32_bit_grey_is_scaled_by_the_smallest_white_that_no_value_exceeds(value
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
-def test_an_animation_gives_its_first_frame(form: str, tmp_path: Path):
+def test_an_animation_gives_its_first_frame_and_a_note(form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     first, second = Image.new("RGB", (9, 7), "red"), Image.new("RGB", (9, 7), "blue")
     path = tmp_path / "moving"
     options = {"lossless": True} if form == "WEBP" else {}
     path.write_bytes(encoded(first, form, save_all=True, append_images=[second], duration=100, **options))
     frame = read_rgb(path)
     assert same(frame.resize((3, 3)), first.resize((3, 3)))  # its file is closed already
+    assert caplog.messages == [f"{path}: only the first frame is read"]
+
+
+def test_the_first_page_of_several_is_read_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "sc\x1ban.tif"
+    first = Image.fromarray(np.array([[0, 4095]], np.uint16))
+    first.save(path, save_all=True, append_images=[Image.new("RGB", (9, 7), "blue")] * 3)
+    assert read_rgb(path).size == (2, 1)
+    (note,) = caplog.messages
+    assert note.endswith("sc\\x1ban.tif: 16-bit grey is read with white at 65535 (the largest value is 4095); only the"
+                         " first page is read")  # fmt: skip
+
+
+def test_damage_behind_the_first_frame_does_not_matter():
+    first = striped()
+    data = encoded(first, "GIF", save_all=True, append_images=[Image.effect_noise((64, 64), 80)] * 2)
+    whole = read_rgb(data)
+    assert same(read_rgb(data[: len(data) // 2]), whole)
 
 
 def test_an_image_without_pixels_is_refused():

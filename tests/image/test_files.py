@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,8 @@ import pytest
 from detr_onnx.errors import ImageError
 from detr_onnx.image.files import find_images, image_ids, is_single_image
 from detr_onnx.text import printable
+
+links_needed = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 
 
 @pytest.fixture
@@ -91,6 +96,142 @@ def test_a_broken_link_is_listed_only_if_named(album):
     (album / "broken.jpg").symlink_to("gone.jpg")
     assert names("broken.jpg") == ["broken.jpg"]
     assert "broken.jpg" not in names(".")
+
+
+# Suffixes, hidden files and links
+
+
+@pytest.fixture
+def warnings_logged(caplog):
+    """The warnings of a search."""
+    caplog.set_level(logging.WARNING, "detr_onnx")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".jfif",
+        ".jpe",
+        ".mpo",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".tga",
+        ".ico",
+        ".apng",
+        ".pbm",
+        ".psd",
+        ".qoi",
+    ],
+)
+def test_every_suffix_that_pillow_or_a_plug_in_reads_is_an_image(tmp_path, monkeypatch, suffix):
+    monkeypatch.chdir(tmp_path)
+    for name in (f"a{suffix}", f"B{suffix.upper()}"):
+        Path(name).touch()
+    assert names(".") == [f"B{suffix.upper()}", f"a{suffix}"]
+    assert names(f"*{suffix}") == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".eps", ".pdf", ".mpg", ".wmf", ".h5", ".txt", ".json", ".mp4", ""])
+def test_other_suffixes_are_not_images(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").touch()
+    (message,) = errors_of(str(tmp_path))
+    assert message.startswith(f"no images in {tmp_path}: found 1 other files, expected files that end in .jpg")
+
+
+def test_other_files_are_counted_in_one_warning(album, warnings_logged):
+    for name in ("deep/b.txt", "deep/c.json", "README", "other/\x1b[31m.\x1b"):
+        Path(name).touch()
+    assert names(".", "deep") == ["a.PNG", "b.jpg", "deep/a.jpg", "deep/er/c.webp"]
+    (warning,) = warnings_logged()
+    assert warning.startswith("skipped 6 files that are not images: ")
+    assert "3 .txt" in warning
+    assert "1 .json" in warning
+    assert "without suffix" in warning
+    assert warning.isprintable()
+
+
+def test_nothing_is_logged_when_every_file_is_an_image(album, warnings_logged):
+    assert names("*.jpg", "deep") == ["b.jpg", "deep/a.jpg", "deep/er/c.webp"]
+    assert warnings_logged() == []
+
+
+LEFT_OUT = (
+    "._a.jpg",
+    "__MACOSX/a.jpg",
+    ".ipynb_checkpoints/a-checkpoint.png",
+    ".hidden/a.jpg",
+    "@eaDir/a.jpg",
+    "x/Thumbs.db",
+)
+
+
+def test_hidden_files_and_those_of_operating_systems_are_left_out(album, warnings_logged):
+    for name in LEFT_OUT:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    expected = ["b.jpg", "deep/a.jpg"]
+    assert [name for name in names(".") if name.endswith(".jpg")] == expected
+    assert names("**/*.jpg") == expected
+    assert names("*/*.jpg") == ["deep/a.jpg"]
+    assert all("db" not in warning for warning in warnings_logged())
+    assert names(".hidden", "__MACOSX/*.jpg") == [".hidden/a.jpg", "__MACOSX/a.jpg"]  # named as such
+    assert names("._a.jpg") == ["._a.jpg"]
+
+
+@links_needed
+def test_a_linked_directory_is_searched(album, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "z.png").touch()
+    Path("a_link").symlink_to(elsewhere)
+    expected = ["a.PNG", "a_link/z.png", "b.jpg", "deep/a.jpg", "deep/er/c.webp"]
+    assert names(".") == expected
+    assert names("**/*.png") == ["a_link/z.png"]
+    assert names("**/*") == expected
+
+
+@links_needed
+def test_loops_of_links_end_and_each_file_is_listed_once_by_its_real_name(album):
+    Path("a_loop").symlink_to(".")
+    Path("deep/loop").symlink_to("../deep")
+    Path("deep/er/up").symlink_to("../..")
+    Path("self").symlink_to("self")
+    Path("a_copy.jpg").symlink_to("b.jpg")
+    expected = ["a.PNG", "b.jpg", "deep/a.jpg", "deep/er/c.webp"]
+    assert names(".") == expected
+    assert names("**/*") == expected
+    assert names("**/*.jpg") == ["b.jpg", "deep/a.jpg"]
+    assert names("**/**/*.jpg") == ["b.jpg", "deep/a.jpg"]
+    assert names("a_loop/**/*.webp") == ["a_loop/deep/er/c.webp"]
+    assert names(".", "a_loop", "deep/loop/*") == expected
+
+
+@links_needed
+def test_hard_links_are_one_file(album):
+    os.link("b.jpg", "c.jpg")
+    assert names("*.jpg") == ["b.jpg"]
+    assert names("c.jpg", "*.jpg") == ["c.jpg"]
+    assert names("b.jpg", "c.jpg") == ["b.jpg", "c.jpg"]  # both are named as such
+
+
+def test_a_pattern_below_a_directory_with_magic_characters(album):
+    Path("a[1]/x").mkdir(parents=True)
+    Path("a[1]/x/y.jpg").touch()
+    assert names("a*/**/*.jpg") == ["a[1]/x/y.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every directory")
+def test_a_directory_without_permission_is_logged(album, warnings_logged):
+    Path("deep").chmod(0)
+    assert names(".") == ["a.PNG", "b.jpg"]
+    assert "cannot read the directory ./deep: Permission denied" in warnings_logged()
+    Path("deep").chmod(0o755)
+
+
+# Single images and ids
 
 
 @pytest.mark.parametrize(

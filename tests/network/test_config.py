@@ -1,4 +1,4 @@
-"""A config comes out of every config.json that a DETR has been published with, and out of nothing else."""
+"""Every config.json that a DETR was published with gives a config; anything else is refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_empty_config_is_refused_for_its_model_type():
         config_from_huggingface({}, "config.json")
 
 
-def test_what_a_config_leaves_out_is_detr_resnet_50_with_two_numbered_labels():
+def test_absent_fields_are_those_of_detr_resnet_50_with_two_numbered_labels():
     assert read() == DetrConfig(labels=("LABEL_0", "LABEL_1"))
 
 
@@ -55,7 +55,7 @@ def test_fields_survive_json(name):
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("small-dc5", "small-basic-dc5")])
-def test_what_hugging_face_would_write_is_read_back(name):
+def test_a_config_that_hugging_face_would_write_is_read_back(name):
     fields = json.loads(json.dumps(huggingface_config(CONFIGS[name])))
     assert config_from_huggingface(fields, "config.json") == CONFIGS[name]
 
@@ -80,11 +80,11 @@ def test_what_hugging_face_would_write_is_read_back(name):
     ({"backbone_config": {"model_type": "resnet", "layer_type": "basic", "depths": [2, 2, 2, 2],
                           "hidden_sizes": [64, 128, 256, 512], "out_features": ["stage4"]}}, RESNET18),
 ])  # fmt: skip
-def test_every_way_to_say_a_backbone_is_understood(fields, backbone):
+def test_every_way_to_give_a_backbone_is_understood(fields, backbone):
     assert read(**fields).backbone == backbone
 
 
-def test_table_transformer_norms_first():
+def test_table_transformer_is_pre_norm():
     assert config_from_huggingface({"model_type": "table-transformer"}, "config.json").pre_norm
 
 
@@ -95,7 +95,7 @@ def test_labels_are_ordered_by_number_not_by_spelling():
 
 def test_absent_labels_are_numbered():
     assert read(num_labels=3).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert read(id2label=None).labels == ("LABEL_0", "LABEL_1")
+    assert read(id2label=None, num_labels=None).labels == ("LABEL_0", "LABEL_1")
 
 
 @pytest.mark.parametrize(("fields", "complaint"), [
@@ -123,21 +123,56 @@ def test_absent_labels_are_numbered():
     ({"d_model": 0}, "d_model is wrong: found 0"),
     ({"d_model": "256"}, "d_model is wrong: found '256'"),
     ({"num_queries": True}, "num_queries is wrong: found True"),
-    ({"encoder_layers": 10**9}, "from 1 to 65536"),
+    ({"encoder_layers": 257}, "encoder_layers is wrong: found 257, expected an integer from 1 to 256"),
+    ({"decoder_layers": 65536}, "an integer from 1 to 256"),
+    ({"num_queries": 10**400}, "from 1 to 65536"),
+    ({"backbone_config": {"model_type": "resnet", "depths": [3, 4, 65536, 3]}}, "depths is wrong: found 65536"),
+    ({"backbone_config": {"model_type": "resnet", "depths": [3] * 1_000_000}}, "a list, one a stage"),
     ({"id2label": {}}, "id2label does not number the classes"),
     ({"id2label": ["cat"]}, "id2label does not number the classes"),
-    ({"id2label": {"1": "cat", "2": "dog"}}, "found keys 1, 2"),
+    ({"id2label": {"0": None}}, "id2label does not name class 0: found None, expected a name"),
+    ({"id2label": {"0": "cat", "1": {"name": "dog"}}}, "id2label does not name class 1: found {'name': 'dog'}"),
+    ({"id2label": {"0": ["cat"]}}, "does not name class 0"),
+    ({"id2label": {"0": True}}, "does not name class 0"),
+    ({"id2label": {"1.0": "cat"}}, "found keys 1.0"),
+    ({"num_labels": "2"}, "num_labels is wrong"),
     ({"id2label": {"cat": 0}}, "found keys cat"),
 ])  # fmt: skip
-def test_a_config_that_cannot_be_run_is_refused_with_the_field_that_is_why(fields, complaint):
+def test_an_unsupported_config_is_refused_with_the_field_at_fault(fields, complaint):
     message = refusal(**fields)
     assert complaint in message
     assert "config.json" in message
 
 
-def test_all_that_no_detr_has_is_told_at_once():
+def test_all_unsupported_fields_are_named_at_once():
     message = refusal(position_embedding_type="learned", activation_function="gelu")
     assert "position_embedding_type 'learned'; activation_function 'gelu'" in message
+
+
+@pytest.mark.parametrize(("names", "labels", "warned"), [
+    ({"0": "cat", "1": "dog"}, ("cat", "dog"), False),
+    ({"1": "cat", "2": "dog"}, ("LABEL_0", "cat"), True),
+    ({"0": "cat", "5": "dog"}, ("cat", "LABEL_1"), True),
+    ({"-1": "cat", "0": "dog"}, ("dog", "LABEL_1"), True),
+    ({"01": "cat", "0": "dog"}, ("dog", "cat"), False),
+    ({"0": 5, "1": ""}, ("5", ""), False),
+    (None, ("LABEL_0", "LABEL_1"), False),
+])  # fmt: skip
+def test_id2label_is_read_as_transformers_reads_it_with_a_note_where_ids_are_odd(names, labels, warned, caplog):
+    assert read(id2label=names).labels == labels
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("names", [{"1": "cat", "2": "dog"}, {"0": "cat", "5": "dog"}, {"0": "cat"}, None])
+def test_transformers_has_as_many_classes_and_the_same_names(names):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.DetrConfig(id2label=names)
+    labels = read(id2label=names).labels
+    assert theirs.num_labels == len(labels)
+    assert {i: name for i, name in theirs.id2label.items() if 0 <= i < len(labels)}.items() <= dict(
+        enumerate(labels)
+    ).items()
 
 
 EIGHT_HEADS = ("detr-resnet-50", "detr-resnet-101", "table-transformer")
@@ -150,7 +185,7 @@ def test_shapes_tell_the_config_but_for_the_labels(name):
     assert found == DetrConfig(**{**vars(CONFIGS[name]), "labels": labels})
 
 
-def test_no_shape_tells_a_dilation_so_it_is_said():
+def test_a_dilation_is_an_argument_because_no_shape_tells_it():
     assert config_from_shapes(expected_shapes(CONFIGS["detr-resnet-50-dc5"]), dilation=True).backbone.dilation
 
 
@@ -160,7 +195,20 @@ def test_no_shape_tells_a_dilation_so_it_is_said():
     ({"query_position_embeddings.weight": (100, 250)}, "d_model 250 with 8 heads"),
     ({"backbone.layer999999999.0.conv1.weight": (1, 1, 1, 1)}, "5 stages"),
 ])  # fmt: skip
-def test_shapes_of_no_detr_are_refused(shapes, complaint):
+def test_shapes_that_no_detr_has_are_refused(shapes, complaint):
     known = expected_shapes(DetrConfig()) if shapes else {}
     with pytest.raises(CheckpointError, match=complaint):
         config_from_shapes({**known, **shapes})
+
+
+@pytest.mark.parametrize("change", [
+    {"labels": None}, {"labels": "cat"}, {"labels": [1]}, {"labels": []}, {"backbone": None}, {"backbone": []},
+    {"d_model": "256"}, {"d_model": 250}, {"encoder_layers": 65536}, {"queries": 10**400},
+    {"backbone": {"block": "wide", "depths": [1, 1, 1], "widths": [8, 8, 8], "stem_width": 8, "dilation": False}},
+    {"backbone": {"block": "basic", "depths": [1, 1, 1], "widths": [8, 8], "stem_width": 8, "dilation": False}},
+    {"backbone": {"block": ["basic"], "depths": [[]], "widths": {}, "stem_width": None}},
+])  # fmt: skip
+def test_damaged_fields_of_a_written_config_are_one_error(change):
+    fields = json.loads(json.dumps(CONFIGS["small"].to_fields())) | change
+    with pytest.raises(CheckpointError):
+        DetrConfig.from_fields(fields)

@@ -1,8 +1,8 @@
 """Official clients of the hosted API and of other APIs, unchanged, against the server.
 
 DETR_ONNX_CLIENTS names a directory with the virtual environments `new` (cloudflare, huggingface_hub, schemathesis,
-tritonclient[http]) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, miniflare, esbuild, playwright-core).
-`.ci/run` makes it.
+tritonclient[http], deepstack-python) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, @huggingface/inference,
+miniflare, esbuild, playwright-core). `.ci/clients` makes it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "sdk_clients"
 IMAGE = ROOT / "examples" / "demo-scene.jpg"
 CLIENTS = Path(os.environ.get("DETR_ONNX_CLIENTS", "/nonexistent"))
+TARGET_PX = 44  # the least size of what a finger has to hit [WCAG 2.2, 2.5.5]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 
 
@@ -93,7 +95,13 @@ def test_the_documented_curl_command_gets_detections(server, expected):
 
 def test_hugging_faces_client_gets_detections(server, expected):
     answers = json.loads(output_of("new/bin/python", SCRIPTS / "hub.py", server.url, IMAGE))
-    assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9)}
+    assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9), "root": above(expected, 0.5)}
+
+
+def test_hugging_faces_javascript_client_gets_detections_from_the_root(server, expected):
+    answers = node("@huggingface/inference", SCRIPTS / "hub.mjs", server.url, IMAGE)
+    assert answers["found"] == above(expected, 0.5)
+    assert "the data is not an image" in answers["refused"]
 
 
 def test_tritons_client_gets_detections_in_binary_and_in_json(server, expected):
@@ -104,6 +112,14 @@ def test_tritons_client_gets_detections_in_binary_and_in_json(server, expected):
         assert answers[form]["scores"] == [item["score"] for item in above(expected, 0.5)]
     assert answers["tensors"][0] == 2
     assert "neither an input image nor pixel_values" in answers["refused"]
+
+
+def test_deepstacks_client_gets_predictions(server, expected):
+    answers = json.loads(output_of("new/bin/python", SCRIPTS / "camera.py", server.url, IMAGE))
+    assert [item["label"] for item in answers["predictions"]] == [item["label"] for item in above(expected, 0.45)]
+    assert [item["confidence"] for item in answers["predictions"]] == [item["score"] for item in above(expected, 0.45)]
+    assert sum(answers["summary"].values()) == len(answers["predictions"])
+    assert "status code: 400" in answers["refused"]
 
 
 def test_the_documented_worker_runs_unchanged_under_miniflare(server, expected, tmp_path):
@@ -130,28 +146,45 @@ def test_the_server_conforms_to_its_openapi_document(server):
         "none",
     ]
     text = output_of("new/bin/schemathesis", "run", document, *options)
-    assert "Tested: 14" in text
+    assert "Tested: 17" in text
 
 
 def test_the_page_in_a_real_browser(server, expected, tmp_path):
     if not CHROMIUM:
         pytest.skip("chromium is not installed")
+    scene = Image.open(IMAGE)
+    scene.save(tmp_path / "image.tiff")
+    scene.resize((120, 1600)).save(tmp_path / "tall.png")
     seen = node("playwright-core", SCRIPTS / "browser.cjs", f"{server.url}/", IMAGE, tmp_path)
-    found = above(expected, 0.5)
-    assert seen["json"] == found
-    assert seen["listed"] == [item["label"] for item in found]
-    assert seen["status"].startswith(f"{len(found)} found in ")
-    assert all(item["label"] in seen["label"] for item in found)
+    detections = above(expected, 0.5)
+    assert seen["json"] == detections
+    assert seen["listed"] == [item["label"] for item in detections]
+    assert seen["status"].startswith(f"{len(detections)} found in ")
+    assert all(item["label"] in seen["label"] for item in detections)
     assert (seen["withBoxes"]["width"], seen["withBoxes"]["height"]) == (640, 480)
     assert seen["withBoxes"]["sum"] != seen["withoutBoxes"]["sum"]
     assert ("@drop.jpg" in seen["dropped"][0], "@paste.jpg" in seen["pasted"][0]) == (True, True)
-    assert [seen["dropped"][1], seen["pasted"][1]] == [len(found)] * 2
+    assert [seen["dropped"][1], seen["pasted"][1]] == [len(detections)] * 2
     assert seen["atEnd"] == 0
     assert seen["atHome"][: len(expected)] == expected
-    assert set(seen["filtered"]) == {found[0]["label"]}
+    assert set(seen["filtered"]) == {detections[0]["label"]}
     assert "found in" in seen["camera"]
-    assert "3010" in seen["refused"]
-    assert (seen["phoneOverflow"], seen["darkOverflow"]) == (0, 0)
     assert all(request.startswith(server.url) for request in seen["requests"])
     assert [error for error in seen["errors"] if "400" not in error] == []
     assert RUN.rpartition("/accounts/")[2].partition("/")[2] in seen["curl"]
+
+    assert (
+        seen["refused"]
+        == seen["refusedAgain"]
+        == ("This file is not an image that the server can read, or it is damaged.")
+    )
+    assert seen["classesAfterError"] == [""]
+    assert seen["sample"].startswith(f"{len(detections)} found in ")
+    assert (seen["tiffCanvasIsHidden"], seen["tiffBoxes"] > 0) == (True, True)
+    assert "This browser cannot show this kind of image" in seen["tiff"]
+    assert seen["tall"] <= 0.75
+    assert (seen["copyButton"], json.loads(seen["copied"])) == ("Copied", detections)
+    for name, view in seen["views"].items():
+        assert view["overflow"] == 0, name
+        assert view["smallest"] >= TARGET_PX, name
+        assert view["hint"] == (not name.startswith("360")), name

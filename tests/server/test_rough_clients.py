@@ -9,11 +9,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -26,7 +22,8 @@ pytest.importorskip("onnxruntime")
 from detr_onnx import server
 from detr_onnx.cli import main as cli
 from detr_onnx.server import run as server_run
-from tests.server.live_server import PATIENCE_S, RUN, LiveServer
+from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
+from tests.server.process import post, served
 
 ROOT = Path(__file__).parents[2]
 IMAGE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
@@ -176,13 +173,6 @@ def test_all_bodies_together_are_bounded(detector):
         assert small.post(RUN, IMAGE).status == 200
 
 
-def until(condition) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(0.02)
-
-
 def until_idle(live: LiveServer) -> None:
     """Waits until the server holds nothing of any request."""
     until(lambda: live.service.intake.held == 0 and live.service.inference.pending == 0)
@@ -204,34 +194,6 @@ def test_a_thousand_idle_and_half_open_connections_do_not_block_others(detector)
 
 
 # The command, as a process
-
-
-@contextlib.contextmanager
-def served(*options: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A process of `detr-onnx serve`, and its URL."""
-    command = [sys.executable, "-m", "detr_onnx", "serve", "-m", "demo", "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        event = json.loads(process.stderr.readline())
-        assert event["event"] == "listening"
-        drain = threading.Thread(target=process.stderr.read)  # or its log would fill the pipe
-        drain.start()
-        yield process, event["url"]
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(PATIENCE_S)
-        drain.join()
-        process.stderr.close()
-
-
-def post(url: str, body: bytes) -> int:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
-    with contextlib.closing(connection):
-        connection.request("POST", RUN, body)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "two workers"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import struct
 import threading
-import time
 import zlib
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from detr_onnx import Detector
 from detr_onnx.errors import UsageError
 from detr_onnx.server.protocols.workers_ai import OUTPUT_SCHEMA
 from detr_onnx.server.settings import Settings
-from tests.server.live_server import RUN, LiveServer
+from tests.server.live_server import RUN, LiveServer, until
 
 ROOT = Path(__file__).parents[2]
 IMAGE = (ROOT / "examples" / "demo-scene.jpg").read_bytes()
@@ -133,6 +133,43 @@ def test_the_catalogue_has_the_model_and_its_schemas(server):
     assert server.get("/client/v4/accounts/a/ai/models/schema?model=x").error[:2] == (400, 5007)
 
 
+@pytest.mark.parametrize(
+    ("query", "counts", "names"),
+    [
+        ("", (1, 1, 20, 1), 1),
+        ("?page=2", (0, 2, 20, 1), 0),
+        ("?page=1&per_page=5", (1, 1, 5, 1), 1),
+        ("?page=x&per_page=0", (1, 1, 20, 1), 1),
+        ("?search=llama&page=3", (0, 3, 20, 0), 0),
+    ],
+)
+def test_the_catalogue_counts_the_page_that_was_requested(server, query, counts, names):
+    answer = server.get(f"/client/v4/accounts/a/ai/models/search{query}").json
+    assert tuple(answer["result_info"][key] for key in ("count", "page", "per_page", "total_count")) == counts
+    assert len(answer["result"]) == names
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{RUN}?queueRequest=true", {"image": list(IMAGE)}),
+        (f"{RUN}?queueRequest=true", {"requests": [{"image": list(IMAGE)}]}),
+        (RUN, {"requests": [{"image": list(IMAGE)}]}),
+        ("/run?version=3", {"inputs": {"requests": [{"image": [1]}]}, "options": {}}),
+        ("/run?version=3", {"inputs": {"image": list(IMAGE)}, "options": {"queueRequest": True}}),
+    ],
+)
+def test_the_asynchronous_queue_is_refused_by_name(server, path, body):
+    answer = server.post_json(path, body)
+    assert answer.status == 400
+    assert b"queueRequest" in answer.body
+    assert b"5006" in answer.body
+
+
+def test_queue_request_false_is_an_ordinary_request(server, expected):
+    assert server.post(f"{RUN}?queueRequest=false", IMAGE).json["result"] == expected
+
+
 def test_headers_of_the_hosted_api_are_in_its_own_responses_alone(server):
     ours = [server.post(RUN, IMAGE), server.post(RUN, b"?"), server.get("/client/v4/nothing")]
     others = [server.get(path) for path in ("/healthz", "/metrics", "/", "/v2", "/v2/models/none", "/models/x")]
@@ -173,6 +210,8 @@ def guarded(detector):
         ({"authorization": "Bearer wrong"}, (401, 10000)),
         ({"authorization": "Bearer s3cre"}, (401, 10000)),
         ({"x_auth_key": "wrong", "x_auth_email": "a@b.c"}, (401, 10000)),
+        ({"x_auth_key": "s3cret"}, (400, 9106)),
+        ({"x_auth_key": "s3cret", "x_auth_email": ""}, (400, 9106)),
     ],
 )
 def test_a_request_without_the_token_is_refused(guarded, headers, refused):
@@ -204,10 +243,21 @@ def test_a_token_can_be_verified(guarded):
     assert guarded.get("/client/v4/user/tokens/verify", authorization="Bearer x").error[1] == 10000
 
 
+@pytest.mark.parametrize("token", ["", "  ", "two words", "tab\there", "gr\u00fcn", "line\nbreak"])
+def test_a_token_that_no_request_can_send_is_refused_at_start(token):
+    with pytest.raises(UsageError, match="no request can send this token"):
+        Settings(lambda: None, "demo", token=token)
+
+
+def test_white_space_around_the_token_does_not_count(detector):
+    with LiveServer(detector, token=" s3cret\n") as server:
+        assert server.get("/client/v4/user/tokens/verify", authorization="Bearer s3cret").status == 200
+
+
 # Hugging Face
 
 
-@pytest.mark.parametrize("path", ["/models/facebook/detr-resnet-50", "/hf-inference/models/demo"])
+@pytest.mark.parametrize("path", ["/", "/models/facebook/detr-resnet-50", "/hf-inference/models/demo"])
 def test_hugging_faces_default_threshold_is_a_half(server, expected, path):
     answer = server.post(path, IMAGE, content_type="image/jpeg")
     assert answer.json == [item for item in expected if item["score"] > 0.5]
@@ -218,6 +268,16 @@ def test_hugging_faces_dialect_accepts_base64_and_a_threshold(server, expected):
     body = {"inputs": base64.b64encode(IMAGE).decode(), "parameters": {"threshold": middle}}
     answer = server.post_json("/models/facebook/detr-resnet-50", body)
     assert answer.json == [item for item in expected if item["score"] > middle]
+
+
+@pytest.mark.parametrize("path", ["/", "/models/demo"])
+def test_a_threshold_in_the_query_counts_for_hugging_face_unless_the_body_has_one(server, expected, path):
+    middle = expected[len(expected) // 2]["score"]
+    above = [item for item in expected if item["score"] > middle]
+    assert server.post(f"{path}?threshold={middle}", IMAGE).json == above
+    body = {"inputs": base64.b64encode(IMAGE).decode(), "parameters": {"threshold": middle}}
+    assert server.post_json(f"{path}?threshold=0.99", body).json == above
+    assert server.post(f"{path}?threshold=2", IMAGE).status == 400
 
 
 @pytest.mark.parametrize(
@@ -299,6 +359,85 @@ def test_kserve_accepts_and_returns_the_networks_tensors_in_binary(server, detec
 def test_kserve_writes_errors_in_its_own_form(server, body):
     answer = server.post(INFER, body)
     assert (answer.status, set(answer.json)) == (400, {"error"})
+
+
+# Compressed bodies
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(IMAGE)),
+        ("GZIP", gzip.compress(IMAGE[:9000]) + gzip.compress(IMAGE[9000:])),
+        ("deflate", zlib.compress(IMAGE)),
+        ("identity", IMAGE),
+    ],
+)
+@pytest.mark.parametrize("path", [RUN, "/models/demo?threshold=0.1"])
+def test_a_compressed_body_is_decompressed(server, expected, path, encoding, body):
+    answer = server.post(path, body, content_encoding=encoding).json
+    assert (answer if path != RUN else answer["result"]) == expected
+
+
+def test_a_compressed_json_body_is_decompressed(server, expected):
+    body = gzip.compress(json.dumps({"image": list(IMAGE)}).encode())
+    answer = server.post(RUN, body, content_type="application/json", content_encoding="gzip")
+    assert answer.json["result"] == expected
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "refused", "words"),
+    [
+        ("br", IMAGE, (415, 5006), "'br' is not supported"),
+        ("gzip, gzip", gzip.compress(gzip.compress(IMAGE)), (415, 5006), "'gzip, gzip' is not supported"),
+        ("gzip", IMAGE, (400, 5006), "cannot be decompressed"),
+        ("gzip", gzip.compress(IMAGE)[:-9], (400, 5006), "is not gzip, or is cut short"),
+        ("gzip", gzip.compress(IMAGE) + b"more", (400, 5006), "cannot be decompressed"),
+        ("gzip", gzip.compress(b""), (400, 3003), "missing headers or body"),
+        ("gzip", b"", (400, 3003), "missing headers or body"),
+    ],
+)
+def test_a_body_that_is_not_what_its_encoding_says_is_refused(server, encoding, body, refused, words):
+    answer = server.post(RUN, body, content_encoding=encoding)
+    assert answer.error[:2] == refused
+    assert words in answer.error[2]
+
+
+def test_the_limit_on_bodies_holds_after_decompression(detector):
+    bomb = gzip.compress(bytes(64 << 20))
+    assert len(bomb) < 100_000
+    with LiveServer(detector, max_body=100_000) as server:
+        assert server.post(RUN, bomb, content_encoding="gzip").error[:2] == (413, 3006)
+        assert server.service.intake.held == 0
+
+
+# Pages of other origins
+
+
+PREFLIGHT = {"origin": "https://a.example", "access-control-request-method": "POST",
+             "access-control-request-headers": "authorization,content-type"}  # fmt: skip
+
+
+def test_pages_of_other_origins_may_use_the_server_only_if_their_origin_is_allowed(detector):
+    with LiveServer(detector, token="s3cret", cors_origins=("https://a.example",)) as server:
+        allowed = server.ask("OPTIONS", RUN, headers=PREFLIGHT)
+        assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, "https://a.example")
+        refused = server.ask("OPTIONS", RUN, headers={**PREFLIGHT, "origin": "https://b.example"})
+        assert "access-control-allow-origin" not in refused.headers
+        answer = server.post(RUN, IMAGE, origin="https://a.example", authorization="Bearer s3cret")
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "https://a.example")
+        error = server.post(RUN, b"?", origin="https://a.example", authorization="Bearer s3cret")
+        assert (error.status, error.headers["access-control-allow-origin"]) == (400, "https://a.example")
+
+
+def test_no_origin_is_allowed_by_default(server):
+    assert "access-control-allow-origin" not in server.post(RUN, IMAGE, origin="https://a.example").headers
+
+
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/path", "", "null "])
+def test_what_is_not_an_origin_is_refused_at_start(origin):
+    with pytest.raises(UsageError, match="--cors-origin is not an origin"):
+        Settings(lambda: None, "demo", cors_origins=(origin,))
 
 
 # Operations
@@ -390,13 +529,6 @@ def at_once(server, count: int, body: bytes = IMAGE) -> tuple[list[threading.Thr
     for thread in threads:
         thread.start()
     return threads, answers
-
-
-def until(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(0.01)
 
 
 def test_a_request_to_a_full_queue_gets_retry_after_and_the_others_are_served(expected):

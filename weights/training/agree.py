@@ -1,6 +1,6 @@
 """Compares the detections of two engines on the held-out scenes, image by image, in the order of the queries.
 
-    python weights/training/agree.py --data build/held-out
+python weights/training/agree.py --data build/held-out
 """
 
 import argparse

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.evaluation.coco import parse_annotations
 from detr_onnx.detections import detections_of
 from detr_onnx.evaluation.average_precision import evaluate
+from detr_onnx.evaluation.coco import parse_annotations
 
 
 def coco_rows(
@@ -22,6 +22,8 @@ def coco_rows(
 def coco_figures(ground_truth: dict[str, list[dict[str, object]]], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """AP, AP50, AP75, AP by size, and recall and false detections per object at score 0.5 and IoU 0.5."""
     report = evaluate(parse_annotations(ground_truth, "the scenes"), rows)
-    figures = {name: round(value, 4) for name, value in report.figures.items() if value is not None and name[:2] == "AP"}
+    figures = {
+        name: round(value, 4) for name, value in report.figures.items() if value is not None and name[:2] == "AP"
+    }
     halves = {"recall_at_half": round(report.recall_at_half, 4), "false_at_half": round(report.false_at_half, 4)}
     return figures | {"objects": report.objects} | halves

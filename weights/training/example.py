@@ -1,6 +1,6 @@
 """Renders the example image that ships with the package.
 
-    python weights/training/example.py --out examples/demo-scene.jpg
+python weights/training/example.py --out examples/demo-scene.jpg
 """
 
 import argparse

@@ -72,7 +72,9 @@ def losses(outputs: Outputs, targets: Targets, groups: int, eos: float, weights:
     box_loss = L1_COST * l1 + GIOU_COST * giou
     cells = cell_loss(outputs, targets, eos)
     weighted_sum = CLASS_COST * class_loss + weights.boxes * box_loss + weights.cells * cells
-    return Losses(weighted_sum, float(class_loss.detach()) / layers, float(box_loss.detach()) / layers, float(cells.detach()))
+    return Losses(
+        weighted_sum, float(class_loss.detach()) / layers, float(box_loss.detach()) / layers, float(cells.detach())
+    )
 
 
 @torch.no_grad()
@@ -99,7 +101,7 @@ def match(logits: Tensor, boxes: Tensor, targets: Targets) -> tuple[Tensor, Tens
 
 
 def cell_loss(outputs: Outputs, targets: Targets, eos: float) -> Tensor:
-    """Each encoder cell predicts the smallest object whose box contains its centre: class, box, and its own position."""
+    """Each encoder cell predicts the smallest object whose box contains its centre: class, box and own position."""
     target, inside, centres = cell_targets(outputs, targets)
     expected = torch.where(inside, targets.classes.gather(1, target), targets.no_object)
     weight = torch.ones(outputs.cell_logits.shape[-1])

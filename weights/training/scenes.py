@@ -256,7 +256,9 @@ def coco_ground_truth(scenes: list[Scene]) -> dict[str, list[dict[str, object]]]
     for image_id, scene in enumerate(scenes, start=1):
         height, width = scene.size_hw
         images.append({"id": image_id, "file_name": file_name(image_id), "height": height, "width": width})
-        for box, coco_id, area in zip(scene.boxes_xyxy.tolist(), scene.coco_ids.tolist(), scene.areas.tolist(), strict=True):
+        for box, coco_id, area in zip(
+            scene.boxes_xyxy.tolist(), scene.coco_ids.tolist(), scene.areas.tolist(), strict=True
+        ):
             x0, y0, x1, y1 = box
             annotations.append(
                 {

@@ -84,7 +84,7 @@ def batch(examples: list[Example], augment: np.random.Generator | None) -> tuple
 
 
 def grouped(examples: list[Example], size: int, mixed: float, rng: np.random.Generator) -> list[list[Example]]:
-    """Batches of similar shapes, and a share `mixed` of batches of any shapes, which train the mask; in random order."""
+    """Batches of similar shapes, and a share `mixed` of batches of any shapes, which train the mask; shuffled."""
     order = rng.permutation(len(examples))
     any_shape, rest = order[: int(mixed * len(order))], order[int(mixed * len(order)) :]
     aspects = np.array([np.log(examples[i].pixels.shape[0] / examples[i].pixels.shape[1]) for i in rest])

@@ -86,7 +86,9 @@ class Trainer:
         self.config = DemoConfig()
         self.model = DemoDetr(self.config).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
-        self.naming = nn.Linear(self.config.widths[-1], self.config.classes)  # classifies pooled features in the first phase
+        self.naming = nn.Linear(
+            self.config.widths[-1], self.config.classes
+        )  # classifies pooled features in the first phase
         self.progress = Progress()
         matrices = [
             parameter

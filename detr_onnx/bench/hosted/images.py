@@ -10,6 +10,7 @@ from pathlib import Path
 
 from detr_onnx.errors import ImageError, UsageError
 from detr_onnx.image.files import find_images
+from detr_onnx.image.streams import open_image_file
 from detr_onnx.text import printable
 
 
@@ -74,6 +75,7 @@ def _name(path: Path, sources: Sequence[Path]) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_image_file(path) as file:
+            return file.read()
     except OSError as error:
         raise ImageError(f"cannot read {path}", found=error.strerror, remedy="remove it from the images") from error

@@ -71,6 +71,11 @@ class Journal:
         line = self._answers.get(_key(sha256, remote))
         return line is not None and line["outcome"] != "failed"
 
+    def is_refused(self, sha256: str, remote: RemoteApi) -> bool:
+        """Whether the API has refused the image."""
+        line = self._answers.get(_key(sha256, remote))
+        return line is not None and line["outcome"] == "refused"
+
     def latency(self, remote: RemoteApi, concurrency: int) -> list[Line]:
         """The requests of all latency measurements with so many at the same time, in order."""
         keys = (remote.dialect, remote.base_url, remote.model)

@@ -48,16 +48,23 @@ def schedule(images: Sequence[ComparedImage], requests: int) -> list[ComparedIma
     return [images[number % len(images)] for number in range(requests)] if images else []
 
 
-def remaining(scheduled: Sequence[ComparedImage], done: Iterable[Line]) -> list[ComparedImage]:
-    """The scheduled images without those of requests that were made."""
-    made = Counter(line["sha256"] for line in done)
+def split_schedule(scheduled: Sequence[ComparedImage], lines: Iterable[Line]) -> tuple[list[Line], list[ComparedImage]]:
+    """The journal's lines that are requests of the schedule, and the images whose requests are still to be made.
+
+    Each request of the schedule has at most one line, the first of its image that no other request has.
+    """
+    wanted = Counter(image.sha256 for image in scheduled)
+    made = []
+    for line in lines:
+        if wanted[line["sha256"]] > 0:
+            wanted[line["sha256"]] -= 1
+            made.append(line)
     left = []
-    for image in scheduled:
-        if made[image.sha256] > 0:
-            made[image.sha256] -= 1
-        else:
+    for image in reversed(scheduled):
+        if wanted[image.sha256] > 0:
+            wanted[image.sha256] -= 1
             left.append(image)
-    return left
+    return made, left[::-1]
 
 
 def measure_remote(
@@ -139,7 +146,8 @@ def percentiles(times_ms: Iterable[float]) -> dict[str, float | int]:
 def remote_latency_of(lines: Sequence[Line]) -> dict[str, Any]:
     """The same of a remote API's requests, with the phases of a request and of opening a connection, as medians.
 
-    `server_ms` is the server's own time, and `network_ms` the rest of those requests, where a header gives it.
+    `server_ms` is the server's own time, and `network_ms` the rest of those requests, where a header gives it. Without
+    one, `server_most_ms` bounds it: the wait includes a round trip, which opening a TCP connection also takes.
     `answers_changed` counts answers that differ from the first one to the same image.
     """
     answered = [line for line in lines if line["outcome"] == "answered"]
@@ -147,17 +155,26 @@ def remote_latency_of(lines: Sequence[Line]) -> dict[str, Any]:
     connects = [timing["connect"] for timing in timings if timing["connect"] is not None]
     with_server = [timing for timing in timings if timing["server_ms"] is not None]
     network = [sum(timing[phase] for phase in PHASES) - timing["server_ms"] for timing in with_server]
+    phases = {phase: _median(timing[phase] for timing in timings) for phase in PHASES}
+    opening = {phase: _median(c[phase] for c in connects if c[phase] is not None) for phase in CONNECT_PHASES}
     return latency_of(segments_of(lines)) | {
         "failed": len(lines) - len(answered),
         "retries": sum(len(line["retried"]) for line in lines),
         "answers_changed": sum(line.get("same_answer") is False for line in answered),
-        **{phase: _median(timing[phase] for timing in timings) for phase in PHASES},
+        **phases,
         "server_ms": _median(timing["server_ms"] for timing in with_server),
         "network_ms": _median(network),
         "server_times": len(with_server),
+        "server_most_ms": _without(phases["wait_ms"], opening["tcp_ms"]),
         "connections": len(connects),
-        **{phase: _median(c[phase] for c in connects if c[phase] is not None) for phase in CONNECT_PHASES},
+        **opening,
     }
+
+
+def _without(wait_ms: float | None, round_trip_ms: float | None) -> float | None:
+    if wait_ms is None or round_trip_ms is None:
+        return None
+    return round(max(0.0, wait_ms - round_trip_ms), 3)
 
 
 def _median(values: Iterable[float]) -> float | None:

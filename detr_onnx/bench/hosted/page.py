@@ -24,7 +24,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
   max-width: 72rem; padding: 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 0 3rem; }
+.figures { columns: 2 27rem; column-gap: 3rem; } .figures section { break-inside: avoid; }
+.figures section:first-child h2 { margin-top: 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .2rem .75rem .2rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: normal; color: var(--quiet); } th[scope=row] { width: 45%; white-space: pre-wrap; }
@@ -32,7 +33,7 @@ td, h2, h3 { overflow-wrap: anywhere; }
 figcaption, .note { color: var(--quiet); font-size: .9rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem 3rem;
   align-items: start; }
-.plots figure { max-width: 40rem; }
+.plots figure { max-width: 36rem; }
 svg { display: block; width: 100%; height: auto; } figure { margin: 0; }
 .plot text { fill: var(--quiet); font: 12px system-ui, sans-serif; }
 .plot .grid { stroke: var(--line); } .plot .equal { stroke: var(--quiet); stroke-dasharray: 4 4; }
@@ -59,9 +60,11 @@ rect.both { stroke: var(--both); } rect.single { stroke: var(--single); stroke-d
     --single: #bc4c00; --local: #1a7f37; --hosted: #8250df; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  h2, h3 { break-after: avoid; } tr, figure, .figures section { break-inside: avoid; }
-  .figures { display: block; } .plots { grid-template-columns: 1fr 1fr; gap: 1rem 2rem; break-inside: avoid; }
-  .sides { grid-template-columns: 1fr 1fr; } .image { break-inside: avoid; } .worst { break-before: page; }
+  h2, h3, .legend { break-after: avoid; } tr, figure, .image { break-inside: avoid; }
+  .figures { columns: 1; } .plots { grid-template-columns: 1fr 1fr; gap: 1rem 2rem; break-inside: avoid; }
+  .sides { grid-template-columns: 1fr 1fr; } .sides svg { max-height: 60mm; }
+  .detections { font: 7.5pt/1.25 system-ui, sans-serif; }
+  .detections td, .detections th { padding: 0 .75rem 0 0; }
 }
 """
 HEAD = (
@@ -71,9 +74,9 @@ HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
 )
 LEGEND = (
-    '<p class="note"><span class="key"></span>found by both<span class="key single"></span>found by one side only. '
-    "Worst first, by distance: the scores of detections of one side only, and for each pair the difference of scores "
-    "and 1 - IoU, added up.</p>"
+    '<p class="note legend"><span class="key"></span>found by both<span class="key single"></span>found by one side '
+    "only. Worst first, by distance: the scores of detections of one side only, and for each pair the difference of "
+    "scores and 1 - IoU, added up.</p>"
 )
 SCORE_NOTE = "Each dot is a detection; on the line both scores are equal. Dots on an axis are of one side only."
 LATENCY_NOTE = "Dot: p50, tick: p90, end of the line: p99; the number is how many requests run at the same time."
@@ -81,6 +84,8 @@ ACCURACY_NOTE = (
     "The hosted API returns only scores above 0.1 and boxes in whole pixels, which limits its AP. Compare it with the "
     "local AP under the same limits. The interval is a paired bootstrap over the images."
 )
+NOTES = {"COCO AP": ACCURACY_NOTE}
+"""Below sections, by their headings."""
 
 
 def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
@@ -95,9 +100,8 @@ def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
         '<div class="figures">',
         *(_section(heading, rows) for heading, rows in sections_of(result) if rows),
         "</div>",
-        f'<p class="note">{ACCURACY_NOTE}</p>' if result["accuracy"] else "",
         _plots(result, views),
-        f'<h2 class="worst">The images that differ most ({len(worst)} of {len(different)})</h2>',
+        f"<h2>The images that differ most ({len(worst)} of {len(different)})</h2>",
         LEGEND if worst else '<p class="note">The answers to every image are equal.</p>',
         *(drawn_image(index, view, comparison) for index, (view, comparison) in enumerate(worst)),
         _unanswered([view for view in views if view.comparison is None]),
@@ -123,7 +127,8 @@ def _figure(heading: str, plot: str, note: str) -> str:
 
 def _section(heading: str, rows: Iterable[tuple[str, str]]) -> str:
     lines = (f'<tr><th scope="row">{text(name)}</th><td>{text(figure)}</td></tr>' for name, figure in rows)
-    return f"<section>\n<h2>{text(heading)}</h2>\n<table>\n" + "\n".join(lines) + "\n</table>\n</section>"
+    note = f'<p class="note">{NOTES[heading]}</p>\n' if heading in NOTES else ""
+    return f"<section>\n<h2>{text(heading)}</h2>\n<table>\n" + "\n".join(lines) + f"\n</table>\n{note}</section>"
 
 
 def _unanswered(views: Sequence[View]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 SIZE = 420  # of the scatter plot, in units of its viewBox
 MARGIN = 48
 MOST_POINTS = 5000  # on the page; the JSON file has all
-ROW, WIDE, LABELS = 22, 640, 96  # of the latency plot: height of a row, width, room for the names of rows
+ROW, WIDE, LABELS = 28, SIZE, 78  # of the latency plot: height of a row, width, room for the names of rows
 RADIUS = 3.5
 
 ScorePair = tuple[float | None, float | None]
@@ -59,13 +59,13 @@ def latency_plot(latency: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 
 def log_ticks(least: float, most: float) -> list[float]:
-    """1, 2, 5, 10, … from at most `least` to at least `most`."""
+    """1, 2, 5, 10, … from at most `least` to at least `most`; two or more."""
     least = max(least, 0.1)
-    first, last = math.floor(math.log10(least)), math.ceil(math.log10(max(most, least))) + 1
+    first, last = math.floor(math.log10(least)), math.ceil(math.log10(max(most, least))) + 2
     steps = [step * 10.0**power for power in range(first, last) for step in (1, 2, 5)]
-    below = [tick for tick in steps if tick <= least]
-    above = [tick for tick in steps if tick >= most]
-    return [tick for tick in steps if below[-1] <= tick <= above[0]] if above[0] > below[-1] else [below[-1], steps[-1]]
+    below = max(step for step in steps if step <= least)
+    above = min(step for step in steps if step >= most and step > below)
+    return [step for step in steps if below <= step <= above]
 
 
 def _open(width: float, height: float, label: str) -> str:

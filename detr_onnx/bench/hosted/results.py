@@ -101,6 +101,7 @@ def cost_of(answered: int, prices: Prices, latency: Mapping[str, Any], answer_ms
         "million_dollars": round(prices.request * MILLION, 4),
         "machine_dollars_per_hour": hour,
         "local_images_per_second": round(per_second, 3) if per_second else None,
+        "local_images_per_hour": round(per_second * SECONDS_PER_HOUR) if per_second else None,
         "local_concurrency": concurrency,
         "million_local_hours": round(hours, 2) if hours is not None else None,
         "million_local_dollars": round(hours * hour, 4) if hours is not None and hour is not None else None,

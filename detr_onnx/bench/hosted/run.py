@@ -1,4 +1,4 @@
-"""The steps of a comparison, in order, and what is said before anything is paid for."""
+"""The steps of a comparison, in order, and what is announced before anything is paid for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detr_onnx.bench.hosted.client import Client, RetryPolicy
 from detr_onnx.bench.hosted.comparison import compare
 from detr_onnx.bench.hosted.images import ComparedImage, distinct
 from detr_onnx.bench.hosted.journal import Journal, Line, open_journal
-from detr_onnx.bench.hosted.latency import Segment, measure_local, measure_remote, remaining, schedule
+from detr_onnx.bench.hosted.latency import Segment, measure_local, measure_remote, schedule, split_schedule
 from detr_onnx.bench.hosted.responses import FLOOR, Items
 from detr_onnx.bench.hosted.results import Prices, View, answers_of, cost_of, latencies_of
 from detr_onnx.bench.hosted.threads import ImageThreads
@@ -102,7 +102,7 @@ class ComparisonRun:
             views = self._views(lines, keep=truth is not None)
             local, hosted = self._measure_latency(journal, [view.image for view in views if view.comparison])
             latencies = latencies_of(local, hosted)
-            paid = [*{line["sha256"]: line for line in lines}.values(), *(n for some in hosted.values() for n in some)]
+            paid = [*{line["sha256"]: line for line in lines}.values(), *(line for c in hosted.values() for line in c)]
         result = {"threshold": self.options.threshold, **answers_of(views)}
         result["accuracy"] = self._accuracy(views, truth) if truth is not None else None
         result["latency"] = latencies
@@ -116,10 +116,11 @@ class ComparisonRun:
         if self.remote.token and not encrypted and self.remote.host not in LOCAL_HOSTS:
             self._note(f"note: the token goes to {self.remote.host} unencrypted")
         answers = len(self._unanswered(journal))
-        known = {image.sha256 for image in self.images}
+        candidates = [image for image in distinct(self.images) if not journal.is_refused(image.sha256, self.remote)]
+        scheduled = schedule(candidates, self.options.latency_requests)
         for concurrency in self.options.concurrency:
-            made = sum(line["sha256"] in known for line in journal.latency(self.remote, concurrency))
-            self._allowed[concurrency] = max(0, self.options.latency_requests - made)
+            _, left = split_schedule(scheduled, journal.latency(self.remote, concurrency))
+            self._allowed[concurrency] = len(left)
         latency = sum(self._allowed.values())
         self._note(plan(len(self.images), answers, latency, self.options.prices.request))
 
@@ -174,18 +175,15 @@ class ComparisonRun:
     ) -> tuple[dict[int, Segment], dict[int, list[Line]]]:
         """Both sides at each concurrency, on the images that both sides answered."""
         scheduled = schedule(distinct(images), self.options.latency_requests)
-        known = {image.sha256 for image in scheduled}
         local: dict[int, Segment] = {}
         hosted: dict[int, list[Line]] = {}
         for concurrency in self.options.concurrency if scheduled else ():
-            made = [line for line in journal.latency(self.remote, concurrency) if line["sha256"] in known]
-            left = remaining(scheduled, made)[: self._allowed[concurrency]]
-            policy = self.options.retry_policy
+            _, left = split_schedule(scheduled, journal.latency(self.remote, concurrency))
+            left = left[: self._allowed[concurrency]]
             with self._progress(len(left)) as show:
                 named = _by_name(show, f"{concurrency} at a time")
-                measure_remote(left, self.remote, policy, journal, concurrency, named)
-            lines = journal.latency(self.remote, concurrency)
-            hosted[concurrency] = [line for line in lines if line["sha256"] in known]
+                measure_remote(left, self.remote, self.options.retry_policy, journal, concurrency, named)
+            hosted[concurrency], _ = split_schedule(scheduled, journal.latency(self.remote, concurrency))
         for concurrency in hosted:
             with self._progress(len(scheduled)) as show:
                 named = _by_name(show, f"local, {concurrency} at a time")
@@ -198,6 +196,7 @@ class ComparisonRun:
         numbered = accuracy.annotated([view.image for view in views], truth)
         compared = {number: by_path[image.path] for number, image in numbered.items() if image.path in by_path}
         if not compared:
+            self._note("note: no annotated image was answered by both sides, so there is no AP")
             return None
         compared_truth = accuracy.only(truth, compared)
         sides: dict[str, list[dict[str, Any]]] = {side: [] for side in accuracy.SIDES}

@@ -20,7 +20,7 @@ def sections_of(result: Figures) -> list[tuple[str, Rows]]:
         ("Latency, p50 / p90 / p99 in ms", _latency(result["latency"], result["answer_ms"])),
         ("Where a hosted request spends its time, medians in ms", _phases(result["latency"]["hosted"])),
         ("Errors", _errors(result["errors"])),
-        ("Cost", _cost(result["cost"])),
+        ("Cost", cost_rows(result["cost"])),
     ]
 
 
@@ -119,7 +119,8 @@ def _errors(figures: Figures) -> Rows:
     ]
 
 
-def _cost(figures: Figures) -> Rows:
+def cost_rows(figures: Figures) -> Rows:
+    """What was paid, and what a million images cost on each side."""
     hours, dollars = figures["million_local_hours"], figures["million_local_dollars"]
     speed = f"{short_number(figures['local_images_per_second'])} images/s" if hours is not None else ""
     speed += f", {figures['local_concurrency']} at a time" if hours is not None else ""
@@ -129,11 +130,20 @@ def _cost(figures: Figures) -> Rows:
         ("a million images, local", f"{hours:g} hours at {speed}" if hours is not None else "-"),
     ]
     if dollars is not None:
-        hour, even = figures["machine_dollars_per_hour"], figures["break_even_images_per_hour"]
-        rows.append((f"at ${hour:g} per hour", f"${dollars:,.2f}"))
-        if even is not None:
-            rows.append(("local is cheaper from", f"{even:,} images per hour"))
+        rows.append((f"at ${figures['machine_dollars_per_hour']:g} per hour", f"${dollars:,.2f}"))
+        rows += _break_even(figures["break_even_images_per_hour"], figures["local_images_per_hour"])
     return rows
+
+
+def _break_even(images_per_hour: int | None, capacity: int) -> Rows:
+    """From how many images per hour on the machine costs less than requests, if it can process so many."""
+    if images_per_hour is None:
+        return []
+    if images_per_hour > capacity:
+        return [
+            ("local is cheaper", f"never: it processes {capacity:,} images per hour, {images_per_hour:,} cost as much")
+        ]
+    return [("local is cheaper", f"from {images_per_hour:,} images per hour; it processes up to {capacity:,}")]
 
 
 def _two(mean: float | None, extreme: float | None, form: str) -> str:
@@ -162,13 +172,15 @@ def _figure(value: float | None) -> str:
 def _times(figures: Figures) -> str:
     per_second = figures.get("per_second")
     speed = f"; {short_number(per_second)} images/s" if per_second else ""
-    percentiles = " / ".join(f"{figures[name]:g}" for name in ("p50", "p90", "p99"))
+    percentiles = " / ".join(short_number(figures[name]) for name in ("p50", "p90", "p99"))
     return f"{percentiles}{speed} ({figures['count']} requests)"
 
 
 def _server(figures: Figures) -> str:
     if figures["server_ms"] is None:
-        return "unknown: no response header gives the server's time"
+        most = figures["server_most_ms"]
+        bound = f"; server at most {_ms(most)}, the wait without one round trip" if most is not None else ""
+        return f"unknown: no response header gives the server's time{bound}"
     share = figures["network_ms"] / (figures["network_ms"] + figures["server_ms"] or 1)
     return f"{_ms(figures['server_ms'])} and {_ms(figures['network_ms'])} ({share:.0%} network)"
 
@@ -176,7 +188,7 @@ def _server(figures: Figures) -> str:
 def _connecting(figures: Figures) -> str:
     phases = [f"{name} {_ms(figures[f'{name.lower()}_ms'])}" for name in ("DNS", "TCP") if figures["connections"]]
     phases += [f"TLS {_ms(figures['tls_ms'])}"] if figures["tls_ms"] is not None else []
-    return f"{', '.join(phases) or '-'} ({figures['connections']} connections)"
+    return f"{', '.join(phases) or '-'}; opened {figures['connections']}"
 
 
 def _ms(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -57,7 +56,7 @@ class ImageThreads:
     def _work(self, remaining: Iterator[ComparedImage], ended: threading.Event) -> None:
         try:
             with self._open_worker() as work:
-                for image in self._until_stopped(remaining):
+                while (image := self._next(remaining)) is not None:
                     work(image)
         except Exception as error:  # noqa: BLE001 - the waiting thread raises it again
             self._error = self._error or error
@@ -65,17 +64,14 @@ class ImageThreads:
         finally:
             ended.set()
 
-    def _until_stopped(self, remaining: Iterator[ComparedImage]) -> Iterator[ComparedImage]:
-        """The next images; each goes to one thread."""
-        while True:
-            with self._lock:
-                images = [] if self._stop.is_set() else [*itertools.islice(remaining, 1)]
-                for image in images:
-                    self._started += 1
-                    self._show(self._started, image)
-            if not images:
-                return
-            yield from images
+    def _next(self, remaining: Iterator[ComparedImage]) -> ComparedImage | None:
+        """The next image, which goes to one thread; None when there are no more, or all threads stop."""
+        with self._lock:
+            image = None if self._stop.is_set() else next(remaining, None)
+            if image is not None:
+                self._started += 1
+                self._show(self._started, image)
+            return image
 
 
 def _wait_for(started: Sequence[tuple[threading.Thread, threading.Event]]) -> None:

@@ -1,20 +1,30 @@
-// The page: an image goes to the server, what it finds is drawn. No library, no build, no request to anywhere else.
+// The page: sends an image to the server and draws the detections. No library, no build, no request to anywhere else.
 "use strict";
 
 const RUN = "client/v4/accounts/local/ai/run/@cf/facebook/detr-resnet-50";
-const LEAST = 0.05; // what is asked for; the slider selects from it without asking again
-const LONGEST_PX = 1600; // of the canvas; boxes are scaled with it
-const NOT_LET_IN = [9106, 6003, 10000];
+const LEAST = 0.05; // the threshold of every request; the slider filters its detections without another request
+const [SHORTEST_PX, LONGEST_PX] = [640, 1600]; // limits of the longer side of the canvas; boxes are scaled with it
+const NEEDS_TOKEN = [9106, 6003, 10000];
+const MESSAGES = {
+  3006: "The image is too large for this server.",
+  3007: "The server took too long. Try again, or try a smaller image.",
+  3010: "This file is not an image that the server can read, or it is damaged.",
+  3011: "The image is too small.",
+  3040: "The server is busy. Try again in a moment.",
+  6003: "The token has characters that no token has.",
+  9106: "This server needs a token.",
+  10000: "The token is wrong.",
+};
 
 const at = (id) => document.getElementById(id);
-const state = { blob: null, bitmap: null, scale: 1, found: [], marked: -1, asked: 0 };
+const state = { blob: null, bitmap: null, scale: 1, found: [], marked: -1, requests: 0 };
 
 function say(text, wrong = false) {
   at("status").textContent = text;
   at("status").classList.toggle("wrong", wrong);
 }
 
-// Which detections are shown
+// The detections that are shown
 
 function shown() {
   const threshold = Number(at("threshold").value);
@@ -52,11 +62,12 @@ function draw() {
   const canvas = at("canvas");
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
-  if (state.bitmap) context.drawImage(state.bitmap, 0, 0, canvas.width, canvas.height);
+  if (!state.bitmap) return;
+  context.drawImage(state.bitmap, 0, 0, canvas.width, canvas.height);
   const detections = shown();
   [...detections].reverse().forEach((d) => drawBox(context, d, detections.indexOf(d) === state.marked));
   const names = detections.map((d) => d.label).join(", ");
-  canvas.setAttribute("aria-label", state.bitmap ? `Image with ${detections.length} found: ${names}` : "No image yet");
+  canvas.setAttribute("aria-label", `Image with ${detections.length} detections: ${names}`);
 }
 
 function mark(index) {
@@ -64,7 +75,7 @@ function mark(index) {
   draw();
 }
 
-function listed(detection, index) {
+function row(detection, index) {
   const item = document.createElement("li");
   const button = document.createElement("button");
   const [label, score] = [document.createElement("span"), document.createElement("span")];
@@ -89,7 +100,7 @@ function curlLine() {
 function show() {
   const detections = shown();
   at("threshold-value").textContent = Number(at("threshold").value).toFixed(2);
-  at("found").replaceChildren(...detections.map(listed));
+  at("found").replaceChildren(...detections.map(row));
   at("json").textContent = JSON.stringify(detections, null, 1);
   at("curl").textContent = curlLine();
   state.marked = -1;
@@ -102,71 +113,94 @@ function offerClasses() {
   at("class").replaceChildren(...options);
 }
 
-// Asking the server
+// Requests
 
-async function ask(blob) {
+function messageOf(answer) {
+  const { code, message } = answer.errors[0];
+  return MESSAGES[code] || message.replace(/^AiError: /, "").replace(/ \([\w.-]*\)$/, "");
+}
+
+async function request(blob) {
   const headers = { "Content-Type": "application/octet-stream" };
   if (at("token").value) headers.Authorization = `Bearer ${at("token").value}`;
   const started = performance.now();
-  const response = await fetch(`${RUN}?threshold=${LEAST}`, { method: "POST", headers, body: blob });
-  const answer = await response.json();
+  const response = await fetch(`${RUN}?threshold=${LEAST}`, { method: "POST", headers, body: blob }).catch(() => null);
+  if (!response) throw new Error("The server cannot be reached.");
+  const answer = await response.json().catch(() => null); // a proxy may answer in its place
+  if (!answer) throw new Error(`The server answered with status ${response.status}.`);
   if (!answer.success) {
-    const { code, message } = answer.errors[0];
-    if (NOT_LET_IN.includes(code)) at("token-form").hidden = false;
-    throw new Error(`${message} (${code})`);
+    if (NEEDS_TOKEN.includes(answer.errors[0].code)) at("token-form").hidden = false;
+    throw new Error(messageOf(answer));
   }
   return { found: answer.result, ms: Math.round(performance.now() - started) };
 }
 
-async function fit(blob) {
-  state.bitmap = await createImageBitmap(blob).catch(() => null); // upright, as the server sees it
+function fit(bitmap) {
   const canvas = at("canvas");
-  if (!state.bitmap) return;
-  const { width, height } = state.bitmap;
-  state.scale = Math.min(1, LONGEST_PX / Math.max(width, height));
+  state.bitmap = bitmap;
+  canvas.hidden = !bitmap;
+  at("empty").hidden = Boolean(bitmap);
+  if (!bitmap) return;
+  const { width, height } = bitmap;
+  const longer = Math.max(width, height);
+  state.scale = Math.min(LONGEST_PX, Math.max(SHORTEST_PX, longer)) / longer;
   canvas.width = Math.max(1, Math.round(width * state.scale));
   canvas.height = Math.max(1, Math.round(height * state.scale));
 }
 
-async function look(blob) {
-  const turn = ++state.asked;
-  state.blob = blob;
-  state.found = [];
-  say("Looking …");
-  await fit(blob);
+function setDetections(found) {
+  state.found = found;
+  offerClasses();
   show();
+}
+
+async function detect(blob) {
+  const number = ++state.requests;
+  const isLatest = () => number === state.requests;
+  state.blob = blob;
+  say("Detecting …");
+  const bitmap = await createImageBitmap(blob).catch(() => null); // upright, as the server sees it
+  if (!isLatest()) return;
+  fit(bitmap);
+  at("empty").textContent = "This browser cannot show this image.";
+  setDetections([]);
   try {
-    const { found, ms } = await ask(blob);
-    if (turn !== state.asked) return; // another image was given meanwhile
-    state.found = found;
-    offerClasses();
-    show();
-    const size = state.bitmap ? `${state.bitmap.width} × ${state.bitmap.height}, ` : "";
-    say(`${shown().length} found in ${ms} ms (${size}${Math.ceil(blob.size / 1000)} kB).`);
+    const { found, ms } = await request(blob);
+    if (!isLatest()) return;
+    setDetections(found);
+    const size = bitmap ? `${bitmap.width} × ${bitmap.height}, ` : "";
+    const note = bitmap ? "" : " This browser cannot show this kind of image, but the server can read it.";
+    say(`${shown().length} found in ${ms} ms (${size}${Math.ceil(blob.size / 1000)} kB).${note}`);
   } catch (error) {
-    if (turn === state.asked) say(error.message, true);
+    if (!isLatest()) return;
+    at("empty").textContent = "No image";
+    say(error.message, true);
   }
 }
 
-// Ways in: file, drop, paste, camera
+// Sources of images: file, drop, paste, camera, sample
 
 function firstImage(items) {
-  return [...items].find((item) => item && item.type.startsWith("image/"));
+  return [...items].find((item) => item.type.startsWith("image/") || /\.(avif|hei[cf]|jxl|tiff?)$/i.test(item.name));
 }
 
-at("file").addEventListener("change", (event) => event.target.files[0] && look(event.target.files[0]));
+at("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = ""; // else the same file could not be chosen again
+  if (file) detect(file);
+});
 for (const name of ["dragover", "drop", "dragleave"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     at("drop").classList.toggle("over", name === "dragover");
     const image = name === "drop" && firstImage(event.dataTransfer.files);
-    if (image) look(image);
-    else if (name === "drop") say("That is no image.", true);
+    if (image) detect(image);
+    else if (name === "drop") say("This is not an image.", true);
   });
 }
 document.addEventListener("paste", (event) => {
   const image = firstImage(event.clipboardData.files);
-  if (image) look(image);
+  if (image) detect(image);
 });
 
 let stream = null;
@@ -185,7 +219,8 @@ at("camera").addEventListener("click", async () => {
     await at("video").play();
     at("shoot").focus();
   } catch (error) {
-    say(navigator.mediaDevices ? `No camera: ${error.message}` : "A browser gives its camera to https and localhost only.", true);
+    const reason = navigator.mediaDevices ? `The camera cannot be used: ${error.message}` : "Browsers allow the camera on https and localhost only.";
+    say(reason, true);
   }
 });
 at("cancel").addEventListener("click", closeCamera);
@@ -195,21 +230,48 @@ at("shoot").addEventListener("click", () => {
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   canvas.getContext("2d").drawImage(video, 0, 0);
   closeCamera();
-  canvas.toBlob((blob) => look(blob), "image/jpeg", 0.92);
+  canvas.toBlob((blob) => detect(blob), "image/jpeg", 0.92);
 });
 
-// The rest
+at("sample").addEventListener("click", async () => {
+  const response = await fetch("sample.jpg");
+  detect(new File([await response.blob()], "sample.jpg", { type: "image/jpeg" }));
+});
+
+// Controls
+
+function selectText(element) {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
+}
+
+async function copy(element) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(element.textContent).then(() => true, () => false);
+  selectText(element); // on plain http there is no clipboard object
+  return document.execCommand("copy");
+}
 
 for (const id of ["threshold", "class"]) at(id).addEventListener("input", show);
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (state.blob) look(state.blob);
+  if (state.blob) detect(state.blob);
 });
 for (const button of document.querySelectorAll(".copy")) {
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(at(button.dataset.of).textContent);
-    button.textContent = "Copied";
+    const element = at(button.dataset.of);
+    const copied = await copy(element);
+    if (!copied) selectText(element);
+    button.textContent = copied ? "Copied" : "Press Ctrl+C";
     setTimeout(() => (button.textContent = "Copy"), 1500);
   });
 }
+
+async function noteDemo() {
+  const ready = await fetch("readyz").then((response) => response.json());
+  at("demo-note").hidden = ready.model !== "demo";
+}
+
+noteDemo().catch(() => {}); // the note is not worth an error
 show();

@@ -47,8 +47,8 @@ def decode_base64(text: str) -> bytes:
     return image
 
 
-def parse_threshold(text: str | None, default: float) -> float:
-    """The threshold of a query or form, `default` where there is none.
+def parse_threshold(text: str | None, default: float, name: str = "threshold") -> float:
+    """The threshold of a query or form, `default` if there is none; `name` is its name in errors.
 
     Raises:
         RequestError: BAD_INPUT, it is not a number from 0 to 1.
@@ -60,5 +60,5 @@ def parse_threshold(text: str | None, default: float) -> float:
     except ValueError:
         threshold = -1.0
     if not 0 <= threshold <= 1:
-        raise RequestError(BAD_INPUT, "'/threshold' must be a number from 0 to 1")
+        raise RequestError(BAD_INPUT, f"'/{name}' must be a number from 0 to 1")
     return threshold

@@ -14,8 +14,8 @@ from detr_onnx.server.protocols.fields import decode_base64, is_json, parse_json
 THRESHOLD = 0.5  # of transformers' pipeline, which clients of these paths expect
 
 
-def read_request(content_type: str, body: bytes) -> tuple[bytes, float]:
-    """The encoded image and the threshold of a request.
+def read_request(content_type: str, threshold: float, body: bytes) -> tuple[bytes, float]:
+    """The encoded image and the threshold of a request; `threshold` if its body has none.
 
     Raises:
         RequestError: NO_BODY, BAD_INPUT or BAD_BASE64.
@@ -23,15 +23,15 @@ def read_request(content_type: str, body: bytes) -> tuple[bytes, float]:
     if not body:
         raise RequestError(NO_BODY)
     if not is_json(content_type):
-        return body, THRESHOLD
+        return body, threshold
     fields = parse_json(body)
-    return _image(fields), _threshold(fields)
+    return _image(fields), _threshold(fields, threshold)
 
 
-def _threshold(fields: Any) -> float:
+def _threshold(fields: Any, default: float) -> float:
     parameters = fields.get("parameters") if isinstance(fields, Mapping) else None
     threshold = parameters.get("threshold") if isinstance(parameters, Mapping) else None
-    return parse_threshold(str(threshold) if threshold is not None else None, THRESHOLD)
+    return parse_threshold(str(threshold) if threshold is not None else None, default)
 
 
 def _image(fields: Any) -> bytes:

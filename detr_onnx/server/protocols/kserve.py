@@ -1,43 +1,41 @@
-"""The wire format of KServe's open inference protocol, version 2, with its binary tensor extension; no sockets.
+"""The wire format of KServe's open inference protocol, version 2, with the binary tensor extension; no sockets.
 
-Tensors stand in the JSON, or after it in one row: then the header Inference-Header-Content-Length says where JSON ends,
-and each tensor's `parameters.binary_data_size` how long it is. BYTES are strings, each after its length in four bytes.
+Tensors stand in the JSON, or one after another behind it: then the header Inference-Header-Content-Length holds the
+length of the JSON, and each tensor's `parameters.binary_data_size` its own. BYTES are strings, each after its length in
+four bytes.
 
-Source: https://kserve.github.io/website and Triton's protocol extensions ("extension_binary_data").
+Source: `inference_rest.md` of the Open Inference Protocol, and Triton's "Binary Tensor Data Extension". Where they let
+the server coerce values or refuse them, this module refuses: 300 is not a UINT8, and neither is true.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detr_onnx.server.errors import BAD_INPUT, RequestError
 from detr_onnx.server.protocols.byte_arrays import loads
-from detr_onnx.server.protocols.fields import decode_base64
+from detr_onnx.server.protocols.fields import parse_json
+from detr_onnx.server.protocols.tensors import DTYPES, Array, from_binary, from_json, invalid
 
-Array = NDArray[Any]
-
-DTYPES = {
-    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
-    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
-MOST_NUMBERS = 500_000  # of a tensor in JSON; larger ones have the binary form
+VERSION = "1"  # of the model; there is one only
+MOST_NUMBERS = 500_000  # of all tensors in JSON; larger tensors need the binary form
+UNSUPPORTED = ("classification", "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+"""Parameters of extensions that change what a tensor means, so that they cannot be ignored."""
 
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A request to infer.
+    """An inference request.
 
     Attributes:
-        inputs: by name; BYTES are arrays of objects, each `bytes`.
-        outputs: the names that are wanted, and whether in binary form; empty for all.
-        binary: whether outputs are wanted in binary form where it is not said.
+        inputs: arrays by name; BYTES are arrays of objects, each `bytes`.
+        outputs: the requested names, and whether each is wanted in binary form; empty for all outputs.
+        binary: whether outputs are wanted in binary form where the request names none.
         parameters: of the request.
         id: the client's own.
     """
@@ -49,138 +47,151 @@ class InferRequest:
     id: str | None = None
 
 
+# Requests
+
+
 def read_request(body: bytes, header_length: int | None) -> InferRequest:
     """A request, from its body and the header Inference-Header-Content-Length.
 
     Raises:
-        RequestError: it is none; the message says what is wrong.
+        RequestError: BAD_INPUT, the request is not valid.
     """
-    if header_length is not None and not 0 <= header_length <= len(body):
-        raise invalid("Inference-Header-Content-Length is beyond the body")
-    text, rest = (body, b"") if header_length is None else (body[:header_length], body[header_length:])
+    if header_length is not None and header_length > len(body):
+        raise invalid("Inference-Header-Content-Length is greater than the length of the body")
+    text, binary_data = (body, b"") if header_length is None else (body[:header_length], body[header_length:])
     try:
         fields = loads(text, MOST_NUMBERS)
     except ValueError as error:
         raise invalid(f"the request is not JSON: {error}") from error
-    if not isinstance(fields, Mapping) or not isinstance(fields.get("inputs"), list) or not fields["inputs"]:
+    if not isinstance(fields, Mapping):
+        raise invalid("the request is not a JSON object")
+    identifier = fields.get("id")
+    if identifier is not None and not isinstance(identifier, str):
+        raise invalid("id is not a string")
+    parameters = _parameters(fields, "the request")
+    binary = _flag(parameters, "binary_data_output", False, "the request")
+    return InferRequest(_inputs(fields, binary_data), _outputs(fields, binary), binary, parameters, identifier)
+
+
+def read_index_request(body: bytes) -> bool:
+    """Whether a request for the repository's index asks for ready models only; its body may be empty.
+
+    Raises:
+        RequestError: BAD_INPUT, the request is not valid.
+    """
+    fields = parse_json(body) if body else {}
+    if not isinstance(fields, Mapping):
+        raise invalid("the request is not a JSON object")
+    return _flag(fields, "ready", False, "the request")
+
+
+def _inputs(fields: Mapping[str, Any], binary_data: bytes) -> dict[str, Array]:
+    entries = fields.get("inputs")
+    if not isinstance(entries, list) or not entries:
         raise invalid("the request has no inputs")
-    inputs = {}
-    for entry in fields["inputs"]:
-        name, array, rest = _tensor(entry, rest)
-        inputs[name] = array
-    if rest:
-        raise invalid(f"{len(rest)} bytes after the last tensor")
-    parameters = _mapping(fields, "parameters")
-    outputs, identifier = fields.get("outputs") or [], fields.get("id")
-    if not isinstance(outputs, list) or not all(
-        isinstance(o, Mapping) and isinstance(o.get("name"), str) for o in outputs
-    ):
-        raise invalid("outputs have no names")
-    binary = bool(parameters.get("binary_data_output"))
-    wanted = {o["name"]: bool(_mapping(o, "parameters").get("binary_data", binary)) for o in outputs}
-    return InferRequest(inputs, wanted, binary, parameters, identifier if isinstance(identifier, str) else None)
+    arrays: dict[str, Array] = {}
+    for entry in entries:
+        name = _name(entry, "an input")
+        if name in arrays:
+            raise invalid(f"input {name} is given twice")
+        arrays[name], binary_data = _tensor(entry, f"input {name}", binary_data)
+    if binary_data:
+        raise invalid(f"{len(binary_data)} bytes are left after the last tensor")
+    return arrays
 
 
-def _mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = fields.get(name) or {}
-    if not isinstance(value, Mapping):
-        raise invalid(f"{name} is no object")
+def _outputs(fields: Mapping[str, Any], binary: bool) -> dict[str, bool]:
+    entries = fields.get("outputs")
+    if entries is None:
+        return {}
+    if not isinstance(entries, list):
+        raise invalid("outputs is not a list")
+    outputs: dict[str, bool] = {}
+    for entry in entries:
+        name = _name(entry, "an output")
+        if name in outputs:
+            raise invalid(f"output {name} is requested twice")
+        outputs[name] = _flag(_parameters(entry, f"output {name}"), "binary_data", binary, f"output {name}")
+    return outputs
+
+
+def _name(entry: Any, what: str) -> str:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+        raise invalid(f"{what} has no name")
+    return str(entry["name"])
+
+
+def _parameters(fields: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    parameters = fields.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, Mapping):
+        raise invalid(f"parameters of {what} are not an object")
+    for name, value in parameters.items():
+        if not isinstance(value, str | int | float):
+            raise invalid(f"parameter {name} of {what} is not a string, number or boolean")
+        if name in UNSUPPORTED:
+            raise invalid(f"parameter {name} of {what} is not supported")
+    return parameters
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool, what: str) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise invalid(f"parameter {name} of {what} is not a boolean")
     return value
 
 
-def _tensor(entry: Any, rest: bytes) -> tuple[str, Array, bytes]:
-    """Name and values of an input, and the binary data that is left for the inputs after it."""
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-        raise invalid("an input has no name")
-    name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
+def _tensor(entry: Mapping[str, Any], what: str, binary_data: bytes) -> tuple[Array, bytes]:
+    """The array of an input, and the binary data that is left for the inputs after it."""
+    datatype, shape = entry.get("datatype"), entry.get("shape")
     if not isinstance(datatype, str) or datatype not in ("BYTES", *DTYPES):
-        raise invalid(f"input {name}: no datatype {datatype!r}")
+        raise invalid(f"{what}: unknown datatype {datatype!r}")
     if not isinstance(shape, list | bytes) or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape):
-        raise invalid(f"input {name}: the shape is no list of sizes")
-    size = _mapping(entry, "parameters").get("binary_data_size")
+        raise invalid(f"{what}: the shape is not a list of sizes")
+    size = _parameters(entry, what).get("binary_data_size")
     if size is None:
-        values = _from_json(name, datatype, entry.get("data"))
-    elif type(size) is int and 0 <= size <= len(rest):
-        values, rest = _from_binary(name, datatype, rest[:size]), rest[size:]
+        values = from_json(entry.get("data"), datatype, tuple(shape), what)
+    elif "data" in entry:
+        raise invalid(f"{what} has both data and binary_data_size")
+    elif type(size) is int and 0 <= size <= len(binary_data):
+        values, binary_data = from_binary(binary_data[:size], datatype, what), binary_data[size:]
     else:
-        raise invalid(f"input {name}: binary_data_size is {size!r}, and {len(rest)} bytes are there")
+        raise invalid(f"{what}: binary_data_size is {size!r}, and {len(binary_data)} bytes are left")
     count = 1
     for length in shape:
         count *= length
     if values.size != count:
-        raise invalid(f"input {name}: {values.size} values, expected {count} for the shape {list(shape)}")
-    return name, values.reshape(list(shape)), rest
+        raise invalid(f"{what}: {values.size} values, expected {count} for the shape {list(shape)}")
+    return values.reshape(list(shape)), binary_data
 
 
-def _from_binary(name: str, datatype: str, data: bytes) -> Array:
-    if datatype != "BYTES":
-        try:
-            return np.frombuffer(data, DTYPES[datatype])
-        except ValueError as error:
-            raise invalid(f"input {name}: {len(data)} bytes are no whole number of {datatype}") from error
-    items, start = [], 0
-    while start < len(data):
-        length = int.from_bytes(data[start : start + 4], "little")
-        start += 4
-        if start + length > len(data):
-            raise invalid(f"input {name}: BYTES are cut short")
-        items.append(data[start : start + length])
-        start += length
-    return _objects(items)
-
-
-def _from_json(name: str, datatype: str, data: Any) -> Array:
-    if isinstance(data, bytes) and datatype != "BYTES":
-        return np.frombuffer(data, np.uint8).astype(DTYPES[datatype])
-    if not isinstance(data, list):
-        raise invalid(f"input {name}: data is no list")
-    try:
-        if datatype == "BYTES":
-            return _objects([_image_text(item) for item in data])
-        kinds = np.asarray(data)
-        if kinds.dtype.kind not in "biuf":
-            raise ValueError("not numbers")
-        return kinds.astype(DTYPES[datatype]).reshape(-1)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise invalid(f"input {name}: data does not fit {datatype}: {error}") from error
-
-
-def _image_text(item: Any) -> bytes:
-    """The bytes of a string, which in JSON can only be base64, or of `{"b64": …}`."""
-    text = item.get("b64") if isinstance(item, Mapping) else item
-    if not isinstance(text, str):
-        raise ValueError("not a string")
-    return decode_base64(text)
-
-
-def _objects(items: Sequence[bytes]) -> Array:
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array
+# Responses
 
 
 def write_response(request: InferRequest, model: str, outputs: Mapping[str, Array]) -> tuple[bytes, int | None]:
-    """The body of an answer and, with binary tensors in it, the length of its JSON.
+    """The body of a response and, if it has binary tensors, the length of its JSON.
 
     Raises:
-        RequestError: an output that is wanted is not among `outputs`.
+        RequestError: BAD_INPUT, a requested output is not among `outputs`.
     """
     if unknown := [name for name in request.outputs if name not in outputs]:
-        raise invalid(f"no output {', '.join(unknown)}: there are {', '.join(outputs)}")
-    wanted = request.outputs or dict.fromkeys(outputs, request.binary)
-    entries, tail = [], b""
-    for name, binary in wanted.items():
+        raise invalid(f"unknown output {', '.join(unknown)}; the outputs are {', '.join(outputs)}")
+    forms = request.outputs or dict.fromkeys(outputs, request.binary)
+    entries, binary_data = [], b""
+    for name, binary in forms.items():
         entry, data = _written(name, outputs[name], binary)
         entries.append(entry)
-        tail += data
-    answer: dict[str, Any] = {"model_name": model, "model_version": "1", "outputs": entries}
+        binary_data += data
+    response: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": entries}
     if request.id is not None:
-        answer["id"] = request.id
-    text = json.dumps(answer, separators=(",", ":")).encode()
-    return text + tail, len(text) if any(wanted.values()) else None
+        response["id"] = request.id
+    text = json.dumps(response, separators=(",", ":"), allow_nan=False).encode()
+    return text + binary_data, len(text) if any(forms.values()) else None
 
 
 def _written(name: str, array: Array, binary: bool) -> tuple[dict[str, Any], bytes]:
+    """The JSON of an output, and its binary data."""
     datatype = next((known for known, code in DTYPES.items() if array.dtype == np.dtype(code)), "BYTES")
     entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
     if not binary:
@@ -191,8 +202,3 @@ def _written(name: str, array: Array, binary: bool) -> tuple[dict[str, Any], byt
     else:
         data = array.tobytes()
     return {**entry, "parameters": {"binary_data_size": len(data)}}, data
-
-
-def invalid(complaint: str) -> RequestError:
-    """The refusal of an invalid request."""
-    return RequestError(BAD_INPUT, complaint)

@@ -1,28 +1,42 @@
-// A real browser on the page: `node browser.cjs URL IMAGE SCREENSHOTS`; prints what it saw as one JSON object.
+// A real browser on the page: `node browser.cjs URL IMAGE FOLDER` prints what it sees as JSON and saves screenshots in
+// FOLDER, which has the images tall.png and image.tiff.
 const { chromium } = require("playwright-core");
 
 const [url, image, folder] = process.argv.slice(2);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 
-async function look(page) {
-  await page.goto(url);
-  await page.setInputFiles("#file", image);
-  await page.waitForFunction(() => /found in/.test(document.getElementById("status").textContent), null, { timeout: 120000 });
+const statusOf = (page) => page.textContent("#status");
+const clearStatus = (page) => page.evaluate(() => { document.getElementById("status").textContent = ""; });
+
+// Runs an action that gives the page an image, and waits for its detections, or for the error.
+async function after(page, action, wanted = "found in") {
+  await clearStatus(page);
+  await action();
+  await page.waitForFunction((wanted) => {
+    const status = document.getElementById("status");
+    return wanted === "wrong" ? status.classList.contains("wrong") : status.textContent.includes(wanted);
+  }, wanted, { timeout: 120000 });
+  return statusOf(page);
 }
 
-// The same image given by an event, as a drop or a paste gives it.
+const choose = (page, file, wanted) => after(page, () => page.setInputFiles("#file", file), wanted);
+
+async function look(page) {
+  await page.goto(url);
+  await choose(page, image);
+}
+
+// The same image by an event, as of a drop or a paste.
 async function given(page, kind) {
   const encoded = require("fs").readFileSync(image).toString("base64");
-  await page.evaluate(([kind, encoded]) => {
-    document.getElementById("status").textContent = "";
+  await after(page, () => page.evaluate(([kind, encoded]) => {
     const transfer = new DataTransfer();
     const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
     transfer.items.add(new File([bytes], `${kind}.jpg`, { type: "image/jpeg" }));
     const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: transfer }) : new ClipboardEvent("paste", { clipboardData: transfer });
     document.dispatchEvent(event);
-  }, [kind, encoded]);
-  await page.waitForFunction(() => /found in/.test(document.getElementById("status").textContent), null, { timeout: 120000 });
+  }, [kind, encoded]));
   return [await page.textContent("#curl"), JSON.parse(await page.textContent("#json")).length];
 }
 
@@ -45,7 +59,7 @@ async function pixels(page) {
   page.on("pageerror", (error) => seen.errors.push(String(error)));
   page.on("request", (request) => seen.requests.push(request.url()));
   await look(page);
-  seen.status = await page.textContent("#status");
+  seen.status = await statusOf(page);
   seen.json = JSON.parse(await page.textContent("#json"));
   seen.listed = await page.$$eval("#found li", (items) => items.map((item) => item.innerText.split("\n")[0]));
   seen.label = await page.getAttribute("#canvas", "aria-label");
@@ -67,23 +81,51 @@ async function pixels(page) {
 
   await page.click("#camera");
   await page.waitForFunction(() => document.getElementById("video").videoWidth > 0);
-  await page.evaluate(() => { document.getElementById("status").textContent = ""; }); // else what it said before counts
-  await page.click("#shoot");
-  await page.waitForFunction(() => /found in/.test(document.getElementById("status").textContent), null, { timeout: 120000 });
-  seen.camera = await page.textContent("#status");
+  seen.camera = await after(page, () => page.click("#shoot"));
 
-  await page.setInputFiles("#file", __filename);
-  await page.waitForFunction(() => document.getElementById("status").classList.contains("wrong"));
-  seen.refused = await page.textContent("#status");
+  seen.refused = await choose(page, __filename, "wrong");
+  seen.refusedAgain = await choose(page, __filename, "wrong");
+  seen.classesAfterError = await page.$$eval("#class option", (options) => options.map((option) => option.value));
+  await page.screenshot({ path: `${folder}/error.png` });
 
-  for (const [name, options] of Object.entries({
-    phone: { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true },
-    dark: { viewport: { width: 1200, height: 900 }, colorScheme: "dark" },
-  })) {
-    const other = await (await browser.newContext(options)).newPage();
-    await look(other);
-    seen[`${name}Overflow`] = await other.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    await other.screenshot({ path: `${folder}/${name}.png`, fullPage: name === "phone" });
+  seen.sample = await after(page, () => page.click("#sample"));
+  seen.tiff = await choose(page, `${folder}/image.tiff`);
+  seen.tiffCanvasIsHidden = await page.isHidden("#canvas");
+  seen.tiffBoxes = JSON.parse(await page.textContent("#json")).length;
+  await page.screenshot({ path: `${folder}/tiff.png` });
+  await choose(page, `${folder}/tall.png`);
+  seen.tall = await page.$eval("#canvas", (canvas) => canvas.getBoundingClientRect().height / innerHeight);
+  await page.screenshot({ path: `${folder}/tall-page.png` });
+
+  const insecure = await (await browser.newContext({ permissions: ["clipboard-read"] })).newPage();
+  await insecure.addInitScript(() => {
+    window.realClipboard = navigator.clipboard;
+    Object.defineProperty(navigator, "clipboard", { value: undefined });
+  });
+  await look(insecure);
+  await insecure.click('[data-of="json"]');
+  await insecure.waitForFunction(() => document.querySelector('[data-of="json"]').textContent !== "Copy");
+  seen.copyButton = await insecure.textContent('[data-of="json"]');
+  seen.copied = await insecure.evaluate(() => window.realClipboard.readText());
+
+  seen.views = {};
+  for (const width of [360, 820, 1400]) {
+    for (const colorScheme of ["light", "dark"]) {
+      const phone = width < 500;
+      const options = { viewport: { width, height: 900 }, colorScheme, isMobile: phone, hasTouch: phone };
+      const other = await (await browser.newContext(options)).newPage();
+      const name = `${width}-${colorScheme}`;
+      await other.goto(url);
+      await other.screenshot({ path: `${folder}/empty-${name}.png` });
+      await look(other);
+      seen.views[name] = await other.evaluate(() => ({
+        overflow: document.documentElement.scrollWidth - innerWidth,
+        smallest: Math.min(...[...document.querySelectorAll("button, select, label.button, input[type=range]")]
+          .map((element) => element.getBoundingClientRect().height).filter((height) => height > 0)),
+        hint: getComputedStyle(document.querySelector(".hint")).display !== "none",
+      }));
+      await other.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+    }
   }
   await browser.close();
   console.log(JSON.stringify(seen));

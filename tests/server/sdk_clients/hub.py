@@ -13,6 +13,7 @@ print(
     json.dumps(
         {
             "default": [asdict(item) for item in client.object_detection(image, model=model)],
+            "root": [asdict(item) for item in InferenceClient(url, timeout=120).object_detection(image)],
             "threshold": [asdict(item) for item in client.object_detection(image, model=model, threshold=0.9)],
         }
     )

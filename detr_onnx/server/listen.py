@@ -1,0 +1,75 @@
+"""The listening socket: an address and a port, or a unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from detr_onnx.errors import DetrError
+from detr_onnx.server.settings import Settings
+
+BACKLOG = 2048
+
+
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """The listening socket, closed at the end; the file of a unix socket is removed.
+
+    Raises:
+        DetrError: the address does not exist here, or is in use.
+    """
+    path = settings.unix_socket
+    listener = _on_path(path) if path is not None else _on_port(settings.host, settings.port)
+    try:
+        with listener:
+            yield listener
+    finally:
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL of the server, or `unix:` and the path of its socket."""
+    if listener.family == getattr(socket, "AF_UNIX", None):
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _on_port(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        remedy = "choose another --host or --port"
+        raise DetrError(f"cannot listen on {host}:{port}", found=str(error), remedy=remedy) from error
+    return listener
+
+
+def _on_path(path: Path) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise DetrError("this system has no unix sockets", remedy="use --host and --port")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_abandoned(path):
+            path.unlink()
+        listener.bind(os.fspath(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise DetrError(f"cannot listen on {path}", found=str(error), remedy="choose another --unix-socket") from error
+    return listener
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether the path is a socket on which nobody listens, as after a crash."""
+    if not path.is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(os.fspath(path)) != 0

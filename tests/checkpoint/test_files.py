@@ -1,0 +1,128 @@
+"""Weights are found as one file or several; what is not weights is named for what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detr_onnx.checkpoint.files import weight_files, weights_file
+from detr_onnx.checkpoint.load import load_checkpoint
+from detr_onnx.checkpoint.safetensors import write_safetensors
+from detr_onnx.errors import CheckpointError
+from detr_onnx.models.graph_cache import digest
+from tests.parity.seeded import CONFIGS, SPELLINGS, seeded_tensors, spelled, write_checkpoint
+
+SMALL = CONFIGS["small"]
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:830f5e2e\nsize 166587896\n"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """A seeded checkpoint in two shards."""
+    directory = write_checkpoint(tmp_path / "sharded", SMALL, seed=1)
+    (directory / "model.safetensors").unlink()
+    tensors = spelled(seeded_tensors(SMALL, seed=1), SPELLINGS["huggingface-native"])
+    names = list(tensors)
+    halves = names[: len(names) // 2], names[len(names) // 2 :]
+    for shard, half in zip(SHARDS, halves, strict=True):
+        write_safetensors(directory / shard, {name: tensors[name] for name in half})
+    weight_map = {name: shard for shard, half in zip(SHARDS, halves, strict=True) for name in half}
+    write_index(directory, weight_map)
+    return directory
+
+
+def write_index(directory: Path, weight_map: object) -> None:
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def directory_with(tmp_path: Path, names: Sequence[str], content: bytes = b"\x80\x04.") -> Path:
+    for name in names:
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def test_sharded_weights_are_those_of_one_file(sharded):
+    checkpoint = load_checkpoint(sharded)
+    expected = seeded_tensors(SMALL, seed=1)
+    assert list(checkpoint.tensors) == list(expected)
+    assert all(np.array_equal(checkpoint.tensors[name], expected[name]) for name in expected)
+    assert load_checkpoint(sharded / "model.safetensors.index.json").config == SMALL
+    assert weight_files(weights_file(sharded)) == [
+        sharded / "model.safetensors.index.json",
+        *(sharded / shard for shard in SHARDS),
+    ]
+
+
+def test_the_digest_of_sharded_weights_changes_with_a_shard(sharded):
+    before = digest(sharded)
+    shard = bytearray((sharded / SHARDS[1]).read_bytes())
+    shard[-1] ^= 1
+    (sharded / SHARDS[1]).write_bytes(shard)
+    assert digest(sharded) != before
+
+
+def test_a_missing_shard_is_named(sharded):
+    (sharded / SHARDS[1]).unlink()
+    assert f"names a file that is missing: found no {sharded / SHARDS[1]}" in refusal(sharded)
+
+
+def test_a_tensor_that_is_not_in_its_shard_is_named(sharded):
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())["weight_map"]
+    write_index(sharded, dict.fromkeys(index, SHARDS[0]))
+    assert "lack tensors: found no model." in refusal(sharded)
+
+
+@pytest.mark.parametrize("weight_map", [
+    None, [], 5, {"a": 5}, {"a": None}, {"a": "../secret.safetensors"}, {"a": "/etc/passwd"}, {"a": "a\0.safetensors"},
+    {"a": "pytorch_model.bin"},
+])  # fmt: skip
+def test_an_index_of_something_else_is_refused(weight_map, sharded):
+    write_index(sharded, weight_map)
+    assert "is not an index of sharded weights" in refusal(sharded)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"weight_map": ' + "9" * 400 + "}"])
+def test_an_index_that_is_not_json_is_refused(text, sharded):
+    (sharded / "model.safetensors.index.json").write_text(text)
+    assert "model.safetensors.index.json" in refusal(sharded)
+
+
+def test_a_git_lfs_pointer_is_named_with_the_command_that_helps(tmp_path, sharded):
+    directory = directory_with(tmp_path, ["model.safetensors"], POINTER)
+    for path in (directory, directory / "model.safetensors"):
+        assert "is a git-lfs pointer, not the weights" in refusal(path)
+        assert "run git lfs pull" in refusal(path)
+    (sharded / SHARDS[0]).write_bytes(POINTER)
+    assert f"{sharded / SHARDS[0]} is a git-lfs pointer" in refusal(sharded)
+
+
+def test_an_adapter_is_named_with_the_calls_that_help(tmp_path):
+    directory = directory_with(tmp_path, ["adapter_config.json", "adapter_model.safetensors"])
+    for path in (directory, directory / "adapter_model.safetensors"):
+        assert "holds an adapter (PEFT), not a whole model" in refusal(path)
+        assert "merge_and_unload()" in refusal(path)
+
+
+def test_pickled_weights_are_named_with_the_command_that_converts_them(tmp_path):
+    names = ["config.json", "optimizer.pt", "pytorch_model.bin", "rng_state.pth", "training_args.bin"]
+    directory = directory_with(tmp_path, names)
+    message = refusal(directory)
+    assert "has its weights only as a pickle: found pytorch_model.bin" in message
+    command = f"detr-onnx convert {directory}/pytorch_model.bin -o DIRECTORY --config {directory}/config.json"
+    assert message.endswith(f"; run {command}")
+
+
+def test_the_state_of_a_training_run_is_not_taken_for_weights(tmp_path):
+    assert "holds no checkpoint" in refusal(directory_with(tmp_path, ["optimizer.pt", "training_args.bin"]))

@@ -1,0 +1,95 @@
+"""Configurations of image processors, and COCO annotations and results."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from detr_onnx.errors import CheckpointError, DatasetError, DetrError
+from detr_onnx.evaluation.coco import read_annotations, read_results
+from detr_onnx.image.preprocess import Preprocessing
+from tests.fuzz.mutate import mutate_bytes, mutate_json
+from tests.fuzz.run import Kind
+
+OFFICIAL = Path(__file__).parents[2] / "weights" / "demo" / "preprocessor_config.json"
+SIZES_HW = ((480, 640), (1, 5000), (3, 2))
+
+PROCESSORS: dict[str, Any] = {
+    "2021": {"feature_extractor_type": "DetrFeatureExtractor", "size": 800, "max_size": 1333, "do_normalize": True},
+    "2023": {**Preprocessing().to_json()},
+    "2024": {**Preprocessing(480, 640, max_hw=(480, 640), pad_hw=(640, 640)).to_json()},
+    "2026": {"image_processor": Preprocessing(fixed_hw=(480, 640)).to_json(), "processor_class": "DetrProcessor"},
+}
+ANNOTATIONS: dict[str, Any] = {
+    "images": [
+        {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48},
+        {"id": 2, "file_name": "b/c.png"},
+    ],
+    "categories": [{"id": 17, "name": "cat", "supercategory": "animal"}, {"id": 18, "name": "dog"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 17, "bbox": [1, 2, 30, 40], "area": 1200.5, "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 18, "bbox": [1.5, 2, 3, 4], "segmentation": [[1, 2, 3, 4, 5, 6]]},
+        {"id": 3, "image_id": 2, "category_id": 17, "bbox": [0, 0, 9, 9], "area": None, "iscrowd": 1},
+    ],
+}
+RESULTS = [
+    {"image_id": 1, "category_id": 17, "bbox": [1, 2, 30, 40], "score": 0.9},
+    {"image_id": 2, "category_id": 18, "bbox": [1, 2, 3, 4], "score": 0.1},
+]
+
+
+def kind(values: Mapping[str, Any], read: Callable[[bytes], str], errors: tuple[type[DetrError], ...]) -> Kind:
+    """A kind of JSON files: values are changed in most inputs, bytes in the others."""
+    texts = {name: json.dumps(value).encode() for name, value in values.items()}
+
+    def mutate(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+        return mutate_json(random, data) if random.random() < 0.8 else mutate_bytes(random, data, others)
+
+    return Kind(lambda: texts, mutate, read, errors)
+
+
+def read_processor(data: bytes) -> str:
+    """Reads a configuration, and uses it as far as no image is needed."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return "not JSON"
+    if not isinstance(fields, dict):
+        return "not an object"
+    preprocessing = Preprocessing.from_json(fields, "a test")
+    for height, width in SIZES_HW:
+        if min(preprocessing.resized_hw(height, width)) < 1:
+            raise AssertionError(f"{preprocessing} gives an empty image")
+    if Preprocessing.from_json(preprocessing.to_json(), "a test") != preprocessing:
+        raise AssertionError(f"{preprocessing} is not read as it is written")
+    return "a configuration"
+
+
+def read_annotation_file(data: bytes) -> str:
+    """Reads annotations, and uses them as far as no model is needed."""
+    truth = _with_file(data, read_annotations)
+    truth.category_of(["N/A"] * 17 + ["cat", "dog"])
+    return "annotations"
+
+
+def read_result_file(data: bytes) -> str:
+    """Reads results that belong to `ANNOTATIONS`."""
+    truth = _with_file(json.dumps(ANNOTATIONS).encode(), read_annotations)
+    rows: list[dict[str, Any]] = _with_file(data, lambda path: read_results(path, truth))
+    return "results" if rows else "no results"
+
+
+def _with_file(data: bytes, read: Callable[[Path], Any]) -> Any:
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        file.write(data)
+        file.flush()
+        return read(Path(file.name))
+
+
+PROCESSOR_CONFIGS = kind(PROCESSORS, read_processor, (CheckpointError,))
+ANNOTATION_FILES = kind({"annotations": ANNOTATIONS}, read_annotation_file, (DatasetError,))
+RESULT_FILES = kind({"results": RESULTS}, read_result_file, (DatasetError,))

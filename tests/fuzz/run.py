@@ -1,0 +1,118 @@
+"""Runs a kind of fuzzer and reports what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import resource
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+SECONDS_PER_INPUT = 5.0
+MEGABYTES_PER_INPUT = 64.0
+SECONDS_UNTIL_KILLED = 60  # a reader that hangs ends the process, with a traceback
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is fuzzed.
+
+    Attributes:
+        seeds: returns valid inputs by name.
+        mutate: returns another input, from a generator, a valid input and all valid inputs.
+        read: gives an input to the reader.
+        errors: what the reader may raise.
+    """
+
+    seeds: Callable[[], Mapping[str, bytes]]
+    mutate: Callable[[Random, bytes, Sequence[bytes]], bytes]
+    read: Callable[[bytes], str]
+    errors: tuple[type[Exception], ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An input that must not do what it did."""
+
+    index: int
+    seed_name: str
+    what: str
+    data: bytes
+
+
+@dataclass
+class Report:
+    """What came of some inputs.
+
+    Attributes:
+        outcomes: how often each outcome occurred.
+        faults: inputs with other exceptions, or over the limits of time and memory.
+        slowest_s: the longest time of one input, in seconds.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: list[Fault] = field(default_factory=list)
+    slowest_s: float = 0.0
+
+
+def make_input(kind: Kind, seeds: Mapping[str, bytes], seed: int, index: int) -> tuple[str, bytes]:
+    """The name of the valid input and the mutated input with this number. It depends on nothing else."""
+    random = Random(f"{seed}/{index}")
+    name = random.choice([*seeds])
+    return name, kind.mutate(random, seeds[name], [*seeds.values()])
+
+
+def run(kind: Kind, count: int, seed: int, first: int = 0) -> Report:
+    """Runs `count` inputs from number `first` on."""
+    seeds, report = kind.seeds(), Report()
+    with _quiet():
+        for index in range(first, first + count):
+            name, data = make_input(kind, seeds, seed, index)
+            faulthandler.dump_traceback_later(SECONDS_UNTIL_KILLED, exit=True)
+            outcome, fault, seconds = _read(kind, data)
+            report.outcomes[outcome] += 1
+            report.slowest_s = max(report.slowest_s, seconds)
+            if fault:
+                report.faults.append(Fault(index, name, fault, data))
+    faulthandler.cancel_dump_traceback_later()
+    return report
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings: Pillow's of damaged metadata, and this package's of what it assumed."""
+    logger = logging.getLogger("detr_onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _read(kind: Kind, data: bytes) -> tuple[str, str | None, float]:
+    """The outcome of one input, its fault or None, and its seconds."""
+    peak_mb, start, fault = _peak_mb(), time.process_time(), None
+    try:
+        outcome = kind.read(data)
+    except kind.errors as error:
+        outcome = f"{type(error).__name__}: {getattr(error, 'what', error)}"
+    except Exception as error:  # noqa: BLE001 - every other exception is a fault
+        outcome = fault = f"{type(error).__name__}: {error}"[:200]
+    seconds, grown_mb = time.process_time() - start, _peak_mb() - peak_mb
+    if seconds > SECONDS_PER_INPUT:
+        fault = f"took {seconds:.1f} s"
+    if grown_mb > MEGABYTES_PER_INPUT:
+        fault = f"took {grown_mb:.0f} MB"
+    return outcome, fault, seconds
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,117 @@
+"""The size of the frames in an AVIF file counts, not only the size that its header tells."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pytest
+from PIL import Image, features
+
+from detr_onnx.errors import ImageError, ImageTooLargeError
+from detr_onnx.image.avif import frame_sizes
+from detr_onnx.image.decode import read_rgb
+
+AVIF = "avif" in features.modules and features.check("avif")
+needs_avif = pytest.mark.skipif(not AVIF, reason="this Pillow cannot read AVIF")
+FRAME_WH = (333, 77)
+
+
+def avif(size_wh: tuple[int, int] = FRAME_WH, mode: str = "RGB", frames: int = 1) -> bytes:
+    stream, more = io.BytesIO(), [Image.new(mode, size_wh, "red")] * (frames - 1)
+    Image.new(mode, size_wh).save(stream, "AVIF", speed=10, save_all=frames > 1, append_images=more)
+    return stream.getvalue()
+
+
+def box(name: bytes, *content: bytes) -> bytes:
+    data = b"".join(content)
+    return struct.pack(">I", 8 + len(data)) + name + data
+
+
+def still_picture(width: int, height: int) -> bytes:
+    """An OBU with the reduced sequence header of a still picture, with 16 bits each for width and height."""
+    bits = "000" + "1" + "1" + "00000" + "1111" + "1111" + f"{width - 1:016b}" + f"{height - 1:016b}" + "0" * 6
+    payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return bytes([0x0A, len(payload)]) + payload
+
+
+def file_with_item(item: bytes, item_type: bytes = b"av01", spans: list[tuple[int, int]] | None = None) -> bytes:
+    """A file with one item, which lies in these spans of its data."""
+    spans = spans or [(0, len(item))]
+    places = b"".join(struct.pack(">II", 8 + start, length) for start, length in spans)
+    iloc = box(b"iloc", bytes(4), b"\x44\x00", struct.pack(">HHHH", 1, 1, 0, len(spans)), places)
+    infe = box(b"infe", b"\x02\0\0\0", struct.pack(">HH", 1, 0), item_type, b"\0")
+    return box(b"mdat", item) + box(b"meta", bytes(4), box(b"iinf", bytes(4), b"\0\x01", infe), iloc)
+
+
+@needs_avif
+@pytest.mark.parametrize("size_wh", [(1, 1), (16, 16), FRAME_WH, (1000, 2000)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_every_frame_size_of_a_file_is_found(size_wh: tuple[int, int], mode: str, frames: int):
+    sizes = [*frame_sizes(avif(size_wh, mode, frames))]
+    assert set(sizes) == {size_wh}
+    assert len(sizes) >= (2 if mode == "RGBA" else 1)
+
+
+@needs_avif
+@pytest.mark.parametrize("frames", [1, 3])
+def test_frames_larger_than_the_header_tells_are_refused(frames: int):
+    data = bytearray(avif((640, 480), frames=frames))
+    told = data.index(b"ispe") + 8
+    assert struct.unpack(">II", data[told : told + 8]) == (640, 480)
+    data[told : told + 8] = struct.pack(">II", 64, 48)
+    with pytest.raises(ImageTooLargeError, match="found 640 x 480 pixels, expected at most 10000"):
+        read_rgb(bytes(data), 10_000)
+
+
+@needs_avif
+def test_an_ordinary_file_is_read():
+    assert read_rgb(avif(mode="RGBA")).size == FRAME_WH
+
+
+def test_an_item_may_lie_in_parts():
+    obu = still_picture(5000, 300)
+    backwards = [(len(obu) - 1 - n, 1) for n in range(len(obu))]
+    assert [*frame_sizes(file_with_item(obu))] == [(5000, 300)]
+    assert [*frame_sizes(file_with_item(obu[::-1], spans=backwards))] == [(5000, 300)]
+
+
+def test_items_that_repeat_the_file_are_refused():
+    with pytest.raises(ValueError, match="overlap"):
+        [*frame_sizes(file_with_item(bytes(1000), spans=[(0, 1000)] * 5000))]
+
+
+def test_items_of_other_types_are_not_frames():
+    assert [*frame_sizes(file_with_item(still_picture(5000, 300), item_type=b"Exif"))] == []
+
+
+def test_a_second_sequence_header_counts_too():
+    data = file_with_item(still_picture(8, 8) + b"\x12\x00" + still_picture(5000, 300))
+    assert [*frame_sizes(data)] == [(8, 8), (5000, 300)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        file_with_item(b"\x12\x00" * 20_000),
+        file_with_item(still_picture(8, 8))[:-3],
+        box(b"meta", bytes(4), box(b"iinf", b""), box(b"iloc", b"")),
+        b"\0\0\0\x01meta" + bytes(7) + b"\x05",
+    ],
+)
+def test_damaged_files_raise_what_pillow_raises(data: bytes):
+    with pytest.raises((LookupError, ValueError)):
+        [*frame_sizes(data)]
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0\0\x08free", bytes(100)[:7]])
+def test_files_without_frames_have_no_sizes(data: bytes):
+    assert [*frame_sizes(data)] == []
+
+
+@needs_avif
+def test_a_truncated_file_is_an_image_error():
+    data = avif()
+    with pytest.raises(ImageError):
+        read_rgb(data[: len(data) // 2])
