@@ -93,10 +93,10 @@ def log_to_stderr(verbose: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(count: int) -> Iterator[Callable[[int, str], None]]:
+def progress(count: int, *, results_on_stdout: bool = True) -> Iterator[Callable[[int, str], None]]:
     """Yields a function to call with the number and name of the next image; it keeps one line on a terminal current."""
     start_all = time.monotonic()
-    watched = sys.stdout is not None and sys.stdout.isatty()  # then the results show the progress
+    watched = results_on_stdout and sys.stdout is not None and sys.stdout.isatty()  # then they show the progress
     shown = count > 1 and sys.stderr.isatty() and not watched
 
     def show(number: int, name: str) -> None:

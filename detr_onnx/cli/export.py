@@ -205,7 +205,7 @@ def calibrated(model: Model, images: Sequence[Path], arguments: Namespace) -> Ca
 def with_progress(title: str, items: Sequence[Any]) -> Iterator[Any]:
     """Yields the items, with a progress line on a terminal."""
     logger.info("%s", title)
-    with progress(len(items)) as show:
+    with progress(len(items), results_on_stdout=False) as show:
         for number, item in enumerate(items, start=1):
             show(number, title)
             yield item

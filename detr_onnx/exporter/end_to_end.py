@@ -186,8 +186,8 @@ def detections(
     classes = scope.node("Squeeze", probabilities, first)  # [1,Q,C] -> [Q,C]
     scores = scope.node("ReduceMax", classes, attributes={"axes": (-1,), "keepdims": 0})  # [Q]
     labels = scope.node("ArgMax", classes, attributes={"axis": -1, "keepdims": 0}, dtype=INT64)  # [Q]
-    kept = scope.node("Greater", scores, threshold, dtype=BOOL)
-    count = scope.node("ReduceSum", scope.cast(kept, INT64), first)  # [1]
+    above = scope.node("Greater", scores, threshold, dtype=BOOL)
+    count = scope.node("ReduceSum", scope.cast(above, INT64), first)  # [1]
     best = scope.node("TopK", scores, count, unread=1, dtype=INT64)  # queries; of equal scores, the first
     whwh = scope.cast(scope.node("Gather", hw, np.array([1, 0, 1, 0], np.int64)), SINGLE)
     corners = scope.node("MatMul", scope.node("Squeeze", boxes_cxcywh, first), TO_CORNERS)  # [Q,4]

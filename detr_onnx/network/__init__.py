@@ -1,1 +1,1 @@
-"""DETR, written once: `detr` runs it in numpy or records its ONNX graph, whichever vocabulary of ops it is given."""
+"""DETR, written once: `detr` computes it with numpy or records its ONNX graph, depending on its `ops`."""

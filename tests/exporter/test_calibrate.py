@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from detr_onnx import Detector
+from detr_onnx.cli import console
+from detr_onnx.cli.export import with_progress
 from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.exporter import calibrate, trial
 from detr_onnx.exporter.calibrate import FLOATS_AT_MOST
@@ -135,6 +139,21 @@ def test_images_of_one_colour_are_skipped(small, album):
 
 
 # The command
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_when_stdout_is_a_terminal_too(monkeypatch):
+    monkeypatch.setattr(console, "PROGRESS_AFTER_S", 0.0)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(with_progress("int8, mse", [1, 2, 3])) == [1, 2, 3]
+    assert "3/3" in sys.stderr.getvalue()
+    assert "int8, mse" in sys.stderr.getvalue()
+    assert sys.stdout.getvalue() == ""
 
 
 def test_the_command_writes_the_report_and_the_metadata(scenes, tmp_path, monkeypatch, capsys):

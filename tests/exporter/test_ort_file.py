@@ -97,9 +97,9 @@ def test_the_command_line_writes_it(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-o", "model.onnx", "--format", "ort"], "the output is not an .ort file: found model.onnx; let its name end in"),
-        (["-o", "model.ort", "--format", "onnx"], "the output is not an .onnx file: found model.ort; let its name end in"),
-        (["-o", "model.ort", "--external-data"], "an .ort file contains its weights: found --external-data; leave it out"),
+        (["-o", "model.onnx", "--format", "ort"], "the output is not an .ort file: found model.onnx; let its name"),
+        (["-o", "model.ort", "--format", "onnx"], "the output is not an .onnx file: found model.ort; let its name"),
+        (["-o", "model.ort", "--external-data"], "an .ort file contains its weights: found --external-data; leave"),
     ],
 )
 def test_options_that_contradict_each_other_are_a_usage_error(
