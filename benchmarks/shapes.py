@@ -7,7 +7,8 @@ not finite, differ between the two runs, or differ from ONNX Runtime's in float3
 Engines may have wrong kernels for rare shapes, as OpenVINO has for narrow ones in bfloat16.
 
 The model has seeded weights; in int8 it is the demo model, since seeded weights amplify int8's rounding errors until
-they are as large as those of a wrong kernel.
+they are as large as those of a wrong kernel. A size at which both engines differ alike in int8 shows the effect of
+quantization, not a wrong kernel.
 """
 
 from __future__ import annotations
