@@ -185,13 +185,9 @@ class Detector:
             yield _with_path(image, self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[0])
 
     def warm_up(self, width: int = 640, height: int = 480) -> None:
-        """Runs a grey image of this size, so that the first real one takes no longer than the next.
+        """Runs a grey image of this size in pixels, so that the first real one takes no longer than the next.
 
         Engines lay out weights and compile kernels for an image size when they first meet it.
-
-        Args:
-            width: of the images to come, in pixels.
-            height: the same.
 
         Raises:
             UsageError: a size is below 1.

@@ -95,7 +95,8 @@ def _add_measurements(parser: argparse.ArgumentParser) -> None:
         help="requests at the same time; latency is measured at each (default: 1,4,16)")  # fmt: skip
     add("--latency-requests", type=int, default=100, metavar="N",
         help="for each concurrency and side; 0 for none (default: %(default)s)")  # fmt: skip
-    add("--threshold", type=float, default=FLOOR, help="compare higher scores, from 0.1 up (default: %(default)s)")
+    add("--threshold", type=float, default=FLOOR, metavar="SCORE",
+        help="compare detections above it, from 0.1 up (default: %(default)s)")  # fmt: skip
     add("--price", type=float, default=0.0000075, metavar="DOLLARS", help="of a request (default: 0.0000075)")
     add("--machine-price", type=float, metavar="DOLLARS", help="of this machine per hour")
     add("--limit", type=int, metavar="N", help="only the first N images")

@@ -104,10 +104,13 @@ def inputs_of(value: Any) -> Any:
     """The inputs that a Worker passed to `env.AI.run`, from the body that its binding sends.
 
     Raises:
-        RequestError: 5006, there are none.
+        RequestError: 5006, there are none, or the asynchronous queue is requested.
     """
     if not isinstance(value, Mapping) or "inputs" not in value:
         raise bad_input("required properties at '/' are 'inputs'")
+    options = value.get("options")
+    if isinstance(options, Mapping) and options.get("queueRequest"):
+        raise RequestError(BAD_INPUT, NO_QUEUE)
     return value["inputs"]
 
 

@@ -39,17 +39,11 @@ DIALECT = Dialect(error_field)
 
 
 def routes(service: Service) -> list[Route]:
-    """All routes of this dialect."""
-    token = service.settings.token
-    names = {NAME, service.settings.model, service.settings.model.rpartition("/")[2]}
+    """All routes of this dialect. Health and the server's metadata need no token."""
+    return [*_server_routes(service), *_repository_routes(service), *_model_routes(service)]
 
-    def check_name(request: Request) -> None:
-        name, version = request.path_params["model"], request.path_params.get("version", VERSION)
-        if name not in names:
-            raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r}")
-        if version != VERSION:
-            raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r} has no version {version!r}")
 
+def _server_routes(service: Service) -> list[Route]:
     async def live(request: Request) -> Response:
         return answer_json({"live": True})
 
@@ -57,16 +51,11 @@ def routes(service: Service) -> list[Route]:
         is_ready = service.status == "ready"
         return answer_json({"ready": is_ready}, 200 if is_ready else 503)
 
-    async def model_ready(request: Request) -> Response:
-        check_name(request)
-        is_ready = service.status == "ready"
-        body = {"name": request.path_params["model"], "ready": is_ready}
-        return answer_json(body, 200 if is_ready else 503)
+    endpoints = {"/v2": server, "/v2/health/live": live, "/v2/health/ready": ready}
+    return [route(path, endpoint, DIALECT) for path, endpoint in endpoints.items()]
 
-    async def model(request: Request) -> Response:
-        check_name(request)
-        return answer_json(metadata(request.path_params["model"]))
 
+def _repository_routes(service: Service) -> list[Route]:
     async def index(request: Request) -> Response:
         async with service.intake.body(request) as body:
             only_ready = read_index_request(body)
@@ -75,31 +64,51 @@ def routes(service: Service) -> list[Route]:
         return answer_json([entry] if state == "READY" or not only_ready else [])
 
     async def load(request: Request) -> Response:
-        check_name(request)
+        check_model(service, request)
         raise invalid("models cannot be loaded or unloaded while the server runs")
 
+    model = "/v2/repository/models/{model}"
+    endpoints = {"/v2/repository/index": index, f"{model}/load": load, f"{model}/unload": load}
+    token = service.settings.token
+    return [route(path, endpoint, DIALECT, methods=("POST",), token=token) for path, endpoint in endpoints.items()]
+
+
+def _model_routes(service: Service) -> list[Route]:
+    async def ready(request: Request) -> Response:
+        name, is_ready = check_model(service, request), service.status == "ready"
+        return answer_json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def model(request: Request) -> Response:
+        return answer_json(metadata(check_model(service, request)))
+
     async def run(request: Request) -> Response:
-        check_name(request)
+        check_model(service, request)
         return await respond(service, request)
 
-    def here(path: str, endpoint: Any, *methods: str, behind: str | None = token) -> Route:
-        return route(path, endpoint, DIALECT, methods=methods, token=behind)
-
-    routes = [
-        here("/v2", server, "GET", behind=None),
-        here("/v2/health/live", live, "GET", behind=None),
-        here("/v2/health/ready", ready, "GET", behind=None),
-        here("/v2/repository/index", index, "POST"),
-        here("/v2/repository/models/{model}/load", load, "POST"),
-        here("/v2/repository/models/{model}/unload", load, "POST"),
-    ]
+    model_routes: list[Route] = []
+    token = service.settings.token
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        routes += [
-            here(f"{base}/ready", model_ready, "GET", behind=None),
-            here(f"{base}/infer", run, "POST"),
-            here(base, model, "GET"),
+        model_routes += [
+            route(f"{base}/ready", ready, DIALECT),
+            route(f"{base}/infer", run, DIALECT, methods=("POST",), token=token),
+            route(base, model, DIALECT, token=token),
         ]
-    return routes
+    return model_routes
+
+
+def check_model(service: Service, request: Request) -> str:
+    """The name of the model in the path.
+
+    Raises:
+        RequestError: NOT_FOUND, there is no such model or version.
+    """
+    name, version = request.path_params["model"], request.path_params.get("version", VERSION)
+    model = service.settings.model
+    if name not in (NAME, model, model.rpartition("/")[2]):
+        raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r}")
+    if version != VERSION:
+        raise RequestError(NOT_FOUND, f"Request for unknown model: {name!r} has no version {version!r}")
+    return str(name)
 
 
 async def server(request: Request) -> Response:

@@ -1,8 +1,8 @@
-// The documented Worker under Miniflare, its AI binding pointed at a detr-onnx server.
+// Runs the documented Worker under Miniflare, with its AI binding connected to a detr-onnx server.
 //
 //   npm install && node run.mjs http://127.0.0.1:8787 [IMAGE]
 //
-// With a IMAGE, the Worker's own request for an image is answered with that file, and nothing leaves this machine.
+// With IMAGE, the Worker's request for an image gets that file, and nothing leaves this machine.
 import { readFile } from "node:fs/promises";
 import { transform } from "esbuild";
 import { Miniflare, Response, fetch } from "miniflare";

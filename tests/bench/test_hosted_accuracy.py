@@ -14,7 +14,7 @@ from detr_onnx.bench.hosted.bootstrap import average_precisions, match
 from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError
-from detr_onnx.evaluation.coco import Annotations, Row
+from detr_onnx.evaluation.coco import Annotations, Row, parse_annotations
 
 pytest.importorskip("pycocotools")
 

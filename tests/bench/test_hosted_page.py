@@ -1,4 +1,4 @@
-"""What is drawn on the page: numbers beside their boxes, plots whose marks stand where the figures say."""
+"""What is drawn on the page: numbers beside their boxes, plots whose marks stand at their values."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def test_a_number_never_covers_its_own_box_and_stays_in_the_frame(seed):
     corners[1] = (100, 100, 100, 100)
     boxes = [tuple(map(float, corner)) for corner in corners]
     frame = (-MARGIN, -MARGIN, 100 + MARGIN, 100 + MARGIN)
-    places = drawing.tag_places(boxes, [(14.0, 11.0)] * 30, frame)
-    assert not any(overlap(box, place) for box, place in zip(boxes, places, strict=True))
-    for left, top, right, bottom in places:
+    tags = drawing.tag_rectangles(boxes, [(14.0, 11.0)] * 30, frame)
+    assert not any(overlap(box, tag) for box, tag in zip(boxes, tags, strict=True))
+    for left, top, right, bottom in tags:
         assert frame[0] <= left < right <= frame[2]
         assert frame[1] <= top < bottom <= frame[3]
 
 
 def test_numbers_of_equal_boxes_do_not_cover_each_other():
-    places = drawing.tag_places([(20.0, 20.0, 80.0, 80.0)] * 6, [(14.0, 11.0)] * 6, (-12, -12, 112, 112))
-    assert not any(overlap(one, other) for i, one in enumerate(places) for other in places[:i])
+    tags = drawing.tag_rectangles([(20.0, 20.0, 80.0, 80.0)] * 6, [(14.0, 11.0)] * 6, (-12, -12, 112, 112))
+    assert not any(overlap(one, other) for i, one in enumerate(tags) for other in tags[:i])
 
 
 def test_a_pair_has_the_same_number_on_both_sides():
@@ -54,7 +54,7 @@ def test_a_pair_has_the_same_number_on_both_sides():
     assert {d.item["label"]: (d.number, d.matched) for d in theirs} == {**both, "kite": (4, False)}
 
 
-def test_a_score_has_its_place_in_the_plot_and_equal_scores_lie_on_the_line():
+def test_dots_stand_at_their_scores_and_equal_scores_on_the_line():
     plot = ET.fromstring(plots.score_plot([(0.5, 0.5), (0.25, None), (None, 0.75)]))
     equal, local_only, hosted_only = plot.iter(f"{SVG}circle")
     line = next(element for element in plot.iter(f"{SVG}line") if element.get("class") == "equal")
@@ -75,7 +75,7 @@ def figures(p50: float, p90: float, p99: float) -> dict:
     return {"count": 1, "p50": p50, "p90": p90, "p99": p99}
 
 
-def test_latencies_have_their_places_on_a_log_scale():
+def test_latencies_stand_on_a_log_scale():
     latency = {"local": {"1": figures(10, 20, 100)}, "hosted": {"1": figures(100, 200, 1000)}}
     plot = ET.fromstring(plots.latency_plot(latency))
     local, hosted = (float(circle.get("cx", "")) for circle in plot.iter(f"{SVG}circle"))

@@ -19,6 +19,8 @@ from detr_onnx.models.metadata import read_model
 from tests.cli.command_line import complaint, outcome
 from tests.small_model import sample_image
 
+pytest.importorskip("onnx")
+
 # Of scores and of boxes in pixels: without blocked channels, convolutions sum in another order.
 SCORES_TOLERANCE = 1e-5
 BOXES_TOLERANCE = 1e-3

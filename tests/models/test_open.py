@@ -156,6 +156,7 @@ def test_numpy_does_not_run_a_graph(graph):
 )
 def test_auto_takes_the_fastest_engine_that_can_run_the_model(monkeypatch, missing, source, providers, engine):
     pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
     absent(monkeypatch, *missing)
     assert choose(source, EngineOptions(providers=providers)).name == engine
 
@@ -253,6 +254,7 @@ def test_a_checkpoint_that_cannot_be_built_leaves_nothing_behind(small, tmp_path
 
 
 def test_two_processes_that_build_at_once_do_no_harm(small, tmp_path):
+    pytest.importorskip("onnx")
     command = [sys.executable, "-c", BUILDER, str(small), str(tmp_path / "shared")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ended = [(process.communicate(timeout=60), process.returncode) for process in running]

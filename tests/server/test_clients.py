@@ -1,8 +1,8 @@
 """Official clients of the hosted API and of other APIs, unchanged, against the server.
 
 DETR_ONNX_CLIENTS names a directory with the virtual environments `new` (cloudflare, huggingface_hub, schemathesis,
-tritonclient[http]) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, miniflare, esbuild, playwright-core).
-`.ci/run` makes it.
+tritonclient[http], deepstack-python) and `old` (cloudflare 4.3.1), and with `npm` (cloudflare, @huggingface/inference,
+miniflare, esbuild, playwright-core). `.ci/clients` makes it.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def test_the_server_conforms_to_its_openapi_document(server):
         "none",
     ]
     text = output_of("new/bin/schemathesis", "run", document, *options)
-    assert "Tested: 14" in text
+    assert "Tested: 17" in text
 
 
 def test_the_page_in_a_real_browser(server, expected, tmp_path):

@@ -11,7 +11,7 @@ from detr_onnx.errors import EngineError, ImageError, ImageTooLargeError, UsageE
 from detr_onnx.server import errors
 from detr_onnx.server.errors import ErrorKind, RequestError, as_request_error, error_field
 from detr_onnx.server.protocols.fields import parse_threshold
-from detr_onnx.server.protocols.workers_ai import ROWS
+from detr_onnx.server.protocols.workers_ai import OWN_ROWS, ROWS
 
 SERVER = Path(errors.__file__).parent
 CORE = ("access", "errors", "inference", "intake", "observe", "service", "settings", "protocols/fields")
@@ -41,8 +41,9 @@ def test_the_text_of_an_internal_error_is_not_sent_to_the_client():
     assert str(as_request_error(KeyError("secret"))) == "Internal server error"
 
 
-def test_every_kind_has_a_row_in_the_hosted_apis_table():
-    assert set(ROWS) == set(KINDS.values())
+def test_every_kind_has_one_row_in_the_hosted_apis_form():
+    assert {**ROWS, **OWN_ROWS}.keys() == set(KINDS.values())
+    assert not ROWS.keys() & OWN_ROWS.keys()
     assert len(set(KINDS.values())) == len(KINDS)
 
 

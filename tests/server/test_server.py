@@ -155,7 +155,8 @@ def test_the_catalogue_counts_the_page_that_was_requested(server, query, counts,
         (f"{RUN}?queueRequest=true", {"image": list(IMAGE)}),
         (f"{RUN}?queueRequest=true", {"requests": [{"image": list(IMAGE)}]}),
         (RUN, {"requests": [{"image": list(IMAGE)}]}),
-        ("/run?version=3", {"inputs": {"requests": [{"image": [1]}]}, "options": {"queueRequest": True}}),
+        ("/run?version=3", {"inputs": {"requests": [{"image": [1]}]}, "options": {}}),
+        ("/run?version=3", {"inputs": {"image": list(IMAGE)}, "options": {"queueRequest": True}}),
     ],
 )
 def test_the_asynchronous_queue_is_refused_by_name(server, path, body):

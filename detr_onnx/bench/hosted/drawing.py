@@ -28,6 +28,8 @@ DIGIT_SHARE = 0.62  # width of a digit, as a share of the font size
 
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the image."""
+Size = tuple[float, float]
+"""Width and height, in pixels of the image."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ def text(value: str) -> str:
     return escape(printable(value))
 
 
-def tag_places(boxes: Sequence[Rectangle], sizes: Sequence[tuple[float, float]], frame: Rectangle) -> list[Rectangle]:
+def tag_rectangles(
+    boxes: Sequence[Rectangle], sizes: Sequence[tuple[float, float]], frame: Rectangle
+) -> list[Rectangle]:
     """Where the numbers go: each outside its own box, within the frame, and clear of earlier numbers if possible.
 
     Args:
@@ -100,12 +104,12 @@ def tag_places(boxes: Sequence[Rectangle], sizes: Sequence[tuple[float, float]],
     placed: list[Rectangle] = []
     for box, size in zip(boxes, sizes, strict=True):
         candidates = [*_around(box, size, frame)]
-        placed.append(min(candidates, key=lambda place: sum(_shared(place, other) for other in placed)))
+        placed.append(min(candidates, key=lambda tag: sum(_shared(tag, other) for other in placed)))
     return placed
 
 
-def _around(box: Rectangle, size: tuple[float, float], frame: Rectangle) -> Iterator[Rectangle]:
-    """Places above, below, left and right of a box, the upper left corner first."""
+def _around(box: Rectangle, size: Size, frame: Rectangle) -> Iterator[Rectangle]:
+    """Rectangles above, below, left and right of a box, the upper left corner first."""
     (left, top, right, bottom), (width, height) = box, size
     rows = [y for y in (top - height, bottom) if frame[1] <= y <= frame[3] - height]
     columns = [x for x in (left - width, right) if frame[0] <= x <= frame[2] - width]
@@ -136,9 +140,9 @@ def _side(title: str, size: tuple[int, int], image: str, detections: Sequence[Nu
     frame = (-margin, -margin, width + margin, height + margin)
     boxes = [_clipped(detection.item["box"], size) for detection in detections]
     sizes = [(type_px * (DIGIT_SHARE * len(str(d.number)) + 0.4), type_px * 1.2) for d in detections]
-    places = tag_places(boxes, sizes, frame)
+    rectangles = tag_rectangles(boxes, sizes, frame)
     outlines = [_outline(detection, box) for detection, box in zip(detections, boxes, strict=True)]
-    tags = [_tag(detection, place, type_px) for detection, place in zip(detections, places, strict=True)]
+    tags = [_tag(detection, rectangle, type_px) for detection, rectangle in zip(detections, rectangles, strict=True)]
     names = ", ".join(f"{d.number} {d.item['label']} {d.item['score']:.2f}" for d in detections) or "nothing"
     view_box = " ".join(f"{value:.1f}" for value in (frame[0], frame[1], width + 2 * margin, height + 2 * margin))
     return "\n".join(
@@ -169,8 +173,8 @@ def _outline(detection: Numbered, box: Rectangle) -> str:
     )
 
 
-def _tag(detection: Numbered, place: Rectangle, type_px: float) -> str:
-    left, top, right, bottom = place
+def _tag(detection: Numbered, rectangle: Rectangle, type_px: float) -> str:
+    left, top, right, bottom = rectangle
     return (
         f'<g class="tag {_kind(detection)}"><rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
         f'height="{bottom - top:.1f}" rx="{type_px * 0.2:.1f}"/><text x="{(left + right) / 2:.1f}" '

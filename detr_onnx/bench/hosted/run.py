@@ -1,4 +1,4 @@
-"""The steps of a comparison, in order, and what is said before anything is paid for."""
+"""The steps of a comparison, in order, and what is announced before anything is paid for."""
 
 from __future__ import annotations
 

@@ -172,7 +172,9 @@ async function detect(blob) {
     const note = bitmap ? "" : " This browser cannot show this kind of image, but the server can read it.";
     say(`${shown().length} found in ${ms} ms (${size}${Math.ceil(blob.size / 1000)} kB).${note}`);
   } catch (error) {
-    if (isLatest()) say(error.message, true);
+    if (!isLatest()) return;
+    at("empty").textContent = "No image";
+    say(error.message, true);
   }
 }
 

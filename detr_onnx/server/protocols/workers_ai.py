@@ -80,8 +80,6 @@ ROWS: dict[ErrorKind, ErrorRow] = {
     errors.UNDECODABLE: ErrorRow(400, 3010, "Invalid or incomplete input for the model"),
     errors.TOO_SMALL: ErrorRow(400, 3011, "image too small, expected image at least 4x4"),
     errors.BUSY: ErrorRow(429, 3040, "Capacity temporarily exceeded, please try again."),
-    errors.UNAVAILABLE: ErrorRow(503, 3040, "Capacity temporarily exceeded, please try again."),
-    errors.BAD_ENCODING: ErrorRow(415, 5006, "Bad input: Error: Content-Encoding '{subject}' is not supported"),
     errors.BAD_BASE64: ErrorRow(400, 5004, "Invalid data type for base64 input"),
     errors.BAD_INPUT: ErrorRow(400, 5006, "Bad input: Error"),
     errors.NO_MODEL: ErrorRow(400, 5007, "No such model {subject} or task", by_model=False),
@@ -96,7 +94,13 @@ ROWS: dict[ErrorKind, ErrorRow] = {
     ),
     errors.WRONG_TOKEN: ErrorRow(401, 10000, "Authentication error", by_model=False),
 }  # fmt: skip
-"""How the hosted API says each kind of refusal."""
+"""The hosted API's table."""
+
+OWN_ROWS: dict[ErrorKind, ErrorRow] = {
+    errors.UNAVAILABLE: ErrorRow(503, 3040, "Capacity temporarily exceeded, please try again."),
+    errors.BAD_ENCODING: ErrorRow(415, 5006, "Bad input: Error: Content-Encoding '{subject}' is not supported"),
+}
+"""Refusals that the hosted API does not have, under the codes that are nearest."""
 
 
 # Requests
@@ -192,7 +196,7 @@ def enveloped(result: Any, messages: list[Any] | None = None) -> dict[str, Any]:
 
 def failure(error: RequestError, request_id: str) -> ErrorResponse:
     """The envelope of a refusal: the model's have `result: {}` and the request's id, the gateway's `result: null`."""
-    row, text = ROWS[error.kind], text_of(error)
+    row, text = row_of(error.kind), text_of(error)
     if row.by_model:
         entry: dict[str, Any] = {"message": f"AiError: {text} ({request_id})", "code": row.code}
         body: dict[str, Any] = {"errors": [entry], "success": False, "result": {}, "messages": []}
@@ -205,13 +209,18 @@ def failure(error: RequestError, request_id: str) -> ErrorResponse:
 
 def binding_failure(error: RequestError, request_id: str) -> ErrorResponse:
     """A refusal as the AI binding of Workers reads it."""
-    row, text = ROWS[error.kind], text_of(error)
+    row, text = row_of(error.kind), text_of(error)
     message = f"{text} ({request_id})"
     body = {"internalCode": row.code, "message": message, "name": "AiError", "description": text}
     return ErrorResponse(row.status, body, row.code)
 
 
+def row_of(kind: ErrorKind) -> ErrorRow:
+    """The row for a kind of refusal."""
+    return ROWS[kind] if kind in ROWS else OWN_ROWS[kind]
+
+
 def text_of(error: RequestError) -> str:
     """The message of the table, with the request's detail after a colon."""
-    text = ROWS[error.kind].text.format(subject=error.subject)
+    text = row_of(error.kind).text.format(subject=error.subject)
     return f"{text}: {error.detail}" if error.detail else text

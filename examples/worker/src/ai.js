@@ -1,4 +1,4 @@
-// An `AI` binding that asks a detr-onnx server, in the form in which the binding of Workers asks the hosted API.
+// An `AI` binding for a detr-onnx server. It sends the requests that the binding of Workers sends to the hosted API.
 import { WorkerEntrypoint } from "cloudflare:workers";
 
 export default class AI extends WorkerEntrypoint {
@@ -15,6 +15,6 @@ export default class AI extends WorkerEntrypoint {
   }
 
   fetch() {
-    return new Response("this is a binding: call env.AI.run", { status: 404 });
+    return new Response("This is a binding; call env.AI.run.", { status: 404 });
   }
 }
