@@ -39,7 +39,8 @@ def without_impossible_boxes(
             left_out[fault] += 1
     if left_out:
         counts = ", ".join(f"{count} {fault}" for fault, count in left_out.items())
-        logger.warning("%s: %d boxes are left out: %s", printable(source), left_out.total(), counts)
+        total = left_out.total()
+        logger.warning("%s: %d of %d boxes are left out: %s", printable(source), total, total + len(usable), counts)
     return usable
 
 

@@ -14,7 +14,7 @@ MAX_FTYP_BYTES = 1024
 
 
 def heif_kind(stream: BinaryIO) -> str | None:
-    """ "HEIC", "HEIF" or "AVIF" by the brands in the first box of the file, or None for another format.
+    """The kind of file by the brands in its first box: "HEIC", "HEIF" or "AVIF", or None for another format.
 
     Source: ISO/IEC 23008-12 and 14496-12. The major brand does not decide: phones write `mif1` before `heic`.
     """

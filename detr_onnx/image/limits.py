@@ -19,7 +19,8 @@ MAX_PIXELS = 178_956_970
 
 MAX_CONTAINED_PIXELS = 89_478_485  # above it Pillow issues a warning when it decodes an image inside another file
 MAX_CONTAINED_IMAGES = 256  # in one ICO or ICNS file
-MAX_TILE_PIXELS = 1 << 22  # of one TIFF tile, or of the whole image if that is larger: the decoder allocates a tile
+MAX_ICNS_BLOCKS = 4096
+MAX_TILE_PIXELS = 1 << 22  # of a TIFF tile, which is allocated as a whole; a larger image may have larger tiles
 
 MAX_SCANS = 500  # as the tools of libjpeg-turbo
 MAX_SCANNED_PIXELS = 5_000_000_000
@@ -34,7 +35,7 @@ DECODER_ERRORS = (
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 MARKER = re.compile(rb"\xff[^\x00\xff]")
 JPEG_2000 = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP")
-SOS, EOI, LOWEST_SEGMENT, RESTARTS = 0xDA, 0xD9, 0xC0, range(0xD0, 0xD8)
+SOI, EOI, SOS, LOWEST_SEGMENT, RESTARTS = 0xD8, 0xD9, 0xDA, 0xC0, range(0xD0, 0xD8)
 
 
 def check_contained_images(stream: BinaryIO, name: str, max_pixels: int) -> None:
@@ -79,15 +80,15 @@ def check_image(image: Image.Image, stream: BinaryIO, name: str, max_pixels: int
         ImageTooLargeError: it has too many pixels, or too many scans for their number.
     """
     check_pixels(image.width, image.height, name, max_pixels)
+    position = stream.tell()
     if image.format == "TIFF":
         _check_tile(image, name, max_pixels)
-    if image.format == "AVIF":
+    elif image.format == "AVIF":
         for width, height in frame_sizes(_from_start(stream)):
             check_pixels(width, height, name, max_pixels)
-    if image.format in ("JPEG", "MPO"):
-        position = stream.tell()
+    elif image.format in ("JPEG", "MPO"):
         _check_scans(_from_start(stream), image.width * image.height, name)
-        stream.seek(position)
+    stream.seek(position)
 
 
 def check_pixels(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -120,7 +121,7 @@ def _check_scans(data: bytes, pixels: int, name: str) -> None:
 def count_scans(data: bytes, most: int) -> int:
     """The number of scans of a JPEG, counted up to `most`.
 
-    Markers are followed as libjpeg does: segments are skipped by their length, data by searching the next marker.
+    Markers are followed as in libjpeg: segments are skipped by their length, and data by a search for the next marker.
     """
     scans, position = 0, 0
     while scans < most and (match := MARKER.search(data, position)):
@@ -128,7 +129,7 @@ def count_scans(data: bytes, most: int) -> int:
         if marker == EOI:
             break
         scans += marker == SOS
-        if marker >= LOWEST_SEGMENT and marker not in RESTARTS and marker != 0xD8:
+        if marker >= LOWEST_SEGMENT and marker != SOI and marker not in RESTARTS:
             position += int.from_bytes(data[position : position + 2], "big")
     return scans
 
@@ -170,15 +171,16 @@ def _ico_offsets(stream: BinaryIO) -> Iterator[int]:
 def _icns_offsets(stream: BinaryIO) -> Iterator[int]:
     """Offsets of blocks that are complete images; the others have sizes of at most 128 x 128."""
     end, offset = int.from_bytes(_from_start(stream, 8)[4:8], "big"), 8
-    while offset < end:
+    for _ in range(MAX_ICNS_BLOCKS):
         stream.seek(offset)
         header = stream.read(20)
         length = int.from_bytes(header[4:8], "big")
-        if len(header) < 20 or length < 8:
+        if len(header) < 20 or length < 8 or offset >= end:
             return
         if header[8:].startswith((b"\x89PNG", *JPEG_2000)):
             yield offset + 8
         offset += length
+    raise ValueError(f"more than {MAX_ICNS_BLOCKS} blocks")
 
 
 def _blp_jpegs(stream: BinaryIO) -> Iterator[bytes]:

@@ -7,7 +7,7 @@
     2026  processor_config.json     also …Pil              the same, under the key image_processor
 
 A `size` that transformers refuses, or that its versions read differently, is refused: images never get another size
-than in transformers.
+than in transformers 5. (Versions before 2025 could make the long side one pixel shorter.)
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def test_impossible_boxes_are_left_out_with_a_count(image_id, bbox, fault, caplo
     rows = [bad, {"image_id": 139, "category_id": CAT, "bbox": BOX}, bad]
     truth = parse_annotations(content(images=SIZED, annotations=rows), "truth.json")
     assert [(row["bbox"], row["id"]) for row in truth.objects] == [(BOX, 1)]
-    assert caplog.messages == [f"truth.json: 2 boxes are left out: 2 {fault}"]
+    assert caplog.messages == [f"truth.json: 2 of 3 boxes are left out: 2 {fault}"]
 
 
 def test_boxes_that_reach_over_the_edge_are_kept(caplog):
@@ -216,7 +216,7 @@ def test_impossible_boxes_of_results_are_left_out_with_a_count(tmp_path, caplog)
     row = {"image_id": 139, "category_id": CAT, "bbox": BOX, "score": 0.25}
     path = write(tmp_path / "rows.json", [row, row | {"bbox": [1, 1, -2, 2]}, row | {"image_id": 7}])
     assert len(read_results(path, parse_annotations(content(), "truth.json"))) == 2
-    assert caplog.messages == [f"{path}: 1 boxes are left out: 1 without an area"]
+    assert caplog.messages == [f"{path}: 1 of 3 boxes are left out: 1 without an area"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from PIL import Image
 from detr_onnx import Detector
 from detr_onnx.cli import main as cli
 from detr_onnx.engines.providers import CPU
-from detr_onnx.errors import ModelFileError
+from detr_onnx.errors import ModelFileError, UsageError
 from detr_onnx.exporter.end_to_end import Scope, resized, size
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model, write_onnx
 from detr_onnx.exporter.proto import model_proto
@@ -64,6 +64,12 @@ def test_the_size_rule_is_transformers_own_to_the_pixel(preprocessing):
     anywhere = random.integers(1, 6000, (1500, 2)).tolist()
     for h, w in itertools.chain(chosen, limits, anywhere):
         assert tuple(run(np.array([h, w]))) == preprocessing.resized_hw(h, w), (h, w)
+
+
+def test_a_graph_that_would_have_to_pad_is_refused(small):
+    preprocessing = Preprocessing(48, 64, max_hw=(48, 64), pad_hw=(64, 64))
+    with pytest.raises(UsageError, match="an end-to-end graph cannot pad images: found pad_size 64x64"):
+        onnx_model(read_model(small)[0], preprocessing, ExportOptions(end_to_end=True))
 
 
 def test_a_fixed_size_is_a_constant():

@@ -153,7 +153,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    (tmp_path / "secret.jpg").touch()
+    (tmp_path / "secret.jpg").write_bytes(b"")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ImageError, match="no permission; allow this user to read it"):
         read_rgb(tmp_path / "secret.jpg")

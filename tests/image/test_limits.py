@@ -109,6 +109,11 @@ def test_a_container_of_too_many_images_is_refused():
         read_rgb(ico(*[png(16, 16)] * (MAX_CONTAINED_IMAGES + 1)))
 
 
+def test_an_icns_file_of_too_many_blocks_is_damaged():
+    with pytest.raises(ImageError, match="more than 4096 blocks"):
+        read_rgb(icns(*[(b"none", b"")] * 5000, (b"ic10", HUGE)))
+
+
 def test_a_jpeg_in_a_tiff_is_limited_by_the_size_of_the_tiff():
     data = encoded(Image.new("RGB", (64, 64)), "TIFF", compression="jpeg")
     with pytest.raises(ImageTooLargeError, match="found 64 x 64 pixels, expected at most 4095"):

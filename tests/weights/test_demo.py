@@ -63,7 +63,7 @@ def test_another_precision_is_written_from_the_checkpoint(expected, tmp_path):
     assert [d.label for d in found] == [d.label for d in expected]
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=0.01)
     np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=0, atol=1.0)
-    with pytest.raises(EngineError, match="int8 needs images to be calibrated with"):
+    with pytest.raises(EngineError, match="int8 needs images for calibration"):
         Detector("demo", engine="onnxruntime", precision="int8")
 
 
