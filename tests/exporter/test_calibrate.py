@@ -173,7 +173,7 @@ def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refu
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--precision", "int8"], 2, "int8 needs images to be calibrated with: found no --calibrate; add"),
+        (["--precision", "int8"], 2, "int8 has to be calibrated with images: found no --calibrate; add"),
         (["--calibrate", "images"], 2, "--calibrate can be used only with int8: found fp32; add --precision int8"),
         (["--precision", "fp16", "--report", "-"], 2, "--report can be used only with int8: found fp16"),
         (["--precision", "int8", "--calibrate", "gone"], 2, "cannot calibrate with gone: found no such directory"),

@@ -156,7 +156,7 @@ def test_the_file_is_valid_and_has_the_labels(end_to_end):
 
 
 def test_the_detector_refuses_such_a_file(end_to_end):
-    with pytest.raises(ModelFileError, match=r"is an end-to-end graph: it detects end to end; run it with ONNX"):
+    with pytest.raises(ModelFileError, match=r"is an end-to-end graph, which needs no detector around it; run it with ONNX"):
         Detector(end_to_end, engine="onnxruntime")
 
 
