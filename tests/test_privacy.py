@@ -63,9 +63,13 @@ def test_no_command_connects_to_anything_or_writes_outside_its_cache(tmp_path, n
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     trace = tmp_path / "trace.log"
-    watched = ["strace", "-f", "-qq", "-e", "trace=network", "-o", str(trace)] if shutil.which("strace") else []
+    watched = (
+        ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=network", "-o", str(trace)]
+        if shutil.which("strace")
+        else []
+    )
     command = [*watched, sys.executable, "-m", "detr_onnx", *words]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=out)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, cwd=out)
     assert ended.returncode == 0, ended.stderr
     assert not (tmp_path / "audit.log").exists(), (tmp_path / "audit.log").read_text()
     assert [*home.rglob("*")] == []

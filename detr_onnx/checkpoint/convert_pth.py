@@ -51,8 +51,9 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
     if not config:
         _check_assumptions(content, source)
     part = directory / ".part"
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     try:
-        part.mkdir(parents=True, exist_ok=True)
+        part.mkdir(parents=True)
         if config:
             shutil.copyfile(config, part / "config.json")
         write_safetensors(part / "model.safetensors", tensors)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from detr_onnx.network.graph import Array, Graph, Symbol
 
@@ -21,12 +20,11 @@ def layout(graph: Graph) -> Iterator[tuple[Symbol, Array, int]]:
             offset += -(-constant.array.nbytes // EXTERNAL_ALIGNMENT) * EXTERNAL_ALIGNMENT
 
 
-def write_data(path: Path, graph: Graph) -> None:
+def write_data(file: BinaryIO, graph: Graph) -> None:
     """Writes the data file."""
-    with path.open("wb") as file:
-        for _, array, offset in layout(graph):
-            file.seek(offset)
-            file.write(array.data)
+    for _, array, offset in layout(graph):
+        file.seek(offset)
+        file.write(array.data)
 
 
 def pointer(onnx: Any, name: str, array: Array, location: str, offset: int) -> Any:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx import __version__
+from detr_onnx.atomic import atomic_file
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines.bfloat16 import PROJECTION, STEM
@@ -108,25 +108,14 @@ def write_graph(
     data = path.with_name(f"{path.name}.data") if external_data else None
     model = _proto(graph, checkpoint, preprocessing, options, data)
     try:
-        with _replacing(path) as part:
-            part.write_bytes(model.SerializeToString(deterministic=True))
+        with atomic_file(path) as file:
+            file.write(model.SerializeToString(deterministic=True))
             if data:  # in place before the graph that points to it
-                with _replacing(data) as data_part:
-                    write_data(data_part, graph)
+                with atomic_file(data) as data_file:
+                    write_data(data_file, graph)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to; it replaces `path` if nothing fails."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def onnx_model(checkpoint: Checkpoint, preprocessing: Preprocessing, options: ExportOptions) -> Any:

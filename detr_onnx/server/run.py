@@ -42,14 +42,20 @@ def serve(settings: Settings) -> int:
     """
     with listening(settings) as listener:
         if settings.workers > 1:
-            work = partial(serve_on, settings, listener)
+            work = partial(work_on, settings, listener)
             return supervise(settings.workers, work, lambda: announce(settings, listener), listener.close)
-        serve_on(settings, listener)
-    return 0
+        process = serve_on(settings, listener)
+    return exit_status_of(process)
 
 
-def serve_on(settings: Settings, listener: socket.socket, started: Any = None, alone: bool = True) -> None:
-    """Runs one process of the server.
+def work_on(settings: Settings, listener: socket.socket, started: Any, alone: bool) -> None:
+    """Runs one of several processes; see `serve_on`."""
+    stop_with_parent()
+    sys.exit(exit_status_of(serve_on(settings, listener, started, alone)))
+
+
+def serve_on(settings: Settings, listener: socket.socket, started: Any = None, alone: bool = True) -> Process:
+    """Serves until a signal, in this process.
 
     Args:
         settings: of the server.
@@ -59,17 +65,19 @@ def serve_on(settings: Settings, listener: socket.socket, started: Any = None, a
             otherwise this process accepts connections only after that.
     """
     exit_on_sigterm()
-    if started is not None:
-        stop_with_parent()
     raise_file_limit()
     return_freed_memory()
     process = Process(settings, listener, started, None if alone else open_detector(settings))
     asyncio.run(process.run())
-    if not process.idle:  # a thread is stuck: the interpreter's own exit might wait for it or crash under it
+    return process
+
+
+def exit_status_of(process: Process) -> int:
+    """The exit status of a process that has ended its work; with a stuck thread this ends the process at once."""
+    if not process.idle:  # the interpreter's own exit might wait for the thread, or crash under it
         sys.stderr.flush()
         os._exit(process.exit_status)
-    if process.exit_status:
-        sys.exit(process.exit_status)
+    return process.exit_status
 
 
 def open_detector(settings: Settings) -> Detector:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from detr_onnx import atomic
 from detr_onnx.cli import export
 
 pytest.importorskip("onnxruntime")
@@ -63,13 +64,15 @@ def test_an_output_that_cannot_be_written_is_an_error_and_leaves_no_file(refused
     )
     Path("m.onnx").mkdir()
     assert "found a directory" in refused("export", small, "-o", "m.onnx")
-    monkeypatch.setattr(
-        Path, "write_bytes", lambda self, data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space"))
-    )
+
+    def fails(descriptor):
+        raise OSError(errno.ENOSPC, "No space")
+
+    monkeypatch.setattr(atomic.os, "fsync", fails)
     assert "found No space" in refused("export", small, "-o", "full.onnx")
     monkeypatch.setattr(export.os, "access", lambda path, mode: False)
     assert "found no permission" in refused("export", small, "-o", "p.onnx")
-    assert [path.name for path in Path().iterdir() if "full" in path.name or path.name.startswith("p.")] == []
+    assert {path.name for path in Path().iterdir() if path.suffix in (".onnx", ".part")} == {"m.onnx"}
 
 
 def test_exporting_without_the_package_onnx_says_how_to_install_it(refused, small, monkeypatch):

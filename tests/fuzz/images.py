@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import struct
 import warnings
@@ -58,7 +59,16 @@ def seeds() -> Mapping[str, bytes]:
                 data = _encode(form, mode, options)
                 read_rgb(data)  # Pillow writes formats that it does not read, such as PDF
                 files[f"{number} {form} {mode}"] = data
+    with contextlib.suppress(ImportError):
+        files["HEIF RGB"] = _heic()
     return files
+
+
+def _heic() -> bytes:
+    stream = io.BytesIO()
+    pillow_heif = importlib.import_module("pillow_heif")
+    pillow_heif.from_pillow(Image.linear_gradient("L").resize((SIDE, SIDE)).convert("RGB")).save(stream)
+    return stream.getvalue()
 
 
 def _encode(form: str, mode: str, options: dict[str, Any]) -> bytes:

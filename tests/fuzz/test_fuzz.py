@@ -37,7 +37,7 @@ def test_valid_inputs_are_read(name: str):
 
 
 def test_the_seeds_of_images_have_the_usual_formats():
-    formats = {name.split()[1] for name in seeds()}
+    formats = {name.split()[-2] for name in seeds()}
     assert {"BLP", "BMP", "DDS", "GIF", "ICNS", "ICO", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP"} <= formats
 
 
