@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from detr_onnx.errors import DetrError
 from detr_onnx.server.settings import Settings
@@ -40,30 +41,36 @@ def address_of(listener: socket.socket) -> str:
 
 
 def _on_port(host: str, port: int) -> socket.socket:
+    remedy = "choose another --host or --port"
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
+        family, _, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return _bound(family, protocol, address)
     except OSError as error:
-        remedy = "choose another --host or --port"
         raise DetrError(f"cannot listen on {host}:{port}", found=str(error), remedy=remedy) from error
-    return listener
 
 
 def _on_path(path: Path) -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
         raise DetrError("this system has no unix sockets", remedy="use --host and --port")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_abandoned(path):
             path.unlink()
-        listener.bind(os.fspath(path))
-        listener.listen(BACKLOG)
+        return _bound(socket.AF_UNIX, 0, os.fspath(path))
     except OSError as error:
-        listener.close()
         raise DetrError(f"cannot listen on {path}", found=str(error), remedy="choose another --unix-socket") from error
+
+
+def _bound(family: int, protocol: int, address: Any) -> socket.socket:
+    """A socket that listens on the address; closed again if it cannot."""
+    listener = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        if family != getattr(socket, "AF_UNIX", None):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
