@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 
 from detr_onnx.errors import EngineError, UsageError
+from detr_onnx.json_input import parse_json
 
 Provider = str | tuple[str, Mapping[str, object]]
 """A name, such as "CUDA" or "CUDAExecutionProvider", or a name with options."""
@@ -69,8 +69,8 @@ def _parse_one(text: str) -> Provider:
 
 def _from_json(text: str) -> list[Provider]:
     try:
-        values = json.loads(text)
-    except ValueError:
+        values = parse_json(text, "--providers", error=UsageError)
+    except UsageError:
         raise _unreadable(text) from None
     if not all(isinstance(provider, str) or _is_pair(provider) for provider in values):
         raise _unreadable(text)

@@ -6,7 +6,6 @@ and a warning says how many; they could never be matched.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import reprlib
@@ -17,11 +16,14 @@ from typing import Any
 
 from detr_onnx.errors import DatasetError
 from detr_onnx.evaluation.coco_rows import Row, is_result, leaves_directory, row_problems, without_impossible_boxes
+from detr_onnx.json_input import read_json
 
 __all__ = ["Annotations", "Row", "parse_annotations", "read_annotations", "read_results"]
 
 MOST_SHOWN = 3  # names or problems in a message; the rest is counted
 LONGEST_SHOWN = 100  # of one of them, in characters
+
+MAX_BYTES = 1 << 30  # instances_train2017.json has 0.45 GB
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ def read_annotations(path: Path) -> Annotations:
     Raises:
         DatasetError: it cannot be read, is not a COCO annotation file, or has no objects.
     """
-    return parse_annotations(_read_json(path), str(path))
+    return parse_annotations(read_json(path, error=DatasetError, max_bytes=MAX_BYTES), str(path))
 
 
 def parse_annotations(content: Any, source: str) -> Annotations:
@@ -144,7 +146,7 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
     Raises:
         DatasetError: it cannot be read, is not a COCO results file, or belongs to other images or categories.
     """
-    rows = _read_json(path)
+    rows = read_json(path, error=DatasetError, max_bytes=MAX_BYTES)
     wrong = next((n for n, row in enumerate(rows) if not is_result(row)), None) if isinstance(rows, list) else None
     if not isinstance(rows, list) or not rows or wrong is not None:
         raise DatasetError(
@@ -193,15 +195,6 @@ def _class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
 
 def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(f"cannot read {path}", found=error.strerror, remedy="check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not JSON", found=str(error)) from error
 
 
 def _object(number: int, row: Row) -> Row:

@@ -8,9 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detr_onnx.errors import DatasetError
+from detr_onnx.evaluation.coco import MAX_BYTES
 from detr_onnx.json_input import read_json
-
-MAX_BYTES = 1 << 30  # instances_train2017.json has 0.45 GB
 
 
 def read_image_ids(path: Path) -> dict[str, int]:

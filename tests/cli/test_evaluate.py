@@ -89,7 +89,7 @@ def test_wrong_options_are_refused_before_anything_is_read(refused):
 
 def test_unusable_data_is_one_line(refused):
     assert "without c.png, a.png, b.png" in refused("--images", ".", "--annotations", "truth.json")
-    assert refused("--images", "images", "--annotations", "none.json").startswith("cannot read none.json")
+    assert refused("--images", "images", "--annotations", "none.json").startswith("none.json cannot be read")
     categories = [{"id": 1, "name": "wolf"}, *CONTENT["categories"][1:]]
     Path("wolves.json").write_text(json.dumps({**CONTENT, "categories": categories}))
     assert "does not know: found 'wolf'" in refused("--images", "images", "--annotations", "wolves.json")

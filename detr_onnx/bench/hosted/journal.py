@@ -21,6 +21,7 @@ from typing import Any
 from detr_onnx.bench.hosted.api import RemoteApi
 from detr_onnx.bench.hosted.client import Reply
 from detr_onnx.errors import DatasetError, OutputError
+from detr_onnx.json_input import parse_json
 
 Line = Mapping[str, Any]
 Key = tuple[str, ...]
@@ -189,8 +190,8 @@ def _lines(content: bytes, path: Path) -> Iterator[Line]:
     """
     for number, text in enumerate(content.split(b"\n"), start=1):
         try:
-            line = json.loads(text) if text.strip() else None
-        except ValueError:
+            line = parse_json(text, "a line", error=DatasetError) if text.strip() else None
+        except DatasetError:
             line = None
             if not b'{"sha256": '.startswith(text[:11]):
                 raise _not_a_journal(path, number) from None

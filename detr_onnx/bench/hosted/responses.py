@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from detr_onnx.errors import DatasetError
+from detr_onnx.json_input import parse_json
 
 Items = list[dict[str, Any]]
 """Detections in the API's form: score, label, box."""
@@ -52,8 +54,8 @@ class ApiResponse:
 def parse_response(dialect: str, status: int, body: bytes, retry_after_s: float | None = None) -> ApiResponse:
     """Outcome, detections and error of a response."""
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
+        fields = parse_json(body, "the response", error=DatasetError)
+    except DatasetError:
         fields = None
     if status == 200:
         return _success(dialect, fields)
