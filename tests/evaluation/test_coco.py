@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_read_or_is_not_json_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"none.json cannot be read: found No such file or directory"):
         read_annotations(tmp_path / "none.json")
     (tmp_path / "bad.json").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(DatasetError, match=r"bad.json is not JSON"):
+    with pytest.raises(DatasetError, match=r"bad.json cannot be read as JSON"):
         read_annotations(tmp_path / "bad.json")
 
 
