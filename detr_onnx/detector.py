@@ -96,7 +96,7 @@ class Detector:
         model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
         options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
         self._reopen: Callable[[], Detector] = partial(Detector, model, **options)
-        self._engine = opened.engine
+        self._engine, self._engine_name = opened.engine, opened.engine_name
         self.class_names: tuple[str, ...] = opened.labels
         self.preprocessing: Preprocessing = (
             opened.preprocessing if shortest_edge is None else _with_shortest_edge(opened, shortest_edge)
@@ -105,7 +105,7 @@ class Detector:
     @property
     def engine(self) -> str:
         """The engine's name: "numpy", "onnxruntime" or "openvino"."""
-        return self._engine.title.split(" ")[0]
+        return self._engine_name
 
     @property
     def runtime(self) -> str:

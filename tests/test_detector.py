@@ -90,7 +90,7 @@ def lambda_detector(monkeypatch, network, **facts) -> Detector:
     """A Detector around a function."""
     from detr_onnx.image.preprocess import Preprocessing
 
-    opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX))
+    opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX), "any")
     monkeypatch.setattr("detr_onnx.detector.open_model", lambda *arguments, **options: opened)
     return Detector("any")
 

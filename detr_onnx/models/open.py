@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detr_onnx.checkpoint.files import INDEX, WEIGHTS
-from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL
+from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, EXPORT_PRECISIONS
 from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow, GraphRunner
@@ -33,11 +33,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that is ready to run: its engine, its class names, and how it wants its images."""
+    """A model that is ready to run: its engine, its class names, how it wants its images, and the engine's name."""
 
     engine: Engine
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    engine_name: str
+
+
+Parts = tuple[Engine, tuple[str, ...], Preprocessing]
+"""An engine with the class names and the preprocessing of its model."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,14 @@ def open_model(
     row = choose(source, options)
     check_options(row, options)
     if row.graphs is None:
-        opened = _open_checkpoint(row, source, config)
+        engine, names, preprocessing = _open_checkpoint(row, source, config)
     else:
-        opened = _open_graph(row.graphs, source, options, config, labels, cache_dir)
-    logger.info("running on %s", opened.engine.title)
-    names = opened.labels if labels is None else labels
-    if opened.engine.classes is not None:
-        check_labels(names, opened.engine.classes)
-    return replace(opened, labels=names)
+        engine, names, preprocessing = _open_graph(row.graphs, source, options, config, labels, cache_dir)
+    logger.info("running on %s", engine.title)
+    names = names if labels is None else labels
+    if engine.classes is not None:
+        check_labels(names, engine.classes)
+    return OpenModel(engine, names, preprocessing, row.name)
 
 
 def check_names(options: EngineOptions) -> None:
@@ -198,12 +203,12 @@ def _check_reads(row: EngineRow, source: Source) -> None:
     )
 
 
-def _open_checkpoint(row: EngineRow, source: Source, config: Path | None) -> OpenModel:
+def _open_checkpoint(row: EngineRow, source: Source, config: Path | None) -> Parts:
     """A checkpoint on an engine that needs no graph."""
     if row.checkpoint is None or source.checkpoint is None:
         raise EngineError(f"engine {row.name} cannot run {source.graph}", remedy="use another engine")
     checkpoint, preprocessing = read_model(source.checkpoint, config)
-    return OpenModel(row.checkpoint(checkpoint), checkpoint.config.labels, preprocessing)
+    return row.checkpoint(checkpoint), checkpoint.config.labels, preprocessing
 
 
 def _open_graph(
@@ -213,17 +218,18 @@ def _open_graph(
     config: Path | None,
     labels: tuple[str, ...] | None,
     cache_dir: str | os.PathLike[str] | None,
-) -> OpenModel:
+) -> Parts:
     """A graph file, or the cached graph of a checkpoint."""
-    graph, graph_format = source.graph, runner.format_for(options)
-    if source.checkpoint is not None and (graph is None or graph_format.precision != "fp32"):  # shipped ones are fp32
-        _check_needs_no_calibration(graph_format.precision, source.checkpoint)
-        graph = cached_graph(source.checkpoint, config, cache_dir, graph_format)
-    else:
-        graph_format, graph = replace(graph_format, check=lambda engine, file: None), graph or Path()
+    another_precision = options.precision in EXPORT_PRECISIONS and options.precision != "fp32"
+    if source.checkpoint is None or (source.graph is not None and not another_precision):  # shipped graphs are fp32
+        graph = source.graph or Path()
+        return _described(graph, runner.open(graph, options), config, labels)
+    graph_format = runner.format_for(options)
+    _check_needs_no_calibration(graph_format.precision, source.checkpoint)
+    graph = cached_graph(source.checkpoint, config, cache_dir, graph_format)
     engine = runner.open(graph, options)
     graph_format.check(engine, graph)
-    return _described(graph, engine, config if source.graph else None, labels)
+    return _described(graph, engine, None, labels)
 
 
 def _check_needs_no_calibration(precision: str, checkpoint: Path) -> None:
@@ -236,9 +242,9 @@ def _check_needs_no_calibration(precision: str, checkpoint: Path) -> None:
         )
 
 
-def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> OpenModel:
+def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> Parts:
     """The engine with the class names and the preprocessing of its graph."""
     names, preprocessing = describe_graph(graph, engine, config, labels)
     if not engine.batches_mixed_sizes:  # without a mask, padding would be seen: stretch
         preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw or preprocessing.fixed_hw, pad_hw=None)
-    return OpenModel(engine, names, preprocessing)
+    return engine, names, preprocessing

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.annotated_images import write_annotated_images
-from tests.cli.command_line import complaint, outcome
+from tests.cli.command_line import outcome
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tqdm")
@@ -25,16 +25,6 @@ def run(tmp_path, monkeypatch, graph, capsys):
         return outcome(["agree", "-m", graph, "--engine", "onnxruntime", *arguments], capsys)
 
     return run
-
-
-@pytest.fixture
-def refused(run):
-    """The one line that a command line ends with."""
-
-    def refused(*arguments: object, status: int = 1) -> str:
-        return complaint(run(*arguments), status)
-
-    return refused
 
 
 def test_a_model_agrees_with_itself_on_another_engine(run, small):

@@ -10,7 +10,7 @@ import pytest
 
 from detr_onnx.evaluation.average_precision import FIGURES
 from tests.annotated_images import CONTENT, write_annotated_images
-from tests.cli.command_line import complaint, outcome
+from tests.cli.command_line import outcome
 from tests.small_model import CONFIG
 
 pytest.importorskip("pycocotools")
@@ -31,16 +31,6 @@ def run(tmp_path, monkeypatch, graph, capsys):
         return outcome(["evaluate", "-m", graph, "--engine", "onnxruntime", *arguments], capsys)
 
     return run
-
-
-@pytest.fixture
-def refused(run):
-    """The one line that a command line ends with."""
-
-    def refused(*arguments: object, status: int = 1) -> str:
-        return complaint(run(*arguments), status)
-
-    return refused
 
 
 def test_a_table_shows_the_figures_and_every_class(run):

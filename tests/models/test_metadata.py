@@ -56,5 +56,5 @@ def test_a_network_without_a_mask_gets_no_padding(tmp_path: Path):
     model = write_small_checkpoint(tmp_path / "small")
     write(model / "preprocessor_config.json", LIMITS)
     engine = Engine("a test", lambda pixels, mask: (np.zeros(1), np.zeros(1)), batches_mixed_sizes=False)
-    opened = _described(model / "model.onnx", engine, None, None)
-    assert (opened.labels, opened.preprocessing) == (LABELS, Preprocessing(48, 64, max_hw=(48, 64)))
+    described, labels, preprocessing = _described(model / "model.onnx", engine, None, None)
+    assert (described, labels, preprocessing) == (engine, LABELS, Preprocessing(48, 64, max_hw=(48, 64)))
