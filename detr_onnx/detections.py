@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.errors import MissingPackageError, UsageError
+from detr_onnx.masks import MaskLogits
 
 if TYPE_CHECKING:
     import pandas
@@ -69,6 +70,7 @@ class Detections:
         xyxy: [n, 4] float32: left, top, right, bottom, in pixels of the upright image.
         class_names: the name of every class of the model.
         path: the image file, if the image was given as a path.
+        mask_logits: the masks of a panoptic model, from which `masks` is computed; None for other models.
 
     Raises:
         UsageError: the arrays differ in length, or a class id has no name.
@@ -79,6 +81,7 @@ class Detections:
     xyxy: Floats
     class_names: Sequence[str]
     path: str | None = None
+    mask_logits: MaskLogits | None = None
 
     def __post_init__(self) -> None:
         shapes = tuple(np.shape(array) for array in (self.scores, self.class_ids, self.xyxy))
@@ -101,6 +104,11 @@ class Detections:
         """The class name of each detection."""
         return [self.class_names[class_id] for class_id in self.class_ids.tolist()]
 
+    @property
+    def masks(self) -> NDArray[np.bool_] | None:
+        """[n,H,W] the pixels of each detection in the upright image, computed anew; None without a mask head."""
+        return self.mask_logits.boolean() if self.mask_logits is not None else None
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -117,7 +125,8 @@ class Detections:
             box = Box(*self.xyxy[index].tolist())
             return Detection(float(self.scores[index]), self.class_names[class_id], box, class_id)
         rows: Any = index if isinstance(index, slice) else _rows(index, len(self))
-        return Detections(self.scores[rows], self.class_ids[rows], self.xyxy[rows], self.class_names, self.path)
+        masks = self.mask_logits[rows] if self.mask_logits is not None else None
+        return Detections(self.scores[rows], self.class_ids[rows], self.xyxy[rows], self.class_names, self.path, masks)
 
     def only(self, labels: str | Sequence[str]) -> Detections:
         """The detections whose label is one of `labels`."""
@@ -160,9 +169,7 @@ class Detections:
             for d in self.by_score()
         ]
 
-    def to_api(self) -> list[dict[str, Any]]:
-        """The same as `to_dicts`, by the name that the servers and their clients know."""
-        return self.to_dicts()
+    to_api = to_dicts  # the name that the servers and their clients know
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """Rows of a COCO results file. `bbox` is left, top, width, height, not rounded."""
@@ -261,7 +268,12 @@ def softmax(logits: Floats) -> Floats:
 
 
 def detections_of(
-    logits: Floats, boxes_cxcywh: Floats, sizes_hw: Ints, class_names: Sequence[str], threshold: float
+    logits: Floats,
+    boxes_cxcywh: Floats,
+    sizes_hw: Ints,
+    class_names: Sequence[str],
+    threshold: float,
+    kept: NDArray[np.bool_] | None = None,
 ) -> list[Detections]:
     """The detections of each image, in query order: the best class of every query whose score exceeds the threshold.
 
@@ -271,6 +283,7 @@ def detections_of(
         sizes_hw: [B, 2] heights and widths of the original images, in pixels.
         class_names: C names.
         threshold: scores must be strictly greater.
+        kept: [B, Q] the queries to keep, in place of those above the threshold.
 
     Source: `DetrImageProcessor.post_process_object_detection` of transformers.
     """
@@ -279,7 +292,7 @@ def detections_of(
     scores = probabilities.max(axis=-1)  # [B,Q]
     whwh = np.tile(sizes_hw[:, ::-1], 2).astype(np.float32)  # [B,2] -> [B,4]
     xyxy = cxcywh_to_xyxy(boxes_cxcywh) * whwh[:, None, :]  # [B,Q,4] pixels
-    kept = scores > threshold
+    kept = scores > threshold if kept is None else kept
     return [
         Detections(s[k], c[k].astype(np.int64), b[k], class_names)
         for s, c, b, k in zip(scores, class_ids, xyxy, kept, strict=True)

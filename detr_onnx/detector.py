@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.arguments import check_outputs, check_several, check_threshold, noted, with_path
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec
-from detr_onnx.errors import EngineError, UsageError
+from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
-from detr_onnx.models.metadata import check_labels
-from detr_onnx.models.open import OpenModel, open_model
+from detr_onnx.masks import PanopticSegmentation
+from detr_onnx.models.open import open_model, with_shortest_edge
+from detr_onnx.panoptic import kept_queries, panoptic_of, with_masks
 from detr_onnx.read_ahead import read_ahead
 
 Floats = NDArray[np.float32]
@@ -99,7 +100,7 @@ class Detector:
         self._engine, self._engine_name = opened.engine, opened.engine_name
         self.class_names: tuple[str, ...] = opened.labels
         self.preprocessing: Preprocessing = (
-            opened.preprocessing if shortest_edge is None else _with_shortest_edge(opened, shortest_edge)
+            opened.preprocessing if shortest_edge is None else with_shortest_edge(opened, shortest_edge)
         )
 
     @property
@@ -139,7 +140,7 @@ class Detector:
         if isinstance(image, list | tuple):
             found = f"a {type(image).__name__} of {len(image)}"
             raise UsageError("detector(image) takes one image", found=found, remedy="use detector.batch(images)")
-        return _with_path(image, self._detect([read_rgb(image)], threshold)[0])
+        return with_path(image, self._detect([read_rgb(image)], threshold)[0])
 
     def batch(
         self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD, *, batch_size: int = 1
@@ -154,14 +155,14 @@ class Detector:
                 convolutions still see it at the edge, which costs DETR 0.2 AP [mmdetection #5168].
         """
         check_threshold(threshold)
-        _check_several(images)
+        check_several(images)
         if batch_size < 1:
             raise UsageError("the batch size is wrong", found=str(batch_size), expected="1 or more")
         paths: list[ImageSource] = []
-        decoded = (read_rgb(image) for image in _noted(images, paths))
+        decoded = (read_rgb(image) for image in noted(images, paths))
         groups = self._groups(decoded, self._engine.batch or batch_size)
         detections = [found for group in groups for found in self._detect(group, threshold)]
-        return [_with_path(path, found) for path, found in zip(paths, detections, strict=True)]
+        return [with_path(path, found) for path, found in zip(paths, detections, strict=True)]
 
     def stream(self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD) -> Iterator[Detections]:
         """The detections of one image after another, in order, as soon as they are known.
@@ -177,12 +178,46 @@ class Detector:
             ImageError: an image cannot be read; the detections of those before it have been yielded.
         """
         check_threshold(threshold)
-        _check_several(images)
+        check_several(images)
         return self._stream(images, threshold)
 
     def _stream(self, images: Iterable[ImageSource], threshold: float) -> Iterator[Detections]:
         for image, (pixels, mask, sizes_hw) in read_ahead(lambda i: self.preprocess([i]), images, IMAGES_AHEAD):
-            yield _with_path(image, self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[0])
+            yield with_path(image, self._detections(pixels, mask, sizes_hw, threshold)[0])
+
+    def panoptic(
+        self,
+        image: ImageSource,
+        threshold: float = DEFAULT_THRESHOLD,
+        *,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.8,
+        label_ids_to_fuse: Collection[int] = (),
+    ) -> PanopticSegmentation:
+        """The segments of one image, by a panoptic model; every pixel belongs to one of them or to none.
+
+        Args:
+            image: as `__call__` takes it.
+            threshold: in 0..1; scores must be strictly greater.
+            mask_threshold: in 0..1; from which probability times score on a pixel counts as part of a mask.
+            overlap_mask_area_threshold: in 0..1; a mask is left out unless it keeps more than this share of its pixels
+                when each goes to the best mask.
+            label_ids_to_fuse: classes of which there is one segment only, such as sky.
+
+        Raises:
+            UsageError: the model has no mask head, or a threshold is out of range.
+        Source: `post_process_panoptic_segmentation` of transformers; with nothing to fuse also
+            `post_process_instance_segmentation`. Where segments are fused, ours has one entry for them.
+        """
+        check_threshold(threshold, mask_threshold, overlap_mask_area_threshold)
+        if self._engine.segment is None:
+            remedy = "use a panoptic model, such as facebook/detr-resnet-50-panoptic"
+            raise UsageError("the model has no mask head", found=self._model, remedy=remedy)
+        pixels, mask, sizes_hw = self.preprocess([image])
+        segments = self._engine.segment(pixels, mask, threshold)
+        check_outputs(self.runtime, self.class_names, *segments[:2])
+        rules = (threshold, mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
+        return panoptic_of(segments, mask, sizes_hw, self.class_names, *rules)
 
     def warm_up(self, width: int = 640, height: int = 480) -> None:
         """Runs a grey image of this size in pixels, so that the first real one takes no longer than the next.
@@ -228,12 +263,7 @@ class Detector:
             EngineError: the outputs are not finite.
             ModelFileError: the number of classes is not that of the class names.
         """
-        check_labels(self.class_names, logits.shape[-1] - 1)
-        if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
-            raise EngineError(
-                f"{self.runtime} computed numbers that are not finite",
-                remedy="try another engine or precision, or check the weights",
-            )
+        check_outputs(self.runtime, self.class_names, logits, boxes_cxcywh)
         return detections_of(logits, boxes_cxcywh, sizes_hw, self.class_names, threshold)
 
     def _groups(self, images: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
@@ -258,43 +288,13 @@ class Detector:
         """The detections of a group of images, which is filled up if the engine takes only one batch size."""
         filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
         pixels, mask, sizes_hw = self._prepare(filled)
-        return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[: len(group)]
+        return self._detections(pixels, mask, sizes_hw, threshold)[: len(group)]
 
-
-def _with_shortest_edge(opened: OpenModel, shortest_edge: int) -> Preprocessing:
-    """The model's preprocessing with another length of the short side.
-
-    Raises UsageError if the network takes one size only and no mask.
-    """
-    canvas_hw = opened.engine.canvas_hw
-    if canvas_hw and not opened.engine.batches_mixed_sizes:
-        height, width = canvas_hw
-        found = f"shortest_edge {shortest_edge}"
-        raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
-    return replace(opened.preprocessing.of_size(shortest_edge), resize=True)
-
-
-def _check_several(images: Any) -> None:
-    """Raises UsageError for one image where several are expected."""
-    one_array = isinstance(images, np.ndarray) and images.ndim != 4
-    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image) or hasattr(images, "read"):
-        found = f"an array of shape {list(images.shape)}" if one_array else f"one {type(images).__name__}"
-        raise UsageError("a list of images is expected", found=found, remedy="use detector(image) for one image")
-
-
-def _noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
-    """The images; those that are paths are noted on the way, the others as empty bytes."""
-    for image in images:
-        seen.append(image if isinstance(image, str | os.PathLike) else b"")
-        yield image
-
-
-def _with_path(image: ImageSource, detections: Detections) -> Detections:
-    """The detections with the path of their image, if it was given as a path."""
-    return replace(detections, path=os.fspath(image)) if isinstance(image, str | os.PathLike) else detections
-
-
-def check_threshold(threshold: float) -> None:
-    """Raises UsageError unless the threshold is a number in 0..1."""
-    if not 0 <= threshold <= 1:
-        raise UsageError("the threshold is out of range", found=str(threshold), expected="a number from 0 to 1")
+    def _detections(self, pixels: Floats, mask: Mask, sizes_hw: Sizes, threshold: float) -> list[Detections]:
+        """The detections of each image of a batch; with masks if the model has a mask head."""
+        if self._engine.segment is None:
+            return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)
+        segments = self._engine.segment(pixels, mask, threshold)
+        check_outputs(self.runtime, self.class_names, *segments[:2])
+        detections = detections_of(*segments[:2], sizes_hw, self.class_names, threshold, kept_queries(segments))
+        return with_masks(detections, segments, mask, sizes_hw)

@@ -12,20 +12,24 @@ from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
-from detr_onnx.network.detr import detr, stage_names
+from detr_onnx.network.detr import detr, panoptic_detr, parameters, stage_names
 from detr_onnx.network.numpy_ops import NumpyOps
-from detr_onnx.network.resnet import fold_batch_norm
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Stages = dict[str, Array]
+EVERY_QUERY = np.full(1, -1, np.float32)  # a threshold that every score exceeds
+RENAMED = {"pred_boxes": "boxes", "pred_masks": "masks"}
 StagesOf = Callable[[DetrConfig, Mapping[str, Array], Array, Mask | None], Stages]
 
 
 def numpy_stages(config: DetrConfig, tensors: Mapping[str, Array], pixels: Array, mask: Mask | None) -> Stages:
     """Every stage as the numpy engine computes it."""
-    ops = NumpyOps(fold_batch_norm(tensors), stages={})
-    detr(ops, config, pixels, mask)
+    ops = NumpyOps(parameters(tensors), stages={})
+    if config.masks:
+        panoptic_detr(ops, config, pixels, mask, EVERY_QUERY)
+    else:
+        detr(ops, config, pixels, mask)
     return ops.stages or {}
 
 
@@ -43,9 +47,12 @@ def run_graph(
     feeds = {"pixel_values": pixels}
     if options.mask:
         feeds["pixel_mask"] = np.asarray(mask, np.int64)
+    if config.masks:
+        feeds["threshold"] = EVERY_QUERY
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(names, feeds), strict=True))
-    return {("boxes" if name == "pred_boxes" else name): value for name, value in outputs.items()}
+    outputs.pop("mask_queries", None)
+    return {RENAMED.get(name, name): value for name, value in outputs.items()}
 
 
 STAGES: dict[str, StagesOf] = {"numpy": numpy_stages, "onnxruntime": onnx_stages}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,18 @@ from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.files import read_weights, weights_file
 from detr_onnx.checkpoint.naming import PACKED_PARTS, Naming, detect_naming, without_wrappers
-from detr_onnx.checkpoint.naming_tables import IGNORED_LEAVES, KNOWN_EXTRAS, ROOTS
+from detr_onnx.checkpoint.naming_tables import IGNORED_LEAVES, KNOWN_EXTRAS, MASK_HEAD_ROOTS, ROOTS
 from detr_onnx.checkpoint.safetensors import Tensors
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import read_object
-from detr_onnx.network.config import ASSUMED_HEADS, DetrConfig, config_from_huggingface, config_from_shapes
+from detr_onnx.network.config import (
+    ASSUMED_HEADS,
+    DetrConfig,
+    check_sizes,
+    config_from_huggingface,
+    config_from_shapes,
+)
+from detr_onnx.network.segmentation import mask_head_channels
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -65,6 +72,9 @@ def checkpoint_of(tensors: Tensors, config: DetrConfig | None, source: str) -> C
     tensors = _without_extras(tensors, source)
     naming = detect_naming(tensors)
     config = config or _config_of(tensors, naming, source)
+    if any(without_wrappers(name).partition(".")[0] in MASK_HEAD_ROOTS for name in tensors):
+        config = replace(config, masks=True)
+        check_sizes(config, source)
     expected = expected_shapes(config)
     problems = [*_misfits(tensors, _shapes_in_file(expected, naming)), *_not_finite(tensors)]
     if problems:
@@ -133,7 +143,7 @@ def expected_shapes(config: DetrConfig) -> dict[str, Shape]:
     shapes |= _linear("class_labels_classifier", D, len(config.labels) + 1)
     for i, width in enumerate((D, D, 4)):
         shapes |= _linear(f"bbox_predictor.layers.{i}", D, width)
-    return shapes
+    return shapes | (_mask_head_shapes(config) if config.masks else {})
 
 
 def _linear(module: str, inputs: int, outputs: int) -> dict[str, Shape]:
@@ -156,6 +166,19 @@ def _layer_shapes(layer: str, attentions: tuple[str, ...], D: int, ffn: int) -> 
         | _linear(f"{layer}.fc2", ffn, D)
         | _norm(f"{layer}.final_layer_norm", D)
     )
+
+
+def _mask_head_shapes(config: DetrConfig) -> dict[str, Shape]:
+    D, channels = config.d_model, mask_head_channels(config)
+    shapes = _linear("bbox_attention.q_linear", D, D) | _linear("bbox_attention.k_linear", D, D)
+    for k, (inputs, outputs) in enumerate(zip((channels[0], *channels), channels, strict=False), start=1):
+        shapes[f"mask_head.lay{k}.weight"], shapes[f"mask_head.lay{k}.bias"] = (outputs, inputs, 3, 3), (outputs,)
+        shapes |= _norm(f"mask_head.gn{k}", outputs)
+    for k, outputs in enumerate(channels[1:4], start=1):
+        inputs = config.backbone.widths[-1 - k]
+        shapes[f"mask_head.adapter{k}.weight"] = (outputs, inputs, 1, 1)
+        shapes[f"mask_head.adapter{k}.bias"] = (outputs,)
+    return shapes | {"mask_head.out_lay.weight": (1, channels[4], 3, 3), "mask_head.out_lay.bias": (1,)}
 
 
 def _backbone_shapes(config: DetrConfig) -> Iterator[tuple[str, Shape]]:

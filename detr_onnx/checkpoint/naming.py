@@ -8,7 +8,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS, WRAPPERS, Names, PartNaming
+from detr_onnx.checkpoint.naming_tables import (
+    BACKBONES,
+    MASK_HEAD_ROOTS,
+    PANOPTIC,
+    TRANSFORMERS,
+    WRAPPERS,
+    Names,
+    PartNaming,
+)
 
 PACKED_PARTS = ("q_proj", "k_proj", "v_proj")  # the order of the rows of in_proj_weight
 
@@ -30,16 +38,22 @@ class Naming:
 
     def canonical_name(self, name: str) -> str | None:
         """The canonical name of a file's name; None where this naming has no such name, and for packed projections."""
-        if not name.startswith(self.prefix):
+        prefix = self._prefix_of(name)
+        if not name.startswith(prefix):
             return None
-        bare = name.removeprefix(self.prefix)
+        bare = name.removeprefix(prefix)
         return _canonical(self.backbone, bare) or _canonical(self.transformer, bare)
 
     def name_in_file(self, name: str) -> str:
         """The file's name of a canonical name; q, k and v share one where the file packs them."""
-        return self.prefix + (
+        return self._prefix_of(name) + (
             _in_naming(self.backbone, name) or _in_naming(self.transformer, name) or self._packed(name) or name
         )
+
+    def _prefix_of(self, name: str) -> str:
+        """The prefix of a name, canonical or of the file: the mask head of a panoptic model is outside its DETR."""
+        outer = self.prefix.removesuffix(PANOPTIC)
+        return outer if name.removeprefix(outer).partition(".")[0] in MASK_HEAD_ROOTS else self.prefix
 
     def _packed(self, name: str) -> str | None:
         module, _, leaf = name.rpartition(".")

@@ -103,6 +103,12 @@ _ORIGINAL_REST = {
     "class_labels_classifier": "class_embed",
     "bbox_predictor.layers.{i}": "bbox_embed.layers.{i}",
 }
+# The mask head has the original names in Hugging Face's files, too.
+_MASK_HEAD = (
+    "bbox_attention.q_linear", "bbox_attention.k_linear", *(f"mask_head.{layer}{k}" for k in range(1, 6)
+    for layer in ("lay", "gn")), *(f"mask_head.adapter{k}" for k in range(1, 4)), "mask_head.out_lay",
+)  # fmt: skip
+_ORIGINAL_REST |= {module: module for module in _MASK_HEAD}
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _ENCODER_LAYER = (
     *(f"self_attn.{p}" for p in (*_PROJECTIONS, "out_proj")), "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm",
@@ -116,6 +122,14 @@ _RENAMED_IN_5 = {
     "encoder_attn.out_proj": "encoder_attn.o_proj",
     "fc1": "mlp.fc1",
     "fc2": "mlp.fc2",
+    "bbox_attention.q_linear": "bbox_attention.q_proj",
+    "bbox_attention.k_linear": "bbox_attention.k_proj",
+    **{f"mask_head.lay{k}": f"mask_head.conv{k}.conv" for k in (1, 2)},
+    **{f"mask_head.gn{k}": f"mask_head.conv{k}.norm" for k in (1, 2)},
+    **{f"mask_head.lay{k}": f"mask_head.fpn_stages.{k - 3}.refine.conv" for k in (3, 4, 5)},
+    **{f"mask_head.gn{k}": f"mask_head.fpn_stages.{k - 3}.refine.norm" for k in (3, 4, 5)},
+    **{f"mask_head.adapter{k}": f"mask_head.fpn_stages.{k - 1}.fpn_adapter" for k in (1, 2, 3)},
+    "mask_head.out_lay": "mask_head.output_conv",
 }
 
 
@@ -135,6 +149,7 @@ def _huggingface(renamed: Names) -> Names:
         **_layers("decoder", "model.decoder", decoder),
         **{module: f"model.{module}" for module in inner},
         **{module: module for module in heads},
+        **{module: renamed.get(module, module) for module in _MASK_HEAD},
     }
 
 
@@ -155,13 +170,15 @@ TRANSFORMERS = (
     PartNaming("transformers 5", _huggingface(_RENAMED_IN_5), {}),
 )
 
+PANOPTIC = "detr."  # comes before every name of a panoptic model but those of its mask head
 # What comes before every name in a panoptic model or detectron2's wrapper, Lightning, DataParallel, torch.compile.
-WRAPPERS = ("detr.", "model.", "module.", "_orig_mod.")
+WRAPPERS = (PANOPTIC, "model.", "module.", "_orig_mod.")
 # The first words of the names of a DETR's tensors; other tensors belong to heads for other tasks.
 ROOTS = {
     "backbone", "encoder", "decoder", "transformer", "input_proj", "input_projection", "query_embed",
     "query_position_embeddings", "class_embed", "class_labels_classifier", "bbox_embed", "bbox_predictor",
+    "bbox_attention", "mask_head",
 }  # fmt: skip
-# Left out without a note: the panoptic models' heads and the loss of the original training script.
-KNOWN_EXTRAS = {"mask_head", "bbox_attention", "criterion"}
+MASK_HEAD_ROOTS = {"bbox_attention", "mask_head"}
+KNOWN_EXTRAS = {"criterion"}  # left out without a note: the loss of the original training script
 IGNORED_LEAVES = ("num_batches_tracked",)

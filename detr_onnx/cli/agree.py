@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from detr_onnx.detector import check_threshold
+    from detr_onnx.arguments import check_threshold
     from detr_onnx.evaluation.agreement import agreement
     from detr_onnx.evaluation.report import format_agreement, format_json
 

@@ -68,8 +68,8 @@ def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: 
         arguments: parsed options.
         single: whether the command line names one image, which decides the format and what --save means.
     """
+    from detr_onnx.arguments import check_threshold
     from detr_onnx.cli.formats import formatter
-    from detr_onnx.detector import check_threshold
 
     check_threshold(arguments.threshold)
     paths = save_paths(images, arguments.save, single) if arguments.save is not None else [None] * len(images)

@@ -1,9 +1,13 @@
-"""The engines. Each turns a model into a function `network(pixels, mask) -> (logits, boxes)`."""
+"""The engines. Each turns a model into a function `network(pixels, mask) -> (logits, boxes)`.
+
+A panoptic model is also a function `segment(pixels, mask, threshold)`, which adds masks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,28 @@ Mask = NDArray[np.bool_]
 
 Network = Callable[[Floats, Mask | None], tuple[Floats, Floats]]
 """pixels [B,3,H,W], mask [B,H,W] or None -> logits [B,Q,C+1], boxes [B,Q,4] cxcywh in 0..1."""
+
+
+class Segments(NamedTuple):
+    """The outputs of a panoptic network for a batch of images.
+
+    Attributes:
+        logits: [B,Q,C+1]; the last class is "no object".
+        boxes: [B,Q,4] cxcywh in 0..1.
+        kept: [K,2], image and query of each mask: those whose score is greater than the threshold.
+        masks: [K,⌈H/4⌉,⌈W/4⌉] logits, on the padded canvas.
+    """
+
+    logits: Floats
+    boxes: Floats
+    kept: NDArray[np.int64]
+    masks: Floats
+
+
+SegmentingNetwork = Callable[[Floats, Mask | None, float], Segments]
+"""pixels [B,3,H,W], mask [B,H,W] or None, threshold -> the outputs."""
+
+NOTHING_KEPT = 2.0  # a threshold above every score: a panoptic network then computes no masks
 
 
 @dataclass(frozen=True)
@@ -27,6 +53,7 @@ class Engine:
         batch: the only batch size it takes; None if it takes any.
         classes: the number of classes without "no object"; None if only the outputs tell.
         metadata: of an .onnx file; None for other models.
+        segment: the network with masks; None if the model has no mask head.
     """
 
     title: str
@@ -36,3 +63,4 @@ class Engine:
     batch: int | None = None
     classes: int | None = None
     metadata: Mapping[str, str] | None = None
+    segment: SegmentingNetwork | None = None

@@ -10,7 +10,6 @@ a constant error, so the lost remainder is added again, in the float32 accumulat
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,24 @@ from numpy.typing import NDArray
 from detr_onnx.checkpoint.safetensors import widened
 
 STEM, PROJECTION = "stem", "projection"  # names of the tensors around it, see `exporter.onnx_file.name_backbone_ends`
+ADAPTERS = ("adapter1", "adapter2", "adapter3")  # of panoptic models: they end in a mask head
 LARGE = 3e38  # about the largest number of float32 and of bfloat16
 
-Ends = tuple[Any, Any]
-"""The outputs of the stem and of the projection, as `openvino.Output`s."""
+Ends = tuple[Any, list[Any]]
+"""The outputs of the stem, and of the projection and the adapters, as `openvino.Output`s."""
 
 
 def backbone_ends(model: Any) -> Ends | None:
     """The ends of the backbone of an `openvino.Model`; None if no tensors have their names."""
     tensors = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
-    return (tensors[STEM], tensors[PROJECTION]) if {STEM, PROJECTION} <= tensors.keys() else None
+    if not {STEM, PROJECTION} <= tensors.keys():
+        return None
+    return tensors[STEM], [tensors[name] for name in (PROJECTION, *ADAPTERS) if name in tensors]
 
 
 def is_lowered(ends: Ends) -> bool:
     """Whether the backbone is in bfloat16."""
-    return bool(ends[0].get_element_type() != ends[1].get_element_type())
+    return bool(ends[0].get_element_type() != ends[1][0].get_element_type())
 
 
 def lower_backbone(model: Any, ends: Ends) -> None:
@@ -44,8 +46,8 @@ def lower_backbone(model: Any, ends: Ends) -> None:
     folding = Manager()
     folding.register_pass(ConstantFolding())
     folding.run_passes(model)  # turns unpacked or reshaped weights into constants
-    stem, projection = ends
-    last = _inserted(projection, lambda tensor: opset13.convert(tensor, "f32"))
+    stem, results = ends
+    last = [_inserted(tensor, lambda tensor: opset13.convert(tensor, "f32")) for tensor in results]
     for node in _between(model, stem, last):
         if node.get_type_name() == "Add" and _constants(node):
             _add_bias_remainder(node)
@@ -80,11 +82,13 @@ def _gives_bfloat16(node: Any) -> bool:
     return bool(node.get_output_size() and node.get_output_element_type(0).get_type_name() == "bf16")
 
 
-def _between(model: Any, stem: Any, last: Any) -> list[Any]:
-    """The nodes between the output of the stem and a node, both excluded, in topological order."""
+def _between(model: Any, stem: Any, last: list[Any]) -> list[Any]:
+    """The nodes of floats between the output of the stem and the last nodes, all excluded, in topological order."""
     reached, names = [], {stem.get_node().get_name()}
-    for node in takewhile(lambda node: node.get_name() != last.get_name(), model.get_ordered_ops()):
-        if any(reader.get_source_output().get_node().get_name() in names for reader in node.inputs()):
+    outside = {node.get_name() for node in last}
+    for node in model.get_ordered_ops():
+        sources = {reader.get_source_output().get_node().get_name() for reader in node.inputs()}
+        if sources & names and node.get_name() not in outside and node.get_output_element_type(0).is_real():
             names.add(node.get_name())
             reached.append(node)
     return reached

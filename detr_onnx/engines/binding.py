@@ -24,7 +24,7 @@ def bound_run(session: Any, value_type: Any, outputs: Sequence[Port], device: st
     Args:
         session: an `onnxruntime.InferenceSession`.
         value_type: the class `onnxruntime.OrtValue`.
-        outputs: logits and boxes. If an axis other than the batch is dynamic, ONNX Runtime returns them to the CPU.
+        outputs: of the graph. One with a dynamic axis other than the batch is returned to the CPU.
         device, number: "cuda" and its index; "cpu" works, too.
     """
     binding, lock, buffers = session.io_binding(), threading.Lock(), dict[str, Any]()
@@ -39,19 +39,20 @@ def bound_run(session: Any, value_type: Any, outputs: Sequence[Port], device: st
             bind(name, value)
         return value
 
-    def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    ports = {port.name: port for port in outputs}
+
+    def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         with lock:
             for name, array in feeds.items():
                 value = buffer(name, array.shape, array.dtype.name, binding.bind_ortvalue_input)
                 value.update_inplace(np.ascontiguousarray(array))
-            for port in outputs:
+            for port in map(ports.__getitem__, names):
                 if (shape := _shape(port, len(feeds[PIXELS]))) is None:
                     binding.bind_output(port.name, "cpu")
                 else:
                     buffer(port.name, shape, port.dtype, binding.bind_ortvalue_output)
             session.run_with_iobinding(binding)
-            logits, boxes = (answer.copy() for answer in binding.copy_outputs_to_cpu())
-            return logits, boxes
+            return tuple(answer.copy() for answer in binding.copy_outputs_to_cpu())
 
     return run
 

@@ -13,18 +13,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.engines import Engine, Floats, Mask
+from detr_onnx.engines import NOTHING_KEPT, Engine, Floats, Mask, Segments
 from detr_onnx.errors import ModelFileError, UsageError
 
 PIXELS, MASK, LOGITS, BOXES = "pixel_values", "pixel_mask", "logits", "pred_boxes"
+THRESHOLD, KEPT, MASKS = "threshold", "mask_queries", "pred_masks"  # of graphs with a mask head
+DETECTION, PANOPTIC = (LOGITS, BOXES), (LOGITS, BOXES, KEPT, MASKS)
 FLOATS = ("float32", "float16")
-TYPES = {PIXELS: FLOATS, MASK: ("int64", "int32", "bool", *FLOATS), LOGITS: FLOATS, BOXES: FLOATS}
+TYPES = {
+    **dict.fromkeys((PIXELS, LOGITS, BOXES, THRESHOLD, MASKS), FLOATS),
+    MASK: ("int64", "int32", "bool", *FLOATS),
+    KEPT: ("int64",),
+}
 OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
-AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3}
+AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3, THRESHOLD: 1, KEPT: 2, MASKS: 3}
 
 Feeds = Mapping[str, NDArray[np.generic]]
-Run = Callable[[Feeds], tuple[NDArray[np.generic], NDArray[np.generic]]]
-"""Inputs by name -> logits and boxes."""
+Run = Callable[[Feeds, Sequence[str]], tuple[NDArray[np.generic], ...]]
+"""Inputs by name, and names of outputs -> these outputs."""
 
 
 @dataclass(frozen=True)
@@ -73,32 +79,55 @@ def graph_engine(
     """
     input_ports, output_ports = {port.name: port for port in inputs}, {port.name: port for port in outputs}
     _check_signature(path, input_ports, output_ports)
-    canvas_hw, mask = input_ports[PIXELS].fixed_hw(), input_ports.get(MASK)
-    mask_hw = mask.fixed_hw() if mask else None
-    takes_any_mask = mask is not None and (mask_hw is None or mask_hw == canvas_hw)
-    whole_hw = (1, 1) if mask_hw is None and OWN_VERSION in metadata else mask_hw  # ours resize it: saves 7 MB
+    has_masks = MASKS in output_ports and THRESHOLD in input_ports
+    takes_any_mask, feeds_of = _feeder(path, input_ports, is_ours=OWN_VERSION in metadata)
 
     def network(pixels: Floats, valid: Mask | None) -> tuple[Floats, Floats]:
-        if not takes_any_mask:
-            _check_unpadded(path, valid)
-        feeds: dict[str, NDArray[np.generic]] = {PIXELS: pixels.astype(input_ports[PIXELS].dtype, copy=False)}
-        if mask is not None:
-            if valid is None or valid.all() or not takes_any_mask:
-                valid = np.ones((len(pixels), *(whole_hw or pixels.shape[2:])), np.bool_)
-            feeds[MASK] = valid.astype(mask.dtype)
-        logits, boxes = run(feeds)
+        feeds = feeds_of(pixels, valid)
+        if has_masks:
+            feeds[THRESHOLD] = np.full(1, NOTHING_KEPT, np.float32)
+        logits, boxes = run(feeds, DETECTION)
         return logits.astype(np.float32, copy=False), boxes.astype(np.float32, copy=False)
+
+    def segment(pixels: Floats, valid: Mask | None, threshold: float) -> Segments:
+        feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32)}
+        logits, boxes, kept, masks = run(feeds, PANOPTIC)
+        logits, boxes, masks = (values.astype(np.float32, copy=False) for values in (logits, boxes, masks))
+        return Segments(logits, boxes, kept.astype(np.int64, copy=False), masks)
 
     logits = output_ports[LOGITS].length(-1)
     return Engine(
         title=title,
         network=network,
         batches_mixed_sizes=takes_any_mask,
-        canvas_hw=canvas_hw,
+        canvas_hw=input_ports[PIXELS].fixed_hw(),
         batch=input_ports[PIXELS].length(0),
         classes=None if logits is None else logits - 1,  # the last class is "no object"
         metadata=metadata,
+        segment=segment if has_masks else None,
     )
+
+
+def _feeder(
+    path: Path, inputs: Mapping[str, Port], is_ours: bool
+) -> tuple[bool, Callable[[Floats, Mask | None], dict[str, NDArray[np.generic]]]]:
+    """Whether a graph takes a mask of the image's size, and the function from pixels and a mask to its inputs."""
+    pixels_port, mask = inputs[PIXELS], inputs.get(MASK)
+    mask_hw = mask.fixed_hw() if mask else None
+    takes_any_mask = mask is not None and mask_hw in (None, pixels_port.fixed_hw())
+    whole_hw = (1, 1) if mask_hw is None and is_ours else mask_hw  # ours resize it: saves 7 MB
+
+    def feeds_of(pixels: Floats, valid: Mask | None) -> dict[str, NDArray[np.generic]]:
+        if not takes_any_mask:
+            _check_unpadded(path, valid)
+        feeds: dict[str, NDArray[np.generic]] = {PIXELS: pixels.astype(pixels_port.dtype, copy=False)}
+        if mask is not None:
+            if valid is None or valid.all() or not takes_any_mask:
+                valid = np.ones((len(pixels), *(whole_hw or pixels.shape[2:])), np.bool_)
+            feeds[MASK] = valid.astype(mask.dtype)
+        return feeds
+
+    return takes_any_mask, feeds_of
 
 
 def _check_unpadded(path: Path, mask: Mask | None) -> None:
@@ -115,7 +144,7 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
     if {"image", "threshold"} <= inputs.keys():
         remedy = "run it with ONNX Runtime alone, as in docs/files.md, or export it without --end-to-end"
         raise ModelFileError(f"{path} is an end-to-end graph, which needs no detector around it", remedy=remedy)
-    ports = [*inputs.values(), *(outputs[name] for name in (LOGITS, BOXES) if name in outputs)]
+    ports = [*inputs.values(), *(outputs[name] for name in PANOPTIC if name in outputs and _is_ours(name, inputs))]
     fits = all(
         port.name in TYPES and port.dtype in TYPES[port.name] and len(port.shape) in (0, AXES[port.name])
         for port in ports
@@ -128,6 +157,11 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
             found=f"inputs {_listed(inputs)}; outputs {_listed(outputs)}",
             expected=f"inputs {PIXELS} [batch,3,height,width] and optionally {MASK}; outputs {LOGITS} and {BOXES}",
         )
+
+
+def _is_ours(output: str, inputs: Mapping[str, Port]) -> bool:
+    """Whether an output is used: masks are those of our own graphs only; other exporters' have every query's."""
+    return output in DETECTION or THRESHOLD in inputs
 
 
 def _listed(ports: Mapping[str, Port]) -> str:

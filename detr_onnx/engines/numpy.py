@@ -8,22 +8,34 @@ import numpy as np
 
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.checkpoint.safetensors import forget_pages
-from detr_onnx.engines import Engine, Floats, Mask
-from detr_onnx.network.detr import detr
+from detr_onnx.engines import Engine, Floats, Mask, Segments
+from detr_onnx.network.detr import detr, panoptic_detr, parameters
 from detr_onnx.network.numpy_ops import NumpyOps
-from detr_onnx.network.resnet import fold_batch_norm
 
 
 def numpy_engine(checkpoint: Checkpoint) -> Engine:
     """Runs a checkpoint in numpy, in float32."""
-    ops, config = NumpyOps(fold_batch_norm(checkpoint.tensors)), checkpoint.config
+    ops, config = NumpyOps(parameters(checkpoint.tensors)), checkpoint.config
     forget_pages(checkpoint.tensors)  # the folded weights are copies; this frees the mapped file
     lock = threading.Lock()  # the workspace serves one thread at a time, and one keeps all cores busy
 
     def network(pixels: Floats, mask: Mask | None) -> tuple[Floats, Floats]:
-        padded = mask is not None and not mask.all()  # without padding the mask changes nothing
-        valid = mask.astype(np.float32) if mask is not None and padded else None
         with lock:
-            return detr(ops, config, pixels, valid)
+            return detr(ops, config, pixels, _padding_only(mask))
 
-    return Engine(title=f"numpy {np.__version__}, fp32", network=network, classes=len(config.labels))
+    def segment(pixels: Floats, mask: Mask | None, threshold: float) -> Segments:
+        with lock:
+            outputs = panoptic_detr(ops, config, pixels, _padding_only(mask), np.full(1, threshold, np.float32))
+            return Segments(*outputs[:2], outputs[2].astype(np.int64), outputs[3])
+
+    return Engine(
+        title=f"numpy {np.__version__}, fp32",
+        network=network,
+        classes=len(config.labels),
+        segment=segment if config.masks else None,
+    )
+
+
+def _padding_only(mask: Mask | None) -> Floats | None:
+    """The mask as the network takes it; None without padding, where it changes nothing."""
+    return None if mask is None or mask.all() else mask.astype(np.float32)

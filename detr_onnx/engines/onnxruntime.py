@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detr_onnx.engines import Engine
 from detr_onnx.engines.binding import DEVICES, bound_run
 from detr_onnx.engines.cpu import cpu_features
-from detr_onnx.engines.graph import BOXES, LOGITS, Feeds, Port, Run, graph_engine
+from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.providers import CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
@@ -63,9 +63,9 @@ def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, thread
     inputs, outputs = ([_port(value) for value in values] for values in (session.get_inputs(), session.get_outputs()))
     one_pass = _one_pass(session, wanted, outputs)
 
-    def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         try:
-            return one_pass(feeds)
+            return one_pass(feeds, names)
         except Exception as error:
             raise _failed(path, {name: value.shape for name, value in feeds.items()}, error) from error
 
@@ -87,19 +87,13 @@ def _one_pass(session: onnxruntime.InferenceSession, wanted: ResolvedProviders, 
     """One inference, with inputs in the CPU's memory or in that of the first provider's device."""
     name, options = wanted[0]
     if name in DEVICES:
-        wanted_outputs = sorted((port for port in outputs if port.name in (LOGITS, BOXES)), key=_logits_first)
         number = int(str(options.get("device_id", 0)))
-        return bound_run(session, import_onnxruntime().OrtValue, wanted_outputs, DEVICES[name], number)
+        return bound_run(session, import_onnxruntime().OrtValue, outputs, DEVICES[name], number)
 
-    def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-        logits, boxes = session.run([LOGITS, BOXES], dict(feeds))
-        return logits, boxes
+    def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
+        return tuple(session.run(list(names), dict(feeds)))
 
     return run
-
-
-def _logits_first(port: Port) -> bool:
-    return port.name != LOGITS
 
 
 def _port(value: Any) -> Port:

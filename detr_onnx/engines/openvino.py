@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.bfloat16 import PROJECTION, STEM, backbone_ends, is_lowered, lower_backbone, raise_backbone
-from detr_onnx.engines.graph import BOXES, LOGITS, PIXELS, Feeds, Port, Run, graph_engine
+from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run, graph_engine
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.errors import EngineError, ModelFileError
 
@@ -75,12 +75,12 @@ def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
     fp32 = cache(make_fp32)
     lock = threading.Lock()
 
-    def run_either(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def run_either(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         if min(feeds[PIXELS].shape[2:]) >= NARROW:
-            return run(feeds)
+            return run(feeds, names)
         with lock:
             fp32_run = fp32()
-        return fp32_run(feeds)
+        return fp32_run(feeds, names)
 
     return run_either
 
@@ -213,13 +213,13 @@ def _runner(path: Path, compiled: Any) -> Run:
     """One inference of the graph. A request serves one thread at a time."""
     request, lock = compiled.create_infer_request(), threading.Lock()
 
-    def run(feeds: Feeds) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         with lock:
             try:
                 request.infer(dict(feeds), share_inputs=True)
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO failed on {path}", found=_reason(error)) from error
-            return request.get_tensor(LOGITS).data.copy(), request.get_tensor(BOXES).data.copy()
+            return tuple(request.get_tensor(name).data.copy() for name in names)
 
     return run
 

@@ -20,22 +20,21 @@ from detr_onnx import __version__
 from detr_onnx.atomic import atomic_file
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
-from detr_onnx.engines.bfloat16 import PROJECTION, STEM
+from detr_onnx.engines.bfloat16 import ADAPTERS, PROJECTION, STEM
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.exporter.end_to_end import record_end_to_end
 from detr_onnx.exporter.external_data import write_data
 from detr_onnx.exporter.proto import import_onnx, model_proto
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
-from detr_onnx.network.detr import detr, stage_names
+from detr_onnx.network.detr import detr, panoptic_detr, parameters, stage_names
 from detr_onnx.network.graph import INT64, SINGLE, Graph, Symbol
 from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.quantized import ConvQuantParams
-from detr_onnx.network.resnet import fold_batch_norm
 
 Array = NDArray[Any]
 
-FEATURE_MAPS = ("stem", "stage", "projection")  # how the names of stages with four axes begin
+FEATURE_MAPS = ("stem", "stage", "adapter", "projection")  # how the names of stages with four axes begin
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def record(checkpoint: Checkpoint, preprocessing: Preprocessing, options: Export
     """
     _check(checkpoint.config, options)
     ops = OnnxOps(
-        fold_batch_norm(checkpoint.tensors),
+        parameters(checkpoint.tensors),
         Graph(),
         None if options.end_to_end else _cells_hw(checkpoint.config, options.shape_hw),
         None if options.end_to_end else options.shape_hw,
@@ -178,19 +177,26 @@ def _record_network(ops: OnnxOps, config: DetrConfig, options: ExportOptions) ->
     pixels_hw, mask_hw = options.shape_hw or ("height", "width"), options.shape_hw or ("mask_height", "mask_width")
     pixels = graph.input("pixel_values", shape=[batch, 3, *pixels_hw])
     mask = graph.input("pixel_mask", INT64, [batch, *mask_hw]) if options.mask else None
-    logits, boxes = detr(ops, config, pixels, mask)
+    if config.masks:
+        threshold = graph.input("threshold", shape=[1])
+        logits, boxes, kept, masks = panoptic_detr(ops, config, pixels, mask, threshold)
+    else:
+        logits, boxes = detr(ops, config, pixels, mask)
     graph.add_output(logits, "logits", [batch, config.queries, len(config.labels) + 1])
     graph.add_output(boxes, "pred_boxes", [batch, config.queries, 4])
+    if config.masks:
+        graph.add_output(kept, "mask_queries", ["masks", 2])
+        graph.add_output(masks, "pred_masks", ["masks", "mask_rows", "mask_columns"])
     for name in options.stages:
-        if name not in ("logits", "boxes"):
+        if name not in ("logits", "boxes", "masks"):
             graph.add_output(graph.stages[name], name, [None] * (4 if name.startswith(FEATURE_MAPS) else 3))
     name_backbone_ends(graph)
 
 
 def name_backbone_ends(graph: Graph) -> None:
-    """Names the float32 feature maps after the stem and after the projection; `engines/bfloat16.py` finds them so."""
-    for name in (STEM, PROJECTION):
-        value = graph.stages[name]
+    """Names the float32 feature maps at the ends of the backbone; `engines/bfloat16.py` finds them so."""
+    for name in (STEM, PROJECTION, *ADAPTERS):
+        value = graph.stages.get(name)
         if isinstance(value, Symbol) and value.dtype == SINGLE:
             graph.value_names[value] = name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -45,16 +45,9 @@ def model_proto(graph: Graph, data: Path | None = None) -> Any:
     """
     onnx = import_onnx()
     node_names, names = name_all(graph)
-    nodes = [_node(onnx, node, name, names) for node, name in zip(graph.nodes, node_names, strict=True)]
-    nodes += _identities(onnx, graph, names)
-    inputs, outputs = (
-        [
-            onnx.helper.make_tensor_value_info(name, DATA_TYPES[symbol.dtype], graph.shapes[name])
-            for name, symbol in values.items()
-        ]
-        for values in (graph.inputs, graph.outputs)
-    )
     microsoft = [(MICROSOFT, 1)] if any(node.domain == MICROSOFT for node in graph.nodes) else []
+    nodes = _nodes(onnx, graph, node_names, names) + _identities(onnx, graph, names)
+    inputs, outputs = (_value_infos(onnx, graph, values) for values in (graph.inputs, graph.outputs))
     return onnx.helper.make_model(
         onnx.helper.make_graph(nodes, "detr", inputs, outputs, _initializers(onnx, graph, names, data)),
         opset_imports=[onnx.helper.make_opsetid(*domain) for domain in (("", OPSET), *microsoft)],
@@ -64,8 +57,8 @@ def model_proto(graph: Graph, data: Path | None = None) -> Any:
     )
 
 
-def name_all(graph: Graph) -> tuple[list[str], dict[Symbol, str]]:
-    """The name of each node, in order, and of each value.
+def name_all(graph: Graph) -> tuple[dict[Node, str], dict[Symbol, str]]:
+    """The name of each node and of each value, those in loops included.
 
     A node is named by its path and operator; what it makes, and a constant without a name, by the node. A value that
     is an output has the output's name, unless it has another already.
@@ -78,17 +71,29 @@ def name_all(graph: Graph) -> tuple[list[str], dict[Symbol, str]]:
     for symbol, constant in graph.constants.items():
         if constant.name is not None:
             names[symbol] = _untaken(constant.name, counts)
-    node_names = []
+    node_names: dict[Node, str] = {}
+    _name_nodes(graph, counts, node_names, names)
+    return node_names, names
+
+
+def _name_nodes(graph: Graph, counts: dict[str, int], node_names: dict[Node, str], names: dict[Symbol, str]) -> None:
+    """Adds the names of a graph's nodes and of what they make."""
     for node in graph.nodes:
-        node_name = _untaken("/".join(("", *node.path, node.op_type)), counts)
+        node_name = node_names[node] = _untaken("/".join(("", *node.path, node.op_type)), counts)
         for symbol in node.inputs:
             if symbol not in names and symbol in graph.constants:
                 names[symbol] = _untaken(f"{node_name}_constant", counts)
         *unread, output = node.outputs
         names.setdefault(output, f"{node_name}_output")
         names.update((symbol, f"{node_name}_unread{i}") for i, symbol in enumerate(unread))
-        node_names.append(node_name)
-    return node_names, names
+        for body in filter(_is_graph, node.attributes.values()):
+            ends = {**body.inputs, **body.outputs}
+            names.update((symbol, f"{node_name}_{name}") for name, symbol in ends.items())
+            _name_nodes(body, counts, node_names, names)
+
+
+def _is_graph(attribute: Attribute) -> TypeGuard[Graph]:
+    return isinstance(attribute, Graph)
 
 
 def _untaken(name: str, counts: dict[str, int]) -> str:
@@ -97,10 +102,37 @@ def _untaken(name: str, counts: dict[str, int]) -> str:
     return f"{name}_{count}" if count else name
 
 
-def _node(onnx: Any, node: Node, name: str, names: Mapping[Symbol, str]) -> Any:
-    inputs, outputs = ([names[symbol] for symbol in symbols] for symbols in (node.inputs, node.outputs))
-    attributes = {key: _attribute(onnx, value) for key, value in node.attributes.items()}
-    return onnx.helper.make_node(node.op_type, inputs, outputs, name, domain=node.domain, **attributes)
+def _nodes(onnx: Any, graph: Graph, node_names: Mapping[Node, str], names: Mapping[Symbol, str]) -> list[Any]:
+    """The `onnx.NodeProto` of each node."""
+    protos = []
+    for node in graph.nodes:
+        inputs, outputs = ([names[symbol] for symbol in symbols] for symbols in (node.inputs, node.outputs))
+        attributes = {
+            key: _body(onnx, value, node_names, names) if _is_graph(value) else _attribute(onnx, value)
+            for key, value in node.attributes.items()
+        }
+        protos.append(
+            onnx.helper.make_node(node.op_type, inputs, outputs, node_names[node], domain=node.domain, **attributes)
+        )
+    return protos
+
+
+def _body(onnx: Any, graph: Graph, node_names: Mapping[Node, str], names: Mapping[Symbol, str]) -> Any:
+    """The `onnx.GraphProto` of a loop's body; its constants are those of the graph around it."""
+    inputs, outputs = (_value_infos(onnx, graph, values, names) for values in (graph.inputs, graph.outputs))
+    return onnx.helper.make_graph(_nodes(onnx, graph, node_names, names), "body", inputs, outputs)
+
+
+def _value_infos(
+    onnx: Any, graph: Graph, values: Mapping[str, Symbol], names: Mapping[Symbol, str] | None = None
+) -> list[Any]:
+    """Name, type and shape of inputs or outputs; with `names`, by these instead of their own."""
+    return [
+        onnx.helper.make_tensor_value_info(
+            name if names is None else names[symbol], DATA_TYPES[symbol.dtype], graph.shapes[name]
+        )
+        for name, symbol in values.items()
+    ]
 
 
 def _attribute(onnx: Any, value: Attribute) -> Any:

@@ -248,3 +248,16 @@ def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[s
     if not engine.batches_mixed_sizes:  # without a mask, padding would be seen: stretch
         preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw or preprocessing.fixed_hw, pad_hw=None)
     return engine, names, preprocessing
+
+
+def with_shortest_edge(opened: OpenModel, shortest_edge: int) -> Preprocessing:
+    """The model's preprocessing with another length of the short side.
+
+    Raises UsageError if the network takes one size only and no mask.
+    """
+    canvas_hw = opened.engine.canvas_hw
+    if canvas_hw and not opened.engine.batches_mixed_sizes:
+        height, width = canvas_hw
+        found = f"shortest_edge {shortest_edge}"
+        raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
+    return replace(opened.preprocessing.of_size(shortest_edge), resize=True)

@@ -71,6 +71,7 @@ class DetrConfig:
         queries: object queries, the largest number of detections in an image.
         labels: names of the classes, by id; the class head has one logit more, "no object".
         pre_norm: True for Table Transformer: layer norm before each sub-layer, and one more after the encoder.
+        masks: True for panoptic models, which have a mask head.
     """
 
     backbone: ResNetConfig = ResNetConfig()
@@ -84,6 +85,7 @@ class DetrConfig:
     queries: int = 100
     labels: tuple[str, ...] = COCO_LABELS
     pre_norm: bool = False
+    masks: bool = False
 
     def to_fields(self) -> dict[str, Any]:
         """The fields, nested, as plain JSON values; `from_fields` is the way back."""
@@ -108,8 +110,9 @@ class DetrConfig:
         resnet = ResNetConfig(str(block), depths, widths, stem_width, backbone.get("dilation") is True)
         if block not in BLOCKS or len(depths) not in (3, 4) or len(depths) != len(widths):
             raise CheckpointError(f"{source} is damaged", found=repr(dict(backbone))[:120], expected="a ResNet")
-        config = cls(backbone=resnet, labels=tuple(labels), pre_norm=fields.get("pre_norm") is True, **numbers)
-        _check_heads(config, source)
+        pre_norm, masks = (fields.get(name) is True for name in ("pre_norm", "masks"))
+        config = cls(backbone=resnet, labels=tuple(labels), pre_norm=pre_norm, masks=masks, **numbers)
+        check_sizes(config, source)
         return config
 
 
@@ -147,12 +150,14 @@ def config_from_huggingface(fields: Mapping[str, Any], source: str) -> DetrConfi
         queries=_whole(fields, "num_queries", 100, source),
         labels=_labels(fields, source),
         pre_norm=fields["model_type"] == "table-transformer",
+        masks=fields.get("architectures") == ["DetrForSegmentation"],
     )
-    _check_heads(config, source)
+    check_sizes(config, source)
     return config
 
 
-def _check_heads(config: DetrConfig, source: str) -> None:
+def check_sizes(config: DetrConfig, source: str) -> None:
+    """Raises CheckpointError if the numbers of a config do not fit each other."""
     heads = sorted({config.encoder_heads, config.decoder_heads})
     if config.d_model % 4 or any(config.d_model % n for n in heads):
         raise CheckpointError(
@@ -160,6 +165,13 @@ def _check_heads(config: DetrConfig, source: str) -> None:
             found=f"d_model {config.d_model} with {' and '.join(str(n) for n in heads)} heads",
             expected="a multiple of 4 (sine and cosine of y and x) and of the number of heads",
             remedy="give the numbers of heads in a config.json beside the weights",
+        )
+    groups, stages = (config.d_model + config.encoder_heads) % 8, len(config.backbone.depths)
+    if config.masks and (groups or config.d_model % 16 or stages != 4):
+        raise CheckpointError(
+            f"{source} has a mask head that detr-onnx cannot run",
+            found=f"d_model {config.d_model}, {config.encoder_heads} encoder heads, {stages} stages",
+            expected="d_model a multiple of 16, d_model and heads together a multiple of 8, four stages",
         )
 
 
@@ -335,8 +347,9 @@ def config_from_shapes(
         queries=shapes["query_position_embeddings.weight"][0],
         labels=COCO_LABELS if classes == len(COCO_LABELS) else _numbered_labels(classes),
         pre_norm="encoder.layernorm.weight" in shapes,
+        masks="mask_head.lay1.weight" in shapes,
     )
-    _check_heads(config, source)
+    check_sizes(config, source)
     return config
 
 

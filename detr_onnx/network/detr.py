@@ -1,17 +1,25 @@
-"""DETR, end to end: backbone, transformer, two heads [Carion et al., 2020, figure 2].
+"""DETR, end to end: backbone, transformer, heads [Carion et al., 2020, figure 2].
 
 pixels ── backbone ── projection ── encoder ── memory ─┐
                           position ─┘                  decoder ── classes, boxes
-                                    object queries ────┘
+                                    object queries ────┘             └──── masks (panoptic models)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.ops import Ops, V
 from detr_onnx.network.position import sine_position
-from detr_onnx.network.resnet import resnet
+from detr_onnx.network.resnet import fold_batch_norm, stages
+from detr_onnx.network.segmentation import ADAPTERS, Context, adapter, masks, split_first_layer
 from detr_onnx.network.transformer import decoder, encoder
+
+Array = NDArray[np.float32]
 
 BOX_LAYERS = 3
 
@@ -25,17 +33,49 @@ def detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> tuple[V,
         pixels: [B,3,H,W], normalised.
         mask: [B,H,W], True where there is image; None when there is no padding.
     """
-    feature = resnet(ops.at("backbone"), config.backbone, pixels)
+    return class_and_box(ops, seen(ops, config, pixels, mask).objects)
+
+
+def panoptic_detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, threshold: V) -> tuple[V, V, V, V]:
+    """Logits and boxes as `detr`; then the queries that have masks, and these.
+
+    Args:
+        ops, config, pixels, mask: as `detr` takes them.
+        threshold: [1]; queries are kept whose score is greater.
+
+    Returns:
+        logits: [B,Q,C+1].
+        boxes: [B,Q,4].
+        kept: [K,2], image and query of each mask, in this order.
+        masks: [K,⌈H/4⌉,⌈W/4⌉], logits.
+    """
+    context = seen(ops, config, pixels, mask)
+    logits, boxes = class_and_box(ops, context.objects)
+    kept = ops.above(logits, threshold)
+    return logits, boxes, kept, ops.stage("masks", masks(ops, config, context, kept))
+
+
+def seen(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> Context[V]:
+    """What the encoder and the decoder make of the images."""
+    adapted: list[V] = []
+    for stage, feature in enumerate(stages(ops.at("backbone"), config.backbone, pixels), start=1):
+        if config.masks:
+            adapted = adapter(ops.at("mask_head"), config, stage, feature) + adapted
     valid = ops.at("position").valid_cells(feature, mask)  # [B,h,w]
     position = ops.stage("position", sine_position(ops.at("position"), valid, config.d_model))  # [B,N,D]
     key_bias = None if mask is None else ops.at("position").key_bias(valid)
 
-    cells = ops.tokens(ops.stage("projection", ops.conv("input_projection", feature)))  # [B,N,D]
-    memory = encoder(ops.at("encoder"), config, cells, position, key_bias)  # [B,N,D]
+    projection = ops.stage("projection", ops.conv("input_projection", feature))
+    memory = encoder(ops.at("encoder"), config, ops.tokens(projection), position, key_bias)  # [B,N,D]
 
     query = ops.parameter("query_position_embeddings.weight")  # [1,Q,D]
     objects = decoder(ops.at("decoder"), config, ops.multiply(query, 0.0), query, memory, position, key_bias)  # [B,Q,D]
-    logits = ops.linear("class_labels_classifier", objects)  # [B,Q,C+1]
+    return Context(projection, adapted, memory, objects, key_bias)
+
+
+def class_and_box(ops: Ops[V], objects: V) -> tuple[V, V]:
+    """[B,Q,D] -> logits [B,Q,C+1] and boxes [B,Q,4]."""
+    logits = ops.linear("class_labels_classifier", objects)
     return ops.stage("logits", logits), ops.stage("boxes", boxes(ops, objects))
 
 
@@ -47,11 +87,17 @@ def boxes(ops: Ops[V], x: V) -> V:
     return box.sigmoid(x)
 
 
+def parameters(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Canonical tensors -> the parameters that an `Ops` of the network's root needs."""
+    return split_first_layer(fold_batch_norm(tensors))
+
+
 def stage_names(config: DetrConfig) -> tuple[str, ...]:
     """The names of all stages, in the order of computation."""
     return (
         "stem",
         *(f"stage{s}" for s in range(1, 1 + len(config.backbone.depths))),
+        *(f"adapter{k}" for k in range(ADAPTERS if config.masks else 0, 0, -1)),
         "position",
         "projection",
         *(f"encoder.{i}" for i in range(config.encoder_layers)),
@@ -59,4 +105,5 @@ def stage_names(config: DetrConfig) -> tuple[str, ...]:
         "decoder",
         "logits",
         "boxes",
+        *(["masks"] if config.masks else []),
     )

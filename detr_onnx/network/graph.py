@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from detr_onnx.network.quantized import QuantParams
 
 Array = NDArray[Any]
-Attribute = int | float | str | Sequence[int] | Array
+Attribute: TypeAlias = "int | float | str | Sequence[int] | Array | Graph"
 Shape = Sequence[int | str | None]
 """The length of each axis: a number, a name or None."""
 
@@ -45,16 +45,16 @@ class Symbol:
 Value = Array | Symbol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
-    """One operation.
+    """One operation. A node equals only itself.
 
     Attributes:
         op_type: its ONNX operator.
         path: of the module it belongs to; it names the node.
         inputs: what it reads.
         outputs: what it makes; only the last is ever read.
-        attributes: as ONNX has them; an array stands for a tensor.
+        attributes: as ONNX has them; an array stands for a tensor, a graph for the body of a loop.
         domain: of the operator; empty for ONNX's own.
     """
 
@@ -162,6 +162,17 @@ class Graph:
     def rounded(self, x: Symbol) -> Symbol:
         """The value as `round` left it, if it has been rounded; else the value itself."""
         return self._rounded.get(x, x)
+
+    def inner(self) -> Graph:
+        """A graph for the body of a loop. It may read all values of this one; its constants are this one's."""
+        return Graph(
+            constants=self.constants,
+            value_names=self.value_names,
+            stages=self.stages,
+            convolutions={},  # the loop's values cannot be observed from outside
+            _casts={**self._casts},
+            _shared=self._shared,
+        )
 
     def add_output(self, value: Value, name: str, shape: Shape | None = None) -> None:
         """Makes a value an output; float16 comes out as float32."""

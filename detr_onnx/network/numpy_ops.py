@@ -7,8 +7,9 @@ Feature maps are NHWC, so that a convolution is a matrix product: the windows, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -31,7 +32,7 @@ class NumpyOps:
     """`ops.Ops` over arrays.
 
     Attributes:
-        parameters: as `resnet.fold_batch_norm` returns them.
+        parameters: as `detr.parameters` returns them.
         path: of the module, such as `encoder.layers.0`.
         stages: filled by `stage`, with feature maps as [B,C,h,w]; None if they are not needed.
         workspace: provides large arrays; only one network at a time may use it.
@@ -131,6 +132,32 @@ class NumpyOps:
         valid: Array = (mask[:, rows][:, :, columns] != 0).astype(np.float32)
         return valid
 
+    def feature_map(self, tokens: Array, like: Array) -> Array:
+        return tokens.reshape(1, *like.shape[1:3], -1)
+
+    def resize(self, x: Array, like: Array) -> Array:
+        rows, columns = (nearest(x.shape[axis], like.shape[axis]) for axis in (1, 2))
+        out = self.workspace.empty(len(x), len(rows), len(columns), x.shape[3])
+        for row, source in enumerate(rows):
+            np.take(x[:, source], columns, axis=1, out=out[:, row])
+        return out
+
+    def group_norm(self, name: str, x: Array, groups: int) -> Array:
+        weight, bias = self._weights(name)
+        B, h, w, C = x.shape
+        cells = x.reshape(B, h * w, C)
+        share = np.kron(np.eye(min(groups, C)), np.ones((C // min(groups, C),) * 2)) / (C // min(groups, C))
+        mean = cells.mean(axis=1, dtype=np.float64) @ share  # [B,C], of each channel's group
+        variance = np.square(cells - mean[:, None].astype(np.float32)).mean(axis=1, dtype=np.float64) @ share
+        scale = weight / np.sqrt(variance + LAYER_NORM_EPS)
+        out = np.multiply(cells, scale[:, None].astype(np.float32), out=self.workspace.empty(B, h * w, C))
+        out += (bias - mean * scale)[:, None].astype(np.float32)
+        positive: Array = np.maximum(out, 0, out=out).reshape(x.shape)
+        return positive
+
+    def plane(self, x: Array) -> Array:
+        return x[..., 0]
+
     # tokens
 
     def linear(
@@ -160,6 +187,14 @@ class NumpyOps:
             out_by_head[part] = np.matmul(scores, v[b, m]) / scores.sum(axis=-1, keepdims=True)
         return out
 
+    def attention_map(self, q: Array, k: Array, heads: int, key_bias: Array | None) -> Array:
+        N, D = k.shape[1:]
+        scores = np.einsum("md,nmd->nm", q.reshape(heads, -1), k.reshape(N, heads, D // heads))
+        if key_bias is not None:
+            scores = scores + key_bias.reshape(N, 1)
+        powers = np.exp(scores - scores.max())
+        return np.asarray(powers / powers.sum(), np.float32)[None]
+
     def key_bias(self, valid: Array) -> Array:
         padding = valid.reshape(len(valid), 1, 1, -1) == 0  # [B,h,w] -> [B,1,1,N]
         return np.where(padding, np.float32(PADDING_BIAS), np.float32(0))
@@ -176,6 +211,25 @@ class NumpyOps:
     def sigmoid(self, x: Array) -> Array:
         half: Array = 0.5 * np.tanh(0.5 * x)  # the logistic function; e^-x would overflow
         return half + np.float32(0.5)
+
+    # queries
+
+    def above(self, logits: Array, threshold: Array) -> Array:
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        scores = (powers[..., :-1] / powers.sum(axis=-1, keepdims=True)).max(axis=-1)
+        return cast(Array, np.argwhere(scores > threshold))
+
+    def of_image(self, x: Array, row: Array) -> Array:
+        return x if len(x) == 1 else np.asarray(x[row[:1]])
+
+    def of_query(self, x: Array, row: Array) -> Array:
+        return np.asarray(x[row[:1], row[1:]][None])
+
+    def for_each(self, rows: Array, like: Array, body: Callable[[NumpyOps, Array], Array]) -> Array:
+        out = np.empty((len(rows), *like.shape[1:3]), np.float32)
+        for i, row in enumerate(rows):
+            out[i] = body(self, row)[0]
+        return out
 
     # arithmetic
 

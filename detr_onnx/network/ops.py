@@ -1,18 +1,19 @@
 """The operations that the model is written in.
 
-`resnet.py`, `position.py`, `transformer.py` and `detr.py` call nothing but the methods of an `Ops`. `numpy_ops.py`
-computes them; `onnx_ops.py` records them as a graph. A value (`V`) is an array in the first, an array or a symbol in
-the second. A *feature map* is opaque (NHWC in numpy, NCHW in ONNX) until `tokens` turns it into a sequence.
+`resnet.py`, `position.py`, `transformer.py`, `segmentation.py` and `detr.py` call nothing but the methods of an `Ops`.
+`numpy_ops.py` computes them; `onnx_ops.py` records them as a graph. A value (`V`) is an array in the first, an array or
+a symbol in the second. A *feature map* is opaque (NHWC in numpy, NCHW in ONNX) until `tokens` turns it into a sequence.
 
 An `Ops` belongs to a module of the network. The module's path, such as `encoder.layers.0`, names its parameters and its
 nodes.
 
 Letters: B batch, H W pixels, h w cells of the last feature map, N = h·w tokens, D width of a token, M heads, Q queries,
-C classes.
+C classes, K queries that are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 V = TypeVar("V")
@@ -52,6 +53,18 @@ class Ops(Protocol[V]):
     def valid_cells(self, feature: V, mask: V | None) -> V:
         """[B,h,w] float: 1 for cells of the image, 0 for padding; without a mask, [1,h,w] of ones."""
 
+    def feature_map(self, tokens: V, like: V) -> V:
+        """[1,N,C] -> feature map of C channels, of the size of another; `tokens` the other way round."""
+
+    def resize(self, x: V, like: V) -> V:
+        """The feature map at the size of another, which is at least as large: each cell takes the nearest one."""
+
+    def group_norm(self, name: str, x: V, groups: int) -> V:
+        """ReLU of the group norm of a feature map, eps 1e-5; of no more groups than channels."""
+
+    def plane(self, x: V) -> V:
+        """Feature map of one channel -> [B,h,w]."""
+
     # tokens
 
     def linear(self, name: str, x: V, *, plus: V | None = None, scale: float = 1.0, relu: bool = False) -> V:
@@ -59,6 +72,9 @@ class Ops(Protocol[V]):
 
     def attention(self, q: V, k: V, v: V, heads: int, key_bias: V | None) -> V:
         """softmax(q kᵀ + key_bias) v in each head: [B,Nq,D], [B,Nk,D], [B,Nk,D] -> [B,Nq,D]; q is already over √d."""
+
+    def attention_map(self, q: V, k: V, heads: int, key_bias: V | None) -> V:
+        """softmax(q kᵀ + key_bias) over the cells of all heads together: [1,1,D], [1,N,D] -> [1,N,M]."""
 
     def key_bias(self, valid: V) -> V:
         """[B,h,w] valid cells -> the bias for `attention`: 0; for padding, so low that softmax gives 0."""
@@ -68,6 +84,23 @@ class Ops(Protocol[V]):
 
     def sigmoid(self, x: V) -> V:
         """1 / (1 + e^-x)."""
+
+    # queries
+
+    def above(self, logits: V, threshold: V) -> V:
+        """[B,Q,C+1], [1] -> [K,2]: image and query of each score above the threshold; the last class is left out."""
+
+    def of_image(self, x: V, row: V) -> V:
+        """[B,...] -> [1,...]: the slice of the image of a row of `above`."""
+
+    def of_query(self, x: V, row: V) -> V:
+        """[B,Q,D] -> [1,1,D]: the slice of the image and the query of a row of `above`."""
+
+    def for_each(self, rows: V, like: V, body: Callable[[Ops[V], V], V]) -> V:
+        """[K,2] -> [K,h,w]: the body's [1,h,w] for each row, one after another; h and w are those of a feature map.
+
+        The body is given the operations to use, and the row.
+        """
 
     # arithmetic, with numpy's broadcasting
 

@@ -6,7 +6,7 @@ in all its 3x3 convolutions but the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ Array = NDArray[np.float32]
 BATCH_NORM_EPS = 1e-5  # torchvision's FrozenBatchNorm2d
 
 
-def resnet(ops: Ops[V], config: ResNetConfig, pixels: V) -> V:
-    """[B,3,H,W] pixels -> the last stage's feature map, one cell every `config.stride` pixels."""
+def stages(ops: Ops[V], config: ResNetConfig, pixels: V) -> Iterator[V]:
+    """[B,3,H,W] pixels -> the feature map of each stage; the last has one cell every `config.stride` pixels."""
     x = ops.stage("stem", stem(ops, ops.image(pixels)))
     for s, depth in enumerate(config.depths, start=1):
         dilated = config.dilation and s == len(config.depths)
@@ -29,7 +29,7 @@ def resnet(ops: Ops[V], config: ResNetConfig, pixels: V) -> V:
             first_dilation = 2 if dilated and i > 0 else 1
             x = BLOCKS[config.block](ops.at(f"layer{s}.{i}"), x, stride, first_dilation, 2 if dilated else 1)
         x = ops.stage(f"stage{s}", x)
-    return x
+        yield x
 
 
 def stem(ops: Ops[V], image: V) -> V:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detr_onnx import defaults
-from detr_onnx.detector import Detector, check_threshold
+from detr_onnx.arguments import check_threshold
+from detr_onnx.detector import Detector
 from detr_onnx.errors import UsageError
 from detr_onnx.server.access import is_token
 

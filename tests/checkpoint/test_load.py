@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from detr_onnx.network.config import DetrConfig
 from tests.parity.seeded import CONFIGS, SPELLINGS, seeded_tensors, spelled, write_checkpoint
 
 SMALL = CONFIGS["small"]
-MASK_HEAD = {"mask_head.lay1.weight": np.ones((2, 2), "f4"), "bbox_attention.q_linear.bias": np.ones(2, "f4")}
+PANOPTIC = CONFIGS["small-panoptic"]
 HALF_PRECISION = 2.0**-11  # the largest relative error of rounding to float16
 BFLOAT_PRECISION = 2.0**-7  # of cutting a float32 down to bfloat16
 
@@ -30,6 +31,11 @@ BFLOAT_PRECISION = 2.0**-7  # of cutting a float32 down to bfloat16
 @pytest.fixture(scope="module")
 def tensors():
     return seeded_tensors(SMALL, seed=1)
+
+
+@pytest.fixture(scope="module")
+def panoptic_tensors():
+    return seeded_tensors(PANOPTIC, seed=1)
 
 
 @pytest.fixture
@@ -84,12 +90,45 @@ def test_the_order_of_the_file_does_not_matter(tensors):
     assert list(checkpoint_of(backwards, SMALL, "file").tensors) == list(tensors)
 
 
-@pytest.mark.parametrize("naming", ["original", "huggingface-timm", "huggingface-native"])
-def test_a_panoptic_checkpoint_gives_its_detector_without_its_mask_head(naming, tensors, directory):
-    prefixed = {f"detr.{name}": tensor for name, tensor in spelled(tensors, SPELLINGS[naming]).items()}
-    write_safetensors(directory / "model.safetensors", prefixed | MASK_HEAD)
-    found = load_checkpoint(directory).tensors
-    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+@pytest.mark.parametrize("wrapper", ["", "module.", "model."])
+@pytest.mark.parametrize("naming", SPELLINGS)
+def test_a_panoptic_checkpoint_is_read_with_its_mask_head(naming, wrapper, panoptic_tensors):
+    inside = replace(SPELLINGS[naming], prefix=f"{wrapper}detr.")
+    config = replace(PANOPTIC, masks=False)  # the tensors tell
+    found = checkpoint_of(spelled(panoptic_tensors, inside), config, "file")
+    assert found.config == PANOPTIC
+    assert list(found.tensors) == list(panoptic_tensors)
+    assert all(np.array_equal(found.tensors[name], tensor) for name, tensor in panoptic_tensors.items())
+
+
+def test_the_names_of_a_mask_head_are_those_of_transformers_and_of_the_original(panoptic_tensors):
+    original, current = (
+        set(spelled(panoptic_tensors, replace(SPELLINGS[naming], prefix="detr.")))
+        for naming in ("original", "transformers5-native")
+    )
+    assert {"bbox_attention.q_linear.weight", "mask_head.lay5.bias", "mask_head.adapter3.weight"} <= original
+    assert {"bbox_attention.q_proj.weight", "mask_head.fpn_stages.2.refine.conv.bias",
+            "mask_head.fpn_stages.2.fpn_adapter.weight", "mask_head.conv1.norm.bias"} <= current  # fmt: skip
+    assert {"detr.class_embed.weight", "detr.class_labels_classifier.weight"} <= original | current
+
+
+def test_half_a_mask_head_is_an_error_that_names_what_is_missing(panoptic_tensors):
+    half = {name: tensor for name, tensor in panoptic_tensors.items() if "adapter2" not in name}
+    named = spelled(half, replace(SPELLINGS["huggingface-native"], prefix="detr."))
+    with pytest.raises(CheckpointError, match=r"mask_head\.adapter2\.weight missing"):
+        checkpoint_of(named, PANOPTIC, "file")
+
+
+def test_a_config_with_a_mask_head_and_weights_without_one_do_not_fit(tensors):
+    named = spelled(tensors, replace(SPELLINGS["huggingface-native"], prefix="detr."))
+    with pytest.raises(CheckpointError, match=r"bbox_attention\.q_linear\.weight missing"):
+        checkpoint_of(named, replace(SMALL, encoder_heads=8, masks=True), "file")
+
+
+def test_a_mask_head_that_cannot_be_run_is_refused(panoptic_tensors):
+    named = spelled(panoptic_tensors, SPELLINGS["huggingface-native"])
+    with pytest.raises(CheckpointError, match="d_model 64, 2 encoder heads, 4 stages"):
+        checkpoint_of(named, replace(PANOPTIC, encoder_heads=2), "file")
 
 
 @pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.", "module._orig_mod.", "model.detr.", "detr."])
@@ -118,7 +157,8 @@ def test_heads_for_other_tasks_are_left_out_with_a_note(tensors, caplog):
 
 
 def test_a_checkpoint_without_extra_heads_has_no_note(tensors, caplog):
-    checkpoint_of(spelled(tensors, SPELLINGS["huggingface-timm"]) | MASK_HEAD, SMALL, "file")
+    counted = {"criterion.empty_weight": np.ones(8, "f4")}  # of the original training script
+    checkpoint_of(spelled(tensors, SPELLINGS["huggingface-timm"]) | counted, SMALL, "file")
     assert caplog.records == []
 
 

@@ -243,7 +243,7 @@ def test_a_bound_pass_answers_as_a_plain_one_whatever_came_before(session, known
     for size in ((1, 64, 80), (1, 64, 80), (2, 64, 80), (1, 48, 64), (1, 64, 80)):
         given = feeds(*size)
         before = given["pixel_values"].copy()
-        answers.append((run(given), session.run(names, given)))
+        answers.append((run(given, names), session.run(names, given)))
         np.testing.assert_array_equal(given["pixel_values"], before)
     for found, expected in answers:  # compared at the end: no answer may lie in memory that is used again
         np.testing.assert_array_equal(found[0], expected[0])

@@ -54,7 +54,7 @@ def test_fields_survive_json(name):
     assert DetrConfig.from_fields(json.loads(json.dumps(CONFIGS[name].to_fields()))) == CONFIGS[name]
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("small-dc5", "small-basic-dc5")])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if not (name.startswith("small") and "dc5" in name)])
 def test_a_config_that_hugging_face_would_write_is_read_back(name):
     fields = json.loads(json.dumps(huggingface_config(CONFIGS[name])))
     assert config_from_huggingface(fields, "config.json") == CONFIGS[name]

@@ -7,7 +7,7 @@ import pytest
 
 from detr_onnx.network.config import ResNetConfig
 from detr_onnx.network.numpy_ops import NumpyOps
-from detr_onnx.network.resnet import fold_batch_norm, resnet
+from detr_onnx.network.resnet import fold_batch_norm, stages
 from tests.parity.seeded import CONFIGS, seeded_pixels, seeded_tensors
 
 ROUNDING = 1e-5  # relative, of folding in float32 against batch norm in float64
@@ -17,11 +17,11 @@ NAMES = ("small", "small-dc5", "small-basic-dc5", "basic-three-stages", "small-t
 
 
 def stages_of(name: str, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    config, stages = CONFIGS[name], {}
-    ops = NumpyOps(fold_batch_norm(seeded_tensors(config, 1)), stages=stages).at("backbone")
-    feature = resnet(ops, config.backbone, pixels)
-    stages["last"] = feature.transpose(0, 3, 1, 2)
-    return stages
+    config, noted = CONFIGS[name], {}
+    ops = NumpyOps(fold_batch_norm(seeded_tensors(config, 1)), stages=noted).at("backbone")
+    *_, feature = stages(ops, config.backbone, pixels)
+    noted["last"] = feature.transpose(0, 3, 1, 2)
+    return noted
 
 
 def test_folding_no_tensors_gives_none():
@@ -103,7 +103,7 @@ class Recorder:
 def test_dc5_dilates_all_spatial_convolutions_of_the_last_stage_but_the_first(block):
     """Like torchvision's replace_stride_with_dilation; ports that dilate all of them get a lower AP."""
     recorder = Recorder({f"layer{s}.0" for s in (1, 2, 3, 4)})
-    resnet(recorder, ResNetConfig(block, (1, 2, 2, 3), dilation=True), "pixels")
+    [*stages(recorder, ResNetConfig(block, (1, 2, 2, 3), dilation=True), "pixels")]
     last = {name: how for name, how in recorder.convs.items() if name.startswith("layer4")}
     spatial = [how for name, how in last.items() if name.endswith(("conv1", "conv2") if block == "basic" else "conv2")]
     assert spatial == [(1, 1), *[(1, 2)] * (len(spatial) - 1)]
@@ -114,7 +114,7 @@ def test_dc5_dilates_all_spatial_convolutions_of_the_last_stage_but_the_first(bl
 @pytest.mark.parametrize(("block", "strided"), [("bottleneck", "conv2"), ("basic", "conv1")])
 def test_the_stride_of_a_block_is_in_its_first_spatial_convolution(block, strided):
     recorder = Recorder(set())
-    resnet(recorder, ResNetConfig(block, (1, 2, 1, 1)), "pixels")
+    [*stages(recorder, ResNetConfig(block, (1, 2, 1, 1)), "pixels")]
     assert {name for name, (stride, _) in recorder.convs.items() if stride == 2} == {
         "conv1", *(f"layer{s}.0.{strided}" for s in (2, 3, 4)),
     }  # fmt: skip

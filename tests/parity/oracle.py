@@ -16,6 +16,7 @@ from torch import nn
 from transformers import (
     DetrConfig,
     DetrForObjectDetection,
+    DetrForSegmentation,
     PreTrainedModel,
     ResNetBackbone,
     TableTransformerConfig,
@@ -23,7 +24,7 @@ from transformers import (
 )
 
 from detr_onnx.network import config as ours
-from tests.parity.seeded import HF_NATIVE, V5_NATIVE, huggingface_config, spelled
+from tests.parity.seeded import HF_NATIVE, PANOPTIC_V5, V5_NATIVE, huggingface_config, spelled
 
 Array = NDArray[np.float32]
 
@@ -37,6 +38,8 @@ def torch_model(config: ours.DetrConfig, tensors: Mapping[str, Array]) -> PreTra
     fields = huggingface_config(undilated)
     if config.pre_norm:
         model, spelling = TableTransformerForObjectDetection(TableTransformerConfig(**fields)), HF_NATIVE
+    elif config.masks:
+        model, spelling = DetrForSegmentation(DetrConfig(**fields)), PANOPTIC_V5
     else:
         model, spelling = DetrForObjectDetection(DetrConfig(**fields)), V5_NATIVE
     if config.backbone.dilation:
@@ -80,7 +83,11 @@ def torch_stages(model: PreTrainedModel, pixels: Array, mask: NDArray[np.bool_] 
         hook.remove()
     B, D, h, w = stages["position"].shape
     stages["position"] = stages["position"].reshape(B, D, h * w).transpose(0, 2, 1)
-    return stages | {"logits": _array(output.logits), "boxes": _array(output.pred_boxes)}
+    stages |= {"logits": _array(output.logits), "boxes": _array(output.pred_boxes)}
+    for name in [name for name in stages if name.startswith("adapter")]:  # computed once a query
+        stages[name] = stages[name][:: output.logits.shape[1]]
+    return stages | ({"masks": _array(output.pred_masks).reshape(-1, *output.pred_masks.shape[2:])}
+                     if isinstance(model, DetrForSegmentation) else {})  # fmt: skip
 
 
 def _modules(model: PreTrainedModel) -> dict[str, nn.Module]:
@@ -88,17 +95,24 @@ def _modules(model: PreTrainedModel) -> dict[str, nn.Module]:
 
     Hooks, because `output_hidden_states` gives the last decoder layer's state only after the final norm.
     """
-    inner, resnet = model.model, _resnet(model)
+    detector = model.detr if isinstance(model, DetrForSegmentation) else model
+    inner, resnet = detector.model, _resnet(model)
     position = next(m for name, m in model.named_modules() if name.endswith("position_embedding"))
     return {
         "stem": resnet.embedder,
         **{f"stage{s}": stage for s, stage in enumerate(resnet.encoder.stages, start=1)},
+        **{f"adapter{k}": stage.fpn_adapter for k, stage in enumerate(_fusion_stages(model), start=1)},
         "position": position,
         "projection": inner.input_projection,
         **{f"encoder.{i}": layer for i, layer in enumerate(inner.encoder.layers)},
         **{f"decoder.{i}": layer for i, layer in enumerate(inner.decoder.layers)},
         "decoder": inner.decoder.layernorm,
     }
+
+
+def _fusion_stages(model: PreTrainedModel) -> list[Any]:
+    """The parts of the mask head that each have an adapter; none without a mask head."""
+    return list(model.mask_head.fpn_stages) if isinstance(model, DetrForSegmentation) else []
 
 
 def _array(output: Any) -> Array:

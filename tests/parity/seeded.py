@@ -32,6 +32,8 @@ RESIDUAL_GAIN = 0.35  # of the last batch norm of a block, so that values stay f
 GAINS = {  # a weight's standard deviation times √(fan-in), by the end of its module's name; the first that matches
     "q_proj": 1.8,  # so that attention scores spread by several units
     "k_proj": 1.8,
+    "q_linear": 1.8,
+    "k_linear": 1.8,
     "self_attn.out_proj": 0.3,  # self-attention amplifies what tokens have in common, not their differences
     "encoder_attn.out_proj": 2.5,
     "fc2": 1.0,
@@ -42,6 +44,7 @@ GAINS = {  # a weight's standard deviation times √(fan-in), by the end of its 
 ORIGINAL, HF_TIMM, HF_NATIVE, V5_TIMM, V5_NATIVE = (
     Naming("", BACKBONES[b], TRANSFORMERS[t]) for b, t in ((0, 0), (1, 1), (2, 1), (3, 2), (4, 2))
 )
+PANOPTIC_V5 = replace(V5_NATIVE, prefix="detr.")
 SPELLINGS = {
     "original": ORIGINAL,
     "huggingface-timm": HF_TIMM,
@@ -63,9 +66,20 @@ CONFIGS = {
     "small-table-transformer": replace(
         _SMALL, backbone=ResNetConfig("basic", (2, 2, 2, 2), (24, 32, 48, 64), 24), pre_norm=True
     ),
+    "small-panoptic": replace(_SMALL, encoder_heads=8, masks=True),
+    "small-panoptic-dc5": replace(
+        _SMALL,
+        backbone=ResNetConfig("bottleneck", (1, 1, 1, 3), (32, 48, 64, 96), 16, True),
+        encoder_heads=8,
+        masks=True,
+    ),
     "detr-resnet-50": DetrConfig(),
     "detr-resnet-50-dc5": DetrConfig(ResNetConfig(dilation=True)),
     "detr-resnet-101": DetrConfig(ResNetConfig(depths=(3, 4, 23, 3))),
+    "detr-resnet-50-panoptic": DetrConfig(labels=tuple(f"LABEL_{i}" for i in range(250)), masks=True),
+    "detr-resnet-50-dc5-panoptic": DetrConfig(
+        ResNetConfig(dilation=True), labels=tuple(f"LABEL_{i}" for i in range(250)), masks=True
+    ),
     "table-transformer": DetrConfig(
         ResNetConfig("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
         queries=15,
@@ -121,11 +135,11 @@ def huggingface_config(config: DetrConfig) -> dict[str, Any]:
     """The `config.json` of a model of this config: native backbone, or timm's where it is dilated."""
     return {
         "model_type": "table-transformer" if config.pre_norm else "detr",
-        "architectures": ["TableTransformerForObjectDetection" if config.pre_norm else "DetrForObjectDetection"],
+        "architectures": [_architecture(config)],
         "use_timm_backbone": config.backbone.dilation,
         "use_pretrained_backbone": False,
         "backbone": None,
-        "backbone_config": (timm_backbone if config.backbone.dilation else native_backbone)(config.backbone),
+        "backbone_config": _backbone(config),
         "dilation": config.backbone.dilation,
         "d_model": config.d_model,
         "encoder_layers": config.encoder_layers,
@@ -140,15 +154,29 @@ def huggingface_config(config: DetrConfig) -> dict[str, Any]:
     }
 
 
-def native_backbone(resnet: ResNetConfig) -> dict[str, Any]:
+def _architecture(config: DetrConfig) -> str:
+    """The name of transformers' class."""
+    if config.pre_norm:
+        return "TableTransformerForObjectDetection"
+    return "DetrForSegmentation" if config.masks else "DetrForObjectDetection"
+
+
+def _backbone(config: DetrConfig) -> dict[str, Any]:
+    if config.backbone.dilation:
+        return timm_backbone(config.backbone)
+    return native_backbone(config.backbone, all_stages=config.masks)
+
+
+def native_backbone(resnet: ResNetConfig, all_stages: bool = False) -> dict[str, Any]:
     """The `backbone_config` of transformers' own ResNet, which has no field for dilation."""
+    stages = range(1, 1 + len(resnet.depths))
     return {
         "model_type": "resnet",
         "layer_type": resnet.block,
         "depths": list(resnet.depths),
         "hidden_sizes": list(resnet.widths),
         "embedding_size": resnet.stem_width,
-        "out_features": [f"stage{len(resnet.depths)}"],
+        "out_features": [f"stage{s}" for s in stages][0 if all_stages else -1 :],
     }
 
 
@@ -173,7 +201,8 @@ def write_checkpoint(directory: Path, config: DetrConfig, seed: int, dialect: st
     """A directory in Hugging Face's layout with a seeded model of this config; the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(huggingface_config(config), indent=1))
-    write_safetensors(directory / "model.safetensors", spelled(seeded_tensors(config, seed), SPELLINGS[dialect]))
+    naming = replace(SPELLINGS[dialect], prefix="detr." if config.masks else "")
+    write_safetensors(directory / "model.safetensors", spelled(seeded_tensors(config, seed), naming))
     return directory
 
 

@@ -1,0 +1,56 @@
+"""Checks of what a `Detector` is given and of what it computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from detr_onnx.detections import Detections
+from detr_onnx.errors import EngineError, UsageError
+from detr_onnx.image.preprocess import ImageSource
+from detr_onnx.models.metadata import check_labels
+
+Floats = NDArray[np.float32]
+
+
+def check_several(images: Any) -> None:
+    """Raises UsageError for one image where several are expected."""
+    one_array = isinstance(images, np.ndarray) and images.ndim != 4
+    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image) or hasattr(images, "read"):
+        found = f"an array of shape {list(images.shape)}" if one_array else f"one {type(images).__name__}"
+        raise UsageError("a list of images is expected", found=found, remedy="use detector(image) for one image")
+
+
+def noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
+    """The images; those that are paths are noted on the way, the others as empty bytes."""
+    for image in images:
+        seen.append(image if isinstance(image, str | os.PathLike) else b"")
+        yield image
+
+
+def with_path(image: ImageSource, detections: Detections) -> Detections:
+    """The detections with the path of their image, if it was given as a path."""
+    return replace(detections, path=os.fspath(image)) if isinstance(image, str | os.PathLike) else detections
+
+
+def check_threshold(*thresholds: float) -> None:
+    """Raises UsageError unless each threshold is a number in 0..1."""
+    for threshold in thresholds:
+        if not 0 <= threshold <= 1:
+            raise UsageError("the threshold is out of range", found=str(threshold), expected="a number from 0 to 1")
+
+
+def check_outputs(runtime: str, class_names: Sequence[str], logits: Floats, boxes_cxcywh: Floats) -> None:
+    """Raises EngineError unless the outputs are finite, and ModelFileError unless there is a name for each class."""
+    check_labels(class_names, logits.shape[-1] - 1)
+    if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
+        raise EngineError(
+            f"{runtime} computed numbers that are not finite",
+            remedy="try another engine or precision, or check the weights",
+        )

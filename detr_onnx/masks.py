@@ -1,0 +1,158 @@
+"""Masks of a panoptic model: their probabilities at the size of the image, and the segments that they make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+BLOCK_FLOATS = 1 << 22  # of probabilities at a time: 16 MB
+NO_SEGMENT, UNASSIGNED = -1, 0  # where there is no segment at all, and pixels that belong to none, as in transformers
+
+
+class SegmentInfo(TypedDict):
+    """One segment: its id in the map, its class, and the score in 0..1, rounded to six digits.
+
+    `was_fused` is True if all segments of the class were to be fused.
+    """
+
+    id: int
+    label_id: int
+    label: str
+    was_fused: bool
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticSegmentation:
+    """The segments of one image.
+
+    Attributes:
+        segmentation: [H,W] int32 at the size of the upright image: the id of each pixel's segment, 0 where there is
+            none; -1 everywhere if the image has no segment.
+        segments_info: the segments, by id.
+    """
+
+    segmentation: NDArray[np.int32]
+    segments_info: list[SegmentInfo]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskLogits:
+    """Masks as the network computes them.
+
+    Attributes:
+        logits: [n,h,w].
+        share_hw: the share of h and of w that is image and not padding.
+        image_hw: height and width of the upright image, in pixels.
+    """
+
+    logits: Floats
+    share_hw: tuple[float, float]
+    image_hw: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: Any) -> MaskLogits:
+        return replace(self, logits=self.logits[rows])
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Rows of the image, and the probabilities [n,rows,W] in 0..1 there, for a few rows at a time."""
+        half: Floats = 0.5 * np.tanh(0.5 * self.logits)
+        probabilities, (H, W) = half + np.float32(0.5), self.image_hw
+        down, right = (
+            _neighbours(cells, share, pixels)
+            for cells, share, pixels in zip(self.logits.shape[1:], self.share_hw, self.image_hw, strict=True)
+        )
+        count = max(1, BLOCK_FLOATS // (W * max(1, len(self))))
+        for top in range(0, H, count):
+            rows = slice(top, min(top + count, H))
+            upper, lower, share = (values[rows] for values in down)
+            wide = [_mixed(probabilities[:, near], right) for near in (upper, lower)]  # [n,rows,W]
+            yield rows, (1 - share)[:, None] * wide[0] + share[:, None] * wide[1]
+
+    def boolean(self) -> NDArray[np.bool_]:
+        """[n,H,W]: where the probability is at least a half."""
+        masks = np.empty((len(self), *self.image_hw), np.bool_)
+        for rows, probabilities in self.blocks():
+            masks[:, rows] = probabilities >= 0.5
+        return masks
+
+
+def _neighbours(cells: int, share: float, pixels: int) -> tuple[Ints, Ints, Floats]:
+    """[pixels] the two nearest cells of each pixel, and the weight of the second.
+
+    Source: torch.nn.functional.interpolate, mode "bilinear", align_corners False.
+    """
+    scale, used = np.float32(cells * share / pixels), max(1, int(np.ceil(cells * share)))
+    centres = scale * (np.arange(pixels, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    centres = centres.clip(min=0)
+    first = centres.astype(np.int64).clip(max=used - 1)
+    return first, (first + 1).clip(max=used - 1), (centres - first.astype(np.float32)).clip(max=1)
+
+
+def _mixed(rows: Floats, right: tuple[Ints, Ints, Floats]) -> Floats:
+    """[n,rows,w] -> [n,rows,W]."""
+    first, second, share = right
+    mixed: Floats = (1 - share) * rows[..., first] + share * rows[..., second]
+    return mixed
+
+
+def panoptic(
+    masks: MaskLogits,
+    scores: Floats,
+    class_ids: Ints,
+    class_names: Sequence[str],
+    *,
+    mask_threshold: float,
+    overlap_mask_area_threshold: float,
+    label_ids_to_fuse: Collection[int],
+) -> PanopticSegmentation:
+    """Every pixel belongs to the mask with the highest probability times score; masks that are mostly covered go.
+
+    Args:
+        masks: of the queries whose most probable class is an object.
+        scores: [n] in 0..1.
+        class_ids: [n].
+        class_names: of all classes.
+        mask_threshold: the weighted probability from which on a pixel counts as part of a mask's full area.
+        overlap_mask_area_threshold: the share of its full area that a mask has to keep, or it is left out.
+        label_ids_to_fuse: classes whose segments are one, such as sky.
+
+    Source: `compute_segments` of transformers' DetrImageProcessor.
+    """
+    if not len(masks):
+        return PanopticSegmentation(np.full(masks.image_hw, NO_SEGMENT, np.int32), [])
+    owners, shares = _owners(masks, scores, mask_threshold)
+    segments: list[SegmentInfo] = []
+    ids, fused = np.full(len(masks), UNASSIGNED, np.int32), dict[int, int]()
+    for k in np.flatnonzero(shares.astype(np.float64) > overlap_mask_area_threshold).tolist():
+        class_id = int(class_ids[k])
+        is_fused = class_id in label_ids_to_fuse
+        if class_id not in fused:
+            name, score = class_names[class_id], round(float(scores[k]), 6)
+            segment = SegmentInfo(id=len(segments) + 1, label_id=class_id, label=name, was_fused=is_fused, score=score)
+            segments.append(segment)
+            if is_fused:
+                fused[class_id] = segment["id"]
+        ids[k] = fused.get(class_id, len(segments))
+    return PanopticSegmentation(ids[owners], segments)
+
+
+def _owners(masks: MaskLogits, scores: Floats, mask_threshold: float) -> tuple[NDArray[np.int32], Floats]:
+    """The mask [H,W] that each pixel goes to, and the share [n] of its full area that each mask gets."""
+    owners, full_areas = np.empty(masks.image_hw, np.int32), np.zeros(len(masks), np.int64)
+    for rows, probabilities in masks.blocks():
+        weighted = probabilities * scores[:, None, None]
+        owners[rows] = weighted.argmax(axis=0)
+        full_areas += np.count_nonzero(weighted >= mask_threshold, axis=(1, 2))
+    areas = np.bincount(owners.reshape(-1), minlength=len(masks)) * (full_areas > 0)
+    shares = np.divide(areas, full_areas.clip(min=1), dtype=np.float32)  # 4/5 exceeds 0.8, as in torch
+    return owners, shares

@@ -1,0 +1,111 @@
+"""The mask head of a panoptic DETR: the pixels of each object [Carion et al., 2020, figure 8].
+
+object, memory ── attention map ──┐
+projection ────────────────────── + ── convolutions, each with the stage of twice its size added ──► mask
+
+Only queries that are kept get a mask, one after another: an image has about ten, and each takes a ninetieth of the time
+of detection. What all queries of an image share is computed once: the first convolution is linear, so its part over the
+projection is added to the part over a query's attention map.
+
+Source: `models/segmentation.py` of facebookresearch/detr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detr_onnx.network.config import DetrConfig
+from detr_onnx.network.ops import Ops, V
+
+Array = NDArray[np.float32]
+
+GROUPS = 8  # of channels, which are normalised together
+ADAPTERS = 3  # stages of the backbone whose feature maps are added, from the last but one to the first
+
+
+@dataclass(frozen=True)
+class Context(Generic[V]):
+    """What the masks of all queries are computed from.
+
+    Attributes:
+        projection: feature map of D channels.
+        adapted: feature maps of stages 3, 2 and 1 after their adapters; each has twice the size of the one before.
+        memory: [B,N,D], from the encoder.
+        objects: [B,Q,D], from the decoder.
+        key_bias: of the cells, as attention takes it; None when there is no padding.
+    """
+
+    projection: V
+    adapted: Sequence[V]
+    memory: V
+    objects: V
+    key_bias: V | None
+
+
+def adapter(ops: Ops[V], config: DetrConfig, stage: int, feature: V) -> list[V]:
+    """The feature map of a stage with as many channels as the mask head has at its size; none of the last stage's."""
+    last = len(config.backbone.depths)
+    name = f"adapter{last - stage}"
+    return [ops.stage(name, ops.conv(name, feature))] if stage < last else []
+
+
+def masks(ops: Ops[V], config: DetrConfig, context: Context[V], kept: V) -> V:
+    """[K,h,w] logits of the masks of the kept queries, at the size of the first stage, a quarter of the pixels'.
+
+    Args:
+        ops: at the network's root.
+        config: the model's sizes.
+        context: of all images of the batch.
+        kept: [K,2], the number of the image and the query of each mask.
+    """
+    attention, head = ops.at("bbox_attention"), ops.at("mask_head")
+    q = attention.linear("q_linear", context.objects, scale=(config.d_model // config.encoder_heads) ** -0.5)
+    k = attention.linear("k_linear", context.memory)
+    shared = head.conv("lay1.projection", context.projection)
+
+    def mask(inner: Ops[V], row: V) -> V:
+        """[2] image and query -> [1,h,w]."""
+        own, head = inner.of_image, inner.at("mask_head")
+        bias = None if context.key_bias is None else own(context.key_bias, row)
+        cells = inner.at("bbox_attention").attention_map(
+            inner.of_query(q, row), own(k, row), config.encoder_heads, bias
+        )  # [1,N,M]
+        x = head.conv("lay1.attention", head.feature_map(cells, shared), residual=own(shared, row))
+        x = head.group_norm("gn1", x, GROUPS)
+        x = head.group_norm("gn2", head.conv("lay2", x), GROUPS)
+        for layer, adapted in enumerate(context.adapted, start=3):
+            adapted = own(adapted, row)
+            x = head.add(adapted, head.resize(x, adapted))
+            x = head.group_norm(f"gn{layer}", head.conv(f"lay{layer}", x), GROUPS)
+        return head.plane(head.conv("out_lay", x))
+
+    return ops.for_each(kept, context.adapted[-1], mask)
+
+
+def split_first_layer(parameters: Mapping[str, Array]) -> dict[str, Array]:
+    """The parameters with the mask head's first layer in two: over the projection, and over the attention map."""
+    split = dict(parameters)
+    if "mask_head.lay1.weight" in split:
+        kernel, bias = split.pop("mask_head.lay1.weight"), split.pop("mask_head.lay1.bias")  # [kh,kw,in,out]
+        width = len(split["input_projection.bias"])
+        split["mask_head.lay1.projection.weight"] = np.ascontiguousarray(kernel[:, :, :width])
+        split["mask_head.lay1.projection.bias"] = bias
+        split["mask_head.lay1.attention.weight"] = np.ascontiguousarray(kernel[:, :, width:])
+        split["mask_head.lay1.attention.bias"] = np.zeros_like(bias)
+    return split
+
+
+def mask_head_channels(config: DetrConfig) -> tuple[int, ...]:
+    """Output channels of layers 1 to 5."""
+    return (
+        config.d_model + config.encoder_heads,
+        config.d_model // 2,
+        config.d_model // 4,
+        config.d_model // 8,
+        config.d_model // 16,
+    )
