@@ -10,6 +10,7 @@ first change of a file on.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,7 +91,8 @@ class Killer:
     """
 
     def __init__(self, scenario: Scenario, inputs: Path, home: Path, variables: Mapping[str, str]) -> None:
-        self.scenario, self.inputs, self.place, self.variables = scenario, inputs, home / "place", variables
+        self.scenario, self.inputs, self.variables = scenario, inputs, variables
+        self.place, self.before = home / "place", home / "before"
 
     def start(self, words: tuple[str, ...], extra: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """A command of the package in a process group of its own, as a terminal starts it."""
@@ -160,9 +162,14 @@ class Killer:
 
     def arrange(self) -> Snapshot:
         """An empty place in which the earlier commands have run; its files."""
-        arrange(self.place, self.inputs)
-        for words in self.scenario.before:
-            self._succeed(words)
+        if self.before.exists():
+            shutil.rmtree(self.place, ignore_errors=True)
+            shutil.copytree(self.before, self.place, symlinks=True)
+        else:
+            arrange(self.place, self.inputs)
+            for words in self.scenario.before:
+                self._succeed(words)
+            shutil.copytree(self.place, self.before, symlinks=True)
         return self.snapshot()
 
     def snapshot(self) -> Snapshot:
