@@ -6,6 +6,7 @@ marked as such, so that the caller batches only images of one size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ FLOATS = ("float32", "float16")
 TYPES = {PIXELS: FLOATS, MASK: ("int64", "int32", "bool", *FLOATS), LOGITS: FLOATS, BOXES: FLOATS}
 OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3}
+
+MOST_VALUES = 2**28  # of an input or output: 1 GiB of float32, 80 images of 800x1333
 
 Feeds = Mapping[str, NDArray[np.generic]]
 Run = Callable[[Feeds], tuple[NDArray[np.generic], NDArray[np.generic]]]
@@ -72,6 +75,7 @@ def graph_engine(
         ModelFileError: the graph does not map pixels to DETR's logits and boxes.
     """
     input_ports, output_ports = {port.name: port for port in inputs}, {port.name: port for port in outputs}
+    check_sizes(path, [*inputs, *outputs])
     _check_signature(path, input_ports, output_ports)
     canvas_hw, mask = input_ports[PIXELS].fixed_hw(), input_ports.get(MASK)
     mask_hw = mask.fixed_hw() if mask else None
@@ -99,6 +103,16 @@ def graph_engine(
         classes=None if logits is None else logits - 1,  # the last class is "no object"
         metadata=metadata,
     )
+
+
+def check_sizes(path: Path, ports: Sequence[Port]) -> None:
+    """Raises ModelFileError for inputs and outputs whose fixed axes alone would fill the memory, or are empty."""
+    for port in ports:
+        lengths = [length for length in port.shape if isinstance(length, int)]
+        if any(length < 1 for length in lengths) or math.prod(lengths) > MOST_VALUES:
+            raise ModelFileError(
+                f"{path} is not a DETR", found=str(port), expected=f"inputs and outputs of 1 to {MOST_VALUES} values"
+            )
 
 
 def _check_unpadded(path: Path, mask: Mask | None) -> None:

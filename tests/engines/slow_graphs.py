@@ -155,3 +155,14 @@ def write(path: Path, model: Any) -> Path:
     """The .onnx file of a model."""
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def with_input(*shape: int) -> Any:
+    """A graph whose input has one fixed shape."""
+    from onnx import helper
+
+    model = _detr([*_mean(), helper.make_node("Neg", ["mean"], ["number"])], CONSTANTS)
+    for axis, length in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
+        axis.Clear()
+        axis.dim_value = length
+    return model

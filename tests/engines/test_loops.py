@@ -16,6 +16,7 @@ from detr_onnx.engines import loops
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.loops import find_loop
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
+from detr_onnx.engines.openvino import openvino_engine
 from detr_onnx.errors import ModelFileError
 from detr_onnx.models.open import demo_directory
 from tests.cli.command_line import PREFIX, ROOT
@@ -150,6 +151,28 @@ def test_a_loop_is_one_line_at_once_in_every_engine(tmp_path, engine, make):
     assert ended.stderr.startswith(f"{PREFIX}{path} may run without end: found the operator Loop")
     assert ended.stderr.count("\n") == 1
     assert time.monotonic() - begun < AT_ONCE_S
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 10**6, 10**6), (10**9, 3, 32, 32), (1, 3, 2**62, 2**62), (1, 3, 0, 32), (1, 3, 10_000, 10_000)]
+)
+def test_inputs_that_would_fill_the_memory_are_refused(tmp_path, engine, shape):
+    pytest.importorskip(engine)
+    path = write(tmp_path / "a.onnx", slow_graphs.with_input(*shape))
+    with pytest.raises(ModelFileError, match=rf"a\.onnx is not a DETR: found pixel_values float32 \[{shape[0]},3,"):
+        (onnxruntime_engine if engine == "onnxruntime" else openvino_engine)(path)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_input_of_one_fixed_size_is_accepted(tmp_path, engine):
+    pytest.importorskip(engine)
+    path = write(tmp_path / "a.onnx", slow_graphs.with_input(2, 3, 64, 96))
+    opened = (onnxruntime_engine if engine == "onnxruntime" else openvino_engine)(path)
+    assert (opened.batch, opened.canvas_hw) == (2, (64, 96))
 
 
 # Pointers of git-lfs
