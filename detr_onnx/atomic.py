@@ -135,23 +135,17 @@ def _draft(path: Path) -> Iterator[Draft]:
         return
     target = Path(os.path.realpath(path))
     remove_abandoned_drafts(target.parent)
-    draft, locked = _locked_file(target.parent)
-    try:
-        with locked:
-            yield Draft(locked, draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _locked_file(directory: Path) -> tuple[Path, BinaryIO]:
-    """A new file, locked. Another process may take it for abandoned, and remove it, before it is locked: then again."""
     while True:
-        path = _new_path(directory)
-        file = path.open("xb")
-        locks.acquire(file.fileno())
-        if _is_at(file.fileno(), path):
-            return path, file
-        file.close()
+        draft = _new_path(target.parent)
+        try:
+            with draft.open("xb") as file:
+                locks.acquire(file.fileno())
+                if not _is_at(file.fileno(), draft):
+                    continue  # another process took it for abandoned, and removed it, before it was locked
+                yield Draft(file, draft, target)
+                return
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _locked_directory(parent: Path) -> tuple[Path, int | None]:

@@ -19,7 +19,7 @@ POLL_S = 0.2  # so that Windows hears Ctrl-C, too
 
 T = TypeVar("T")
 
-_stuck: list[threading.Thread] = []
+_unfinished: list[threading.Event] = []  # of threads that were given up; set when one ends
 
 
 def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
@@ -35,22 +35,23 @@ def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    ended = threading.Event()  # `Thread.is_alive` is wrong after an interrupted `join`, in Python 3.11
 
     def run() -> None:
         try:
             results.append(work())
         except BaseException as error:  # noqa: BLE001 - is raised where it is waited for
             errors.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, name=what, daemon=True)
-    thread.start()
+    _unfinished.append(ended)
+    threading.Thread(target=run, name=what, daemon=True).start()
     end = time.monotonic() + seconds
-    try:
-        while thread.is_alive() and time.monotonic() < end:
-            thread.join(POLL_S)
-    finally:
-        if thread.is_alive():
-            _stuck.append(thread)
+    while not ended.wait(POLL_S) and time.monotonic() < end:
+        pass
+    if ended.is_set():
+        _unfinished.remove(ended)
     if errors:
         raise errors[0]
     if not results:
@@ -77,4 +78,4 @@ def first_within(seconds: float, path: Path, run: Callable[..., T]) -> Callable[
 
 def is_any_stuck() -> bool:
     """Whether a thread that was given up still works."""
-    return any(thread.is_alive() for thread in _stuck)
+    return not all(ended.is_set() for ended in _unfinished)

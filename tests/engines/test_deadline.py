@@ -36,7 +36,7 @@ def test_work_that_does_not_end_is_an_error_and_known_to_go_on():
         within(0.1, MODEL, "load", done.wait)
     assert is_any_stuck()
     done.set()
-    deadline._stuck[-1].join(10)
+    assert all(ended.wait(10) for ended in deadline._unfinished)
     assert not is_any_stuck()
 
 
