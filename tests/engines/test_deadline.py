@@ -52,6 +52,27 @@ def test_only_the_first_run_has_a_deadline():
     timer.join()
 
 
+INTERRUPTED = """
+import os, signal, threading, time
+from pathlib import Path
+from detr_onnx.engines.deadline import is_any_stuck, within
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+try:
+    within(60, Path("a.onnx"), "load", lambda: time.sleep(3))
+except KeyboardInterrupt:
+    print(is_any_stuck())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals there are others")
+def test_after_ctrl_c_the_work_is_known_to_go_on():
+    """Python 3.11 takes a thread for ended when waiting for it is interrupted; the exit would then crash."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 @pytest.mark.parametrize("engine", [onnxruntime, openvino])
 def test_a_graph_that_is_not_loaded_in_time_is_an_error(tmp_path, monkeypatch, engine):
     """Products of constants, which end after minutes; in a process of its own, which ends at once."""

@@ -105,8 +105,16 @@ def torn(found: Snapshot, before: Snapshot, after: Snapshot) -> list[str]:
     return [
         path
         for path, content in found.items()
-        if content is not None and not is_temporary(path) and content not in (before.get(path), after.get(path))
+        if content is not None
+        and not is_temporary(path)
+        and content not in (before.get(path), after.get(path))
+        and not _is_beginning(content, after.get(path))
     ]
+
+
+def _is_beginning(content: object, whole: object) -> bool:
+    """Whether a file that grows line by line, such as a journal, has only lines of the whole one."""
+    return isinstance(content, list) and isinstance(whole, list) and all(line in whole for line in content)
 
 
 def mixed(found: Snapshot, before: Snapshot, after: Snapshot, first: str, others: tuple[str, ...]) -> list[str]:

@@ -68,6 +68,12 @@ def test_files_that_are_neither_old_nor_new_are_torn():
     assert torn({"work/.detr-onnx-0.part": b"x", "tmp/x": b"x", "work/directory": None}, before, after) == []
 
 
+def test_a_journal_may_be_shorter_but_not_another():
+    after = {"work/journal": [1, 2, 3]}
+    assert torn({"work/journal": [1, 3]}, {}, after) == []
+    assert torn({"work/journal": [1, 4]}, {}, after) == torn({"work/journal": "damaged"}, {}, after) == ["work/journal"]
+
+
 def test_a_file_beside_others_than_its_own_is_a_fault():
     before, after = {"g": b"1", "w": b"1"}, {"g": b"2", "w": b"2"}
     assert mixed({"g": b"1", "w": b"2"}, before, after, "g", ("w",)) == ["w"]
