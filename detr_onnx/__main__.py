@@ -9,13 +9,16 @@ def main() -> int:
         return 130
     try:
         exit_on_interrupt()
+        from detr_onnx.cli.main import exit_at_once_if_stuck
         from detr_onnx.cli.main import main as run_command_line
 
         raise_on_interrupt()
         try:
-            return run_command_line()
+            status = run_command_line()
         finally:
             exit_on_interrupt()
+        exit_at_once_if_stuck(status)
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -1,21 +1,47 @@
-"""Files that are written completely or not at all.
+"""Files that are written completely or not at all, and temporary directories that killed processes do not leave.
 
-The content goes to a temporary file in the same directory, which is flushed to the disk and then renamed. A full disk
-or a killed process therefore never leaves a truncated file behind. Temporary files of killed processes are removed by
-the next write into the directory.
+The content goes to a draft in the same directory, which is flushed to the disk and then renamed. A full disk or a
+killed process therefore never leaves a truncated file behind.
+
+A draft is locked while its process lives. The drafts of killed processes are those that can be locked; the next draft
+in the directory removes them. Without locks (Windows, some network file systems) they are removed when a day old.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from detr_onnx import locks
+
 DRAFT_PREFIX, DRAFT_SUFFIX = ".detr-onnx-", ".part"
+ABANDONED_AFTER_S = 24 * 3600  # where there are no locks; nothing takes a day to write
 STREAM_DIRECTORIES = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}  # /dev/stdout may stand for a regular file
+OPEN_ANY = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe of that name would block
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A file on its way: open for writing, and what it is to become; `path` is None for a device, written directly."""
+
+    file: BinaryIO
+    path: Path | None
+    target: Path
+
+    def place(self) -> None:
+        """Moves the file into place. It stays locked until then, except on Windows, which renames no open file."""
+        if sys.platform == "win32":
+            self.file.close()
+        if self.path:
+            self.path.replace(self.target)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -33,48 +59,145 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the content cannot be written; `path` is as it was.
     """
+    with atomic_files(path) as (file,):
+        yield file
+
+
+@contextlib.contextmanager
+def atomic_files(*paths: Path) -> Iterator[list[BinaryIO]]:
+    """Binary files that replace `paths` when the block ends without an error; see `atomic_file`.
+
+    The first one is the one that needs the others, such as a graph its weights. It is never beside others than its own:
+    a process killed while several files are moved into place leaves none of that name.
+
+    Raises:
+        OSError: the content cannot be written; `paths` are as they were.
+    """
+    with contextlib.ExitStack() as stack:
+        drafts = [stack.enter_context(_draft(path)) for path in paths]
+        yield [draft.file for draft in drafts]
+        for draft in drafts:
+            draft.file.flush()
+            if draft.path:
+                os.fsync(draft.file.fileno())
+        place_together([draft.place for draft in drafts], drafts[0].target)
+
+
+def move_together(sources: Sequence[Path], directory: Path) -> None:
+    """Moves finished files into a directory on the same disk; the first one needs the others (see `atomic_files`)."""
+    moves = [(lambda source=source: source.replace(directory / source.name)) for source in sources]
+    place_together(moves, directory / sources[0].name)
+
+
+def place_together(moves: Sequence[Callable[[], object]], first: Path) -> None:
+    """Makes the moves, last one first; with several, `first` is removed before."""
+    if len(moves) > 1 and first.is_file():
+        first.unlink()
+    for move in reversed(moves):
+        move()
+
+
+@contextlib.contextmanager
+def draft_directory(parent: Path) -> Iterator[Path]:
+    """An empty directory that only this user can read; it is removed when the block ends.
+
+    That of a killed process is removed by the next draft in `parent`.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    remove_abandoned_drafts(parent)
+    path, descriptor = _locked_directory(parent)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def remove_abandoned_drafts(directory: Path) -> None:
+    """Removes the drafts of processes that no longer run."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(DRAFT_PREFIX)]
+        for name in names:
+            if name.endswith(DRAFT_SUFFIX):
+                with contextlib.suppress(OSError):  # another process may be removing it too
+                    _remove_if_abandoned(directory / name)
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Draft]:
+    """A draft of `path`, which is removed when the block ends before it is placed."""
     if (path.exists() and not path.is_file()) or path.absolute().parent in STREAM_DIRECTORIES:
         with path.open("wb") as file:
-            yield file
+            yield Draft(file, None, path)
         return
     target = Path(os.path.realpath(path))
-    _remove_abandoned_drafts(target.parent)
-    draft = target.with_name(f"{_own_prefix()}{os.getpid()}-{os.urandom(4).hex()}{DRAFT_SUFFIX}")
+    remove_abandoned_drafts(target.parent)
+    while True:
+        draft = _new_path(target.parent)
+        try:
+            with draft.open("xb") as file:
+                locks.acquire(file.fileno())
+                if not _is_at(file.fileno(), draft):
+                    continue  # another process took it for abandoned, and removed it, before it was locked
+                yield Draft(file, draft, target)
+                return
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _locked_directory(parent: Path) -> tuple[Path, int | None]:
+    """A new directory and the descriptor that locks it; None where directories cannot be locked."""
+    while True:
+        path = _new_path(parent)
+        path.mkdir(mode=0o700)
+        if locks.fcntl is None:
+            return path, None
+        with contextlib.suppress(FileNotFoundError):  # taken for abandoned, as above
+            descriptor = os.open(path, OPEN_ANY)
+            locks.acquire(descriptor)
+            if _is_at(descriptor, path):
+                return path, descriptor
+            os.close(descriptor)
+
+
+def _new_path(directory: Path) -> Path:
+    return directory / f"{DRAFT_PREFIX}{os.urandom(8).hex()}{DRAFT_SUFFIX}"
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
     try:
-        with draft.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _own_prefix() -> str:
-    """The beginning of the drafts of this machine: process ids of others, on a shared disk, mean nothing here."""
-    node = "" if sys.platform == "win32" else os.uname().nodename[:64]
-    return f"{DRAFT_PREFIX}{node}-"
-
-
-def _remove_abandoned_drafts(directory: Path) -> None:
-    """Removes the drafts of processes that no longer run."""
-    prefix = _own_prefix()
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(directory):
-            if entry.name.startswith(prefix) and entry.name.endswith(DRAFT_SUFFIX):
-                process_id = entry.name.removeprefix(prefix).split("-")[0]
-                if process_id.isdecimal() and not _is_running(int(process_id)):
-                    with contextlib.suppress(OSError):  # another process may be removing it too
-                        os.unlink(entry.path)  # noqa: PTH108 - as scandir gives it
-
-
-def _is_running(process_id: int) -> bool:
-    if sys.platform == "win32":  # os.kill would end the process
-        return True
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
         return False
-    except (PermissionError, OverflowError):  # a process of another user, or a number that is no process id
-        return True
-    return True
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    """Removes a draft that no process has locked, holding the lock."""
+    if locks.fcntl is None:
+        _remove_if_old(path)
+        return
+    descriptor = os.open(path, OPEN_ANY)
+    try:
+        is_free = locks.acquire(descriptor, wait=False)
+        if is_free is None:
+            _remove_if_old(path)
+        elif is_free:
+            _remove(path)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_old(path: Path) -> None:
+    if time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if stat.S_ISDIR(path.lstat().st_mode):
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -15,28 +15,19 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import stat
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from detr_onnx.atomic import write_atomically
+from detr_onnx import locks
+from detr_onnx.atomic import draft_directory, remove_abandoned_drafts, write_atomically
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.json_input import read_object, whole_numbers
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 MANIFEST = "manifest.json"
-UNFINISHED = ".building-"  # prefix of directories that are being filled
-ABANDONED_AFTER_S = 24 * 3600  # no build takes a day: older directories were left by killed processes
 CHUNK_BYTES = 1 << 20
 SAMPLED_WHOLE_BYTES = 1 << 20
 SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 4096
@@ -94,6 +85,7 @@ def cached(name: str, build: Callable[[Path], None], *, cache_dir: str | os.Path
         raise UsageError("a name in the cache must be a plain file name", found=repr(name))
     root = cache_directory(cache_dir) / "built"
     entry = root / name
+    remove_abandoned_drafts(root)
     if is_sound(entry, entry / MANIFEST):
         return entry
     with writing_in(root), lock(root / f".{name}.lock"):
@@ -104,24 +96,15 @@ def cached(name: str, build: Callable[[Path], None], *, cache_dir: str | os.Path
 
 def _build(entry: Path, build: Callable[[Path], None]) -> None:
     """Fills a directory beside the entry, then moves it into place in one step."""
-    _clear_abandoned(entry.parent)
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=entry.parent, ignore_cleanup_errors=True) as temporary:
-        fresh = Path(temporary, "fresh")  # not `temporary` itself, which nobody else may read
+    with draft_directory(entry.parent) as temporary:
+        fresh = temporary / "fresh"  # not `temporary` itself, which nobody else may read
         fresh.mkdir()
         build(fresh)
         names = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file())
         write_records(fresh / MANIFEST, records_of(fresh, names))
         if os.path.lexists(entry):  # a dangling link too
-            entry.rename(Path(temporary, "spoilt"))
+            entry.rename(temporary / "spoilt")
         fresh.rename(entry)
-
-
-def _clear_abandoned(root: Path) -> None:
-    """Removes the unfinished directories of killed processes."""
-    for directory in root.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(OSError):  # another process may be clearing too
-            if time.time() - directory.stat().st_mtime > ABANDONED_AFTER_S:
-                shutil.rmtree(directory)
 
 
 def list_entries(cache_dir: str | os.PathLike[str] | None = None) -> list[Entry]:
@@ -239,32 +222,8 @@ def writing_in(directory: Path) -> Iterator[None]:
 def lock(path: Path) -> Iterator[None]:
     """Keeps other processes out of the block. The system releases the lock of a process that dies; the file stays."""
     with path.open("a+b") as file:
-        _acquire(file)
+        locks.acquire(file.fileno())  # without locks two processes may build, and either result is right
         try:
             yield
         finally:
-            _release(file)
-
-
-def _acquire(file: BinaryIO) -> None:
-    """Waits for the lock. On a file system without locks two processes may build, and either result is right."""
-    if sys.platform == "win32":
-        while True:
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            except PermissionError:  # held by another; LK_LOCK would give up after ten seconds
-                time.sleep(0.1)
-            else:
-                return
-    else:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _release(file: BinaryIO) -> None:
-    """Releases the lock, also while a forked child still has the file open."""
-    with contextlib.suppress(OSError):
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_UN)
+            locks.release(file.fileno())

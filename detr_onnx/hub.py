@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from detr_onnx import locks
 from detr_onnx.cache import Entry, bytes_in, cache_directory, is_intact, read_records, record_of, write_records
 from detr_onnx.checkpoint.files import ADAPTER, INDEX, PICKLES, WEIGHTS, pickled_weights, weight_files
 from detr_onnx.errors import CheckpointError, HubError, MissingPackageError, OutputError
@@ -250,9 +251,22 @@ def _download(model: Model, hub: Path, cached: Path | None, wrong: Sequence[str]
     with _plain_words(library, model, endpoint, hub, "download"):
         options = {"revision": model.revision, "cache_dir": hub, "endpoint": endpoint, "force_download": bool(wrong)}
         snapshot = Path(library.snapshot_download(model.name, allow_patterns=files, **options))
+    _remove_abandoned_parts(model, hub)
     if not _is_complete(snapshot, model.files):
         raise UnreachableError(f"the download of {model.name} is incomplete", remedy="try again")
     return snapshot
+
+
+def _remove_abandoned_parts(model: Model, hub: Path) -> None:
+    """Removes what killed downloads left. huggingface_hub does not resume it; what is under way is locked."""
+    for part in (hub / model.folder / "blobs").glob("*.incomplete"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(hub / ".locks" / model.folder / f"{part.name.split('.')[0]}.lock", os.O_RDWR)
+            try:
+                if locks.fcntl is not None and locks.acquire(descriptor, wait=False):
+                    part.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _files_to_download(model: Model, listed: Sequence[str]) -> list[str]:

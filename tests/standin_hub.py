@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,7 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 CHUNK_BYTES = 1 << 20
+PAUSED_BYTES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class StandInHub:
         token: only serve requests with this token.
         gated: refuse every file as a gated repository does.
         wrong_bytes: serve bytes of the right number, the last one altered.
+        pause_s: wait so long after each 32 KiB of a file.
         is_hub: False answers as the login page of a network does.
     """
 
@@ -69,6 +72,7 @@ class StandInHub:
         self.gated = False
         self.wrong_bytes = False
         self.is_hub = True
+        self.pause_s = 0.0
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -220,12 +224,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes | Path, start: int, length: int) -> None:
         end = start + length
+        pause_s = self.server.hub.pause_s
         while start < end:
-            chunk = _read(content, start, min(CHUNK_BYTES, end - start))
+            chunk = _read(content, start, min(PAUSED_BYTES if pause_s else CHUNK_BYTES, end - start))
             start += len(chunk)
             if self.server.hub.wrong_bytes and start == end:
                 chunk = chunk[:-1] + bytes([chunk[-1] ^ 1])
             self.wfile.write(chunk)
+            time.sleep(pause_s)
 
     def _refuse(self, status: int, code: str | None) -> None:
         self._start(status, {"Content-Length": "0"} | ({"X-Error-Code": code} if code else {}))

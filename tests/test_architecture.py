@@ -23,8 +23,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "defaults", "labels", "text", "read_ahead", "atomic"),
-    ("json_input",),
+    ("errors", "defaults", "labels", "text", "read_ahead", "locks"),
+    ("json_input", "atomic"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),
     ("masks",),

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from detr_onnx.atomic import atomic_file, write_atomically
+from detr_onnx import atomic, locks
+from detr_onnx.atomic import atomic_file, atomic_files, draft_directory, write_atomically
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -117,16 +119,121 @@ def test_stdout_that_is_a_file_is_appended_to_and_not_replaced(tmp_path):
     assert (tmp_path / "out").stat().st_ino == inode
 
 
+# What killed processes leave
+
+
+MAKE_SLOWLY = """
+import sys, time
+from pathlib import Path
+from detr_onnx.atomic import draft_directory
+with draft_directory(Path(sys.argv[1]).parent) as directory:
+    (directory / "half").touch()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
 @posix_only
-def test_the_temporary_file_of_a_killed_process_is_removed_by_the_next_write(tmp_path):
+@pytest.mark.parametrize("script", [WRITE_SLOWLY, MAKE_SLOWLY])
+def test_the_draft_of_a_killed_process_is_removed_by_the_next_one_and_that_of_a_running_process_is_not(
+    tmp_path, script
+):
     path = tmp_path / "file"
     path.write_bytes(b"older")
-    command = [sys.executable, "-c", WRITE_SLOWLY, str(path)]
+    command = [sys.executable, "-c", script, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
         assert process.stdout.readline() == b"writing\n"
         write_atomically(tmp_path / "other", b"new")
-        assert len(names(tmp_path)) == 3  # that of a running process is left alone
+        assert len(names(tmp_path)) == 3
         process.send_signal(signal.SIGKILL)
     assert path.read_bytes() == b"older"
     write_atomically(tmp_path / "other", b"newer")
     assert names(tmp_path) == {"file", "other"}
+
+
+@posix_only
+def test_a_process_whose_draft_is_taken_for_abandoned_before_it_is_locked_makes_another(tmp_path, monkeypatch):
+    acquire, calls = locks.acquire, []
+
+    def remove_first(descriptor: int, *, wait: bool = True) -> bool | None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            next(tmp_path.glob(".detr-onnx-*")).unlink()
+        return acquire(descriptor, wait=wait)
+
+    monkeypatch.setattr(locks, "acquire", remove_first)
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_without_locks_drafts_are_removed_when_they_are_a_day_old_and_not_before(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(locks, "msvcrt", None)
+    for age_s, name in ((0, ".detr-onnx-now.part"), (2 * atomic.ABANDONED_AFTER_S, ".detr-onnx-old.part")):
+        (tmp_path / name).mkdir() if kind == "directory" else (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    with draft_directory(tmp_path) as directory:
+        write_atomically(tmp_path / "file", b"new")
+        assert names(tmp_path) == {"file", ".detr-onnx-now.part", directory.name}
+    assert names(tmp_path) == {"file", ".detr-onnx-now.part"}
+
+
+@posix_only
+def test_what_only_has_the_name_of_a_draft_neither_blocks_nor_leads_elsewhere(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".detr-onnx-link.part").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "a" / ".detr-onnx-pipe.part")
+    write_atomically(tmp_path / "a" / "file", b"new")
+    assert names(tmp_path / "elsewhere") == {"kept"}
+
+
+def test_a_temporary_directory_is_private_and_removed(tmp_path):
+    with draft_directory(tmp_path) as directory:
+        (directory / "file").touch()
+        assert sys.platform == "win32" or directory.stat().st_mode & 0o777 == 0o700
+    assert names(tmp_path) == set()
+
+
+# Files that belong together
+
+
+def test_files_that_belong_together_are_replaced_together_or_not_at_all(tmp_path):
+    first, second = tmp_path / "graph", tmp_path / "weights"
+
+    def write(content: bytes, fail: bool) -> None:
+        with atomic_files(first, second) as files:
+            for file in files:
+                file.write(content)
+            if fail:
+                raise OSError("disk full")
+
+    write(b"1", fail=False)
+    with pytest.raises(OSError, match="disk full"):
+        write(b"2", fail=True)
+    assert (first.read_bytes(), second.read_bytes(), names(tmp_path)) == (b"1", b"1", {"graph", "weights"})
+    write(b"3", fail=False)
+    assert (first.read_bytes(), second.read_bytes(), names(tmp_path)) == (b"3", b"3", {"graph", "weights"})
+
+
+def test_a_file_is_never_beside_others_than_its_own(tmp_path, monkeypatch):
+    """After every change of the directory."""
+    contents, replace = [], Path.replace
+
+    def watched(source: Path, target: Path) -> Path:
+        result = replace(source, target)
+        contents.append({path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".part"})
+        return result
+
+    def write(content: bytes) -> None:
+        with atomic_files(tmp_path / "graph", tmp_path / "weights") as files:
+            for file in files:
+                file.write(content)
+
+    write(b"1")
+    monkeypatch.setattr(Path, "replace", watched)
+    write(b"2")
+    assert contents == [{"weights": b"2"}, {"graph": b"2", "weights": b"2"}]

@@ -294,14 +294,28 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path, build):
     assert build.times == 1
 
 
-def test_what_a_killed_build_left_is_removed_after_a_day_and_not_before(tmp_path, build):
-    for age_s, name in ((0, ".building-now"), (2 * cache.ABANDONED_AFTER_S, ".building-old")):
-        (tmp_path / "built" / name).mkdir(parents=True)
-        (tmp_path / "built" / name / "model.onnx").touch()
-        os.utime(tmp_path / "built" / name, (time.time() - age_s,) * 2)
-    cached("model", build, cache_dir=tmp_path)
-    assert names_in(tmp_path / "built") == {"model", ".model.lock", ".building-now"}
-    assert [entry.name for entry in list_entries(tmp_path)] == ["model"]
+KILLED = """
+import os, signal, sys
+from detr_onnx.cache import cached
+
+def build(directory):
+    (directory / "model.onnx").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+cached("model", build, cache_dir=sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no locks on directories there")
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_what_a_killed_build_left_is_removed_by_the_next_run(tmp_path, build, is_cached):
+    if is_cached:
+        cached("another", build, cache_dir=tmp_path)
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, cwd=Path(__file__).parents[1])
+    assert [path.name for path in (tmp_path / "built").glob(".detr-onnx-*/fresh/*")] == ["model.onnx"]
+    cached("another" if is_cached else "model", build, cache_dir=tmp_path)
+    assert list((tmp_path / "built").glob(".detr-onnx-*")) == []
+    assert build.times == 1
 
 
 def test_a_disk_that_fills_up_is_one_sentence_that_names_the_directory(tmp_path):

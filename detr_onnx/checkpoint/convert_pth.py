@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.load import checkpoint_of, read_config
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
 from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
@@ -50,20 +51,16 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
     tensors = _tensors(content, source)
     if not config:
         _check_assumptions(content, source)
-    part = directory / ".part"
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     try:
-        part.mkdir(parents=True)
-        if config:
-            shutil.copyfile(config, part / "config.json")
-        write_safetensors(part / "model.safetensors", tensors)
-        checkpoint_of(read_safetensors(part / "model.safetensors"), read_config(part), str(source))
-        for file in part.iterdir():
-            file.replace(directory / file.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        with draft_directory(directory) as part:
+            if config:
+                shutil.copyfile(config, part / "config.json")
+            write_safetensors(part / "model.safetensors", tensors)
+            checkpoint_of(read_safetensors(part / "model.safetensors"), read_config(part), str(source))
+            move_together(sorted(part.iterdir(), reverse=True), directory)  # the weights need their config
     except OSError as error:
         raise OutputError(f"{directory} cannot be written", found=error.strerror) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return directory
 
 

@@ -101,14 +101,17 @@ def _is_plain_name(name: object) -> bool:
     return isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\\0")
 
 
-def _check_not_pointer(file: Path) -> None:
-    """Raises CheckpointError for the text that git leaves in place of a file when git-lfs did not fetch it."""
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether the file is the text that git leaves in place of a file when git-lfs did not fetch it."""
     try:
         with file.open("rb") as opened:
-            start = opened.read(len(LFS_POINTER)) if file.is_file() else b""
+            return file.is_file() and opened.read(len(LFS_POINTER)) == LFS_POINTER
     except OSError:
-        return  # whoever reads it says why
-    if start == LFS_POINTER:
+        return False  # whoever reads it says why
+
+
+def _check_not_pointer(file: Path) -> None:
+    if is_lfs_pointer(file):
         raise CheckpointError(
             f"{file} is a git-lfs pointer, not the weights",
             found=f"{file.stat().st_size} bytes of text",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import threading
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
-from typing import NoReturn
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+AGAIN_S = 0.02
 
 _signals: list[int] = []  # that have come
 
@@ -35,9 +38,23 @@ def _handle(handler: signal._HANDLER) -> None:
         signal.signal(signal.SIGINT, handler)
 
 
-def _raise(number: int, frame: FrameType | None) -> NoReturn:
+def _raise(number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt; a little later while a compiled module is being loaded, which some do not survive."""
     _signals.append(number)
+    if _is_loading_compiled_module(frame):
+        timer = threading.Timer(AGAIN_S, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+        return
     raise KeyboardInterrupt
+
+
+def _is_loading_compiled_module(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _exit_or_report(unraisable: sys.UnraisableHookArgs) -> None:

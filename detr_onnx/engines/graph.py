@@ -6,6 +6,7 @@ marked as such, so that the caller batches only images of one size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ TYPES = {
 }
 OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3, THRESHOLD: 1, KEPT: 2, MASKS: 3}
+
+MOST_VALUES = 2**28  # of an input or output: 1 GiB of float32, 80 images of 800x1333
 
 Feeds = Mapping[str, NDArray[np.generic]]
 Run = Callable[[Feeds, Sequence[str]], tuple[NDArray[np.generic], ...]]
@@ -78,6 +81,7 @@ def graph_engine(
         ModelFileError: the graph does not map pixels to DETR's logits and boxes.
     """
     input_ports, output_ports = {port.name: port for port in inputs}, {port.name: port for port in outputs}
+    check_sizes(path, [*inputs, *outputs])
     _check_signature(path, input_ports, output_ports)
     has_masks = MASKS in output_ports and THRESHOLD in input_ports
     takes_any_mask, feeds_of = _feeder(path, input_ports, is_ours=OWN_VERSION in metadata)
@@ -128,6 +132,16 @@ def _feeder(
         return feeds
 
     return takes_any_mask, feeds_of
+
+
+def check_sizes(path: Path, ports: Sequence[Port]) -> None:
+    """Raises ModelFileError for inputs and outputs whose fixed axes alone would fill the memory, or are empty."""
+    for port in ports:
+        lengths = [length for length in port.shape if isinstance(length, int)]
+        if any(length < 1 for length in lengths) or math.prod(lengths) > MOST_VALUES:
+            raise ModelFileError(
+                f"{path} is not a DETR", found=str(port), expected=f"inputs and outputs of 1 to {MOST_VALUES} values"
+            )
 
 
 def _check_unpadded(path: Path, mask: Mask | None) -> None:

@@ -1,7 +1,7 @@
-"""Checks the size and the outermost structure of a graph file before an engine loads it.
+"""Checks the size and the structure of a graph file before an engine loads it.
 
 Engines are slow and noisy on files that do not match their suffix: OpenVINO tries the parser of every framework in
-turn, each of which prints messages of its own, and reads gigabytes of zeros to the end.
+turn, each of which prints messages of its own, and reads gigabytes of zeros to the end. Loops may never end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from detr_onnx.checkpoint.files import is_lfs_pointer
+from detr_onnx.engines.loops import find_loop
 from detr_onnx.errors import ModelFileError
 
 ONNX_BYTES = 2**31 - 1  # protobuf's limit of one message
@@ -21,22 +23,46 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
 def check_graph_file(path: Path) -> None:
-    """Raises ModelFileError unless the path is a file that looks like what its suffix says."""
+    """Raises ModelFileError unless the path is a file that is what its suffix says, with a graph that has to end."""
     if not path.is_file():
         exists = os.path.lexists(path)
         found = "no such file" if not exists else "a directory" if path.is_dir() else "not a regular file"
         raise ModelFileError(f"cannot read {path}", found=found, remedy="check the path")
-    check = CHECKS.get(path.suffix.lower())
-    if check is None:
+    if path.suffix.lower() not in CHECKS:
         return
+    _check_no_pointers(path)
+    loop = None
     try:
         with path.open("rb") as file:
-            trouble = check(file, path.stat().st_size)
+            trouble = CHECKS[path.suffix.lower()](file, path.stat().st_size)
+        if not trouble:
+            loop = find_loop(path)
+    except ValueError as error:
+        trouble = str(error)
     except OSError as error:
         raise ModelFileError(f"cannot read {path}", found=error.strerror, remedy="check the path") from error
     if trouble:
         kind = KINDS[path.suffix.lower()]
         raise ModelFileError(f"{path} is not {kind}", found=trouble, remedy="export or fetch the file again")
+    if loop:
+        raise ModelFileError(
+            f"{path} may run without end",
+            found=loop,
+            expected="a DETR, which has no loops",
+            remedy="export the model again without control flow",
+        )
+
+
+def _check_no_pointers(path: Path) -> None:
+    """Raises ModelFileError if the file, or the weights beside it, are what git leaves where git-lfs did not fetch."""
+    weights = [path.with_name(f"{path.name}{end}") for end in (".data", "_data")]  # the second is optimum's
+    for file in (path, *(weights if path.suffix.lower() == ".onnx" else [path.with_suffix(".bin")])):
+        if is_lfs_pointer(file):
+            raise ModelFileError(
+                f"{file} is a git-lfs pointer, not {'the model' if file == path else 'its weights'}",
+                found=f"{file.stat().st_size} bytes of text",
+                remedy="run git lfs pull in its directory",
+            )
 
 
 def _onnx_trouble(file: BinaryIO, size: int) -> str | None:

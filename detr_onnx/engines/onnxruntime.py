@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from detr_onnx.engines import Engine
 from detr_onnx.engines.binding import DEVICES, bound_run
 from detr_onnx.engines.cpu import cpu_features
+from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
 from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.providers import CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
@@ -62,10 +63,14 @@ def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, thread
     session = new_session(path, wanted, threads)
     inputs, outputs = ([_port(value) for value in values] for values in (session.get_inputs(), session.get_outputs()))
     one_pass = _one_pass(session, wanted, outputs)
+    if wanted == ON_CPU:  # others may build kernels for minutes
+        one_pass = first_within(FIRST_RUN_S, path, one_pass)
 
     def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         try:
             return one_pass(feeds, names)
+        except ModelFileError:
+            raise
         except Exception as error:
             raise _failed(path, {name: value.shape for name, value in feeds.items()}, error) from error
 
@@ -150,10 +155,16 @@ def new_session(
         options.add_session_config_entry(OPTIMIZED_DATA_FROM_BYTES, "1024")
     if any(name in DEVICES for name in names):
         _load_libraries(onnxruntime)
-    try:  # no fallback: it would print on stdout and run elsewhere
-        session = onnxruntime.InferenceSession(
+
+    def start() -> Any:  # no fallback: it would print on stdout and run elsewhere
+        return onnxruntime.InferenceSession(
             str(path), options, providers=wanted, enable_fallback=0, disabled_optimizers=SLOWING_OPTIMIZERS
         )
+
+    try:
+        session = within(LOAD_S, path, "load", start) if names == [CPU] else start()
+    except ModelFileError:
+        raise
     except Exception as error:
         raise _unreadable(path, names, error) from error
     _check_started(session, names)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.bfloat16 import PROJECTION, STEM, backbone_ends, is_lowered, lower_backbone, raise_backbone
-from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run, graph_engine
+from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
+from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run, check_sizes, graph_engine
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.errors import EngineError, ModelFileError
 
@@ -57,11 +58,12 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
             f"this processor does not compute in {precision}", found="no bfloat16", remedy="use precision fp32"
         )
     try:
-        model = core.read_model(path)
+        model = within(LOAD_S, path, "load", lambda: core.read_model(path))
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
+        check_sizes(path, [*inputs, *outputs])  # before it allocates them
         precision = precision or _best(model, has_bf16)
         _set_backbone(model, precision, path)
-        run = _runner(path, core.compile_model(model, "CPU", _options(HINTS[precision], threads)))
+        run = _compiled(path, core, model, _options(HINTS[precision], threads))
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     if precision != "fp32":
@@ -93,9 +95,15 @@ def _fp32_run(path: Path, threads: int | None) -> Run:
         ends = backbone_ends(model)
         if ends and is_lowered(ends):
             raise_backbone(model, ends)
-        return _runner(path, core.compile_model(model, "CPU", _options("f32", threads)))
+        return _compiled(path, core, model, _options("f32", threads))
     except RuntimeError as error:
         raise _unreadable(path, error) from error
+
+
+def _compiled(path: Path, core: Any, model: Any, options: dict[str, Any]) -> Run:
+    """The inference of a model."""
+    compiled = within(LOAD_S, path, "load", lambda: core.compile_model(model, "CPU", options))
+    return first_within(FIRST_RUN_S, path, _runner(path, compiled))
 
 
 def _unreadable(path: Path, error: Exception) -> ModelFileError:

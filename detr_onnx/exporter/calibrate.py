@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from detr_onnx.atomic import draft_directory
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines.graph import PIXELS
 from detr_onnx.engines.onnxruntime import named_outputs
@@ -105,8 +106,8 @@ def calibrate(model: Model, images: Sequence[Path], progress: Progress[Any], *, 
         ImageError: when an image cannot be read.
         EngineError: when ONNX Runtime or `onnx` is missing.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        session = _observe(model, images, progress, Path(directory))
+    with draft_directory(Path(tempfile.gettempdir())) as directory:
+        session = _observe(model, images, progress, directory)
         trials = [session.trial(method) for method in METHODS]
         chosen = min(trials, key=_rank)
         if _can_improve(chosen):  # first what costs a few megabytes and no time
@@ -122,8 +123,8 @@ def calibrate(model: Model, images: Sequence[Path], progress: Progress[Any], *, 
 
 def find_quant_params(model: Model, images: Sequence[Path], method: str) -> dict[str, ConvQuantParams]:
     """The quantization parameters that a method gives, without a trial: enough to measure speed."""
-    with tempfile.TemporaryDirectory() as directory:
-        return _observe(model, images, lambda _, items: items, Path(directory)).quant_params(method)
+    with draft_directory(Path(tempfile.gettempdir())) as directory:
+        return _observe(model, images, lambda _, items: items, directory).quant_params(method)
 
 
 def _rank(trial: Trial) -> tuple[bool, float]:

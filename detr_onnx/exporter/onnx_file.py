@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx import __version__
-from detr_onnx.atomic import atomic_file
+from detr_onnx.atomic import atomic_files
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines.bfloat16 import ADAPTERS, PROJECTION, STEM
@@ -107,11 +107,10 @@ def write_graph(
     data = path.with_name(f"{path.name}.data") if external_data else None
     model = _proto(graph, checkpoint, preprocessing, options, data)
     try:
-        with atomic_file(path) as file:
+        with atomic_files(path, *([data] if data else [])) as (file, *data_files):
             file.write(model.SerializeToString(deterministic=True))
-            if data:  # in place before the graph that points to it
-                with atomic_file(data) as data_file:
-                    write_data(data_file, graph)
+            for data_file in data_files:
+                write_data(data_file, graph)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error

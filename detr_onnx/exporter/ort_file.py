@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines.graph import BOXES, LOGITS, MASK, PIXELS
 from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
@@ -57,14 +57,13 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
     if path.is_dir():
         raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
     try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-            graph, converted = Path(folder) / f"{path.stem}.onnx", Path(folder) / path.name
+        with draft_directory(path.parent) as folder:
+            graph, converted = folder / f"{path.stem}.onnx", folder / path.name
             write_onnx(graph, checkpoint, preprocessing, options)
             convert(graph, converted)
             config = write_required_operators(converted)
             check_outputs(graph, converted, options)
-            for part in (config, converted):
-                part.replace(path.with_name(part.name))
+            move_together([converted, config], path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error

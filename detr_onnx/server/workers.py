@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from detr_onnx.atomic import draft_directory
 from detr_onnx.errors import DetrError
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client adds up the counts of all processes
@@ -121,11 +123,11 @@ def _stop_signals() -> Iterator[list[int]]:
 @contextlib.contextmanager
 def _metrics_directory() -> Iterator[str]:
     """A directory for the workers' counts, which they find in the environment."""
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix="detr-onnx-metrics-")
-    except OSError as error:
-        raise _no_shared_files(error) from error
-    with temporary as directory:
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = os.fspath(stack.enter_context(draft_directory(Path(tempfile.gettempdir()))))
+        except OSError as error:
+            raise _no_shared_files(error) from error
         os.environ[METRICS_DIRECTORY] = directory
         try:
             yield directory

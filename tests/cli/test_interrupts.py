@@ -99,6 +99,32 @@ def test_an_interrupt_that_an_engine_turns_into_another_error_ends_the_run(album
     assert capsys.readouterr().err == ""
 
 
+LOADED = """
+import importlib.abc, importlib.machinery, os, signal, sys, time
+from detr_onnx.cli import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+interrupts.raise_on_interrupt()
+
+class Loader(importlib.machinery.ExtensionFileLoader):
+    def create_module(self, spec):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10):
+            time.sleep(0.01)
+        print("loaded", flush=True)
+
+Loader("compiled", "compiled.so").create_module(None)
+time.sleep(10)
+"""
+
+
+def test_a_compiled_module_is_loaded_before_an_interrupt_is_raised():
+    """The package onnx crashes otherwise."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, env=environment, timeout=60)
+    assert ended.stdout == b"loaded\n"
+    assert ended.stderr.endswith(b"KeyboardInterrupt\n")
+
+
 SWALLOWED = """
 import os, signal, sys, time
 from detr_onnx.cli import interrupts

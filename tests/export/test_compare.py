@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detr_onnx.engines.graph_file import check_graph_file
 from export import torch_export
 from export.compare import RIGHT, Candidate, Sizes, candidates, cases, check_source, numpy_outputs, row
 from export.optimum_export import SOURCE
@@ -83,6 +84,8 @@ def test_the_old_exporter_of_torch_is_right_for_one_image_of_one_size(inputs, re
     assert dynamic["free_axes"] == ["batch", "height", "width"]
     for graph in (dynamic, static):
         assert graph["differences"]["single"]["logits_of_std"] < RIGHT
+    for file in (tmp_path / "torch").rglob("*.onnx"):
+        check_graph_file(file)
 
 
 @pytest.mark.oracle
@@ -94,3 +97,5 @@ def test_the_new_exporter_of_torch_is_right_for_one_image_of_one_size(inputs, re
     static = next(row(graph, inputs, reference) for graph in graphs if graph.key == "dynamo-static")
     assert static["producer"].startswith("pytorch")
     assert static["differences"]["single"]["logits_of_std"] < RIGHT
+    for file in (tmp_path / "torch").rglob("*.onnx"):
+        check_graph_file(file)

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,13 +208,13 @@ def test_workers_end_with_their_supervisor():
             assert address_of(listener) == url
 
 
-@pytest.mark.parametrize("what", ["tempfile", "semaphore"])
+@pytest.mark.parametrize("what", ["directory", "semaphore"])
 def test_workers_without_a_place_for_shared_files_are_an_error_that_says_so(monkeypatch, what):
     def refuse(*arguments: object, **options: object):
         raise OSError(30, "Read-only file system")
 
-    if what == "tempfile":
-        monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    if what == "directory":
+        monkeypatch.setattr("detr_onnx.server.workers.draft_directory", refuse)
     else:
         monkeypatch.setattr("multiprocessing.context.SpawnContext.Event", refuse)
     with pytest.raises(DetrError, match=r"--workers needs .*Read-only file system.* serve with one worker"):

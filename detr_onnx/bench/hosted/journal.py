@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import threading
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detr_onnx import locks
 from detr_onnx.bench.hosted.api import RemoteApi
 from detr_onnx.bench.hosted.client import Reply
 from detr_onnx.errors import DatasetError, OutputError
@@ -155,10 +155,8 @@ def open_journal(path: Path) -> Iterator[Journal]:
 
 def _lock(descriptor: int, path: Path) -> None:
     """Locks out other runs, which would pay for the same images, until the file is closed."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise OutputError(f"another run is writing to the journal {path}", remedy="wait until it ends") from error
+    if locks.acquire(descriptor, wait=False) is False:
+        raise OutputError(f"another run is writing to the journal {path}", remedy="wait until it ends")
 
 
 def _line(kind: str, sha256: str, remote: RemoteApi, reply: Reply) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""Work of an engine that has to end: it is done in another thread, which is given up after a while, or by Ctrl-C.
+
+Nothing can stop compiled code. A thread that was given up works on until the process ends, which `is_any_stuck` makes
+the command line do at once: the interpreter's own exit might wait for the thread, or crash under it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from detr_onnx.errors import ModelFileError
+
+LOAD_S = FIRST_RUN_S = 300.0  # a DETR-R101 takes a few seconds, a small computer ten times as long
+POLL_S = 0.2  # so that Windows hears Ctrl-C, too
+
+T = TypeVar("T")
+
+_unfinished: list[threading.Event] = []  # of threads that were given up; set when one ends
+
+
+def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
+    """What `work` returns, or the exception that it raises.
+
+    Args:
+        seconds: after which it is given up.
+        path: of the graph, for the error.
+        what: it does, such as "load".
+
+    Raises:
+        ModelFileError: it took longer.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()  # `Thread.is_alive` is wrong after an interrupted `join`, in Python 3.11
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - is raised where it is waited for
+            errors.append(error)
+        finally:
+            ended.set()
+
+    _unfinished.append(ended)
+    threading.Thread(target=run, name=what, daemon=True).start()
+    end = time.monotonic() + seconds
+    while not ended.wait(POLL_S) and time.monotonic() < end:
+        pass
+    if ended.is_set():
+        _unfinished.remove(ended)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise ModelFileError(
+            f"{path} does not {what} within {seconds:g} s", remedy="check where it comes from, or export it again"
+        )
+    return results[0]
+
+
+def first_within(seconds: float, path: Path, run: Callable[..., T]) -> Callable[..., T]:
+    """The function, whose first call has to end in so many seconds."""
+    has_ended = False
+
+    def checked(*arguments: object) -> T:
+        nonlocal has_ended
+        if has_ended:
+            return run(*arguments)
+        result = within(seconds, path, "run", lambda: run(*arguments))
+        has_ended = True
+        return result
+
+    return checked
+
+
+def is_any_stuck() -> bool:
+    """Whether a thread that was given up still works."""
+    return not all(ended.is_set() for ended in _unfinished)

@@ -1,0 +1,107 @@
+"""Work that does not end is given up, also by Ctrl-C, and the process ends without waiting for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from detr_onnx.engines import deadline, onnxruntime, openvino
+from detr_onnx.engines.deadline import first_within, is_any_stuck, within
+from detr_onnx.errors import ModelFileError
+from tests.cli.command_line import ROOT
+from tests.engines import slow_graphs
+from tests.small_model import sample_image
+
+MODEL = Path("a.onnx")
+AT_ONCE_S = 30  # far less than the graph takes
+MEANWHILE_S = 3.0  # until the graph is being loaded
+
+
+def test_work_that_ends_returns_its_result_or_raises_its_error():
+    assert within(60, MODEL, "load", lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        within(60, MODEL, "load", lambda: 1 / 0)
+
+
+def test_work_that_does_not_end_is_an_error_and_known_to_go_on():
+    done = Event()
+    with pytest.raises(ModelFileError, match=r"a\.onnx does not load within 0\.1 s; check where it comes from"):
+        within(0.1, MODEL, "load", done.wait)
+    assert is_any_stuck()
+    done.set()
+    assert all(ended.wait(10) for ended in deadline._unfinished)
+    assert not is_any_stuck()
+
+
+def test_only_the_first_run_has_a_deadline():
+    done = Event()
+    run = first_within(0.1, MODEL, lambda wait: done.wait() if wait else "ran")
+    with pytest.raises(ModelFileError, match="does not run within"):
+        run(True)
+    assert (run(False), run(False)) == ("ran", "ran")
+    timer = deadline.threading.Timer(0.3, done.set)
+    timer.start()
+    assert run(True) is True
+    timer.join()
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+from pathlib import Path
+from detr_onnx.engines.deadline import is_any_stuck, within
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+try:
+    within(60, Path("a.onnx"), "load", lambda: time.sleep(3))
+except KeyboardInterrupt:
+    print(is_any_stuck())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals there are others")
+def test_after_ctrl_c_the_work_is_known_to_go_on():
+    """Python 3.11 takes a thread for ended when waiting for it is interrupted; the exit would then crash."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+@pytest.mark.parametrize("engine", [onnxruntime, openvino])
+def test_a_graph_that_is_not_loaded_in_time_is_an_error(tmp_path, monkeypatch, engine):
+    """Products of constants, which end after minutes; in a process of its own, which ends at once."""
+    name = engine.__name__.rpartition(".")[2]
+    pytest.importorskip(name)
+    path = slow_graphs.write(tmp_path / "a.onnx", slow_graphs.constant_products())
+    sample_image(40, 30).save(tmp_path / "a.png")
+    code = "import sys; from detr_onnx.engines import deadline; deadline.LOAD_S = 1.0; import runpy; "
+    code += "sys.argv[0] = 'detr-onnx'; runpy.run_module('detr_onnx', run_name='__main__')"
+    command = [sys.executable, "-c", code, "detect", str(tmp_path / "a.png"), "-m", str(path), "--engine", name]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=AT_ONCE_S)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "a.onnx does not load within 1 s" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals there are others")
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_ctrl_c_is_heard_while_a_graph_is_loaded(tmp_path, engine):
+    pytest.importorskip(engine)
+    path = slow_graphs.write(tmp_path / "a.onnx", slow_graphs.constant_products())
+    sample_image(40, 30).save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "detr_onnx", "detect", str(tmp_path / "a.png"), "-m", str(path)]
+    hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # ignored in a script's background
+    with subprocess.Popen(
+        [*command, "--engine", engine], cwd=ROOT, env=os.environ, stdout=-1, stderr=-1, **hears
+    ) as process:
+        time.sleep(MEANWHILE_S)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=AT_ONCE_S)
+    assert (process.returncode, out, err) == (130, b"", b"")
