@@ -22,6 +22,7 @@ from detr_onnx.checkpoint.load import checkpoint_of, read_config
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
 from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
 from detr_onnx.network.config import ASSUMED_HEADS
+from detr_onnx.paths import is_file
 
 STATE_KEYS = ("model", "state_dict")  # of the original training script, and of Lightning
 UNSAFE = re.compile(r"Unsupported (?:global|class|type|operand)\S* ?(?:GLOBAL )?(?P<name>[\w.]+)")
@@ -44,7 +45,7 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
         MissingPackageError: torch is not installed.
         OutputError: the directory cannot be written.
     """
-    if config and not config.is_file():
+    if config and not is_file(config):
         raise CheckpointError(f"{config} does not exist", remedy="check the path")
     content = _load(source)
     tensors = _tensors(content, source)

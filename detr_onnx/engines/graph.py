@@ -20,6 +20,7 @@ PIXELS, MASK, LOGITS, BOXES = "pixel_values", "pixel_mask", "logits", "pred_boxe
 FLOATS = ("float32", "float16")
 TYPES = {PIXELS: FLOATS, MASK: ("int64", "int32", "bool", *FLOATS), LOGITS: FLOATS, BOXES: FLOATS}
 OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
+FETCH_AGAIN = "export or fetch the file again"
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3}
 
 Feeds = Mapping[str, NDArray[np.generic]]
@@ -99,6 +100,12 @@ def graph_engine(
         classes=None if logits is None else logits - 1,  # the last class is "no object"
         metadata=metadata,
     )
+
+
+def not_text(path: Path, error: UnicodeDecodeError) -> ModelFileError:
+    """The error for a graph with a name or metadata that is not UTF-8."""
+    found = f"bytes {bytes(error.object[:20])!r}"
+    return ModelFileError(f"{path} has names or metadata that are not text", found=found, remedy=FETCH_AGAIN)
 
 
 def _check_unpadded(path: Path, mask: Mask | None) -> None:

@@ -26,9 +26,20 @@ logger = logging.getLogger(__name__)
 
 
 def cached_graph(
-    checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None, graph_format: GraphFormat
+    checkpoint: Path,
+    config: Path | None,
+    cache_dir: str | os.PathLike[str] | None,
+    graph_format: GraphFormat,
+    labels: tuple[str, ...] | None = None,
 ) -> Path:
     """The cached graph of a checkpoint, written now if it was not there.
+
+    Args:
+        checkpoint: its weights, or their directory.
+        config: a config.json or its directory.
+        cache_dir: the cache, in place of DETR_ONNX_CACHE.
+        graph_format: of the graph.
+        labels: the caller's names of the classes; the graph itself may have others.
 
     Raises:
         CheckpointError: the checkpoint or its configs cannot be read.
@@ -43,15 +54,17 @@ def cached_graph(
         is_new = True
         logger.info("writing the ONNX graph of %s, once", checkpoint)
         options = ExportOptions(precision=graph_format.precision, fused_attention=graph_format.fused_attention)
-        write_onnx(directory / GRAPH, *read_model(checkpoint, config), options, external_data=True)
+        write_onnx(directory / GRAPH, *read_model(checkpoint, config, labels), options, external_data=True)
         graph_format.finish(directory / GRAPH)
 
     attention = "fused" if graph_format.fused_attention else "plain"
     kind = f"{attention}-{graph_format.precision}{graph_format.mark}"
     entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
     weights = weights_file(checkpoint)
-    if not is_new and Description.of(config or weights.parent).config is None:
-        note_assumptions(str(weights))  # as when it was built
+    if not is_new:  # refuses and notes what building the graph would
+        description = Description.of(config or weights.parent)
+        if description.read_config(labels) is None:
+            note_assumptions(str(weights))
     return (entry / GRAPH).with_suffix(graph_format.suffix)
 
 

@@ -24,6 +24,7 @@ from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.graph_cache import GRAPH, cached_graph
 from detr_onnx.models.metadata import check_labels, describe_graph, read_model
+from detr_onnx.paths import exists, is_directory
 
 PACKAGE = Path(__file__).parents[1]
 DEMO_IMAGE = "demo-scene.jpg"
@@ -60,13 +61,13 @@ def open_model(
     """The model on the requested engine; see `Detector` for the arguments and errors."""
     options = options or EngineOptions()
     check_names(options)
-    if config is not None and not config.exists():
+    if config is not None and not exists(config):
         raise UsageError(f"there is no config {config}", expected="a config.json or its directory")
     source = locate(model, offline=offline, cache_dir=cache_dir)
     row = choose(source, options)
     check_options(row, options)
     if row.graphs is None:
-        opened = _open_checkpoint(row, source, config)
+        opened = _open_checkpoint(row, source, config, labels)
     else:
         opened = _open_graph(row.graphs, source, options, config, labels, cache_dir)
     logger.info("running on %s", opened.engine.title)
@@ -120,15 +121,15 @@ def locate(
         graph = demo_directory() / GRAPH
         return Source(demo_directory(), graph if graph.exists() else None)
     path, name = Path(model), os.fspath(model)
-    is_directory = bool(name) and os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for overlong names
-    if path.suffix.lower() in GRAPH_SUFFIXES and not is_directory:
+    is_folder = bool(name) and is_directory(path)
+    if path.suffix.lower() in GRAPH_SUFFIXES and not is_folder:
         return Source(None, path)
-    if is_directory and not any((path / name).exists() for name in (WEIGHTS, INDEX)):
+    if is_folder and not any((path / name).exists() for name in (WEIGHTS, INDEX)):
         graphs = [graph for graph in (path / GRAPH, path / "onnx" / GRAPH) if graph.exists()]  # as transformers.js
         return Source(None, graphs[0]) if graphs else Source(path, None)
     if is_hub_name(name):
         path = fetch(name, offline=offline, cache_dir=cache_dir)
-    elif not name or not os.path.exists(path):  # noqa: PTH110 - as above
+    elif not name or not exists(path):
         near = difflib.get_close_matches(name, ("demo", DEFAULT_MODEL), 1)
         raise UsageError(
             f"there is no model {name[:200]!r}",
@@ -198,11 +199,11 @@ def _check_reads(row: EngineRow, source: Source) -> None:
     )
 
 
-def _open_checkpoint(row: EngineRow, source: Source, config: Path | None) -> OpenModel:
+def _open_checkpoint(row: EngineRow, source: Source, config: Path | None, labels: tuple[str, ...] | None) -> OpenModel:
     """A checkpoint on an engine that needs no graph."""
     if row.checkpoint is None or source.checkpoint is None:
         raise EngineError(f"engine {row.name} cannot run {source.graph}", remedy="use another engine")
-    checkpoint, preprocessing = read_model(source.checkpoint, config)
+    checkpoint, preprocessing = read_model(source.checkpoint, config, labels)
     return OpenModel(row.checkpoint(checkpoint), checkpoint.config.labels, preprocessing)
 
 
@@ -218,7 +219,7 @@ def _open_graph(
     graph, graph_format = source.graph, runner.format_for(options)
     if source.checkpoint is not None and (graph is None or graph_format.precision != "fp32"):  # shipped ones are fp32
         _check_needs_no_calibration(graph_format.precision, source.checkpoint)
-        graph = cached_graph(source.checkpoint, config, cache_dir, graph_format)
+        graph = cached_graph(source.checkpoint, config, cache_dir, graph_format, labels)
     else:
         graph_format, graph = replace(graph_format, check=lambda engine, file: None), graph or Path()
     engine = runner.open(graph, options)

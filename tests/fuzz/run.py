@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import logging
+import re
 import resource
 import time
 import warnings
@@ -16,6 +17,8 @@ from random import Random
 SECONDS_PER_INPUT = 5.0
 MEGABYTES_PER_INPUT = 64.0
 SECONDS_UNTIL_KILLED = 60  # a reader that hangs ends the process, with a traceback
+LONGEST_OUTCOME = 120
+PATH, QUOTED, NUMBER = re.compile(r"/\S+"), re.compile(r"'[^']*'?|\"[^\"]*\"?"), re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Kind:
         mutate: returns another input, from a generator, a valid input and all valid inputs.
         read: gives an input to the reader.
         errors: what the reader may raise.
+        share: of the inputs of all kinds, as a multiple of the smallest share; fast readers have more.
     """
 
     seeds: Callable[[], Mapping[str, bytes]]
     mutate: Callable[[Random, bytes, Sequence[bytes]], bytes]
     read: Callable[[bytes], str]
     errors: tuple[type[Exception], ...]
+    share: int = 1
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,20 @@ class Report:
         outcomes: how often each outcome occurred.
         faults: inputs with other exceptions, or over the limits of time and memory.
         slowest_s: the longest time of one input, in seconds.
+        peak_mb: the most memory of a process, in MB.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     slowest_s: float = 0.0
+    peak_mb: float = 0.0
+
+    def add(self, other: Report) -> None:
+        """Adds what came of other inputs."""
+        self.outcomes += other.outcomes
+        self.faults += other.faults
+        self.slowest_s = max(self.slowest_s, other.slowest_s)
+        self.peak_mb = max(self.peak_mb, other.peak_mb)
 
 
 def make_input(kind: Kind, seeds: Mapping[str, bytes], seed: int, index: int) -> tuple[str, bytes]:
@@ -75,12 +89,20 @@ def run(kind: Kind, count: int, seed: int, first: int = 0) -> Report:
             name, data = make_input(kind, seeds, seed, index)
             faulthandler.dump_traceback_later(SECONDS_UNTIL_KILLED, exit=True)
             outcome, fault, seconds = _read(kind, data)
-            report.outcomes[outcome] += 1
+            report.outcomes[_plain(outcome)] += 1
             report.slowest_s = max(report.slowest_s, seconds)
             if fault:
                 report.faults.append(Fault(index, name, fault, data))
     faulthandler.cancel_dump_traceback_later()
+    report.peak_mb = _peak_mb()
     return report
+
+
+def _plain(outcome: str) -> str:
+    """An outcome without paths, names and numbers, so that equal ones are counted together."""
+    for pattern, stand_in in (PATH, "FILE"), (QUOTED, "TEXT"), (NUMBER, "N"):
+        outcome = pattern.sub(stand_in, outcome)
+    return outcome[:LONGEST_OUTCOME]
 
 
 @contextlib.contextmanager
