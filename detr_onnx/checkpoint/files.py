@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_onnx.checkpoint.safetensors import Tensors, read_safetensors
+from detr_onnx.checkpoint.safetensors import Tensors, check_safetensors, read_safetensors
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import read_object
 from detr_onnx.paths import exists, is_directory, is_file
@@ -52,6 +52,12 @@ def weight_files(file: Path) -> list[Path]:
         CheckpointError: when the index cannot be read.
     """
     return [file, *_shards(file)] if file.name.endswith(".index.json") else [file]
+
+
+def check_weights(file: Path) -> None:
+    """Raises CheckpointError for a file, or a shard of an index, that is not what it should be; reads headers only."""
+    for shard in _shards(file) if file.name.endswith(".index.json") else [file]:
+        check_safetensors(shard)
 
 
 def read_weights(file: Path) -> Tensors:
@@ -108,9 +114,11 @@ def _is_plain_name(name: object) -> bool:
 
 def _check_not_pointer(file: Path) -> None:
     """Raises CheckpointError for the text that git leaves in place of a file when git-lfs did not fetch it."""
+    if not is_file(file):  # opening a pipe would block
+        return
     try:
         with file.open("rb") as opened:
-            start = opened.read(len(LFS_POINTER)) if is_file(file) else b""
+            start = opened.read(len(LFS_POINTER))
     except OSError:
         return  # whoever reads it says why
     if start == LFS_POINTER:

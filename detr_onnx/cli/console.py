@@ -32,6 +32,12 @@ def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
     if is_directory(path) or not is_directory(path.parent):
         found = "a directory" if is_directory(path) else f"no directory {path.parent}"
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy)
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:  # the name is too long
+        raise OutputError(f"cannot write {path}", found=error.strerror, remedy=remedy) from error
 
 
 def write_file(path: Path, text: str) -> None:

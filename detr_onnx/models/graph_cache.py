@@ -14,7 +14,7 @@ from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
-from detr_onnx.checkpoint.files import weight_files, weights_file
+from detr_onnx.checkpoint.files import check_weights, weight_files, weights_file
 from detr_onnx.checkpoint.load import note_assumptions
 from detr_onnx.engines.table import ONNX, GraphFormat
 from detr_onnx.errors import CheckpointError
@@ -75,6 +75,7 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
         CheckpointError: a file cannot be read.
     """
     weights = weights_file(checkpoint)
+    check_weights(weights)  # a sparse file of many gigabytes would be read to its end
     description = Description.of(config or weights.parent)
     try:
         whole = hashlib.sha256("".join(map(sha256_of, weight_files(weights))).encode())

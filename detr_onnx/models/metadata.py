@@ -14,7 +14,7 @@ from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.image.processor_config import image_processor_fields
 from detr_onnx.json_input import parse_object, read_object
 from detr_onnx.network.config import DetrConfig, config_from_huggingface
-from detr_onnx.paths import is_directory, is_file
+from detr_onnx.paths import exists, is_directory, is_file
 
 CONFIG, PREPROCESSING, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 
@@ -61,11 +61,19 @@ def read_model(
 
     Raises:
         CheckpointError: the weights, config.json or preprocessor_config.json cannot be used.
+        UsageError: there is no such config.
     """
+    check_config(config)
     weights = weights_file(path)
     description = Description.of(config or weights.parent)
     preprocessing = description.read_preprocessing()
     return load_checkpoint(weights, description.read_config(labels)), preprocessing
+
+
+def check_config(config: Path | None) -> None:
+    """Raises UsageError for a config that is given and not there."""
+    if config is not None and not exists(config):
+        raise UsageError(f"there is no config {config}", expected="a config.json or its directory")
 
 
 def describe_graph(

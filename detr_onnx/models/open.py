@@ -23,7 +23,7 @@ from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.graph_cache import GRAPH, cached_graph
-from detr_onnx.models.metadata import check_labels, describe_graph, read_model
+from detr_onnx.models.metadata import check_config, check_labels, describe_graph, read_model
 from detr_onnx.paths import exists, is_directory
 
 PACKAGE = Path(__file__).parents[1]
@@ -61,8 +61,7 @@ def open_model(
     """The model on the requested engine; see `Detector` for the arguments and errors."""
     options = options or EngineOptions()
     check_names(options)
-    if config is not None and not exists(config):
-        raise UsageError(f"there is no config {config}", expected="a config.json or its directory")
+    check_config(config)
     source = locate(model, offline=offline, cache_dir=cache_dir)
     row = choose(source, options)
     check_options(row, options)

@@ -185,6 +185,6 @@ def read_config(data: bytes) -> str:
     return "a config that fits"
 
 
-SAFETENSORS = Kind(safetensors_seeds, mutate_safetensors, read_safetensors_file, (CheckpointError,), 10)
+SAFETENSORS = Kind(safetensors_seeds, mutate_safetensors, read_safetensors_file, (CheckpointError,), 15)
 SHARDED_INDEXES = Kind(index_seeds, mutate_index, read_index, (CheckpointError,), 5)
 MODEL_CONFIGS = Kind(config_seeds, mutate_config, read_config, (CheckpointError,), 10)

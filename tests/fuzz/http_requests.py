@@ -43,7 +43,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 ODD_INPUTS = (256, 300, -1, 1.5, 255.0, 1e30, 1e39, [255] * 300, [300], [1.5], [True], "data:image/png;base64,AAAA",
               "data:,x", "https://example.org/x.png", "AAA", "@@@@", "UINT8", "FP32", "BYTES", "BOOL", "INT64",
-              "FP16", [1], [0], [-1], [1, 3, 8, 8], [2**31, 2**31], [2**16] * 4, [1] * 40, 5, 100, 0,
+              "FP16", [1], [0], [-1], [1, 3, 8, 8], [2**31, 2**31], [2**16] * 4, [1] * 70, [0] + [2**30] * 3, 5, 100, 0,
               {"b64": "AAAA"})  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def _delete(random: Random, data: bytearray, others: Sequence[bytes]) -> None:
 
 def _repeat(random: Random, data: bytearray, others: Sequence[bytes]) -> None:
     span = _span(random, data)
-    data[span.start : span.start] = data[span] * random.choice((1, 2, 100))
+    piece, times = data[span], random.choice((1, 2, 100))
+    data[span.start : span.start] = piece * min(times, LONGEST // max(len(piece), 1) + 1)
 
 
 def _insert(random: Random, data: bytearray, others: Sequence[bytes]) -> None:
@@ -88,6 +89,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *(_flip_bit, _set_bytes, _set_number, _set_number, _delete, _repeat, _insert, _truncate, _splice),
 )
 
+ODD_NAMES = ("", "x" * 1000, "\x00", "\ud800", "../x", "/dev/zero")
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, 2**53 + 1, 10**400, float("nan"), float("inf"), -float("inf")),
     *("", "0", "NaN", "x" * 10_000, "\x00", "../x", "\ud800", [], {}, [[]], [None], [0] * 1000, {"": None}),
@@ -127,7 +129,7 @@ def _change(random: Random, value: Any, special: Sequence[Any], replaced: float 
     elif random.random() < 0.5:
         del value[key]
     elif isinstance(value, dict):
-        value[random.choice((*keys, "", "x" * 1000))] = _copy(value[random.choice(keys)])
+        value[random.choice((*keys, *ODD_NAMES))] = _copy(value[random.choice(keys)])
     else:
         value.append(_copy(value[key]))
     return value

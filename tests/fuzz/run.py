@@ -17,7 +17,7 @@ from random import Random
 SECONDS_PER_INPUT = 5.0
 MEGABYTES_PER_INPUT = 64.0
 SECONDS_UNTIL_KILLED = 60  # a reader that hangs ends the process, with a traceback
-LONGEST_OUTCOME = 120
+LONGEST_OUTCOME, LONGEST_MESSAGE = 120, 4100  # characters
 PATH, QUOTED, NUMBER = re.compile(r"/\S+"), re.compile(r"'[^']*'?|\"[^\"]*\"?"), re.compile(r"\d+")
 
 
@@ -83,8 +83,9 @@ def make_input(kind: Kind, seeds: Mapping[str, bytes], seed: int, index: int) ->
 
 def run(kind: Kind, count: int, seed: int, first: int = 0) -> Report:
     """Runs `count` inputs from number `first` on."""
-    seeds, report = kind.seeds(), Report()
-    with _quiet():
+    report = Report()
+    with quiet():
+        seeds = kind.seeds()
         for index in range(first, first + count):
             name, data = make_input(kind, seeds, seed, index)
             faulthandler.dump_traceback_later(SECONDS_UNTIL_KILLED, exit=True)
@@ -106,8 +107,8 @@ def _plain(outcome: str) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without warnings: Pillow's of damaged metadata, and this package's of what it assumed."""
+def quiet() -> Iterator[None]:
+    """No warnings are printed: Pillow's of damaged metadata, and this package's of what it assumed."""
     logger = logging.getLogger("detr_onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -121,11 +122,13 @@ def _quiet() -> Iterator[None]:
 
 def _read(kind: Kind, data: bytes) -> tuple[str, str | None, float]:
     """The outcome of one input, its fault or None, and its seconds."""
-    peak_mb, start, fault = _peak_mb(), time.process_time(), None
+    peak_mb, start = _peak_mb(), time.process_time()
+    fault: str | None = None
     try:
         outcome = kind.read(data)
     except kind.errors as error:
         outcome = f"{type(error).__name__}: {getattr(error, 'what', error)}"
+        fault = f"a message of {len(str(error))} characters" if len(str(error)) > LONGEST_MESSAGE else None
     except Exception as error:  # noqa: BLE001 - every other exception is a fault
         outcome = fault = f"{type(error).__name__}: {error}"[:200]
     seconds, grown_mb = time.process_time() - start, _peak_mb() - peak_mb

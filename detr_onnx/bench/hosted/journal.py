@@ -139,9 +139,9 @@ def open_journal(path: Path) -> Iterator[Journal]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError as error:
-        what = f"cannot open the journal {path}"
-        raise OutputError(what, found=error.strerror, remedy="choose another file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        what, found = f"cannot open the journal {path}", getattr(error, "strerror", None) or str(error)
+        raise OutputError(what, found=found, remedy="choose another file") from error
     try:
         if not path.is_file():
             raise OutputError(f"the journal {path} is not a file", remedy="choose another")
