@@ -107,10 +107,12 @@ def _own_description(
     """Reads what `exporter.onnx_file.metadata` wrote; of the class names only if there are no others."""
     try:
         if labels is None:
-            labels = DetrConfig.from_fields(parse_object(metadata["detr_onnx.config"], "detr_onnx.config")).labels
-        preprocessing = parse_object(metadata["detr_onnx.preprocessing"], "detr_onnx.preprocessing")
+            labels = DetrConfig.from_fields(
+                parse_object(metadata.get("detr_onnx.config", ""), "detr_onnx.config")
+            ).labels
+        preprocessing = parse_object(metadata.get("detr_onnx.preprocessing", ""), "detr_onnx.preprocessing")
         return labels, Preprocessing.from_json(preprocessing, f"the metadata of {graph}")
-    except (ValueError, LookupError, TypeError, AttributeError, CheckpointError) as error:
+    except CheckpointError as error:
         raise ModelFileError(
             f"{graph} has metadata that cannot be read", found=str(error), remedy="export the file again"
         ) from error

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import functools
 import gzip
+import importlib.util
 import io
 import json
 import logging
@@ -27,6 +28,7 @@ from detr_onnx import Detector
 from tests.fuzz.mutate import mutate_bytes, mutate_json
 from tests.fuzz.run import Kind
 
+PACKAGES = ("starlette", "anyio", "prometheus_client", "python_multipart")
 SIDE, QUERIES = 16, 5
 TOKEN = "a-token"
 MAX_BODY, MAX_PIXELS = 1 << 21, 1 << 16
@@ -404,9 +406,13 @@ READ_BY_PATH = {"/": read_hugging_face, BINDING: read_binding}
 
 def kind(requests: Callable[[], dict[str, HttpRequest]]) -> Kind:
     """The fuzzer of one protocol. No error is allowed: whatever comes is answered."""
-    return Kind(
-        functools.cache(lambda: {name: bytes(value) for name, value in requests().items()}), mutate, read, (), 5
-    )
+
+    @functools.cache
+    def seeds() -> Mapping[str, bytes]:
+        is_installed = all(importlib.util.find_spec(package) for package in PACKAGES)
+        return {name: bytes(request) for name, request in requests().items()} if is_installed else {}
+
+    return Kind(seeds, mutate, read, (), 8)
 
 
 WORKERS_AI, HUGGING_FACE_API, KSERVE, DEEPSTACK_API = map(kind, (workers_ai, hugging_face, kserve, deepstack))

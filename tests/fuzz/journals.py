@@ -76,7 +76,7 @@ def read_journal(data: bytes) -> str:
     with open_journal(file) as journal:
         if journal.answer(SHA256[0], REMOTE)["detections"] != REPLIES[0].detections:
             raise AssertionError("an answer is lost")
-    return f"{len(views)} answers"
+    return f"a journal of {len(views)} answers"
 
 
 def _has_line(journal: Journal, image: ComparedImage) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from detr_onnx.text import printable
+
 SECONDS_PER_INPUT = 5.0
 MEGABYTES_PER_INPUT = 64.0
 SECONDS_UNTIL_KILLED = 60  # a reader that hangs ends the process, with a traceback
@@ -103,7 +105,7 @@ def _plain(outcome: str) -> str:
     """An outcome without paths, names and numbers, so that equal ones are counted together."""
     for pattern, stand_in in (PATH, "FILE"), (QUOTED, "TEXT"), (NUMBER, "N"):
         outcome = pattern.sub(stand_in, outcome)
-    return outcome[:LONGEST_OUTCOME]
+    return printable(outcome[:LONGEST_OUTCOME])
 
 
 @contextlib.contextmanager

@@ -159,13 +159,15 @@ def test_id2label_is_read_as_transformers_reads_it_with_a_note_where_ids_are_odd
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("names", [{"1": "cat", "2": "dog"}, {"0": "cat", "5": "dog"}, {"0": "cat"}, None])
+@pytest.mark.parametrize(
+    "names", [{"1": "cat", "2": "dog"}, {"0": "cat", "5": "dog"}, {"0": "cat"}, {"0": 5, "1": 0.5}, None]
+)
 def test_transformers_has_as_many_classes_and_the_same_names(names):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.DetrConfig(id2label=names)
     labels = read(id2label=names).labels
     assert theirs.num_labels == len(labels)
-    assert {i: name for i, name in theirs.id2label.items() if 0 <= i < len(labels)}.items() <= dict(
+    assert {i: str(name) for i, name in theirs.id2label.items() if 0 <= i < len(labels)}.items() <= dict(
         enumerate(labels)
     ).items()
 
