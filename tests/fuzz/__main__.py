@@ -13,6 +13,7 @@ from typing import Any
 from detr_onnx import __version__
 from detr_onnx.atomic import write_atomically
 from detr_onnx.bench.setting import setting
+from detr_onnx.text import printable
 from tests.fuzz.campaign import run_all, shares
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.run import Report
@@ -48,18 +49,23 @@ def main() -> int:
 
 
 def show(reports: Mapping[str, Report], seconds: float) -> None:
-    """Prints the most frequent outcomes of each kind, all faults, and a table."""
+    """Prints the most frequent outcomes of each kind, a table, and the first faults of each kind."""
     for name, report in reports.items():
         print(f"{name}:")
         for outcome, count in report.outcomes.most_common(MOST_SHOWN):
             print(f"  {count:>8} {outcome}")
-        for fault in report.faults[:MOST_SHOWN]:
-            print(f"  fault in input {fault.index} from {fault.seed_name!r}: {fault.what}")
     print(f"\n{'kind':20}{'inputs':>9}{'outcomes':>10}{'faults':>8}{'slowest':>10}{'peak':>9}")
     for name, row in rows(reports).items():
         figures = f"{row['inputs']:>9}{len(row['outcomes']):>10}{row['faults']:>8}"
         print(f"{name:20}{figures}{row['slowest_s']:>8.2f} s{row['peak_mb']:>6.0f} MB")
     print(f"{'all':20}{sum(row['inputs'] for row in rows(reports).values()):>9} in {seconds:.0f} s")
+    for name, report in reports.items():
+        _print_faults(name, report)
+
+
+def _print_faults(name: str, report: Report) -> None:
+    for fault in report.faults[:MOST_SHOWN]:
+        print(f"fault in {name}, input {fault.index} from {fault.seed_name!r}: {printable(fault.what)}")
 
 
 def rows(reports: Mapping[str, Report]) -> dict[str, Any]:
