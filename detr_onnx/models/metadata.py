@@ -15,6 +15,7 @@ from detr_onnx.image.processor_config import image_processor_fields
 from detr_onnx.json_input import parse_object, read_object
 from detr_onnx.network.config import DetrConfig, config_from_huggingface
 from detr_onnx.paths import exists, is_directory, is_file
+from detr_onnx.text import is_text
 
 CONFIG, PREPROCESSING, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 
@@ -126,9 +127,11 @@ def class_names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     """
     if labels is None:
         return None
-    wrong = [f"the text {labels!r}"] if isinstance(labels, str) else [n for n in labels if not isinstance(n, str)]
+    wrong = (
+        [f"the text {labels!r}"] if isinstance(labels, str) else [repr(name) for name in labels if not is_text(name)]
+    )
     if wrong:
-        raise UsageError("labels is a list of names", found=str(wrong[0])[:60], expected="a list of names")
+        raise UsageError("labels is a list of names", found=wrong[0][:60], expected="a list of names")
     return tuple(labels)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from detr_onnx.errors import CheckpointError
 from detr_onnx.labels import COCO_LABELS
+from detr_onnx.text import is_text
 
 # Depths of the four stages and the kind of block [He et al., 2015, table 1].
 RESNETS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -99,7 +100,7 @@ class DetrConfig:
         labels, backbone = fields.get("labels"), fields.get("backbone")
         if not isinstance(backbone, Mapping) or not isinstance(labels, list | tuple):
             raise CheckpointError(f"{source} is damaged", found="no backbone or no labels", expected="a written config")
-        if not 1 <= len(labels) <= LARGEST or not all(isinstance(name, str) for name in labels):
+        if not 1 <= len(labels) <= LARGEST or not all(map(is_text, labels)):
             raise CheckpointError(f"{source} is damaged", found=repr(labels)[:60], expected="a list of class names")
         largest = {"encoder_layers": MOST_LAYERS, "decoder_layers": MOST_LAYERS}
         numbers = {name: _whole(fields, name, 0, source, largest.get(name, LARGEST)) for name in _NUMBERS}
@@ -214,7 +215,7 @@ def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
             expected='an object of names by number: {"0": "cat", "1": "dog"}',
         )
     for key, name in by_id.items():
-        if type(name) not in (str, int, float):
+        if type(name) not in (int, float) and not is_text(name):
             raise CheckpointError(
                 f"{source}: id2label does not name class {key}", found=repr(name)[:60], expected="a name"
             )
