@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
-
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 
 
 @functools.cache
 def directory(name: str) -> Path:
-    """A temporary directory of this process; the same one for the same name."""
-    _KEPT.append(tempfile.TemporaryDirectory(prefix=f"fuzz-{name}-"))
-    return Path(_KEPT[-1].name)
+    """A temporary directory of this process, removed when it ends; the same one for the same name."""
+    path = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+    Finalize(None, shutil.rmtree, args=(path, True), exitpriority=1)  # atexit does not run in a pool's processes
+    return path
 
 
 def written(name: str, data: bytes) -> Path:
