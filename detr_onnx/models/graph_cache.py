@@ -18,6 +18,7 @@ from detr_onnx.checkpoint.files import check_weights, weight_files, weights_file
 from detr_onnx.checkpoint.load import note_assumptions
 from detr_onnx.engines.table import ONNX, GraphFormat
 from detr_onnx.errors import CheckpointError
+from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import Description, read_model
 
 GRAPH = f"model{ONNX}"
@@ -80,6 +81,8 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
     try:
         whole = hashlib.sha256("".join(map(sha256_of, weight_files(weights))).encode())
         for file in (description.config, description.preprocessing):
+            if file:
+                read_object(file)  # refuses what is too large
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
     except OSError as error:
         raise CheckpointError(f"{checkpoint} cannot be read", found=error.strerror, remedy="check the path") from error

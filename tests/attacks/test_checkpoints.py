@@ -12,6 +12,7 @@ import pytest
 
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
+from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import CheckpointError
 from detr_onnx.models.open import open_model
 from detr_onnx.network.config import DetrConfig, config_from_huggingface
@@ -142,8 +143,6 @@ def test_a_sparse_checkpoint_is_refused_before_it_is_hashed(engine, tmp_path):
     write_checkpoint(tmp_path, TINY, 1)
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(1 << 40)
-    from detr_onnx.engines.options import EngineOptions
-
     with pytest.raises(CheckpointError, match="is not a valid safetensors file"):
         open_model(tmp_path, EngineOptions(engine), cache_dir=tmp_path / "cache")
 
@@ -156,3 +155,14 @@ def test_weights_that_are_not_finite_are_refused(value, tmp_path):
     write_safetensors(tmp_path / "model.safetensors", tensors)
     with pytest.raises(CheckpointError, match="1 values that are NaN or infinite"):
         load_checkpoint(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "processor_config.json"])
+def test_a_sparse_config_is_not_read(engine, name, tmp_path):
+    pytest.importorskip("onnx")
+    write_checkpoint(tmp_path, TINY, 1)
+    with (tmp_path / name).open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CheckpointError, match="is too large"):
+        open_model(tmp_path, EngineOptions(engine), cache_dir=tmp_path / "cache")
