@@ -1,9 +1,10 @@
-"""`python -m tests.fuzz KIND|all [--count N] [--seed S] [--first I] [--processes P] [--keep DIR] [--results FILE]`."""
+"""`python -m tests.fuzz KIND --count N --seed S`; `--help` has the other options."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -29,12 +30,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same inputs (default: 0)")
     parser.add_argument("--first", type=int, default=0, help="number of the first input, to repeat one (default: 0)")
     parser.add_argument("--processes", type=int, default=1, help="that share the work (default: 1)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no more are begun (default: all)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="writes inputs with a fault into this directory")
     parser.add_argument("--results", type=Path, metavar="FILE", help="writes counts and outcomes as JSON")
     arguments = parser.parse_args()
     counts = shares(KINDS if arguments.kind == "all" else {arguments.kind: KINDS[arguments.kind]}, arguments.count)
     head, started = setting("python -m tests.fuzz", sys.argv[1:]), time.perf_counter()
-    reports = run_all(counts, arguments.seed, arguments.first, arguments.processes)
+    reports = run_all(counts, arguments.seed, arguments.first, arguments.processes, arguments.minutes * 60)
     seconds = time.perf_counter() - started
     show(reports, seconds)
     for name, report in reports.items() if arguments.keep else ():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import os
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -39,31 +41,44 @@ def shares(kinds: Mapping[str, Kind], count: int) -> dict[str, int]:
     return counts
 
 
-def run_all(counts: Mapping[str, int], seed: int, first: int = 0, processes: int = 1) -> dict[str, Report]:
-    """What came of so many inputs of each kind, from number `first` on."""
+def run_all(
+    counts: Mapping[str, int], seed: int, first: int = 0, processes: int = 1, seconds: float = math.inf
+) -> dict[str, Report]:
+    """What came of so many inputs of each kind, from number `first` on; of fewer where the time is over before."""
     chunks = [
         Chunk(name, seed, start, min(CHUNK, first + count - start))
         for name, count in counts.items()
         for start in range(first, first + count, CHUNK)
     ]
+    chunks.sort(key=lambda chunk: (chunk.first - first) / counts[chunk.kind])  # all kinds get on at the same pace
     reports = {name: Report() for name in counts}
-    for chunk, report in _finished(chunks, processes):
+    for chunk, report in _finished(chunks, processes, time.monotonic() + seconds):
         reports[chunk.kind].add(report)
     return reports
 
 
-def _finished(chunks: Sequence[Chunk], processes: int) -> Iterator[tuple[Chunk, Report]]:
-    """Each chunk and its report. After the death of a process, the chunks without a report run alone."""
+def _finished(chunks: Sequence[Chunk], processes: int, until: float) -> Iterator[tuple[Chunk, Report]]:
+    """Each chunk that began in time, and its report. After a process has died, the chunks without one run alone."""
     left: list[Chunk] = []
     with _pool(processes) as pool:
         futures = [(chunk, _submitted(pool, chunk)) for chunk in chunks]
         for chunk, future in futures:
+            wait([future], None if math.isinf(until) else max(0.0, until - time.monotonic()))
+            if time.monotonic() >= until:
+                _cancel(later for _, later in futures)
+            if future.cancelled():
+                continue
             try:
                 yield chunk, future.result()
             except BrokenProcessPool:
                 left.append(chunk)
     for chunk in left:
         yield chunk, _alone(chunk)
+
+
+def _cancel(futures: Iterable[Future[Report]]) -> None:
+    for future in futures:
+        future.cancel()
 
 
 def _alone(chunk: Chunk) -> Report:

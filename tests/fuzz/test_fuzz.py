@@ -204,6 +204,12 @@ def test_processes_give_what_one_process_gives(monkeypatch: pytest.MonkeyPatch):
     assert {name: report.outcomes for name, report in reports.items()} == {n: r.outcomes for n, r in alone.items()}
 
 
+def test_no_inputs_are_begun_when_the_time_of_a_campaign_is_over(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(campaign, "run_chunk", chunk_that_dies)
+    reports = run_all({"harmless": 500_000}, SEED, seconds=0)
+    assert reports["harmless"].outcomes.total() <= 10 * campaign.CHUNK  # a few were in the queue already
+
+
 def chunk_that_dies(chunk: Chunk) -> Report:
     """Ends the process of one kind, as a crash in a library would."""
     if chunk.kind == "deadly":
