@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
+from benchmarks.fuzz_table import fuzz_table
 from benchmarks.markdown import Results
 from benchmarks.plot import bars as bars_of
 from detr_onnx.text import markdown_table, short_number
@@ -240,6 +241,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "end_to_end": ("end_to_end", end_to_end_table),
     "formats": ("formats", formats_table),
     "install": ("install", install_sentence),
+    "fuzz": ("fuzz", fuzz_table),
     "demo-results": ("demo-results", demo_table),
     "demo-engines": ("demo-engines", engines_table),
 }
@@ -278,7 +280,8 @@ FILES = Page(
 )
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
-PAGES = (README, SPEED, FILES, SERVER, WEIGHTS)
+SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
+PAGES = (README, SPEED, FILES, SERVER, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

@@ -135,7 +135,7 @@ def is_intact(path: Path, record: FileRecord) -> bool:
             return sample_of(path) == record.sample
         if sha256_of(path) != record.sha256:
             return False
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
     with contextlib.suppress(OSError):  # a read-only cache pays the full check at every start
         os.utime(path, ns=(state.st_atime_ns, record.modified_ns))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.errors import MissingPackageError, UsageError
 from detr_onnx.masks import MaskLogits
+from detr_onnx.text import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -210,7 +211,7 @@ class Detections:
         return pandas.DataFrame({**columns, **dict(zip(Box.__slots__, self.xyxy.T, strict=True))})
 
     def __repr__(self) -> str:
-        shown = [f"{d.label} {d.score:.2f}" for d in self[:SHOWN]]
+        shown = [f"{printable(d.label)} {d.score:.2f}" for d in self[:SHOWN]]
         more = ["…"] if len(self) > SHOWN else []
         return f"<Detections: {len(self)}{' - ' if shown else ''}{', '.join(shown + more)}>"
 

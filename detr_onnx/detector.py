@@ -23,6 +23,7 @@ from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.masks import PanopticSegmentation
+from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model, with_shortest_edge
 from detr_onnx.panoptic import kept_queries, panoptic_of, with_masks
 from detr_onnx.read_ahead import read_ahead
@@ -82,13 +83,11 @@ class Detector:
     ) -> None:
         if shortest_edge is not None and shortest_edge < 1:
             raise UsageError("shortest_edge is wrong", found=str(shortest_edge), expected="1 pixel or more")
-        if isinstance(labels, str):
-            raise UsageError("labels is a list of names", found=f"the text {labels!r}", expected="a list of names")
         opened = open_model(
             model,
             EngineOptions(engine, providers, precision, threads),
             config=Path(config) if config is not None else None,
-            labels=tuple(labels) if labels is not None else None,
+            labels=class_names(labels),
             offline=offline,
             cache_dir=cache_dir,
         )

@@ -27,6 +27,7 @@ from detr_onnx.checkpoint.files import ADAPTER, INDEX, PICKLES, WEIGHTS, pickled
 from detr_onnx.errors import CheckpointError, HubError, MissingPackageError, OutputError
 from detr_onnx.json_input import read_object
 from detr_onnx.network.config import MODEL_TYPES
+from detr_onnx.paths import exists, is_file
 
 CONFIG = "config.json"
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
@@ -88,7 +89,7 @@ def is_hub_name(text: str) -> bool:
     name = NAME.fullmatch(text)
     if name is None or ".." in text or "--" in name[1] or text.lower().endswith(FILE_SUFFIXES):
         return False
-    return not Path(text).exists()
+    return not exists(text)
 
 
 def fetch(
@@ -185,7 +186,7 @@ def _is_complete(snapshot: Path, files: Mapping[str, PinnedFile]) -> bool:
         weights = [snapshot / WEIGHTS] if (snapshot / WEIGHTS).is_file() else weight_files(snapshot / INDEX)
     except CheckpointError:
         return False
-    return all(path.is_file() for path in (snapshot / CONFIG, *weights))
+    return all(is_file(path) for path in (snapshot / CONFIG, *weights))
 
 
 def _has_preprocessing(snapshot: Path) -> bool:

@@ -37,8 +37,11 @@ def read_json(path: Path, *, error: type[DetrError] = CheckpointError, max_bytes
         error: when the file is missing, is not a regular file, is too large, or is not JSON within the bounds.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, /dev/zero would never end
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe would block, /dev/zero would never end
             raise error(f"{path} cannot be read", found="not a file", remedy="check the path")
+        if state.st_size > max_bytes:
+            raise _too_large(error, str(path), max_bytes)
         with path.open("rb") as file:
             text = file.read(max_bytes + 1)
     except (OSError, ValueError) as failure:  # ValueError: a null character in the path
@@ -69,7 +72,7 @@ def parse_json(
     """
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(raw) > max_bytes:
-        raise error(f"{source} is too large", found=f"more than {max_bytes:,} bytes", expected="a JSON text")
+        raise _too_large(error, source, max_bytes)
     if excess := _excess(raw):
         raise error(f"{source} cannot be read as JSON", found=excess)
     try:
@@ -95,6 +98,10 @@ def whole_numbers(value: Any, *, most: int = MAX_AXES, largest: int = 2**63 - 1)
     if any(type(number) is not int or not 0 <= number <= largest for number in value):
         return None
     return tuple(value)
+
+
+def _too_large(error: type[DetrError], source: str, max_bytes: int) -> DetrError:
+    return error(f"{source} is too large", found=f"more than {max_bytes:,} bytes", expected="a JSON text")
 
 
 def _checked_object(value: Any, source: str, error: Callable[..., DetrError]) -> dict[str, Any]:

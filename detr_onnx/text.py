@@ -10,6 +10,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def is_text(value: object) -> bool:
+    """Whether the value is a text that can be written: JSON may hold halves of characters, which UTF-8 cannot."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def aligned_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns of equal width, the first aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

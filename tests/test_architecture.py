@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "defaults", "labels", "text", "read_ahead", "locks"),
+    ("errors", "defaults", "labels", "text", "paths", "read_ahead", "locks"),
     ("json_input", "atomic"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),

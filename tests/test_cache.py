@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -164,59 +162,9 @@ def replace_by_a_list(entry: Path) -> None:
     (entry / "manifest.json").write_text("[1]")
 
 
-def rewrite_the_manifest(entry: Path, text: bytes) -> None:
-    (entry / "manifest.json").write_bytes(text)
-
-
-def nest_the_manifest(entry: Path) -> None:
-    rewrite_the_manifest(entry, b'{"a": ' * 100_000)
-
-
-def swell_the_manifest(entry: Path) -> None:
-    os.truncate(entry / "manifest.json", 1 << 40)
-
-
-def record(**changes: object) -> bytes:
-    row = {"bytes": 5, "modified_ns": 5, "sample": "0" * 64, "sha256": hashlib.sha256(b"graph").hexdigest()}
-    return json.dumps({"model.onnx": row | changes}).encode()
-
-
-def record_a_time_beyond_time(entry: Path) -> None:
-    rewrite_the_manifest(entry, record(modified_ns=10**90))
-
-
-def record_a_number_of_400_digits(entry: Path) -> None:
-    rewrite_the_manifest(entry, record(bytes=10**400))
-
-
-def record_words(entry: Path) -> None:
-    rewrite_the_manifest(entry, record(bytes="five", modified_ns=None))
-
-
-def record_something_else(entry: Path) -> None:
-    rewrite_the_manifest(entry, record(other=1))
-
-
-def record_a_null_character(entry: Path) -> None:
-    rewrite_the_manifest(entry, record().replace(b"model.onnx", b"model\\u0000"))
-
-
-def make_the_manifest_a_directory(entry: Path) -> None:
-    (entry / "manifest.json").unlink()
-    (entry / "manifest.json").mkdir()
-
-
 def make_a_file_a_directory(entry: Path) -> None:
     (entry / "model.onnx").unlink()
     (entry / "model.onnx").mkdir()
-
-
-def make_files_pipes(entry: Path) -> None:
-    if not hasattr(os, "mkfifo"):
-        pytest.skip("no named pipes here")
-    for name in ("model.onnx", "manifest.json"):
-        (entry / name).unlink()
-        os.mkfifo(entry / name)
 
 
 def become_a_link_to_nowhere(entry: Path) -> None:
@@ -247,16 +195,7 @@ def become_a_file(entry: Path) -> None:
         halve_the_manifest,
         empty_the_manifest,
         replace_by_a_list,
-        nest_the_manifest,
-        swell_the_manifest,
-        record_a_time_beyond_time,
-        record_a_number_of_400_digits,
-        record_words,
-        record_something_else,
-        record_a_null_character,
-        make_the_manifest_a_directory,
         make_a_file_a_directory,
-        make_files_pipes,
         become_a_link_to_nowhere,
         become_a_link_to_itself,
         become_a_file,

@@ -15,6 +15,7 @@ from detr_onnx.engines.table import ENGINES
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.models.metadata import Description
 from detr_onnx.models.open import Source, check_names
+from detr_onnx.paths import is_directory, is_file
 
 BASELINES = ("transformers", "optimum", "openvino")
 TRANSFORMERS_MODES = {
@@ -108,7 +109,7 @@ def baseline_cases(
     options: dict[str, Any] = {"image": str(image), "threads": threads}
     if baseline == "transformers":
         return _transformers(options | {"model": str(_directory(source))}, python)
-    if graph is None or not graph.is_file():
+    if graph is None or not is_file(graph):
         found = "no --optimum" if graph is None else f"no file {graph}"
         raise UsageError(f"--against {baseline} runs optimum's export of the model", found=found, remedy=HOW_TO_EXPORT)
     runtime, title = ("onnxruntime", "onnxruntime") if baseline == "optimum" else ("openvino", "OpenVINO")
@@ -129,7 +130,7 @@ def _transformers(options: Mapping[str, Any], python: str) -> list[BenchmarkCase
 
 
 def _directory(source: Source) -> Path:
-    if source.checkpoint is None or not source.checkpoint.is_dir():
+    if source.checkpoint is None or not is_directory(source.checkpoint):
         found = str(source.graph or source.checkpoint)
         expected = "a name of the hub, or a directory in Hugging Face's layout"
         raise EngineError("transformers cannot read the model", found=found, expected=expected)

@@ -23,6 +23,7 @@ from detr_onnx.checkpoint.load import checkpoint_of, read_config
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
 from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
 from detr_onnx.network.config import ASSUMED_HEADS
+from detr_onnx.paths import exists, is_file
 
 STATE_KEYS = ("model", "state_dict")  # of the original training script, and of Lightning
 UNSAFE = re.compile(r"Unsupported (?:global|class|type|operand)\S* ?(?:GLOBAL )?(?P<name>[\w.]+)")
@@ -45,8 +46,10 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
         MissingPackageError: torch is not installed.
         OutputError: the directory cannot be written.
     """
-    if config and not config.is_file():
+    if config and not is_file(config):
         raise CheckpointError(f"{config} does not exist", remedy="check the path")
+    if exists(source) and not is_file(source):  # opening a pipe would block
+        raise CheckpointError(f"{source} cannot be read as a checkpoint of torch", found="not a file")
     content = _load(source)
     tensors = _tensors(content, source)
     if not config:
@@ -106,7 +109,15 @@ def _tensors(content: Any, path: Path) -> dict[str, NDArray[np.float32]]:
             found=_description(content),
             expected='tensors by name, or a dictionary with them under "model"',
         )
-    return {str(name): value.float().numpy() for name, value in state.items() if value.is_floating_point()}
+    floats = {str(name): value.detach() for name, value in state.items() if value.is_floating_point()}
+    for name, value in floats.items():
+        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path} holds a tensor that is not stored as it is",
+                found=f"{name[:100]} of shape {list(value.shape)[:8]}, {value.layout}",
+                expected="as many values as its shape has",
+            )
+    return {name: value.float().numpy() for name, value in floats.items()}
 
 
 def _check_assumptions(content: Any, path: Path) -> None:

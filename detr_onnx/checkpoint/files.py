@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_onnx.checkpoint.safetensors import Tensors, read_safetensors
+from detr_onnx.checkpoint.safetensors import Tensors, check_safetensors, read_safetensors
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import read_object
+from detr_onnx.paths import exists, is_directory, is_file
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
@@ -18,6 +19,7 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 TRAINING_STATE = ("training_args.", "optimizer.", "scheduler.", "rng_state", "scaler.")  # pickles without weights
 NAMES_SHOWN = 8
+LONGEST_NAME = 255  # bytes, of a file on most systems
 
 
 def weights_file(path: Path) -> Path:
@@ -26,10 +28,10 @@ def weights_file(path: Path) -> Path:
     Raises:
         CheckpointError: when there is none; pickles, adapters and git-lfs pointers are named with what helps.
     """
-    file = next((path / name for name in (WEIGHTS, INDEX) if (path / name).exists()), None) if path.is_dir() else path
+    file = next((path / name for name in (WEIGHTS, INDEX) if exists(path / name)), None) if is_directory(path) else path
     if file is None:
         raise _no_weights(path)
-    if not file.exists():
+    if not exists(file):
         raise CheckpointError(f"{file} does not exist", remedy="check the path")
     if file.suffix in PICKLES:
         raise CheckpointError(
@@ -50,6 +52,12 @@ def weight_files(file: Path) -> list[Path]:
         CheckpointError: when the index cannot be read.
     """
     return [file, *_shards(file)] if file.name.endswith(".index.json") else [file]
+
+
+def check_weights(file: Path) -> None:
+    """Raises CheckpointError for a file, or a shard of an index, that is not what it should be; reads headers only."""
+    for shard in _shards(file) if file.name.endswith(".index.json") else [file]:
+        check_safetensors(shard)
 
 
 def read_weights(file: Path) -> Tensors:
@@ -74,7 +82,7 @@ def read_weights(file: Path) -> Tensors:
 
 
 def _read_shard(shard: Path, index: Path) -> Tensors:
-    if not shard.exists():
+    if not exists(shard):
         raise CheckpointError(f"{index} names a file that is missing", found=f"no {shard}", remedy="fetch it again")
     _check_not_pointer(shard)
     return read_safetensors(shard)
@@ -98,14 +106,19 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _is_plain_name(name: object) -> bool:
-    return isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\\0")
+    """Whether this is the name of a file in the same directory, as file systems allow it."""
+    if not isinstance(name, str) or not name.endswith(".safetensors") or not name.isprintable():
+        return False
+    return not set(name) & set("/\\") and len(name.encode()) <= LONGEST_NAME
 
 
 def is_lfs_pointer(file: Path) -> bool:
     """Whether the file is the text that git leaves in place of a file when git-lfs did not fetch it."""
+    if not is_file(file):  # opening a pipe would block
+        return False
     try:
         with file.open("rb") as opened:
-            return file.is_file() and opened.read(len(LFS_POINTER)) == LFS_POINTER
+            return opened.read(len(LFS_POINTER)) == LFS_POINTER
     except OSError:
         return False  # whoever reads it says why
 
@@ -141,7 +154,7 @@ def pickled_weights(names: Sequence[str]) -> str | None:
 
 def _convert(pickle: Path) -> str:
     config = pickle.parent / "config.json"
-    return f"run detr-onnx convert {pickle} -o DIRECTORY" + (f" --config {config}" if config.is_file() else "")
+    return f"run detr-onnx convert {pickle} -o DIRECTORY" + (f" --config {config}" if is_file(config) else "")
 
 
 def _adapter(directory: Path) -> CheckpointError:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import MAX_AXES, parse_json, whole_numbers
+from detr_onnx.paths import exists, is_file
 
 HEADER_LIMIT = 4 << 20  # bytes; a DETR's header has 0.06 MB, and the reference implementation allows 100 MB
 LARGEST_SHAPE = 1 << 48  # product of the axes that are not 0
@@ -46,23 +47,35 @@ def read_safetensors(path: Path) -> Tensors:
     Raises:
         CheckpointError: when the file is missing or truncated, or its header is wrong.
     """
+    header, buffer = _mapped(path)
+    return {name: _tensor(buffer, entry) for name, entry in header.items()}
+
+
+def check_safetensors(path: Path) -> None:
+    """Raises CheckpointError unless the header is right and fits the file; the tensors are not read."""
+    _mapped(path)
+
+
+def _mapped(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """The checked header, and the mapped bytes behind it."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would block
+        if exists(path) and not is_file(path):  # opening a pipe would block
             raise CheckpointError(f"{path} cannot be read", found="not a file", remedy="check the path")
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size < 8:
                 raise _broken(path, f"{size} bytes", "at least the 8 bytes of the header's length")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read", found=error.strerror, remedy="check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        found = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"{path} cannot be read", found=found, remedy="check the path") from error
     header_bytes = int.from_bytes(mapped[:8], "little")
     if header_bytes > min(size - 8, HEADER_LIMIT):
         raise _broken(path, f"a header of {header_bytes:,} bytes in a file of {size:,}", "a header within the file")
     header = _header(path, mapped[8 : 8 + header_bytes])
     buffer = np.frombuffer(mapped, np.uint8, offset=8 + header_bytes)
     _check_header(path, header, len(buffer))
-    return {name: _tensor(buffer, entry) for name, entry in header.items()}
+    return header, buffer
 
 
 def forget_pages(tensors: Mapping[str, NDArray[Any]]) -> None:

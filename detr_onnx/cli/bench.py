@@ -15,6 +15,7 @@ from detr_onnx.cli.console import check_output_file, print_result, progress, wri
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options
 from detr_onnx.defaults import BENCH_RUNS
 from detr_onnx.errors import EngineError, ImageError, UsageError
+from detr_onnx.paths import is_file
 
 if TYPE_CHECKING:
     from detr_onnx.bench.cases import BenchmarkCase
@@ -51,7 +52,7 @@ def run(arguments: Namespace) -> int:
 
     peers = check_usage(arguments)
     image = arguments.image if arguments.image is not None else demo_image()
-    if not image.is_file():
+    if not is_file(image):
         raise ImageError(f"cannot read {image}", found="no such file", remedy="check the path")
     threads = arguments.threads or os.cpu_count() or 1
     options = {name: getattr(arguments, name) for name in OPTIONS} | {"threads": threads}

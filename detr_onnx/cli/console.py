@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
+from detr_onnx.paths import is_directory
 from detr_onnx.text import printable
 
 PROGRESS_AFTER_S = 2.0  # shorter runs show no progress
@@ -28,9 +29,15 @@ logger = logging.getLogger("detr_onnx")
 
 def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
     """Raises OutputError if the path is a directory, or its directory does not exist."""
-    if path.is_dir() or not path.parent.is_dir():
-        found = "a directory" if path.is_dir() else f"no directory {path.parent}"
+    if is_directory(path) or not is_directory(path.parent):
+        found = "a directory" if is_directory(path) else f"no directory {path.parent}"
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy)
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:  # the name is too long
+        raise OutputError(f"cannot write {path}", found=error.strerror, remedy=remedy) from error
 
 
 def write_file(path: Path, text: str) -> None:

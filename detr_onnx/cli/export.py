@@ -17,6 +17,7 @@ from detr_onnx.cli.options import add_source_options, add_verbose
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import DetrError, OutputError, UsageError
 from detr_onnx.image.files import find_images
+from detr_onnx.paths import exists, is_directory
 
 if TYPE_CHECKING:
     from detr_onnx.exporter.calibrate import Calibration, Model
@@ -128,10 +129,10 @@ def check_output(output: Path, batch: int | None) -> None:
     if output.suffix not in (".onnx", ".ort"):
         remedy = "let its name end in .onnx or .ort"
         raise UsageError("the output is not an .onnx file", found=str(output), remedy=remedy)
-    if not output.parent.is_dir():
+    if not is_directory(output.parent):
         raise OutputError(f"cannot write {output}", found=f"no directory {output.parent}", remedy="create it first")
-    if output.is_dir() or not os.access(output.parent, os.W_OK | os.X_OK):
-        found = "a directory" if output.is_dir() else f"no permission in {output.parent}"
+    if is_directory(output) or not os.access(output.parent, os.W_OK | os.X_OK):
+        found = "a directory" if is_directory(output) else f"no permission in {output.parent}"
         raise OutputError(f"cannot write {output}", found=found, remedy="choose another file")
 
 
@@ -167,8 +168,8 @@ def calibration_images(directory: str) -> list[Path]:
         ImageError: it has no images.
     """
     path = Path(directory)
-    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
-        found = "no permission to read it" if path.is_dir() else "a file" if path.exists() else "no such directory"
+    if not is_directory(path) or not os.access(path, os.R_OK | os.X_OK):
+        found = "no permission to read it" if is_directory(path) else "a file" if exists(path) else "no such directory"
         expected = "a directory of images"
         raise UsageError(f"cannot calibrate with {path}", found=found, expected=expected, remedy="check the path")
     images, errors = find_images([directory])

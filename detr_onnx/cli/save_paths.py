@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detr_onnx.errors import OutputError, UsageError
-from detr_onnx.image.files import ImageFile, is_directory
+from detr_onnx.image.files import ImageFile
+from detr_onnx.paths import exists, is_directory
 
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others are saved as .png
 
@@ -57,7 +58,7 @@ def _check_file(target: Path, single: bool) -> None:
         )
     if not single:
         raise UsageError(f"several images cannot be saved in the one file {target}", remedy="name a directory")
-    if not target.parent.is_dir():
+    if not is_directory(target.parent):
         raise OutputError(f"cannot write {target}", found=f"no directory {target.parent}", remedy="create it first")
 
 
@@ -65,7 +66,7 @@ def _make_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        found = "a file of that name" if directory.exists() else error.strerror
+        found = "a file of that name" if exists(directory) else error.strerror
         raise OutputError(f"cannot make the directory {directory}", found=found, remedy="choose another") from error
     if not os.access(directory, os.W_OK | os.X_OK):
         raise OutputError(

@@ -28,7 +28,7 @@ TYPES = {
 }
 OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3, THRESHOLD: 1, KEPT: 2, MASKS: 3}
-
+FETCH_AGAIN = "export or fetch the file again"
 MOST_VALUES = 2**28  # of an input or output: 1 GiB of float32, 80 images of 800x1333
 
 Feeds = Mapping[str, NDArray[np.generic]]
@@ -142,6 +142,12 @@ def check_sizes(path: Path, ports: Sequence[Port]) -> None:
             raise ModelFileError(
                 f"{path} is not a DETR", found=str(port), expected=f"inputs and outputs of 1 to {MOST_VALUES} values"
             )
+
+
+def not_text(path: Path, error: UnicodeDecodeError) -> ModelFileError:
+    """The error for a graph with a name or metadata that is not UTF-8."""
+    found = f"bytes {bytes(error.object[:20])!r}"
+    return ModelFileError(f"{path} has names or metadata that are not text", found=found, remedy=FETCH_AGAIN)
 
 
 def _check_unpadded(path: Path, mask: Mask | None) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from detr_onnx.checkpoint.files import is_lfs_pointer
 from detr_onnx.engines.loops import find_loop
 from detr_onnx.errors import ModelFileError
+from detr_onnx.paths import is_directory, is_file
 
 ONNX_BYTES = 2**31 - 1  # protobuf's limit of one message
 XML_BYTES = 64 << 20  # that of a DETR-R50 has 1 MB; the weights are in the .bin beside it
@@ -24,9 +25,9 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 def check_graph_file(path: Path) -> None:
     """Raises ModelFileError unless the path is a file that is what its suffix says, with a graph that has to end."""
-    if not path.is_file():
+    if not is_file(path):
         exists = os.path.lexists(path)
-        found = "no such file" if not exists else "a directory" if path.is_dir() else "not a regular file"
+        found = "no such file" if not exists else "a directory" if is_directory(path) else "not a regular file"
         raise ModelFileError(f"cannot read {path}", found=found, remedy="check the path")
     if path.suffix.lower() not in CHECKS:
         return

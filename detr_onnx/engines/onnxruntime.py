@@ -7,7 +7,7 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,11 @@ from detr_onnx.engines import Engine
 from detr_onnx.engines.binding import DEVICES, bound_run
 from detr_onnx.engines.cpu import cpu_features
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine
+from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, not_text
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.providers import CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
+from detr_onnx.text import printable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -39,6 +40,7 @@ EXACT_INT8 = "session.x64quantprecision", "1"  # weights as uint8: no sum of two
 VNNI = {"avx512_vnni", "avx_vnni"}  # they accumulate in 32 bits; EXACT_INT8 would halve their speed
 ON_CPU: ResolvedProviders = [(CPU, {})]
 ERRORS, FATAL = 3, 4  # severities in ONNX Runtime's log on stderr
+LONGEST_PRECISION = 20  # characters; a file may say anything
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on, wheels for Linux and macOS report to Microsoft unless it is set
 NODE_ASSIGNMENT = "session.record_ep_graph_assignment_info"  # older versions ignore it
 
@@ -61,7 +63,11 @@ def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, thread
     """
     wanted = resolve_providers(providers, import_onnxruntime().get_available_providers())
     session = new_session(path, wanted, threads)
-    inputs, outputs = ([_port(value) for value in values] for values in (session.get_inputs(), session.get_outputs()))
+    try:
+        inputs, outputs = ([_port(v) for v in values] for values in (session.get_inputs(), session.get_outputs()))
+        metadata = dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise not_text(path, error) from error
     one_pass = _one_pass(session, wanted, outputs)
     if wanted == ON_CPU:  # others may build kernels for minutes
         one_pass = first_within(FIRST_RUN_S, path, one_pass)
@@ -74,8 +80,7 @@ def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, thread
         except Exception as error:
             raise _failed(path, {name: value.shape for name, value in feeds.items()}, error) from error
 
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
-    return graph_engine(path, _title(session), inputs, outputs, metadata, run)
+    return graph_engine(path, _title(session, metadata), inputs, outputs, metadata, run)
 
 
 def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]]:
@@ -226,7 +231,7 @@ def _reason(error: Exception) -> str:
     return lines[0].rpartition(" : ")[2].strip()[:200]
 
 
-def _title(session: onnxruntime.InferenceSession) -> str:
+def _title(session: onnxruntime.InferenceSession, metadata: Mapping[str, str]) -> str:
     version = import_onnxruntime().__version__
-    precision = session.get_modelmeta().custom_metadata_map.get("detr_onnx.precision", "as exported")
+    precision = printable(metadata.get("detr_onnx.precision", "as exported")[:LONGEST_PRECISION])
     return f"onnxruntime {version}, {session.get_providers()[0]}, {precision}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from detr_onnx.engines import Engine
 from detr_onnx.engines.bfloat16 import PROJECTION, STEM, backbone_ends, is_lowered, lower_backbone, raise_backbone
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run, check_sizes, graph_engine
+from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run, check_sizes, graph_engine, not_text
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.errors import EngineError, ModelFileError
 
@@ -64,6 +64,8 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         precision = precision or _best(model, has_bf16)
         _set_backbone(model, precision, path)
         run = _compiled(path, core, model, _options(HINTS[precision], threads))
+    except UnicodeDecodeError as error:
+        raise not_text(path, error) from error
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     if precision != "fp32":

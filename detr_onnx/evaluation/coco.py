@@ -7,7 +7,6 @@ and a warning says how many; they could never be matched.
 from __future__ import annotations
 
 import logging
-import os
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from detr_onnx.errors import DatasetError
 from detr_onnx.evaluation.coco_rows import Row, is_result, leaves_directory, row_problems, without_impossible_boxes
 from detr_onnx.json_input import read_json
+from detr_onnx.paths import is_file
 
 __all__ = ["Annotations", "Row", "parse_annotations", "read_annotations", "read_results"]
 
@@ -59,7 +59,7 @@ class Annotations:
                 remedy="correct file_name in the annotations",
             )
         paths = {image_id: directory / name for image_id, name in self.files.items()}
-        missing = [self.files[image_id] for image_id, path in paths.items() if not _is_file(path)]
+        missing = [self.files[image_id] for image_id, path in paths.items() if not is_file(path)]
         if missing:
             raise DatasetError(
                 f"{self.source} names images that are not in {directory}",
@@ -191,10 +191,6 @@ def _class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
     if category in range(len(names)) and names[category] == folded:
         return category
     return names.index(folded) if folded in names else None
-
-
-def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
 
 def _object(number: int, row: Row) -> Row:

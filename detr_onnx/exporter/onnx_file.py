@@ -31,6 +31,7 @@ from detr_onnx.network.detr import detr, panoptic_detr, parameters, stage_names
 from detr_onnx.network.graph import INT64, SINGLE, Graph, Symbol
 from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.quantized import ConvQuantParams
+from detr_onnx.paths import is_directory
 
 Array = NDArray[Any]
 
@@ -88,7 +89,7 @@ def write_onnx(
         OutputError: when the file cannot be written.
     """
     import_onnx()  # fail before the work
-    if path.is_dir():
+    if is_directory(path):
         raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
     graph = record(checkpoint, preprocessing, options)
     write_graph(path, graph, checkpoint, preprocessing, options, external_data=external_data)

@@ -25,6 +25,7 @@ from detr_onnx.errors import EngineError, OutputError
 from detr_onnx.exporter.end_to_end import IMAGE, THRESHOLD
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.paths import is_directory
 
 Arrays = list[NDArray[Any]]
 
@@ -54,7 +55,7 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
         EngineError: when the package `onnx` or `onnxruntime` is not installed, or the conversion fails.
         OutputError: when a file cannot be written.
     """
-    if path.is_dir():
+    if is_directory(path):
         raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
     try:
         with draft_directory(path.parent) as folder:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError
+from detr_onnx.text import printable
 
 if TYPE_CHECKING:
     from detr_onnx.detections import Detections
@@ -24,6 +25,7 @@ Colour = tuple[int, int, int]  # red, green, blue, 0..255
 GOLDEN_RATIO = (5**0.5 - 1) / 2  # hues in steps of this share of the circle stay far from all earlier ones
 FONT_SHARE = 0.027  # of the square root of the image's area: 15 pixels at 640x480
 SMALLEST_FONT_PX = 11  # legible; 300x200 would get 7
+LONGEST_LABEL = 60  # characters
 JPEG_QUALITY = 92
 
 
@@ -80,7 +82,7 @@ def _label(
     """Draws each label on a plate of its colour. Where plates overlap, that of the better detection is on top."""
     font = ImageFont.load_default(font_px)
     margin = round(font_px / 5)
-    texts = [f"{detection.label} {detection.score:.2f}" for detection in best_first]
+    texts = [f"{printable(detection.label)[:LONGEST_LABEL]} {detection.score:.2f}" for detection in best_first]
     sizes = [(round(pen.textlength(text, font)) + 2 * margin, font_px + 2 * margin) for text in texts]
     plates = _plates(boxes, sizes, pen.im.size)
     for text, plate, colour in reversed([*zip(texts, plates, colours, strict=True)]):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from detr_onnx.errors import ImageError
 from detr_onnx.image.streams import read_stdin
+from detr_onnx.paths import is_directory, is_file
 from detr_onnx.text import printable
 
 STDIN = "-"
@@ -102,11 +103,6 @@ def is_single_image(arguments: Sequence[str]) -> bool:
     return len(arguments) == 1 and not is_directory(arguments[0]) and not _is_pattern(arguments[0])
 
 
-def is_directory(argument: str) -> bool:
-    """Whether there is a directory of that name."""
-    return os.path.isdir(argument)  # noqa: PTH112 - Path.is_dir raises for names that are too long
-
-
 def _is_pattern(argument: str) -> bool:
     return glob.has_magic(argument) and not os.path.lexists(argument)
 
@@ -143,7 +139,7 @@ def _search(argument: str, seen: set[FileId], skipped: set[str]) -> dict[str, Pa
     """
     is_folder = is_directory(argument)
     candidates = _files_below(argument) if is_folder else _matches(argument)
-    files = {str(Path(name)) for name in candidates if os.path.isfile(name)}  # noqa: PTH113 - as is_directory
+    files = {str(Path(name)) for name in candidates if is_file(name)}
     images = {name for name in files if _suffix(name) in image_suffixes()}
     if not images:
         raise ImageError(
@@ -154,7 +150,7 @@ def _search(argument: str, seen: set[FileId], skipped: set[str]) -> dict[str, Pa
         )
     skipped |= files - images
     names = []
-    for name in sorted(images, key=lambda name: (os.path.islink(name), name)):  # noqa: PTH114 - as is_directory
+    for name in sorted(images, key=lambda name: (os.path.islink(name), name)):  # noqa: PTH114 - of many names
         file_ids = _file_ids(Path(name))
         if not file_ids & seen:
             names.append(name)

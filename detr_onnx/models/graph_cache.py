@@ -14,10 +14,11 @@ from pathlib import Path
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
-from detr_onnx.checkpoint.files import weight_files, weights_file
+from detr_onnx.checkpoint.files import check_weights, weight_files, weights_file
 from detr_onnx.checkpoint.load import note_assumptions
 from detr_onnx.engines.table import ONNX, GraphFormat
 from detr_onnx.errors import CheckpointError
+from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import Description, read_model
 
 GRAPH = f"model{ONNX}"
@@ -26,9 +27,20 @@ logger = logging.getLogger(__name__)
 
 
 def cached_graph(
-    checkpoint: Path, config: Path | None, cache_dir: str | os.PathLike[str] | None, graph_format: GraphFormat
+    checkpoint: Path,
+    config: Path | None,
+    cache_dir: str | os.PathLike[str] | None,
+    graph_format: GraphFormat,
+    labels: tuple[str, ...] | None = None,
 ) -> Path:
     """The cached graph of a checkpoint, written now if it was not there.
+
+    Args:
+        checkpoint: its weights, or their directory.
+        config: a config.json or its directory.
+        cache_dir: the cache, in place of DETR_ONNX_CACHE.
+        graph_format: of the graph.
+        labels: the caller's names of the classes; the graph itself may have others.
 
     Raises:
         CheckpointError: the checkpoint or its configs cannot be read.
@@ -43,15 +55,17 @@ def cached_graph(
         is_new = True
         logger.info("writing the ONNX graph of %s, once", checkpoint)
         options = ExportOptions(precision=graph_format.precision, fused_attention=graph_format.fused_attention)
-        write_onnx(directory / GRAPH, *read_model(checkpoint, config), options, external_data=True)
+        write_onnx(directory / GRAPH, *read_model(checkpoint, config, labels), options, external_data=True)
         graph_format.finish(directory / GRAPH)
 
     attention = "fused" if graph_format.fused_attention else "plain"
     kind = f"{attention}-{graph_format.precision}{graph_format.mark}"
     entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
     weights = weights_file(checkpoint)
-    if not is_new and Description.of(config or weights.parent).config is None:
-        note_assumptions(str(weights))  # as when it was built
+    if not is_new:  # refuses and notes what building the graph would
+        description = Description.of(config or weights.parent)
+        if description.read_config(labels) is None:
+            note_assumptions(str(weights))
     return (entry / GRAPH).with_suffix(graph_format.suffix)
 
 
@@ -62,10 +76,13 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
         CheckpointError: a file cannot be read.
     """
     weights = weights_file(checkpoint)
+    check_weights(weights)  # a sparse file of many gigabytes would be read to its end
     description = Description.of(config or weights.parent)
     try:
         whole = hashlib.sha256("".join(map(sha256_of, weight_files(weights))).encode())
         for file in (description.config, description.preprocessing):
+            if file:
+                read_object(file)  # refuses what is too large
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
     except OSError as error:
         raise CheckpointError(f"{checkpoint} cannot be read", found=error.strerror, remedy="check the path") from error

@@ -23,7 +23,8 @@ from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.graph_cache import GRAPH, cached_graph
-from detr_onnx.models.metadata import check_labels, describe_graph, read_model
+from detr_onnx.models.metadata import check_config, check_labels, describe_graph, read_model
+from detr_onnx.paths import exists, is_directory
 
 PACKAGE = Path(__file__).parents[1]
 DEMO_IMAGE = "demo-scene.jpg"
@@ -65,13 +66,12 @@ def open_model(
     """The model on the requested engine; see `Detector` for the arguments and errors."""
     options = options or EngineOptions()
     check_names(options)
-    if config is not None and not config.exists():
-        raise UsageError(f"there is no config {config}", expected="a config.json or its directory")
+    check_config(config)
     source = locate(model, offline=offline, cache_dir=cache_dir)
     row = choose(source, options)
     check_options(row, options)
     if row.graphs is None:
-        engine, names, preprocessing = _open_checkpoint(row, source, config)
+        engine, names, preprocessing = _open_checkpoint(row, source, config, labels)
     else:
         engine, names, preprocessing = _open_graph(row.graphs, source, options, config, labels, cache_dir)
     logger.info("running on %s", engine.title)
@@ -125,15 +125,15 @@ def locate(
         graph = demo_directory() / GRAPH
         return Source(demo_directory(), graph if graph.exists() else None)
     path, name = Path(model), os.fspath(model)
-    is_directory = bool(name) and os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for overlong names
-    if path.suffix.lower() in GRAPH_SUFFIXES and not is_directory:
+    is_folder = bool(name) and is_directory(path)
+    if path.suffix.lower() in GRAPH_SUFFIXES and not is_folder:
         return Source(None, path)
-    if is_directory and not any((path / name).exists() for name in (WEIGHTS, INDEX)):
+    if is_folder and not any((path / name).exists() for name in (WEIGHTS, INDEX)):
         graphs = [graph for graph in (path / GRAPH, path / "onnx" / GRAPH) if graph.exists()]  # as transformers.js
         return Source(None, graphs[0]) if graphs else Source(path, None)
     if is_hub_name(name):
         path = fetch(name, offline=offline, cache_dir=cache_dir)
-    elif not name or not os.path.exists(path):  # noqa: PTH110 - as above
+    elif not name or not exists(path):
         near = difflib.get_close_matches(name, ("demo", DEFAULT_MODEL), 1)
         raise UsageError(
             f"there is no model {name[:200]!r}",
@@ -203,11 +203,11 @@ def _check_reads(row: EngineRow, source: Source) -> None:
     )
 
 
-def _open_checkpoint(row: EngineRow, source: Source, config: Path | None) -> Parts:
+def _open_checkpoint(row: EngineRow, source: Source, config: Path | None, labels: tuple[str, ...] | None) -> Parts:
     """A checkpoint on an engine that needs no graph."""
     if row.checkpoint is None or source.checkpoint is None:
         raise EngineError(f"engine {row.name} cannot run {source.graph}", remedy="use another engine")
-    checkpoint, preprocessing = read_model(source.checkpoint, config)
+    checkpoint, preprocessing = read_model(source.checkpoint, config, labels)
     return row.checkpoint(checkpoint), checkpoint.config.labels, preprocessing
 
 
@@ -226,7 +226,7 @@ def _open_graph(
         return _described(graph, runner.open(graph, options), config, labels)
     graph_format = runner.format_for(options)
     _check_needs_no_calibration(graph_format.precision, source.checkpoint)
-    graph = cached_graph(source.checkpoint, config, cache_dir, graph_format)
+    graph = cached_graph(source.checkpoint, config, cache_dir, graph_format, labels)
     engine = runner.open(graph, options)
     graph_format.check(engine, graph)
     return _described(graph, engine, None, labels)

@@ -14,6 +14,7 @@ from typing import Any
 
 from detr_onnx.errors import CheckpointError
 from detr_onnx.labels import COCO_LABELS
+from detr_onnx.text import is_text
 
 # Depths of the four stages and the kind of block [He et al., 2015, table 1].
 RESNETS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -101,7 +102,7 @@ class DetrConfig:
         labels, backbone = fields.get("labels"), fields.get("backbone")
         if not isinstance(backbone, Mapping) or not isinstance(labels, list | tuple):
             raise CheckpointError(f"{source} is damaged", found="no backbone or no labels", expected="a written config")
-        if not 1 <= len(labels) <= LARGEST or not all(isinstance(name, str) for name in labels):
+        if not 1 <= len(labels) <= LARGEST or not all(map(is_text, labels)):
             raise CheckpointError(f"{source} is damaged", found=repr(labels)[:60], expected="a list of class names")
         largest = {"encoder_layers": MOST_LAYERS, "decoder_layers": MOST_LAYERS}
         numbers = {name: _whole(fields, name, 0, source, largest.get(name, LARGEST)) for name in _NUMBERS}
@@ -120,12 +121,15 @@ _NUMBERS = ("d_model", "encoder_layers", "decoder_layers", "encoder_heads", "dec
             "decoder_ffn", "queries")  # fmt: skip
 
 
-def config_from_huggingface(fields: Mapping[str, Any], source: str) -> DetrConfig:
+def config_from_huggingface(
+    fields: Mapping[str, Any], source: str, labels: tuple[str, ...] | None = None
+) -> DetrConfig:
     """The config that a Hugging Face `config.json` describes.
 
     Args:
         fields: the parsed file; absent fields take transformers' defaults, which are facebook/detr-resnet-50's.
         source: what to call the file in an error.
+        labels: the caller's names of the classes. The file's then only tell how many classes there are, if they do.
 
     Raises:
         CheckpointError: names every field that no DETR has, or that this package cannot run.
@@ -148,7 +152,7 @@ def config_from_huggingface(fields: Mapping[str, Any], source: str) -> DetrConfi
         encoder_ffn=_whole(fields, "encoder_ffn_dim", 2048, source),
         decoder_ffn=_whole(fields, "decoder_ffn_dim", 2048, source),
         queries=_whole(fields, "num_queries", 100, source),
-        labels=_labels(fields, source),
+        labels=_labels(fields, source) if labels is None else _replaced_labels(fields, labels),
         pre_norm=fields["model_type"] == "table-transformer",
         masks=fields.get("architectures") == ["DetrForSegmentation"],
     )
@@ -223,7 +227,7 @@ def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
             expected='an object of names by number: {"0": "cat", "1": "dog"}',
         )
     for key, name in by_id.items():
-        if type(name) not in (str, int, float):
+        if type(name) not in (int, float) and not is_text(name):
             raise CheckpointError(
                 f"{source}: id2label does not name class {key}", found=repr(name)[:60], expected="a name"
             )
@@ -233,6 +237,13 @@ def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
             source, len(by_id), min(by_id), max(by_id),
         )  # fmt: skip
     return tuple(str(by_id.get(i, f"LABEL_{i}")) for i in range(len(by_id)))
+
+
+def _replaced_labels(fields: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """As many names as `id2label` has entries, whatever they are; the caller's if it is not a table."""
+    names = fields.get("id2label")
+    classes = len(names) if isinstance(names, Mapping) and 0 < len(names) <= LARGEST else len(labels)
+    return labels if classes == len(labels) else _numbered_labels(classes)
 
 
 def _numbered_labels(classes: int) -> tuple[str, ...]:
@@ -334,6 +345,7 @@ def config_from_shapes(
             expected="a DETR's",
             remedy="put its config.json beside the file",
         )
+    _check_axes(shapes, source)
     classes = shapes["class_labels_classifier.weight"][0] - 1
     config = DetrConfig(
         backbone=replace(_backbone_from_shapes(shapes, source), dilation=dilation),
@@ -351,6 +363,18 @@ def config_from_shapes(
     )
     check_sizes(config, source)
     return config
+
+
+def _check_axes(shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Raises CheckpointError for an axis that no DETR has: the shape of an empty tensor may say anything."""
+    wrong = [name for name, shape in shapes.items() if not all(1 <= length <= LARGEST for length in shape)]
+    if wrong:
+        raise CheckpointError(
+            f"the tensors of {source} are not a DETR's",
+            found=f"{wrong[0]} of shape {list(shapes[wrong[0]])}",
+            expected=f"axes from 1 to {LARGEST}",
+            remedy="put its config.json beside the file",
+        )
 
 
 def _backbone_from_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) -> ResNetConfig:

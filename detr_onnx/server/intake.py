@@ -36,7 +36,7 @@ class Intake:
                 BAD_ENCODING, or BAD_INPUT if it is not what its Content-Encoding says.
         """
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_body:
+        if declared.isdecimal() and int(declared) > self._max_body:
             raise self._too_large()
         body = bytearray()
         try:

@@ -115,6 +115,17 @@ ENGINES: dict[str, Any] = {
     "score_difference": 3e-6,
     "box_difference_px": 4e-4,
 }
+FUZZ: dict[str, Any] = {
+    "date": "2026-01-02",
+    "machine": {"processor": "A Processor"},
+    "version": "1.2",
+    "seed": 15,
+    "seconds": 725.0,
+    "kinds": {
+        "images": {"inputs": 900_000, "faults": 0, "slowest_s": 0.25, "peak_mb": 90, "outcomes": {"an image": 900_000}},
+        "kserve": {"inputs": 100_000, "faults": 2, "slowest_s": 1.5, "peak_mb": 130, "outcomes": {"a": 1, "b": 99_999}},
+    },
+}
 THROUGHPUT: dict[str, Any] = {
     **{key: LATENCY[key] for key in ("date", "machine", "model", "threads", "runs", "left_out")},
     "rows": [
@@ -195,6 +206,7 @@ RESULTS = {
     "precisions": PRECISIONS,
     "sizes": SIZES,
     "serving": SERVING,
+    "fuzz": FUZZ,
     "demo-results": DEMO,
     "demo-engines": ENGINES,
 }
@@ -211,6 +223,12 @@ def test_a_page_is_what_the_results_give(page: report.Page) -> None:
     assert results.keys() <= set(page.tables)
     assert all(f"<!-- table: {name} -->" in text for name in page.tables)
     assert report.filled(text, results) == text
+
+
+def test_the_table_of_the_fuzzers_adds_up_all_kinds() -> None:
+    table = report.TABLES["fuzz"][1](FUZZ)
+    assert "| all | 1,000,000 | 3 | 2 | 1.50 s |" in table
+    assert "Version 1.2, seed 15, in 12 minutes; 130 MB at most in a process; A Processor; 2026-01-02." in table
 
 
 def test_the_plot_is_what_the_results_give_and_a_page_shows_it() -> None:

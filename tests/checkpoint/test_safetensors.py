@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,6 @@ BROKEN_HEADERS = {
     "a header that is a list": ([], b"", "list"),
     "a header that is no JSON": (b"{'x'", b"", "cannot be parsed"),
     "a header that is no text": (b"\xff\xfe\xfd\x00", b"", "cannot be parsed"),
-    "a header nested too deep": (b"[" * 100_000, b"", "cannot be parsed"),
     "a name twice": (b'{"x": {}, "x": {}}', b"", "occurs twice"),
     "a name with a line break": ({"x\ny": ONE["x"]}, EIGHT, r"called 'x\ny'"),
     "a name that never ends": ({"x" * 9999: ONE["x"]}, EIGHT, "at most 200 letters"),
@@ -124,10 +122,6 @@ BROKEN_HEADERS = {
     "a shape that the bytes do not hold": ({"x": entry("F32", [3], 0, 8)}, EIGHT, "8 bytes for F32 [3], which"),
     "tensors that overlap": ({"x": entry("F32", [2], 0, 8), "y": entry("F32", [1], 4, 8)}, EIGHT, "y overlaps"),
     "a gap between tensors": ({"x": entry("F32", [1], 0, 4), "y": entry("F32", [1], 8, 12)}, bytes(12), "y begins 4"),
-    "a shape of enormous empty axes": ({"x": entry("F32", [0, 1 << 62], 0, 0)}, b"", "shape [0, 4611686018427387904]"),
-    "a shape beyond 64 bits": ({"x": entry("F32", [0, 1 << 70], 0, 0)}, b"", "at most 8 integers"),
-    "a million axes": ({"x": entry("F32", [1] * 1_000_000, 0, 4)}, bytes(4), "at most 8 integers"),
-    "a number of 400 digits": ({"x": entry("F32", [10**400], 0, 8)}, EIGHT, "more than 100 digits"),
     "bytes that belong to no tensor": (ONE, bytes(12), "4 bytes that belong to no tensor"),
 }  # fmt: skip
 
@@ -142,12 +136,6 @@ def test_a_wrong_header_is_refused_with_what_is_wrong(fault, tmp_path):
     assert complaint in message
     assert str(file) in message
     assert "\n" not in message
-
-
-@pytest.mark.parametrize("length", [10_000_000_000, 1 << 63, (1 << 64) - 1, 100])
-def test_a_header_longer_than_the_file_is_refused(length, tmp_path):
-    with pytest.raises(CheckpointError, match=f"a header of {length:,} bytes in a file of"):
-        read_safetensors(written(tmp_path, ONE, EIGHT, length=length))
 
 
 @pytest.mark.parametrize("size", range(8))
@@ -176,20 +164,3 @@ def test_many_faults_are_reported_in_one_message_and_counted(tmp_path):
 def test_a_file_that_is_missing_or_a_directory_is_refused(name, tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_safetensors(tmp_path / name)
-
-
-def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
-    if not hasattr(os, "mkfifo"):
-        pytest.skip("no named pipes here")
-    os.mkfifo(tmp_path / "pipe.safetensors")
-    with pytest.raises(CheckpointError, match="found not a file"):
-        read_safetensors(tmp_path / "pipe.safetensors")
-
-
-def test_a_header_of_more_than_four_megabytes_is_refused_unread(tmp_path):
-    file = tmp_path / "model.safetensors"
-    with file.open("wb") as opened:
-        opened.write((5 << 20).to_bytes(8, "little"))
-        opened.truncate(6 << 20)
-    with pytest.raises(CheckpointError, match="a header of 5,242,880 bytes"):
-        read_safetensors(file)

@@ -15,7 +15,6 @@ from tests.cli.command_line import PREFIX
 
 AT_ONCE_S = 30  # of a whole process, most of it imports; without the check it was more than 40
 FIVE_GB = 5 << 30
-ORT_START = b"\x18\x00\x00\x00ORTM"
 
 
 def demo_bytes() -> bytes:
@@ -54,28 +53,14 @@ def test_a_graph_that_was_cut_off_is_named(tmp_path, cut):
         check_graph_file(path)
 
 
-@pytest.mark.parametrize("start", [b"", b"<?xml", ORT_START, "demo"])
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_a_sparse_file_of_gigabytes_is_refused_by_its_size(tmp_path, suffix, start):
-    path = tmp_path / f"sparse{suffix}"
-    with path.open("wb") as file:
-        file.write(demo_bytes() if isinstance(start, str) else start)
-        file.truncate(FIVE_GB)
-    with pytest.raises(ModelFileError, match="5368709120 bytes"):
-        check_graph_file(path)
-
-
 def test_what_the_package_ships_passes():
     check_graph_file(demo_directory() / "model.onnx")
 
 
-def test_a_directory_a_missing_file_and_a_device_are_named(tmp_path):
+def test_a_directory_and_a_missing_file_are_named(tmp_path):
     for path, found in ((tmp_path, "a directory"), (tmp_path / "x.onnx", "no such file")):
         with pytest.raises(ModelFileError, match=found):
             check_graph_file(path)
-    if Path("/dev/zero").exists():
-        with pytest.raises(ModelFileError, match="not a regular file"):
-            check_graph_file(Path("/dev/zero"))
 
 
 def broken_files() -> dict[str, bytes]:

@@ -107,4 +107,4 @@ def read(data: bytes) -> str:
     return "an image"
 
 
-IMAGES = Kind(seeds, mutate, read, (ImageError,))
+IMAGES = Kind(seeds, mutate, read, (ImageError,), 20)

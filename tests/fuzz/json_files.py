@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from detr_onnx.errors import CheckpointError, DatasetError, DetrError
 from detr_onnx.evaluation.coco import read_annotations, read_results
 from detr_onnx.image.preprocess import Preprocessing
-from tests.fuzz.mutate import mutate_bytes, mutate_json
+from detr_onnx.json_input import parse_object
+from tests.fuzz.inputs import written
+from tests.fuzz.mutate import mutate_json_text
 from tests.fuzz.run import Kind
 
 OFFICIAL = Path(__file__).parents[2] / "weights" / "demo" / "preprocessor_config.json"
@@ -42,54 +42,39 @@ RESULTS = [
 ]
 
 
-def kind(values: Mapping[str, Any], read: Callable[[bytes], str], errors: tuple[type[DetrError], ...]) -> Kind:
+def kind(
+    values: Mapping[str, Any], read: Callable[[bytes], str], errors: tuple[type[DetrError], ...], share: int
+) -> Kind:
     """A kind of JSON files: values are changed in most inputs, bytes in the others."""
     texts = {name: json.dumps(value).encode() for name, value in values.items()}
 
-    def mutate(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
-        return mutate_json(random, data) if random.random() < 0.8 else mutate_bytes(random, data, others)
-
-    return Kind(lambda: texts, mutate, read, errors)
+    return Kind(lambda: texts, mutate_json_text, read, errors, share)
 
 
 def read_processor(data: bytes) -> str:
     """Reads a configuration, and uses it as far as no image is needed."""
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        return "not JSON"
-    if not isinstance(fields, dict):
-        return "not an object"
-    preprocessing = Preprocessing.from_json(fields, "a test")
+    preprocessing = Preprocessing.from_json(parse_object(data, "the configuration"), "the configuration")
     for height, width in SIZES_HW:
         if min(preprocessing.resized_hw(height, width)) < 1:
             raise AssertionError(f"{preprocessing} gives an empty image")
-    if Preprocessing.from_json(preprocessing.to_json(), "a test") != preprocessing:
+    if Preprocessing.from_json(preprocessing.to_json(), "the configuration") != preprocessing:
         raise AssertionError(f"{preprocessing} is not read as it is written")
     return "a configuration"
 
 
 def read_annotation_file(data: bytes) -> str:
     """Reads annotations, and uses them as far as no model is needed."""
-    truth = _with_file(data, read_annotations)
+    truth = read_annotations(written("annotations.json", data))
     truth.category_of(["N/A"] * 17 + ["cat", "dog"])
     return "annotations"
 
 
 def read_result_file(data: bytes) -> str:
     """Reads results that belong to `ANNOTATIONS`."""
-    truth = _with_file(json.dumps(ANNOTATIONS).encode(), read_annotations)
-    rows: list[dict[str, Any]] = _with_file(data, lambda path: read_results(path, truth))
-    return "results" if rows else "no results"
+    truth = read_annotations(written("annotations.json", json.dumps(ANNOTATIONS).encode()))
+    return "results" if read_results(written("results.json", data), truth) else "no results"
 
 
-def _with_file(data: bytes, read: Callable[[Path], Any]) -> Any:
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        file.write(data)
-        file.flush()
-        return read(Path(file.name))
-
-
-PROCESSOR_CONFIGS = kind(PROCESSORS, read_processor, (CheckpointError,))
-ANNOTATION_FILES = kind({"annotations": ANNOTATIONS}, read_annotation_file, (DatasetError,))
-RESULT_FILES = kind({"results": RESULTS}, read_result_file, (DatasetError,))
+PROCESSOR_CONFIGS = kind(PROCESSORS, read_processor, (CheckpointError,), 10)
+ANNOTATION_FILES = kind({"annotations": ANNOTATIONS}, read_annotation_file, (DatasetError,), 10)
+RESULT_FILES = kind({"results": RESULTS}, read_result_file, (DatasetError,), 5)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.fuzz.caches import MANIFESTS
+from tests.fuzz.checkpoints import MODEL_CONFIGS, SAFETENSORS, SHARDED_INDEXES
+from tests.fuzz.graphs import GRAPH_FILES, GRAPH_METADATA, GRAPHS
+from tests.fuzz.http_requests import DEEPSTACK_API, HUGGING_FACE_API, KSERVE, WORKERS_AI
 from tests.fuzz.images import IMAGES
+from tests.fuzz.journals import API_RESPONSES, JOURNALS
 from tests.fuzz.json_files import ANNOTATION_FILES, PROCESSOR_CONFIGS, RESULT_FILES
 from tests.fuzz.run import Kind
 
@@ -13,4 +18,17 @@ KINDS: Mapping[str, Kind] = {
     "processor-configs": PROCESSOR_CONFIGS,
     "annotations": ANNOTATION_FILES,
     "results": RESULT_FILES,
+    "safetensors": SAFETENSORS,
+    "sharded-indexes": SHARDED_INDEXES,
+    "model-configs": MODEL_CONFIGS,
+    "graph-files": GRAPH_FILES,
+    "graph-metadata": GRAPH_METADATA,
+    "onnx-graphs": GRAPHS,
+    "cache-manifests": MANIFESTS,
+    "journals": JOURNALS,
+    "api-responses": API_RESPONSES,
+    "workers-ai": WORKERS_AI,
+    "hugging-face": HUGGING_FACE_API,
+    "kserve": KSERVE,
+    "deepstack": DEEPSTACK_API,
 }

@@ -12,6 +12,7 @@ MOST_OPERATIONS = 6
 HEADER_BYTES = 64  # half of the mutations hit the start, where most of a format's numbers are
 INTERESTING = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
 LONGEST = 1 << 20
+REPLACED, REPLACED_WHOLE = 0.1, 0.01  # probabilities, of a value in a JSON text and of the whole text
 
 Operation = Callable[[Random, bytearray, Sequence[bytes]], None]
 
@@ -66,7 +67,8 @@ def _delete(random: Random, data: bytearray, others: Sequence[bytes]) -> None:
 
 def _repeat(random: Random, data: bytearray, others: Sequence[bytes]) -> None:
     span = _span(random, data)
-    data[span.start : span.start] = data[span] * random.choice((1, 2, 100))
+    piece, times = data[span], random.choice((1, 2, 100))
+    data[span.start : span.start] = piece * min(times, LONGEST // max(len(piece), 1) + 1)
 
 
 def _insert(random: Random, data: bytearray, others: Sequence[bytes]) -> None:
@@ -87,35 +89,47 @@ OPERATIONS: tuple[Operation, ...] = (
     *(_flip_bit, _set_bytes, _set_number, _set_number, _delete, _repeat, _insert, _truncate, _splice),
 )
 
+ODD_NAMES = ("", "x" * 1000, "\x00", "\ud800", "../x", "/dev/zero")
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, 2**53 + 1, 10**400, float("nan"), float("inf"), -float("inf")),
     *("", "0", "NaN", "x" * 10_000, "\x00", "../x", "\ud800", [], {}, [[]], [None], [0] * 1000, {"": None}),
 )
 
 
-def mutate_json(random: Random, text: bytes) -> bytes:
-    """A JSON text of which one to four values are replaced, removed, renamed, nested or copied."""
+def mutate_json(random: Random, text: bytes, odd: Sequence[Any] = ()) -> bytes:
+    """A JSON text of which one to four values are replaced, removed, renamed, nested or copied.
+
+    Args:
+        random: decides everything.
+        text: valid JSON.
+        odd: values that are odd in this kind of text, beside `ODD_VALUES`.
+    """
     value = json.loads(text)
     for _ in range(random.randint(1, 4)):
-        value = _change(random, value)
+        value = _change(random, value, odd, REPLACED_WHOLE)
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
-def _change(random: Random, value: Any) -> Any:
-    """The value with a change somewhere in it."""
+def mutate_json_text(random: Random, text: bytes, others: Sequence[bytes], odd: Sequence[Any] = ()) -> bytes:
+    """A JSON text whose values are changed in most cases, its bytes in the others."""
+    return mutate_json(random, text, odd) if random.random() < 0.8 else mutate_bytes(random, text, others)
+
+
+def _change(random: Random, value: Any, special: Sequence[Any], replaced: float = REPLACED) -> Any:
+    """The value with a change somewhere in it; `replaced` is the probability that it is replaced as a whole."""
     keys: list[Any] = []
     if isinstance(value, dict | list):
         keys = [*value] if isinstance(value, dict) else [*range(len(value))]
-    if not keys or random.random() < 0.1:
+    if not keys or random.random() < replaced:
         odd = (*ODD_VALUES, [value], {"x": value}, _nested(value, random.choice((3, 200))))
-        return _copy(random.choice(odd))
+        return _copy(random.choice(special if special and random.random() < 0.5 else odd))
     key = random.choice(keys)
     if random.random() < 0.6:
-        value[key] = _change(random, value[key])
+        value[key] = _change(random, value[key], special)
     elif random.random() < 0.5:
         del value[key]
     elif isinstance(value, dict):
-        value[random.choice((*keys, "", "x" * 1000))] = _copy(value[random.choice(keys)])
+        value[random.choice((*keys, *ODD_NAMES))] = _copy(value[random.choice(keys)])
     else:
         value.append(_copy(value[key]))
     return value

@@ -123,11 +123,6 @@ def test_absent_labels_are_numbered():
     ({"d_model": 0}, "d_model is wrong: found 0"),
     ({"d_model": "256"}, "d_model is wrong: found '256'"),
     ({"num_queries": True}, "num_queries is wrong: found True"),
-    ({"encoder_layers": 257}, "encoder_layers is wrong: found 257, expected an integer from 1 to 256"),
-    ({"decoder_layers": 65536}, "an integer from 1 to 256"),
-    ({"num_queries": 10**400}, "from 1 to 65536"),
-    ({"backbone_config": {"model_type": "resnet", "depths": [3, 4, 65536, 3]}}, "depths is wrong: found 65536"),
-    ({"backbone_config": {"model_type": "resnet", "depths": [3] * 1_000_000}}, "a list, one a stage"),
     ({"id2label": {}}, "id2label does not number the classes"),
     ({"id2label": ["cat"]}, "id2label does not number the classes"),
     ({"id2label": {"0": None}}, "id2label does not name class 0: found None, expected a name"),
@@ -164,13 +159,15 @@ def test_id2label_is_read_as_transformers_reads_it_with_a_note_where_ids_are_odd
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("names", [{"1": "cat", "2": "dog"}, {"0": "cat", "5": "dog"}, {"0": "cat"}, None])
+@pytest.mark.parametrize(
+    "names", [{"1": "cat", "2": "dog"}, {"0": "cat", "5": "dog"}, {"0": "cat"}, {"0": 5, "1": 0.5}, None]
+)
 def test_transformers_has_as_many_classes_and_the_same_names(names):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.DetrConfig(id2label=names)
     labels = read(id2label=names).labels
     assert theirs.num_labels == len(labels)
-    assert {i: name for i, name in theirs.id2label.items() if 0 <= i < len(labels)}.items() <= dict(
+    assert {i: str(name) for i, name in theirs.id2label.items() if 0 <= i < len(labels)}.items() <= dict(
         enumerate(labels)
     ).items()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from detr_onnx.errors import ImageError, UsageError
 from detr_onnx.image.files import find_images
 from detr_onnx.image.streams import open_image_file
+from detr_onnx.paths import is_directory
 from detr_onnx.text import printable
 
 
@@ -61,7 +62,7 @@ def distinct(images: Sequence[ComparedImage]) -> list[ComparedImage]:
 def _check(source: Path) -> None:
     if str(source) == "-":
         raise UsageError("images cannot be read from stdin here", remedy="name files or directories")
-    if source.is_dir():
+    if is_directory(source):
         try:
             os.listdir(source)  # noqa: PTH208 - Path.rglob is silent about a directory that cannot be read
         except OSError as error:
@@ -69,7 +70,7 @@ def _check(source: Path) -> None:
 
 
 def _name(path: Path, sources: Sequence[Path]) -> str:
-    parents = [source for source in sources if source.is_dir() and path.is_relative_to(source)]
+    parents = [source for source in sources if is_directory(source) and path.is_relative_to(source)]
     return printable(path.relative_to(parents[0]).as_posix() if parents else path.name)
 
 

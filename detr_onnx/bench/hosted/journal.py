@@ -12,26 +12,21 @@ import datetime
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from detr_onnx import locks
 from detr_onnx.bench.hosted.api import RemoteApi
 from detr_onnx.bench.hosted.client import Reply
+from detr_onnx.bench.hosted.journal_lines import ANSWER, KEY, LATENCY, Line, checked_line
 from detr_onnx.errors import DatasetError, OutputError
-from detr_onnx.json_input import parse_json
+from detr_onnx.json_input import MAX_BYTES, parse_json
 
-Line = Mapping[str, Any]
 Key = tuple[str, ...]
-KEY = ("sha256", "dialect", "base_url", "model")
-ANSWER, LATENCY = "answer", "latency"
-FIELDS = {
-    ANSWER: {*KEY, "outcome", "error", "retried", "ms", "detections"},
-    LATENCY: {*KEY, "outcome", "retried", "ms", "concurrency", "run", "started_s"},
-}
-"""Keys that the lines of each kind have at least."""
+LINE_START = b'{"sha256": '
+LONGEST_LINE = MAX_BYTES  # an answer of a hundred detections has 20 kB
 
 
 @dataclass(frozen=True)
@@ -52,12 +47,15 @@ class Journal:
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor, self._path, self._lock = descriptor, path, threading.Lock()
-        content = path.read_bytes()
-        self._cut = content != b"" and not content.endswith(b"\n")  # the last line has no end
+        self._cut = False  # whether the last line has no end
         self._answers: dict[Key, Line] = {}
         self._latency: list[Line] = []
-        for line in _lines(content, path):
-            self._keep(line)
+        with path.open("rb") as file:
+            for line in _lines(file, path):
+                self._keep(line)
+            if file.tell():
+                file.seek(-1, os.SEEK_CUR)
+                self._cut = file.read() != b"\n"
 
     def answer(self, sha256: str, remote: RemoteApi) -> Line:
         """The last answer to an image.
@@ -141,9 +139,9 @@ def open_journal(path: Path) -> Iterator[Journal]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError as error:
-        what = f"cannot open the journal {path}"
-        raise OutputError(what, found=error.strerror, remedy="choose another file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        what, found = f"cannot open the journal {path}", getattr(error, "strerror", None) or str(error)
+        raise OutputError(what, found=found, remedy="choose another file") from error
     try:
         if not path.is_file():
             raise OutputError(f"the journal {path} is not a file", remedy="choose another")
@@ -180,24 +178,27 @@ def _key(sha256: str, remote: RemoteApi) -> Key:
     return sha256, remote.dialect, remote.base_url, remote.model
 
 
-def _lines(content: bytes, path: Path) -> Iterator[Line]:
+def _lines(file: BinaryIO, path: Path) -> Iterator[Line]:
     """Every complete line.
 
     Raises:
         DatasetError: a line is not a journal's.
     """
-    for number, text in enumerate(content.split(b"\n"), start=1):
+    number = 0
+    while text := file.readline(LONGEST_LINE):
+        number += 1
+        if not text.strip():
+            continue
         try:
-            line = parse_json(text, "a line", error=DatasetError) if text.strip() else None
+            value = parse_json(text, "a line", error=DatasetError)
         except DatasetError:
-            line = None
-            if not b'{"sha256": '.startswith(text[:11]):
+            if len(text) == LONGEST_LINE or not LINE_START.startswith(text[: len(LINE_START)].rstrip(b"\n")):
                 raise _not_a_journal(path, number) from None
-        if line is not None:
-            kind = line.get("kind") if isinstance(line, dict) else None
-            if kind not in FIELDS or not FIELDS[kind] <= line.keys():
-                raise _not_a_journal(path, number)
-            yield line
+            continue  # it was cut off
+        line = checked_line(value)
+        if line is None:
+            raise _not_a_journal(path, number)
+        yield line
 
 
 def _not_a_journal(path: Path, number: int) -> DatasetError:

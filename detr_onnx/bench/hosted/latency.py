@@ -18,7 +18,8 @@ from typing import Any
 from detr_onnx.bench.hosted.api import RemoteApi
 from detr_onnx.bench.hosted.client import Client, RetryPolicy
 from detr_onnx.bench.hosted.images import ComparedImage
-from detr_onnx.bench.hosted.journal import Journal, LatencyRun, Line
+from detr_onnx.bench.hosted.journal import Journal, LatencyRun
+from detr_onnx.bench.hosted.journal_lines import Line
 from detr_onnx.bench.hosted.threads import ImageThreads
 from detr_onnx.bench.timings import quantile
 from detr_onnx.detector import Detector

@@ -8,6 +8,7 @@ from typing import Any
 
 from detr_onnx.errors import DatasetError
 from detr_onnx.json_input import parse_json
+from detr_onnx.text import is_text, printable
 
 Items = list[dict[str, Any]]
 """Detections in the API's form: score, label, box."""
@@ -99,7 +100,7 @@ def parse_detections(value: Any) -> Items:
     return [
         {
             "score": _number(item["score"]),
-            "label": str(item["label"]),
+            "label": _label(item["label"]),
             "box": {side: _number(item["box"][side]) for side in SIDES},
         }
         for item in value
@@ -114,7 +115,18 @@ def parse_error(fields: Any) -> tuple[int | None, str]:
     first = errors[0] if isinstance(errors, list) and errors else fields.get("error")
     code = first.get("code") if isinstance(first, Mapping) else None
     message = first.get("message") if isinstance(first, Mapping) else first
-    return code if type(code) is int else None, " ".join(str(message or "").split())
+    return code if type(code) is int else None, printable(" ".join(str(message or "").split()))
+
+
+def _label(value: Any) -> str:
+    """The label as text.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    if not is_text(label := str(value)):
+        raise ValueError("a label is not text")
+    return label
 
 
 def _number(value: Any) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from detr_onnx.bench.hosted.comparison import Comparison, summary_of
 from detr_onnx.bench.hosted.images import ComparedImage
-from detr_onnx.bench.hosted.journal import Line
+from detr_onnx.bench.hosted.journal_lines import Line
 from detr_onnx.bench.hosted.latency import Segment, latency_of, percentiles, remote_latency_of
 from detr_onnx.bench.hosted.responses import Items
 from detr_onnx.detections import Detections

@@ -17,7 +17,8 @@ from detr_onnx.bench.hosted.api import RemoteApi, RemoteApiError
 from detr_onnx.bench.hosted.client import Client, RetryPolicy
 from detr_onnx.bench.hosted.comparison import compare
 from detr_onnx.bench.hosted.images import ComparedImage, distinct
-from detr_onnx.bench.hosted.journal import Journal, Line, open_journal
+from detr_onnx.bench.hosted.journal import Journal, open_journal
+from detr_onnx.bench.hosted.journal_lines import Line
 from detr_onnx.bench.hosted.latency import Segment, measure_local, measure_remote, schedule, split_schedule
 from detr_onnx.bench.hosted.responses import FLOOR, Items
 from detr_onnx.bench.hosted.results import Prices, View, answers_of, cost_of, latencies_of

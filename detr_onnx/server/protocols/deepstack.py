@@ -5,6 +5,7 @@ Source: DeepStack's documentation of `/v1/vision/detection`, and its clients (de
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
@@ -16,6 +17,7 @@ from detr_onnx.server.protocols.fields import parse_threshold
 
 MIN_CONFIDENCE = 0.45  # DeepStack's own default
 MOST_PARTS = 100
+SILENT = logging.Logger("silent", logging.CRITICAL)
 
 
 def read_form(content_type: str, body: bytes) -> dict[str, bytes]:
@@ -33,6 +35,7 @@ def read_form(content_type: str, body: bytes) -> dict[str, bytes]:
     form = _Form()
     try:
         parser = MultipartParser(boundary, form.callbacks())
+        parser.logger = SILENT  # it warns of every form that is not valid, on stderr
         parser.write(body)
         parser.finalize()
     except FormParserError as error:

@@ -11,6 +11,7 @@ the server coerce values or refuse them, this module refuses: 300 is not a UINT8
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from detr_onnx.json_input import MAX_AXES, whole_numbers
 from detr_onnx.server.protocols.byte_arrays import loads
 from detr_onnx.server.protocols.fields import parse_json
 from detr_onnx.server.protocols.tensors import DTYPES, Array, from_binary, from_json, invalid
 
 VERSION = "1"  # of the model; there is one only
+LARGEST_AXIS, LARGEST_SHAPE = 2**31 - 1, 1 << 48  # numpy makes no array, even an empty one, of larger axes
 MOST_NUMBERS = 500_000  # of all tensors in JSON; larger tensors need the binary form
 UNSUPPORTED = ("classification", "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 """Parameters of extensions that change what a tensor means, so that they cannot be ignored."""
@@ -147,23 +150,22 @@ def _tensor(entry: Mapping[str, Any], what: str, binary_data: bytes) -> tuple[Ar
     datatype, shape = entry.get("datatype"), entry.get("shape")
     if not isinstance(datatype, str) or datatype not in ("BYTES", *DTYPES):
         raise invalid(f"{what}: unknown datatype {datatype!r}")
-    if not isinstance(shape, list | bytes) or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape):
-        raise invalid(f"{what}: the shape is not a list of sizes")
+    shape = whole_numbers(list(shape) if isinstance(shape, bytes) else shape, largest=LARGEST_AXIS)
+    if shape is None or math.prod(n or 1 for n in shape) > LARGEST_SHAPE:
+        raise invalid(f"{what}: the shape is not a list of at most {MAX_AXES} sizes")
     size = _parameters(entry, what).get("binary_data_size")
     if size is None:
-        values = from_json(entry.get("data"), datatype, tuple(shape), what)
+        values = from_json(entry.get("data"), datatype, shape, what)
     elif "data" in entry:
         raise invalid(f"{what} has both data and binary_data_size")
     elif type(size) is int and 0 <= size <= len(binary_data):
         values, binary_data = from_binary(binary_data[:size], datatype, what), binary_data[size:]
     else:
         raise invalid(f"{what}: binary_data_size is {size!r}, and {len(binary_data)} bytes are left")
-    count = 1
-    for length in shape:
-        count *= length
+    count = math.prod(shape)
     if values.size != count:
         raise invalid(f"{what}: {values.size} values, expected {count} for the shape {list(shape)}")
-    return values.reshape(list(shape)), binary_data
+    return values.reshape(shape), binary_data
 
 
 # Responses
