@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines.options import EngineOptions
@@ -23,7 +24,7 @@ from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.models.metadata import check_labels
-from detr_onnx.models.open import OpenModel, open_model
+from detr_onnx.models.open import open_model
 from detr_onnx.read_ahead import read_ahead
 
 Floats = NDArray[np.float32]
@@ -95,11 +96,12 @@ class Detector:
         engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
         model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
         options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
-        self._reopen: Callable[[], Detector] = partial(Detector, model, **options)
+        self._reopen: Callable[[], Detector] = functools.partial(Detector, model, **options)
         self._engine = opened.engine
+        self._files = opened.files
         self.class_names: tuple[str, ...] = opened.labels
         self.preprocessing: Preprocessing = (
-            opened.preprocessing if shortest_edge is None else _with_shortest_edge(opened, shortest_edge)
+            opened.preprocessing if shortest_edge is None else opened.preprocessing_of_size(shortest_edge)
         )
 
     @property
@@ -111,6 +113,16 @@ class Detector:
     def runtime(self) -> str:
         """Engine, version, device and precision: "onnxruntime 1.32.0, CPUExecutionProvider, fp32"."""
         return self._engine.title
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in, such as "fp32"; "as exported" for a graph that does not say."""
+        return self._engine.title.rsplit(", ", 1)[-1]
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The sha256 of the weights' file, in hexadecimal, whatever the engine; of several files, of their sha256s."""
+        return sha256_of_all(self._files)
 
     @property
     def batch_size(self) -> int | None:
@@ -259,19 +271,6 @@ class Detector:
         filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
         pixels, mask, sizes_hw = self._prepare(filled)
         return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[: len(group)]
-
-
-def _with_shortest_edge(opened: OpenModel, shortest_edge: int) -> Preprocessing:
-    """The model's preprocessing with another length of the short side.
-
-    Raises UsageError if the network takes one size only and no mask.
-    """
-    canvas_hw = opened.engine.canvas_hw
-    if canvas_hw and not opened.engine.batches_mixed_sizes:
-        height, width = canvas_hw
-        found = f"shortest_edge {shortest_edge}"
-        raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
-    return replace(opened.preprocessing.of_size(shortest_edge), resize=True)
 
 
 def _check_several(images: Any) -> None:

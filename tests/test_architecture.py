@@ -24,7 +24,7 @@ PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "defaults", "labels", "text", "read_ahead", "atomic"),
-    ("json_input",),
+    ("json_input", "failures"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),
     ("detections",),
@@ -32,7 +32,7 @@ LAYERS = (
     ("exporter",),
     ("models",),
     ("detector",),
-    ("bench", "server"),
+    ("bench", "jobs", "server"),
     ("cli",),
 )
 """Packages and modules of detr_onnx, lowest first. Each imports from the layers below and from itself."""
@@ -53,6 +53,7 @@ ONLY_IN_FUNCTIONS_OF = {
     "tqdm": {"cli/console"},
     "supervision": {"detections"},
     "pandas": {"detections"},
+    "pyarrow": {"jobs/rows"},
 }
 ONLY_IN_THE_SERVER = {
     "starlette",

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from detr_onnx.checkpoint.files import INDEX, WEIGHTS
+from detr_onnx.checkpoint.files import INDEX, WEIGHTS, weight_files, weights_file
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL
 from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
@@ -33,11 +33,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that is ready to run: its engine, its class names, and how it wants its images."""
+    """A model that is ready to run: its engine, class names, and how it wants its images; the files of its weights."""
 
     engine: Engine
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    files: tuple[Path, ...] = ()
+
+    def preprocessing_of_size(self, shortest_edge: int) -> Preprocessing:
+        """The preprocessing with another length of the short side.
+
+        Raises UsageError if the network takes one size only and no mask.
+        """
+        canvas_hw = self.engine.canvas_hw
+        if canvas_hw and not self.engine.batches_mixed_sizes:
+            height, width = canvas_hw
+            found = f"shortest_edge {shortest_edge}"
+            raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
+        return replace(self.preprocessing.of_size(shortest_edge), resize=True)
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ def open_model(
     names = opened.labels if labels is None else labels
     if opened.engine.classes is not None:
         check_labels(names, opened.engine.classes)
-    return replace(opened, labels=names)
+    return replace(opened, labels=names, files=tuple(model_files(source)))
 
 
 def check_names(options: EngineOptions) -> None:
@@ -136,6 +149,15 @@ def locate(
             remedy=f"did you mean {near[0]}?" if near else "check the spelling",
         )
     return Source(path, None)
+
+
+def model_files(source: Source) -> list[Path]:
+    """The files with the weights of a model: its checkpoint's, else the graph and the data beside it."""
+    if source.checkpoint is not None:
+        return weight_files(weights_file(source.checkpoint))
+    graph = source.graph or Path()
+    beside = (f"{graph.name}.data", f"{graph.name}_data", *([f"{graph.stem}.bin"] if graph.suffix == ".xml" else []))
+    return [graph, *(file for name in beside if (file := graph.with_name(name)).is_file())]
 
 
 def demo_directory() -> Path:
