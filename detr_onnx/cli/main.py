@@ -19,6 +19,7 @@ from detr_onnx import __version__
 from detr_onnx.cli import (
     agree,
     bench,
+    collect,
     compare_hosted,
     convert,
     demo,
@@ -35,6 +36,7 @@ from detr_onnx.failures import bug_error
 
 COMMANDS: dict[str, ModuleType] = {
     "detect": detect,
+    "collect": collect,
     "demo": demo,
     "evaluate": evaluate,
     "agree": agree,

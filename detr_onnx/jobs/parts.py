@@ -33,13 +33,14 @@ from detr_onnx.jobs.rows import (
 )
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.jobs.shard import Shard
-from detr_onnx.json_input import MAX_BYTES, read_object
+from detr_onnx.json_input import MAX_BYTES, read_object, whole_numbers
 from detr_onnx.text import printable
 
 NDJSON, PARQUET = "ndjson", "parquet"
 FORMATS = (NDJSON, PARQUET)
 PART = re.compile(r"part-(?:([0-9]{3,})-of-([0-9]{3,})-)?([0-9]{6,})\.(?:ndjson|parquet)")
 BATCH_ROWS = 1024
+CHUNK_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,22 @@ def read_part(path: Path) -> Iterator[Row]:
                 yield from_line(line, printable(str(path)))
     except OSError as error:
         raise OutputError(f"{path} cannot be read", found=error.strerror or str(error)) from error
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a part has.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    try:
+        if path.suffix == f".{PARQUET}":
+            with import_pyarrow().parquet.ParquetFile(path) as file:
+                return int(file.metadata.num_rows)
+        with path.open("rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise OutputError(f"{path} is damaged", found=" ".join(str(error).split())[:200]) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -154,13 +171,14 @@ def write_done(directory: Path, shard: Shard, tally: Tally) -> None:
         raise OutputError(f"cannot write {path}", found=error.strerror, remedy="run the same command again") from error
 
 
-def read_done(directory: Path, shard: Shard) -> int | None:
-    """How many rows a finished shard has; None if it is not finished."""
+def read_done(directory: Path, shard: Shard) -> Tally | None:
+    """The tally of a finished shard; None if it is not finished."""
     try:
-        rows = read_object(done_path(directory, shard), error=OutputError).get("rows")
+        values = read_object(done_path(directory, shard), error=OutputError)
     except OutputError:
         return None
-    return rows if isinstance(rows, int) else None
+    counts = whole_numbers([values.get("rows"), values.get("failed")])
+    return Tally(*counts) if counts is not None else None
 
 
 def done_path(directory: Path, shard: Shard) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 import tarfile
 import zlib
 from collections.abc import Callable, Generator
@@ -50,7 +51,8 @@ def tar_images(path: Path, is_wanted: Callable[[str], bool]) -> Generator[tuple[
 
 
 def _is_image(name: str) -> bool:
-    return suffix(name) in image_suffixes() and not any(is_hidden(part) for part in PurePosixPath(name).parts)
+    parts = [part for part in PurePosixPath(name).parts if part != os.pardir]
+    return suffix(name) in image_suffixes() and not any(map(is_hidden, parts))
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes | DetrError:

@@ -100,7 +100,7 @@ def check(out: Path, expected: list[dict[str, Any]], report: Report) -> None:
         report.faults.append(f"{len(twice)} paths have several rows, such as {twice[0]!r}")
     if sorted(rows, key=lambda row: row["path"]) != expected:
         report.faults.append(f"{len(rows)} rows differ from the {len(expected)} of an undisturbed run")
-    if read_done(out, Shard()) != len(expected):
+    if (done := read_done(out, Shard())) is None or done.rows != len(expected):
         report.faults.append("the note of the end is missing or wrong")
     drafts = [path.name for path in out.iterdir() if path.name.endswith(".part") or "damaged" in path.name]
     if drafts:

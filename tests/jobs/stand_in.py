@@ -15,10 +15,10 @@ QUERIES = 3
 
 
 def network(pixels, mask):
-    """One cat in the middle whose score depends on the image, and two queries with nothing."""
+    """One cat in the middle whose score grows with the brightness, and two queries with nothing."""
     logits = np.full((len(pixels), QUERIES, len(CLASSES) + 1), -9, np.float32)
     logits[:, :, -1] = 9
-    logits[:, 0, 0] = 9 + pixels.mean(axis=(1, 2, 3))
+    logits[:, 0, 0] = 4 * (1 + pixels.mean(axis=(1, 2, 3)))
     logits[:, 0, -1] = 0
     boxes = np.tile(np.array([0.5, 0.5, 0.25, 0.5], np.float32), (len(pixels), QUERIES, 1))
     return logits, boxes
