@@ -307,4 +307,4 @@ def test_the_importer_of_fiftyone_reads_the_labels(job):
     (detection,) = found["0.jpg"]
     assert detection.label == "cat"
     assert detection.bounding_box == pytest.approx([18 / 40, 0.25, 24 / 40, 0.5], abs=1e-4)
-    assert detection.score > 0.5
+    assert detection.confidence > 0.5
