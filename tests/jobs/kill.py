@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detr_onnx.bench.setting import setting
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.parts import find_parts, read_done, read_part
 from detr_onnx.jobs.shard import Shard
@@ -160,11 +161,13 @@ def main() -> int:
     parser.add_argument("-m", "--model", default="demo")
     parser.add_argument("--results", type=Path, metavar="FILE", help="adds the outcome to this JSON file")
     arguments = parser.parse_args()
+    head = setting("python -m tests.jobs.kill", sys.argv[1:])
     with tempfile.TemporaryDirectory() as directory:
         report = run(
             arguments.count, arguments.images, arguments.seed, arguments.format, arguments.model, Path(directory)
         )
     outcome = {
+        **head,
         "kills": report.kills, "images": arguments.images, "seed": arguments.seed, "model": arguments.model,
         "moments": dict(report.moments), "jobs": report.jobs, "faults": report.faults,
     }  # fmt: skip
