@@ -98,14 +98,20 @@ def rows(ran: Sequence[Program], images: int) -> list[dict[str, Any]]:
         {
             "key": program.key,
             "title": program.title,
-            "images_per_s": figures([1 / max(s, 1e-9) for s in seconds[program.key]]),
+            "image_ms": figures(seconds[program.key], 1000),
+            "images_per_s": per_second(figures(seconds[program.key], digits=6)["median"]),
             "start_s": figures(few.wall_s),
             "peak_mb": figures(program.peak_mb, digits=1),
-            "seconds_relative_to_loop": ratio(seconds[program.key], seconds[LOOP_KEY])["median"],
+            "relative_to_loop": ratio(seconds[program.key], seconds[LOOP_KEY])["median"],
         }
         for program, few in pairs
         if LOOP_KEY in seconds
     ]
+
+
+def per_second(seconds: float) -> float | None:
+    """The rate of a time; None where noise has hidden it, as with few images."""
+    return round(1 / seconds, 3) if seconds > 0 else None
 
 
 def main() -> None:

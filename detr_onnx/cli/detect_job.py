@@ -38,13 +38,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     job.add_argument(
         "--batch-files", type=int, metavar="N", help=f"images in one of the numbered files (default: {PART_ROWS})"
     )
+    job.add_argument("--retry", action="store_true", help="with -o, detect again in images that failed")
 
 
 def is_job(arguments: Namespace) -> bool:
     """Whether the arguments describe a job; UsageError for options that only a job has, or that a job does not have."""
     if arguments.output is None:
-        for name, value in (("--shard", arguments.shard), ("--batch-files", arguments.batch_files)):
-            if value is not None:
+        for name, value in (
+            ("--shard", arguments.shard),
+            ("--batch-files", arguments.batch_files),
+            ("--retry", arguments.retry),
+        ):
+            if value not in (None, False):
                 raise UsageError(f"{name} can be used only with -o", remedy="add -o DIR")
         if arguments.format == PARQUET:
             raise UsageError("--format parquet can be used only with -o", remedy="add -o DIR")
@@ -81,7 +86,7 @@ def run(arguments: Namespace) -> int:
         logger.warning(DEMO_NOTE, DEFAULT_MODEL)
     labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
     settings = JobSettings.of(detector, arguments.model, arguments.threshold, labels, form, shard.count)
-    job = Job(Path(arguments.output), inputs, settings, part_rows)
+    job = Job(Path(arguments.output), inputs, settings, part_rows, arguments.retry)
     with stop_on_signals() as stopped, job_progress(inputs) as show:
         tally = job.run(detector, show=show, must_stop=lambda: bool(stopped))
     for problem in inputs.problems:

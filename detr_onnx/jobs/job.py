@@ -12,7 +12,16 @@ from detr_onnx.errors import OutputError
 from detr_onnx.jobs.detect import detect_rows
 from detr_onnx.jobs.directory import make_directory, only_process
 from detr_onnx.jobs.inputs import Input, Inputs
-from detr_onnx.jobs.parts import Tally, done_path, done_paths, find_parts, part_path, write_done, write_part
+from detr_onnx.jobs.parts import (
+    Tally,
+    done_path,
+    done_paths,
+    drop_failed,
+    find_parts,
+    part_path,
+    write_done,
+    write_part,
+)
 from detr_onnx.jobs.rows import Row
 from detr_onnx.jobs.seen import Seen, open_seen
 from detr_onnx.jobs.settings import JobSettings, agree
@@ -32,12 +41,14 @@ class Job:
         inputs: what to detect in, and the shard.
         settings: what the rows depend on; see `JobSettings.of`.
         part_rows: rows of a part. A process that is killed loses at most those of the part it was at.
+        retry: whether to take the rows of failed images out of the parts, so that they are detected again.
     """
 
     directory: Path
     inputs: Inputs
     settings: JobSettings
     part_rows: int = PART_ROWS
+    retry: bool = False
 
     def run(
         self,
@@ -83,7 +94,11 @@ class Job:
         tally, number = Tally(), 0
         for part in find_parts(self.directory, self.inputs.shard):
             number = part.number + 1
-            for path, failed in done_paths(part, self.settings.origin):
+            rows = done_paths(part, self.settings.origin)
+            if self.retry and any(failed for _, failed in rows):
+                drop_failed(part.path, self.settings)
+                rows = [(path, failed) for path, failed in rows if not failed]
+            for path, failed in rows:
                 if not seen.add(path):
                     raise OutputError(f"{part.path} has a second row of {path}", remedy="move the part elsewhere")
                 tally = Tally(tally.rows + 1, tally.failed + failed)

@@ -154,6 +154,15 @@ def done_paths(part: Part, origin: Origin) -> list[tuple[str, bool]]:
     return [(path, failed) for path, failed, _ in rows]
 
 
+def drop_failed(path: Path, settings: JobSettings) -> None:
+    """Takes the rows of failed images out of a part, which goes if there are no others."""
+    rows = [row for row in read_part(path) if row["error"] is None]
+    if rows:
+        write_part(path, rows, settings)
+    else:
+        path.unlink()
+
+
 @dataclass(frozen=True)
 class Tally:
     """How many rows a shard has, and how many of them have an error."""

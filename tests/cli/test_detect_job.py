@@ -63,6 +63,7 @@ def test_labels_and_thresholds_apply(run):
         (["--shard", "x", "-o", "out"], "--shard is wrong: found 'x', expected K/N with K from 0 to N-1, such as 3/64"),
         (["--shard", "0/4"], "--shard can be used only with -o; add -o DIR"),
         (["--batch-files", "4"], "--batch-files can be used only with -o; add -o DIR"),
+        (["--retry"], "--retry can be used only with -o; add -o DIR"),
         (["--batch-files", "0", "-o", "out"], "--batch-files is wrong: found 0, expected 1 or more"),
         (["--format", "parquet"], "--format parquet can be used only with -o; add -o DIR"),
         (

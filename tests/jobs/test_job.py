@@ -177,6 +177,18 @@ def test_only_some_labels_are_kept(photos, detector):
     assert {len(row["detections"]) for row in all_rows()} == {0}
 
 
+def test_failed_images_are_detected_again_on_request(photos, detector, form):
+    a_job(detector, form).run(detector)
+    good = [row for row in by_path(all_rows()) if not row["error"]]
+    sample_image(40, 30).save("photos/bad-1.jpg")
+    assert a_job(detector, form).run(detector) == Tally(GOOD + BAD, BAD)
+    assert replace(a_job(detector, form), retry=True).run(detector) == Tally(GOOD + BAD, BAD - 1)
+    rows = by_path(all_rows())
+    assert [row["path"] for row in rows if row["error"]] == ["photos/bad-0.jpg", "photos/bad-2.jpg"]
+    assert [row for row in rows if not row["error"] and row["path"] != "photos/bad-1.jpg"] == good
+    assert len({row["path"] for row in rows}) == len(rows) == GOOD + BAD
+
+
 # Another job in the same directory
 
 
