@@ -34,7 +34,7 @@ def memory_sentence(results: Results) -> str:
     return (
         f"Resident memory of a job over {results['names']:,} names with the network stubbed: "
         f"{results['resident_mb'][first]:.0f} MB after {int(first):,}, {results['resident_mb'][last]:.0f} MB after "
-        f"{int(last):,}. The same job again reads its parts in {results['again']['seconds']:.0f} s."
+        f"{int(last):,} (`python -m benchmarks.jobs_memory`)."
     )
 
 
