@@ -76,7 +76,7 @@ class Job:
             try:
                 agree(self.directory, self.settings)
                 done_path(self.directory, self.inputs.shard).unlink(missing_ok=True)
-                tally, number = self._read_parts(seen)
+                tally, number = self._read_parts(seen, must_stop)
             except OSError as error:
                 found = error.strerror or str(error)
                 raise OutputError(f"cannot use {self.directory}", found=found, remedy="choose another") from error
@@ -89,10 +89,12 @@ class Job:
                 write_done(self.directory, self.inputs.shard, tally)
         return tally
 
-    def _read_parts(self, seen: Seen) -> tuple[Tally, int]:
+    def _read_parts(self, seen: Seen, must_stop: Callable[[], bool]) -> tuple[Tally, int]:
         """The tally of the rows that are there, whose paths are added to `seen`, and the number of the next part."""
         tally, number = Tally(), 0
         for part in find_parts(self.directory, self.inputs.shard):
+            if must_stop():  # then nothing is detected either
+                break
             number = part.number + 1
             rows = done_paths(part, self.settings.origin)
             if self.retry and any(failed for _, failed in rows):

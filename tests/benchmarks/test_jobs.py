@@ -30,6 +30,7 @@ def test_the_rate_leaves_out_the_start():
 
 
 def test_a_contender_runs_over_a_folder(tmp_path, small):
+    pytest.importorskip("onnx")
     options = argparse.Namespace(work=tmp_path, threads=1, engine="onnxruntime", python_peers=None, images=2)
     _, few = jobs.folders(tmp_path, 2)
     variables = environment(tmp_path, 1) | {"PYTHONPATH": str(ROOT)}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detr_onnx import Detector, __version__
-from detr_onnx.errors import EngineError, OutputError
+from detr_onnx.errors import DatasetError, EngineError, OutputError
 from detr_onnx.jobs import job as job_module
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.job import Job
@@ -126,6 +126,25 @@ def test_a_finished_job_does_nothing_until_there_are_new_images(photos, detector
     sample_image(50, 50).save("photos/10-new.jpg")
     assert a_job(detector).run(detector).rows == GOOD + BAD + 1
     assert [row["path"] for row in read_part(Path("out/part-000004.ndjson"))] == ["photos/10-new.jpg"]
+
+
+def test_a_job_that_has_to_stop_while_it_reads_its_parts_changes_nothing(photos, detector):
+    a_job(detector).run(detector, must_stop=stop_after(15))
+    before = {path.name: path.read_bytes() for path in Path("out").glob("part-*")}
+    a_job(detector).run(detector, must_stop=stop_after(1))
+    assert {path.name: path.read_bytes() for path in Path("out").glob("part-*")} == before
+
+
+def test_a_list_that_is_damaged_further_on_keeps_the_rows_before(photos, detector):
+    good = [f"photos/{number:02d}.jpg\n" for number in range(10)]
+    Path("list.txt").write_text("".join(good) + '"unfinished\n')
+    job = replace(a_job(detector), inputs=Inputs(["@list.txt"]))
+    with pytest.raises(DatasetError, match=r"line 11 of list\.txt cannot be read as JSON"):
+        job.run(detector)
+    assert 8 <= len(all_rows()) <= 10
+    Path("list.txt").write_text("".join(good))
+    job.run(detector)
+    assert [row["path"] for row in all_rows()] == [line.strip() for line in good]
 
 
 def test_an_interrupt_writes_the_rows_that_are_there(photos, monkeypatch):
