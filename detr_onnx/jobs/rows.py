@@ -1,6 +1,6 @@
 """The row of an image: what was detected in it and by what, or why nothing could be.
 
-{"path", "width", "height", "detections", "error", "model_sha256", "engine", "precision", "version"}
+Its fields are path, width, height, detections, error, model_sha256, engine, precision and version.
 """
 
 from __future__ import annotations
