@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
 from benchmarks.fuzz_table import fuzz_table
+from benchmarks.job_tables import jobs_table, kill_sentence, memory_sentence
 from benchmarks.markdown import Results
 from benchmarks.plot import bars as bars_of
 from detr_onnx.text import markdown_table, short_number
@@ -242,6 +243,9 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "formats": ("formats", formats_table),
     "install": ("install", install_sentence),
     "fuzz": ("fuzz", fuzz_table),
+    "jobs": ("jobs", jobs_table),
+    "jobs-memory": ("jobs-memory", memory_sentence),
+    "jobs-kill": ("jobs-kill", kill_sentence),
     "demo-results": ("demo-results", demo_table),
     "demo-engines": ("demo-engines", engines_table),
 }
@@ -278,10 +282,11 @@ SPEED = Page(
 FILES = Page(
     ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats")
 )
+JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, SERVER, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, JOBS, SERVER, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.arguments import check_outputs, check_several, check_threshold, noted, with_path
+from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines.options import EngineOptions
@@ -24,7 +25,7 @@ from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.masks import PanopticSegmentation
 from detr_onnx.models.metadata import class_names
-from detr_onnx.models.open import open_model, with_shortest_edge
+from detr_onnx.models.open import open_model
 from detr_onnx.panoptic import kept_queries, panoptic_of, with_masks
 from detr_onnx.read_ahead import read_ahead
 
@@ -95,11 +96,12 @@ class Detector:
         engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
         model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
         options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
-        self._reopen: Callable[[], Detector] = partial(Detector, model, **options)
+        self._reopen: Callable[[], Detector] = functools.partial(Detector, model, **options)
         self._engine, self._engine_name = opened.engine, opened.engine_name
+        self._files = opened.files
         self.class_names: tuple[str, ...] = opened.labels
         self.preprocessing: Preprocessing = (
-            opened.preprocessing if shortest_edge is None else with_shortest_edge(opened, shortest_edge)
+            opened.preprocessing if shortest_edge is None else opened.preprocessing_of_size(shortest_edge)
         )
 
     @property
@@ -111,6 +113,16 @@ class Detector:
     def runtime(self) -> str:
         """Engine, version, device and precision: "onnxruntime 1.32.0, CPUExecutionProvider, fp32"."""
         return self._engine.title
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in, such as "fp32"; "as exported" for a graph that does not say."""
+        return self._engine.title.rsplit(", ", 1)[-1]
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The sha256 of the weights' file, in hexadecimal, whatever the engine; of several files, of their sha256s."""
+        return sha256_of_all(self._files)
 
     @property
     def batch_size(self) -> int | None:

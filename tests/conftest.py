@@ -24,7 +24,7 @@ ORACLE = ("torch", "transformers")
 OFFICIAL = "facebook/detr-resnet-50"
 OF_EXTRAS = {
     "onnx", "huggingface_hub", "pycocotools", "tqdm", "starlette", "uvicorn", "prometheus_client", "anyio", "httpx",
-    "safetensors", "jsonschema", "openvino",
+    "safetensors", "jsonschema", "openvino", "pyarrow",
 }  # fmt: skip
 """Packages that the core installation does not have. A test that needs a missing one is skipped."""
 

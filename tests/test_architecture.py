@@ -24,7 +24,7 @@ PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "defaults", "labels", "text", "paths", "read_ahead", "locks"),
-    ("json_input", "atomic"),
+    ("json_input", "atomic", "failures"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),
     ("masks",),
@@ -34,7 +34,7 @@ LAYERS = (
     ("models", "panoptic"),
     ("arguments",),
     ("detector",),
-    ("bench", "server"),
+    ("bench", "jobs", "server"),
     ("cli",),
 )
 """Packages and modules of detr_onnx, lowest first. Each imports from the layers below and from itself."""
@@ -55,6 +55,7 @@ ONLY_IN_FUNCTIONS_OF = {
     "tqdm": {"cli/console"},
     "supervision": {"detections"},
     "pandas": {"detections"},
+    "pyarrow": {"jobs/rows"},
 }
 ONLY_IN_THE_SERVER = {
     "starlette",
@@ -66,6 +67,7 @@ ONLY_IN_THE_SERVER = {
 LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
     "bench/baselines": "it runs by itself elsewhere, so all that the peers need is in it",
+    "detector": "the public class, with all of its documentation",
     "network/numpy_ops": "a method for each operation",
     "hub": "names, the cache, downloads, and the words for each refusal",
     "network/config": "two generations of Hugging Face's fields, and shapes",

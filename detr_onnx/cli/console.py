@@ -74,13 +74,6 @@ def print_error(error: DetrError) -> None:
     sys.stderr.write(f"{start}detr-onnx: error: {printable(' '.join(str(error).split()))}\n")
 
 
-def bug_error(what: str, error: Exception) -> DetrError:
-    """An error that asks for a report of an unexpected exception, whose traceback is shown with --verbose."""
-    logger.debug("traceback:", exc_info=error)
-    found = f"{type(error).__name__}: {error}"
-    return DetrError(what, found=found, remedy="report it with the output of --verbose")
-
-
 @contextlib.contextmanager
 def log_to_stderr(verbose: bool) -> Iterator[None]:
     """Logs to stderr: warnings always, notes on a terminal, details with `verbose`; libraries' warnings are hidden."""

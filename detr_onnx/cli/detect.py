@@ -10,18 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import bug_error, print_error, print_result, progress
+from detr_onnx.cli import detect_job
+from detr_onnx.cli.console import print_error, print_result, progress
 from detr_onnx.cli.interrupts import was_interrupted
 from detr_onnx.cli.options import (
+    DEMO_NOTE,
+    OUTPUT_FORMATS,
     add_detection_output,
     add_engine_options,
     add_model,
     add_source_options,
     open_detector,
+    parse_labels,
 )
 from detr_onnx.cli.save_paths import save_paths
 from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.errors import DatasetError, DetrError, ImageError, OutputError, UsageError
+from detr_onnx.failures import error_of_image
 from detr_onnx.image.files import ImageFile, find_images, is_single_image
 from detr_onnx.text import printable
 
@@ -31,7 +36,6 @@ if TYPE_CHECKING:
 
 HELP = "detect objects in images"
 USAGE = "%(prog)s [options] IMAGE [IMAGE ...]"
-LISTED_LABELS = 100  # of a model's labels in an error message
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="files, directories, patterns such as '*.jpg', or - for stdin"
     )
-    add_detection_output(parser)
+    add_detection_output(parser, (*OUTPUT_FORMATS, detect_job.PARQUET))
+    detect_job.add_arguments(parser)
     parser.add_argument(
         "--annotations", type=Path, metavar="FILE",
         help="with --format coco: take the image ids from this COCO annotation file, by file name",
@@ -51,6 +56,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    if detect_job.is_job(arguments):
+        return detect_job.run(arguments)
     if arguments.annotations is not None and arguments.format != "coco":
         raise UsageError("--annotations can be used only with --format coco")
     images, errors = find_images(arguments.images)
@@ -107,27 +114,16 @@ def detect_each(
             try:
                 detections = detect_and_save(detector, image, path, threshold, labels, report)
             except Exception as error:  # noqa: BLE001 - whatever fails here, the other images go on
-                report(error_of_image(image, error))
+                report(error_unless_interrupted(image, error))
             else:
                 yield image, detections
 
 
-def error_of_image(image: ImageFile, error: Exception) -> DetrError:
-    """The error to show for whatever went wrong with an image, with the image's name.
-
-    Raises:
-        KeyboardInterrupt: the error is a consequence of Ctrl-C.
-    """
+def error_unless_interrupted(image: ImageFile, error: Exception) -> DetrError:
+    """The error to show for whatever went wrong with an image; KeyboardInterrupt if that was Ctrl-C."""
     if was_interrupted():
         raise KeyboardInterrupt from error
-    if isinstance(error, ImageError):
-        return error
-    if isinstance(error, DetrError):
-        what = f"{image.name}: {error.what}"
-        return DetrError(what, found=error.found, expected=error.expected, remedy=error.remedy)
-    if isinstance(error, MemoryError):
-        return ImageError(f"not enough memory for {image.name}", remedy="try a smaller --size")
-    return bug_error(f"{image.name}: this is a bug in detr-onnx", error)
+    return error_of_image(image.name, error)
 
 
 def detect_and_save(
@@ -155,7 +151,7 @@ def detect_and_save(
         except OutputError as error:
             report(error)
         except Exception as error:  # noqa: BLE001 - the detections are good whatever fails here
-            report(error_of_image(image_file, error))
+            report(error_unless_interrupted(image_file, error))
     return detections
 
 
@@ -200,10 +196,7 @@ def warn_about_demo(images: Sequence[ImageFile]) -> None:
 
     scene = demo_image().read_bytes()
     if not all(image.path is not None and has_content(image.path, scene) for image in images):
-        logger.warning(
-            "the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m %s IMAGE",
-            DEFAULT_MODEL,
-        )
+        logger.warning(DEMO_NOTE, DEFAULT_MODEL)
 
 
 def has_content(path: Path, content: bytes) -> bool:
@@ -212,27 +205,3 @@ def has_content(path: Path, content: bytes) -> bool:
         return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
     except OSError:
         return False
-
-
-def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The labels that `--labels` names: each text is one of the model's labels, or several separated by commas.
-
-    Raises:
-        UsageError: there are none, or the model lacks one; the message suggests the most similar label.
-    """
-    import difflib
-
-    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
-    labels = [label for part in parts for label in part if label]
-    unknown = [label for label in labels if label not in known]
-    if unknown or not labels:
-        lowered = {label.lower(): label for label in known}
-        similar = [m for label in unknown for m in difflib.get_close_matches(label.lower(), lowered, 1, cutoff=0.5)]
-        listed = [label for label in dict.fromkeys(known) if label != "N/A"]
-        more = " …" if len(listed) > LISTED_LABELS else ""
-        raise UsageError(
-            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else "--labels names no label",
-            expected=f"some of {', '.join(listed[:LISTED_LABELS])}{more}" if not similar else None,
-            remedy=f"did you mean {', '.join(repr(lowered[m]) for m in similar)}?" if similar else None,
-        )
-    return labels

@@ -20,6 +20,7 @@ from detr_onnx import __version__
 from detr_onnx.cli import (
     agree,
     bench,
+    collect,
     compare_hosted,
     convert,
     demo,
@@ -29,12 +30,14 @@ from detr_onnx.cli import (
     info,
     serve,
 )
-from detr_onnx.cli.console import bug_error, log_to_stderr, print_error
+from detr_onnx.cli.console import log_to_stderr, print_error
 from detr_onnx.cli.interrupts import INTERRUPTED, was_interrupted
 from detr_onnx.errors import DetrError
+from detr_onnx.failures import bug_error
 
 COMMANDS: dict[str, ModuleType] = {
     "detect": detect,
+    "collect": collect,
     "demo": demo,
     "evaluate": evaluate,
     "agree": agree,

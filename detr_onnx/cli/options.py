@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 PROVIDERS_HELP = """ONNX Runtime's execution providers in order of preference, with their options, such as CUDA
 or TensorRT:trt_fp16_enable=True:device_id=1,CUDA; as JSON where a value contains a comma or a colon"""
+
+OUTPUT_FORMATS = ("json", "ndjson", "coco", "table")
+DEMO_NOTE = "the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m %s IMAGE"
+LISTED_LABELS = 100  # of a model's labels in an error message
 
 
 def add_model(parser: ArgumentParser) -> None:
@@ -66,7 +71,7 @@ def add_threshold(parser: ArgumentParser, default: float = DEFAULT_THRESHOLD) ->
     )  # fmt: skip
 
 
-def add_detection_output(parser: ArgumentParser) -> None:
+def add_detection_output(parser: ArgumentParser, formats: Sequence[str] = OUTPUT_FORMATS) -> None:
     """`--threshold`, `--labels`, `--format` and `--save`: which detections are shown, and how."""
     add_threshold(parser)
     parser.add_argument(
@@ -74,7 +79,7 @@ def add_detection_output(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("json", "ndjson", "coco", "table"),
+        choices=formats,
         help="default: json, as the hosted API answers, for one image; ndjson for several",
     )
     parser.add_argument("--save", metavar="PATH", help="write the annotated image here, or several into this directory")
@@ -116,3 +121,27 @@ def open_detector(arguments: Namespace) -> Detector:
         offline=arguments.offline,
         cache_dir=arguments.cache_dir,
     )
+
+
+def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The labels that `--labels` names: each text is one of the model's labels, or several separated by commas.
+
+    Raises:
+        UsageError: there are none, or the model lacks one; the message suggests the most similar label.
+    """
+    import difflib
+
+    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
+    labels = [label for part in parts for label in part if label]
+    unknown = [label for label in labels if label not in known]
+    if unknown or not labels:
+        lowered = {label.lower(): label for label in known}
+        similar = [m for label in unknown for m in difflib.get_close_matches(label.lower(), lowered, 1, cutoff=0.5)]
+        listed = [label for label in dict.fromkeys(known) if label != "N/A"]
+        more = " …" if len(listed) > LISTED_LABELS else ""
+        raise UsageError(
+            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else "--labels names no label",
+            expected=f"some of {', '.join(listed[:LISTED_LABELS])}{more}" if not similar else None,
+            remedy=f"did you mean {', '.join(repr(lowered[m]) for m in similar)}?" if similar else None,
+        )
+    return labels

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.files import ImageFile
-from detr_onnx.paths import exists, is_directory
+from detr_onnx.jobs.directory import make_directory
+from detr_onnx.paths import is_directory
 
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others are saved as .png
 
@@ -22,7 +23,7 @@ def save_paths(images: Sequence[ImageFile], save: str, single: bool) -> list[Pat
     """
     target = Path(save)
     if is_directory(save) or save.endswith(("/", os.sep)) or not target.suffix:
-        _make_directory(target)
+        make_directory(target)
         taken: set[str] = set()
         paths = [target / _unique_name(image, taken) for image in images]
     else:
@@ -60,18 +61,6 @@ def _check_file(target: Path, single: bool) -> None:
         raise UsageError(f"several images cannot be saved in the one file {target}", remedy="name a directory")
     if not is_directory(target.parent):
         raise OutputError(f"cannot write {target}", found=f"no directory {target.parent}", remedy="create it first")
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        found = "a file of that name" if exists(directory) else error.strerror
-        raise OutputError(f"cannot make the directory {directory}", found=found, remedy="choose another") from error
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"cannot write into {directory}", found="no permission", remedy="choose a directory that can be written"
-        )
 
 
 def _unique_name(image: ImageFile, taken: set[str]) -> str:

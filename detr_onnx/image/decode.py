@@ -62,7 +62,7 @@ INSTALL = {
 logger = logging.getLogger(__name__)
 
 
-def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | None = None) -> Image.Image:
     """Reads an image as RGB, rotated as its EXIF orientation says.
 
     The alpha channel is dropped and the colours stay, as with `Image.convert("RGB")` and in the pipelines of
@@ -74,6 +74,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
             start and left open), a Pillow image, or a uint8 array: [height, width, 3] in the order red, green, blue,
             [height, width] for grey, or [height, width, 4] with alpha.
         max_pixels: an encoded image with more pixels is refused before it is decoded.
+        name: what to call bytes or a file object in errors.
 
     Returns:
         The image in mode RGB. An upright RGB Pillow image is returned as the same object.
@@ -90,11 +91,11 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), "the data", max_pixels)
+        return _decode(io.BytesIO(source), name or "the data", max_pixels)
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fsdecode(source), max_pixels)
     if hasattr(source, "read"):
-        return _from_file(source, max_pixels)
+        return _from_file(source, max_pixels, name)
     raise UsageError(
         "no image can be read from this",
         found=type(source).__name__,
@@ -114,7 +115,7 @@ def _from_path(path: str, max_pixels: int) -> Image.Image:
         return _decode(stream, name, max_pixels)
 
 
-def _from_file(file: BinaryIO, max_pixels: int) -> Image.Image:
+def _from_file(file: BinaryIO, max_pixels: int, name: str | None) -> Image.Image:
     try:
         is_binary = not getattr(file, "closed", False) and isinstance(file.read(0), bytes)
     except OSError:  # open for writing
@@ -123,7 +124,7 @@ def _from_file(file: BinaryIO, max_pixels: int) -> Image.Image:
         raise UsageError(
             "the file object cannot be read as bytes", found=type(file).__name__, remedy='open it with mode "rb"'
         )
-    return _decode(file, "the file object", max_pixels)
+    return _decode(file, name or "the file object", max_pixels)
 
 
 def _rewind(file: BinaryIO) -> BinaryIO:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-import glob
 import logging
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from detr_onnx.errors import ImageError
 from detr_onnx.image.streams import read_stdin
+from detr_onnx.image.walk import FileId, file_ids, files_below, is_pattern, matches
 from detr_onnx.paths import is_directory, is_file
 from detr_onnx.text import printable
 
@@ -25,10 +25,6 @@ MORE_SUFFIXES = (".jfif", ".jpe", ".mpo", ".heic", ".heif", ".avif", ".jxl", ".j
 """Suffixes that need a newer Pillow or a plug-in; without it, the error of the image names what is missing."""
 NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 """Formats that Pillow lists, but that are not raster images or that it cannot decode by itself."""
-SYSTEM_NAMES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"}
-"""Names, in lower case, that operating systems leave among images, beside names that begin with a dot."""
-RECURSIVE = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
-"""`**` as a whole component of a pattern."""
 SHOWN_SUFFIXES = 5  # of skipped files, in the warning
 
 logger = logging.getLogger(__name__)
@@ -78,11 +74,11 @@ def find_images(arguments: Sequence[str]) -> tuple[list[ImageFile], list[ImageEr
     errors = []
     for argument in dict.fromkeys(arguments):
         try:
-            if is_directory(argument) or _is_pattern(argument):
+            if is_directory(argument) or is_pattern(argument):
                 paths.update(_search(argument, seen, skipped))
             else:
                 path = _named_file(argument)
-                seen.update(_file_ids(path))
+                seen.update(file_ids(path))
                 paths[argument] = path
         except ImageError as error:
             errors.append(error)
@@ -100,11 +96,7 @@ def image_ids(names: Sequence[str]) -> list[int]:
 
 def is_single_image(arguments: Sequence[str]) -> bool:
     """Whether the arguments are one file or `-`; a directory or pattern is not, however many images it has."""
-    return len(arguments) == 1 and not is_directory(arguments[0]) and not _is_pattern(arguments[0])
-
-
-def _is_pattern(argument: str) -> bool:
-    return glob.has_magic(argument) and not os.path.lexists(argument)
+    return len(arguments) == 1 and not is_directory(arguments[0]) and not is_pattern(arguments[0])
 
 
 @functools.cache
@@ -138,9 +130,9 @@ def _search(argument: str, seen: set[FileId], skipped: set[str]) -> dict[str, Pa
         ImageError: there are no images.
     """
     is_folder = is_directory(argument)
-    candidates = _files_below(argument) if is_folder else _matches(argument)
+    candidates = files_below(argument) if is_folder else matches(argument)
     files = {str(Path(name)) for name in candidates if is_file(name)}
-    images = {name for name in files if _suffix(name) in image_suffixes()}
+    images = {name for name in files if suffix(name) in image_suffixes()}
     if not images:
         raise ImageError(
             f"no images in {argument}" if is_folder else f"no image matches {argument}",
@@ -151,95 +143,20 @@ def _search(argument: str, seen: set[FileId], skipped: set[str]) -> dict[str, Pa
     skipped |= files - images
     names = []
     for name in sorted(images, key=lambda name: (os.path.islink(name), name)):  # noqa: PTH114 - of many names
-        file_ids = _file_ids(Path(name))
-        if not file_ids & seen:
+        ids = file_ids(Path(name))
+        if not ids & seen:
             names.append(name)
-            seen |= file_ids
+            seen |= ids
     return {name: Path(name) for name in sorted(names, key=Path)}
 
 
 def _count_suffixes(names: Iterable[str]) -> str:
     """The most common suffixes, such as "12 .txt, 1 without suffix"."""
-    counts = Counter(map(_suffix, names))
-    shown = [f"{count} {printable(suffix) or 'without suffix'}" for suffix, count in counts.most_common(SHOWN_SUFFIXES)]
+    counts = Counter(map(suffix, names))
+    shown = [f"{count} {printable(end) or 'without suffix'}" for end, count in counts.most_common(SHOWN_SUFFIXES)]
     return ", ".join([*shown, "…"] if len(counts) > SHOWN_SUFFIXES else shown)
 
 
-def _suffix(name: str) -> str:
+def suffix(name: str) -> str:
+    """The suffix of a file's name in lower case, such as `.jpg`."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - of many names
-
-
-FileId = tuple[int, int]
-"""Device and inode: the same for all names of a file."""
-
-
-def _file_ids(path: Path | None) -> set[FileId]:
-    """The id of a file; none for stdin and for a file that does not exist."""
-    try:
-        state = path.stat() if path is not None else None
-    except (OSError, ValueError):
-        return set()
-    return {(state.st_dev, state.st_ino)} if state is not None else set()
-
-
-def _files_below(directory: str) -> Iterator[str]:
-    """All files of a directory and of those below it, but for hidden ones."""
-    for folder, entries in _walk(directory):
-        yield from (os.path.join(folder, entry.name) for entry in entries)  # noqa: PTH118 - of many names
-
-
-def _walk(top: str) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """A directory and all below it but for hidden ones, each once, with their visible entries.
-
-    Links to directories are followed after all real ones, so that files keep their real names. Loops end.
-    """
-    seen: set[FileId] = set()
-    folders: list[str] = [top]
-    links: list[str] = []
-    while folders or links:
-        folder = (folders or links).pop(0)
-        file_ids = _file_ids(Path(folder))
-        if file_ids and not file_ids & seen:
-            seen |= file_ids
-            entries = _visible_entries(folder)
-            yield folder, entries
-            for entry in entries:
-                path = os.path.join(folder, entry.name)  # noqa: PTH118
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                elif entry.is_symlink() and is_directory(path):
-                    links.append(path)
-
-
-def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
-    """What is in a directory but for hidden entries; a warning is logged if it cannot be read."""
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            return [entry for entry in entries if not _is_hidden(entry.name)]
-    except OSError as error:
-        logger.warning("cannot read the directory %s: %s", printable(folder), error.strerror)
-        return []
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
-
-
-def _matches(pattern: str) -> Iterator[str]:
-    """The names that a pattern matches; `**` goes through all directories, each once, which `glob` does not ensure."""
-    pattern = pattern.replace(os.sep, "/")
-    star = RECURSIVE.search(pattern)
-    if star is None:
-        yield from _visible(glob.iglob(pattern), pattern)  # noqa: PTH207 - a pattern may be absolute
-        return
-    before, after = pattern[: star.start()], pattern[star.end() :] or "*"
-    tops = _visible(glob.iglob(before), before) if before else [""]  # noqa: PTH207
-    for top in tops:
-        for folder, _ in _walk(top):
-            yield from _matches(os.path.join(glob.escape(folder), after))  # noqa: PTH118
-
-
-def _visible(names: Iterable[str], pattern: str) -> Iterator[str]:
-    """The names without those of operating systems, unless the pattern has them itself."""
-    hidden = {name for name in SYSTEM_NAMES if name not in pattern.casefold()}
-    return (name for name in names if hidden.isdisjoint(name.casefold().split("/")))

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from detr_onnx.checkpoint.files import INDEX, WEIGHTS
+from detr_onnx.checkpoint.files import INDEX, WEIGHTS, weight_files, weights_file
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, EXPORT_PRECISIONS
 from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
@@ -34,12 +34,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that is ready to run: its engine, its class names, how it wants its images, and the engine's name."""
+    """A model that is ready to run: its engine, class names, how it wants its images; and the files of its weights."""
 
     engine: Engine
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     engine_name: str
+    files: tuple[Path, ...] = ()
+
+    def preprocessing_of_size(self, shortest_edge: int) -> Preprocessing:
+        """The preprocessing with another length of the short side.
+
+        Raises UsageError if the network takes one size only and no mask.
+        """
+        canvas_hw = self.engine.canvas_hw
+        if canvas_hw and not self.engine.batches_mixed_sizes:
+            height, width = canvas_hw
+            found = f"shortest_edge {shortest_edge}"
+            raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
+        return replace(self.preprocessing.of_size(shortest_edge), resize=True)
 
 
 Parts = tuple[Engine, tuple[str, ...], Preprocessing]
@@ -78,7 +91,7 @@ def open_model(
     names = names if labels is None else labels
     if engine.classes is not None:
         check_labels(names, engine.classes)
-    return OpenModel(engine, names, preprocessing, row.name)
+    return OpenModel(engine, names, preprocessing, row.name, tuple(model_files(source)))
 
 
 def check_names(options: EngineOptions) -> None:
@@ -141,6 +154,15 @@ def locate(
             remedy=f"did you mean {near[0]}?" if near else "check the spelling",
         )
     return Source(path, None)
+
+
+def model_files(source: Source) -> list[Path]:
+    """The files with the weights of a model: its checkpoint's, else the graph and the data beside it."""
+    if source.checkpoint is not None:
+        return weight_files(weights_file(source.checkpoint))
+    graph = source.graph or Path()
+    beside = (f"{graph.name}.data", f"{graph.name}_data", *([f"{graph.stem}.bin"] if graph.suffix == ".xml" else []))
+    return [graph, *(file for name in beside if (file := graph.with_name(name)).is_file())]
 
 
 def demo_directory() -> Path:
@@ -248,16 +270,3 @@ def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[s
     if not engine.batches_mixed_sizes:  # without a mask, padding would be seen: stretch
         preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw or preprocessing.fixed_hw, pad_hw=None)
     return engine, names, preprocessing
-
-
-def with_shortest_edge(opened: OpenModel, shortest_edge: int) -> Preprocessing:
-    """The model's preprocessing with another length of the short side.
-
-    Raises UsageError if the network takes one size only and no mask.
-    """
-    canvas_hw = opened.engine.canvas_hw
-    if canvas_hw and not opened.engine.batches_mixed_sizes:
-        height, width = canvas_hw
-        found = f"shortest_edge {shortest_edge}"
-        raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
-    return replace(opened.preprocessing.of_size(shortest_edge), resize=True)

@@ -1,0 +1,106 @@
+"""`detr-onnx detect IMAGES… -o DIR`: a job whose rows go into a directory, and which goes on where it was cut off."""
+
+from __future__ import annotations
+
+import logging
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detr_onnx.cli.console import print_error
+from detr_onnx.cli.interrupts import stop_on_signals
+from detr_onnx.cli.job_progress import job_progress
+from detr_onnx.cli.options import DEMO_NOTE, open_detector, parse_labels
+from detr_onnx.defaults import DEFAULT_MODEL
+from detr_onnx.errors import UsageError
+
+if TYPE_CHECKING:
+    from detr_onnx.jobs.parts import Tally
+
+PART_ROWS = 1000
+PARQUET = "parquet"  # a format that only jobs have
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options of a job."""
+    job = parser.add_argument_group(
+        "jobs", "any number of images, also @LIST.txt, @LIST.parquet:COLUMN and .tar files; see docs/jobs.md"
+    )
+    job.add_argument(
+        "-o", "--output", metavar="DIR",
+        help="write a row for each image into numbered files in this directory (ndjson or parquet); "
+        "the same command again goes on where it was cut off",
+    )  # fmt: skip
+    job.add_argument("--shard", metavar="K/N", help="only share K of N of the images, from 0/N up; every share has -o")
+    job.add_argument(
+        "--batch-files", type=int, metavar="N", help=f"images in one of the numbered files (default: {PART_ROWS})"
+    )
+    job.add_argument("--retry", action="store_true", help="with -o, detect again in images that failed")
+
+
+def is_job(arguments: Namespace) -> bool:
+    """Whether the arguments describe a job; UsageError for options that only a job has, or that a job does not have."""
+    if arguments.output is None:
+        for name, value in (
+            ("--shard", arguments.shard),
+            ("--batch-files", arguments.batch_files),
+            ("--retry", arguments.retry),
+        ):
+            if value not in (None, False):
+                raise UsageError(f"{name} can be used only with -o", remedy="add -o DIR")
+        if arguments.format == PARQUET:
+            raise UsageError("--format parquet can be used only with -o", remedy="add -o DIR")
+        return False
+    if arguments.save is not None or arguments.annotations is not None:
+        option = "--save" if arguments.save is not None else "--annotations"
+        raise UsageError(f"{option} cannot be used with -o", remedy="leave one of them out")
+    return True
+
+
+def run(arguments: Namespace) -> int:
+    """Runs the job; the exit status is 1 if an argument names no image. Images that fail have rows that say why."""
+    from detr_onnx.arguments import check_threshold
+    from detr_onnx.jobs.inputs import Inputs
+    from detr_onnx.jobs.job import Job
+    from detr_onnx.jobs.parts import FORMATS, NDJSON
+    from detr_onnx.jobs.rows import import_pyarrow
+    from detr_onnx.jobs.settings import JobSettings
+    from detr_onnx.jobs.shard import Shard
+
+    check_threshold(arguments.threshold)
+    form = arguments.format or NDJSON
+    if form not in FORMATS:
+        raise UsageError(f"-o does not write {form}", expected=" or ".join(FORMATS))
+    part_rows = PART_ROWS if arguments.batch_files is None else arguments.batch_files
+    if part_rows < 1:
+        raise UsageError("--batch-files is wrong", found=str(part_rows), expected="1 or more")
+    if form == PARQUET:
+        import_pyarrow()
+    shard = Shard.parse(arguments.shard) if arguments.shard is not None else Shard()
+    inputs = Inputs(arguments.images, shard)
+    detector = open_detector(arguments)
+    if arguments.model == "demo":
+        logger.warning(DEMO_NOTE, DEFAULT_MODEL)
+    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+    settings = JobSettings.of(detector, arguments.model, arguments.threshold, labels, form, shard.count)
+    job = Job(Path(arguments.output), inputs, settings, part_rows, arguments.retry)
+    with stop_on_signals() as stopped, job_progress(inputs) as show:
+        tally = job.run(detector, show=show, must_stop=lambda: bool(stopped))
+    for problem in inputs.problems:
+        print_error(problem)
+    _report(tally, arguments.output)
+    if stopped:
+        return 128 + stopped[0]
+    return 1 if inputs.problems else 0
+
+
+def _report(tally: Tally, directory: str) -> None:
+    """One line about what is in the directory; a warning if images failed."""
+    rows = f"{tally.rows} images in {os.path.join(directory, '')}"  # noqa: PTH118 - ends with a slash
+    if tally.failed:
+        logger.warning("%s, %d of them failed: see their field error", rows, tally.failed)
+    else:
+        logger.info("%s", rows)

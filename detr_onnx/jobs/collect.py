@@ -1,0 +1,126 @@
+"""The parts of a job put together: one file, or the labels that other tools import."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from detr_onnx.atomic import atomic_file
+from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.jobs.forms import FILE_FORMS, Labelled
+from detr_onnx.jobs.label_files import DIRECTORY_FORMS, write_directory
+from detr_onnx.jobs.parts import Part, count_rows, find_parts, read_done, read_part
+from detr_onnx.jobs.rows import Row, import_pyarrow
+from detr_onnx.jobs.settings import JobSettings, read_settings
+from detr_onnx.jobs.shard import Shard
+
+FORMS = (*FILE_FORMS, *DIRECTORY_FORMS)
+BY_SUFFIX = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet", ".json": "coco", ".csv": "csv"}
+WITH_ERRORS = ("ndjson", "parquet", "csv")  # the others have no place for images that failed
+SHOWN_SHARDS = 8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The rows in the directory of a job.
+
+    Attributes:
+        directory: of the job.
+        settings: of the job.
+        parts: its files, by shard and number.
+    """
+
+    directory: Path
+    settings: JobSettings
+    parts: list[Part]
+
+    @classmethod
+    def of(cls, directory: Path) -> Collection:
+        """The collection of a directory; OutputError if there is no job in it."""
+        settings = read_settings(directory)
+        shards = settings.shards
+        return cls(directory, settings, [part for part in find_parts(directory) if part.shard.count == shards])
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, part after part; OutputError if one is damaged."""
+        for part in self.parts:
+            yield from read_part(part.path)
+
+    def shards(self) -> list[Shard]:
+        """The shards that the job has."""
+        return [Shard(index, self.settings.shards) for index in range(self.settings.shards)]
+
+    def failed(self) -> int:
+        """How many images of the finished shards failed."""
+        return sum(tally.failed for shard in self.shards() if (tally := read_done(self.directory, shard)))
+
+    def gaps(self) -> list[str]:
+        """What is missing: shards without an end, and shards with fewer or more rows than they had at their end."""
+        there: dict[Shard, int] = {}
+        for part in self.parts:
+            there[part.shard] = there.get(part.shard, 0) + count_rows(part.path)
+        shards = self.shards()
+        done = {shard: read_done(self.directory, shard) for shard in shards}
+        unfinished = [str(shard.index) for shard in shards if done[shard] is None]
+        gaps = []
+        if unfinished and len(shards) == 1:
+            gaps.append("no end of the job")
+        elif unfinished:
+            more = ", …" if len(unfinished) > SHOWN_SHARDS else ""
+            gaps.append(f"no end of shard {', '.join(unfinished[:SHOWN_SHARDS])}{more} of {len(shards)}")
+        for shard, tally in done.items():
+            if tally is not None and tally.rows != there.get(shard, 0):
+                which = f"of shard {shard.index}" if len(shards) > 1 else "of the job"
+                gaps.append(f"{there.get(shard, 0)} of {tally.rows} rows {which}")
+        return gaps
+
+
+def collect(directory: Path, output: Path, form: str | None, names: Labelled, *, partial: bool = False) -> None:
+    """Writes the rows of a job into one file, or as labels into one directory; all of it, or nothing.
+
+    Args:
+        directory: of the job.
+        output: the file, which is replaced, or the directory, which must not be there or be empty.
+        form: one of `FORMS`; None for that of the suffix of `output`.
+        names: how images are called in the labels.
+        partial: whether to collect what is there if rows are missing; a warning says what.
+
+    Raises:
+        UsageError: there is no such form, or the suffix does not say which.
+        OutputError: there is no job, rows are missing, a part is damaged, or nothing can be written.
+    """
+    form = form or _form_of(output)
+    collection = Collection.of(directory)
+    if output.absolute().parent == directory.absolute():
+        raise OutputError(f"cannot write {output}", found="the directory of the job", remedy="choose another place")
+    if gaps := collection.gaps():
+        if not partial:
+            remedy = "run the job again, or add --partial to collect what is there"
+            raise OutputError(f"{directory} is not complete", found="; ".join(gaps), remedy=remedy)
+        logger.warning("%s is not complete: %s", directory, "; ".join(gaps))
+    if form not in WITH_ERRORS and (failed := collection.failed()):
+        logger.warning("%d images that failed are left out", failed)
+    if form in DIRECTORY_FORMS:
+        write_directory(output, collection.rows, collection.settings, names, DIRECTORY_FORMS[form])
+        return
+    if form == "parquet":
+        import_pyarrow()
+    try:
+        with atomic_file(output) as file:
+            FILE_FORMS[form](file, collection.rows, collection.settings, names)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise OutputError(f"cannot write {output}", found=found, remedy="choose another file") from error
+
+
+def _form_of(output: Path) -> str:
+    if output.suffix.lower() not in BY_SUFFIX:
+        raise UsageError(
+            f"the suffix of {output} does not say what to write",
+            expected=f"{', '.join(BY_SUFFIX)}, or --as {'|'.join(FORMS)}",
+        )
+    return BY_SUFFIX[output.suffix.lower()]

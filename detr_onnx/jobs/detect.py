@@ -1,0 +1,58 @@
+"""Inputs to rows, decoding ahead; whatever goes wrong with an image is in its row."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from detr_onnx.errors import DetrError
+from detr_onnx.failures import error_of_image
+from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.jobs.inputs import Input
+from detr_onnx.jobs.rows import Origin, Row, error_row, row_of
+from detr_onnx.read_ahead import read_ahead
+
+if TYPE_CHECKING:
+    from detr_onnx.detector import Detector, Prepared
+
+INPUTS_AHEAD = 2  # that are decoded and preprocessed while the network runs
+
+
+def detect_rows(
+    detector: Detector, inputs: Iterable[Input], threshold: float, labels: Sequence[str] | None = None
+) -> Generator[Row, None, None]:
+    """A row for each input, in order.
+
+    Args:
+        detector: what detects.
+        inputs: may be endless; a few are held at a time.
+        threshold: in 0..1; scores must be strictly greater.
+        labels: the only labels to keep; None for all.
+    """
+    origin = Origin.of(detector)
+
+    def prepare(item: Input) -> Prepared | DetrError:
+        try:
+            return _prepare(detector, item)
+        except Exception as error:  # noqa: BLE001 - whatever fails is in the row
+            return error_of_image(item.path, error)
+
+    for item, prepared in read_ahead(prepare, inputs, INPUTS_AHEAD):
+        if isinstance(prepared, DetrError):
+            yield error_row(item.path, prepared, origin)
+            continue
+        pixels, mask, sizes_hw = prepared
+        size_wh = sizes_hw[0][::-1].tolist()
+        try:
+            detections = detector.postprocess(*detector.network(pixels, mask), sizes_hw, threshold)[0]
+            row = row_of(item.path, size_wh, detections if labels is None else detections.only(labels), origin)
+        except Exception as error:  # noqa: BLE001 - as above
+            row = error_row(item.path, error_of_image(item.path, error), origin, size_wh)
+        yield row
+
+
+def _prepare(detector: Detector, item: Input) -> Prepared:
+    """What the network takes; raises whatever goes wrong with the image."""
+    if isinstance(item.source, DetrError):
+        raise item.source
+    return detector.preprocess([read_rgb(item.source, name=item.path)])

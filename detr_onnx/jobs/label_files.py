@@ -1,0 +1,154 @@
+"""The rows of a job as a directory with a file for each image: labels of YOLO, annotations of Pascal VOC.
+
+The files have the places of their images below the images' common directory. Scores are left out: neither format has
+them. The new directory is moved into place when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from xml.etree import ElementTree
+
+from detr_onnx.errors import OutputError
+from detr_onnx.jobs.forms import NO_CLASS, Labelled, Rows, classified, clipped, good
+from detr_onnx.jobs.rows import Row
+from detr_onnx.jobs.settings import JobSettings
+
+DRAFT = ".detr-onnx-labels-"
+
+
+@dataclass(frozen=True)
+class DirectoryForm:
+    """A format with a file for each image.
+
+    Attributes:
+        folder: where the files are in the directory.
+        suffix: of the files.
+        text: row, class names and the image's name to the content of a file.
+        extra: name and content of another file, from the class names; None for none.
+    """
+
+    folder: str
+    suffix: str
+    text: Callable[[Row, list[str], str], str]
+    extra: Callable[[list[str]], tuple[str, str]] | None = None
+
+
+def write_directory(output: Path, rows: Rows, settings: JobSettings, names: Labelled, form: DirectoryForm) -> None:
+    """Writes a file for each image without an error; all of them, or nothing.
+
+    Raises:
+        OutputError: the directory is there and not empty, two images have one name, or nothing can be written.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        found = "a directory that is not empty" if output.is_dir() else "a file"
+        raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory")
+    try:
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=output.absolute().parent) as draft:
+            fresh = Path(draft, "fresh")  # not `draft` itself, which nobody else may read
+            _fill(fresh, rows, settings, names, form)
+            fresh.replace(output)
+    except FileExistsError as error:
+        what = f"two images would have the file {Path(error.filename).name}"
+        raise OutputError(what, remedy="collect images whose names differ before their suffix") from error
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory") from error
+
+
+def _fill(directory: Path, rows: Rows, settings: JobSettings, names: Labelled, form: DirectoryForm) -> None:
+    folder = directory / form.folder
+    folder.mkdir(parents=True)
+    if form.extra is not None:
+        name, content = form.extra(settings.class_names)
+        (directory / name).write_text(content, encoding="utf-8")
+    common = _common_directory(rows) if names.relative_to is None else ""
+    for row in good(rows()):
+        path = folder / _inside(os.path.relpath(row["path"], common) if common else names.relative(row["path"]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f"{path.stem}{form.suffix}").open("x", encoding="utf-8") as file:
+            file.write(form.text(row, settings.class_names, names.name(row["path"])))
+
+
+def _common_directory(rows: Rows) -> str:
+    """The longest directory that all images are in, or nothing if they have none in common."""
+    common: str | None = None
+    for row in good(rows()):
+        parent = os.path.dirname(row["path"])  # noqa: PTH120 - of many names
+        try:
+            common = parent if common is None else os.path.commonpath([common, parent])
+        except ValueError:  # relative and absolute paths
+            return ""
+    return common or ""
+
+
+def _inside(path: str) -> Path:
+    """The path without what would lead out of a directory; members of tar files may have any name."""
+    plain = PurePath(path)
+    parts = [part for part in plain.relative_to(plain.anchor).parts if part != os.pardir]
+    return Path(*parts)
+
+
+def yolo_text(row: Row, class_names: list[str], name: str) -> str:
+    """Lines of class, centre x, centre y, width and height, in 0..1 of the image."""
+    classes, lines = used_classes(class_names), []
+    for d in classified(row):
+        xmin, ymin, xmax, ymax = clipped(d["box"], row)
+        centre_size = [
+            (xmin + xmax) / 2 / row["width"], (ymin + ymax) / 2 / row["height"],
+            (xmax - xmin) / row["width"], (ymax - ymin) / row["height"],
+        ]  # fmt: skip
+        lines.append(" ".join([str(classes.index(d["label"])), *(f"{value:.6f}" for value in centre_size)]) + "\n")
+    return "".join(lines)
+
+
+def yolo_classes(class_names: list[str]) -> tuple[str, str]:
+    """data.yaml, with the names of the classes by their number in the labels."""
+    names = used_classes(class_names)
+    return "data.yaml", f"nc: {len(names)}\nnames: {json.dumps(names)}\n"  # a JSON list is YAML
+
+
+def used_classes(class_names: list[str]) -> list[str]:
+    """The class names without the gaps of COCO's ids, each once."""
+    return [name for name in dict.fromkeys(class_names) if name != NO_CLASS]
+
+
+def voc_text(row: Row, class_names: list[str], name: str) -> str:
+    """Pascal VOC's XML. Its pixels count from 1, and both corners belong to the box."""
+    root = ElementTree.Element("annotation")
+    _add(root, "folder", os.path.dirname(name))  # noqa: PTH120
+    _add(root, "filename", os.path.basename(name))  # noqa: PTH119
+    _add(root, "path", name)
+    size = ElementTree.SubElement(root, "size")
+    for field, value in (("width", row["width"]), ("height", row["height"]), ("depth", 3)):
+        _add(size, field, str(value))
+    _add(root, "segmented", "0")
+    for d in classified(row):
+        item = ElementTree.SubElement(root, "object")
+        for field, value in (("name", d["label"]), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
+            _add(item, field, value)
+        box = ElementTree.SubElement(item, "bndbox")
+        xmin, ymin, xmax, ymax = clipped(d["box"], row)
+        corners = (("xmin", int(xmin) + 1), ("ymin", int(ymin) + 1), ("xmax", round(xmax)), ("ymax", round(ymax)))
+        for field, pixel in corners:
+            limit = row["width"] if field.startswith("x") else row["height"]
+            _add(box, field, str(min(max(pixel, 1), limit)))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _add(parent: ElementTree.Element, name: str, text: str) -> None:
+    """Adds an element; characters that XML cannot have are replaced."""
+    ElementTree.SubElement(parent, name).text = "".join(c if c >= " " or c in "\t\n" else "\ufffd" for c in text)
+
+
+DIRECTORY_FORMS = {
+    "yolo": DirectoryForm("labels", ".txt", yolo_text, yolo_classes),
+    "voc": DirectoryForm("Annotations", ".xml", voc_text),
+}

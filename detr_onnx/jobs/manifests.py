@@ -1,0 +1,161 @@
+"""Lists of paths: a text file, stdin, NDJSON, or a column of a Parquet file; read in bounded memory.
+
+Text has a path a line, in any encoding of names. A path that contains a newline, or begins with a double quote, is
+written as a JSON string. A file with a NUL byte near its start is a list of `find -print0`, without any quoting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from detr_onnx.errors import DatasetError
+from detr_onnx.jobs.rows import import_pyarrow
+from detr_onnx.json_input import parse_json
+
+STDIN = "-"
+PARQUET, NDJSON = (".parquet", ".pq"), (".ndjson", ".jsonl")
+COLUMN = "path"
+MAX_LINE_BYTES = 1 << 16
+SAMPLE_BYTES = 1 << 16
+BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A list of paths.
+
+    Attributes:
+        file: where it is, or "-" for stdin.
+        column: of Parquet and of the objects in NDJSON; unused for text.
+    """
+
+    file: str
+    column: str = COLUMN
+
+    @classmethod
+    def parse(cls, text: str) -> Manifest:
+        """The list of an argument without its @, such as "list.txt" or "list.parquet:column".
+
+        Raises:
+            DatasetError: it cannot be read, or has no such column.
+        """
+        name, colon, column = text.rpartition(":")
+        has_column = bool(colon and column) and name.lower().endswith((*PARQUET, *NDJSON))
+        manifest = cls(name, column) if has_column else cls(text)
+        manifest._check()
+        return manifest
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether the list can be read only once."""
+        return self.file == STDIN
+
+    def names(self) -> Iterator[str]:
+        """The paths, in turn.
+
+        Raises:
+            DatasetError: the list is damaged.
+        """
+        if self.file.lower().endswith(PARQUET):
+            yield from self._column()
+            return
+        with contextlib.nullcontext(_stdin(self)) if self.is_stdin else self._opened() as file:
+            yield from _lines(file, self)
+
+    def error(self, found: str, expected: str | None = "a path a line") -> DatasetError:
+        """What is wrong with the list."""
+        return DatasetError(f"the list {self.file} cannot be read", found=found, expected=expected)
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return Path(self.file).open("rb")
+        except (OSError, ValueError) as error:
+            raise self.error(getattr(error, "strerror", None) or str(error)) from error
+
+    def _check(self) -> None:
+        """Raises what can be known before the first path is read."""
+        if self.file.lower().endswith(PARQUET):
+            self._parquet().close()
+        elif not self.is_stdin:
+            self._opened().close()
+
+    def _parquet(self) -> Any:
+        """The opened Parquet file, whose column is known to be there and to be text."""
+        pa = import_pyarrow()
+        try:
+            file = pa.parquet.ParquetFile(self.file)
+        except (OSError, pa.ArrowException) as error:
+            found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
+            raise self.error(found, expected="a Parquet file") from error
+        names = file.schema_arrow.names
+        kind = file.schema_arrow.field(self.column).type if names.count(self.column) == 1 else None
+        if kind is not None and pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            file.close()
+            found = f"the columns {', '.join(names)}" if kind is None else f"the type {kind}"
+            raise self.error(found[:300], expected=f"a column {self.column!r} of texts; name it as @{self.file}:COLUMN")
+        return file
+
+    def _column(self) -> Iterator[str]:
+        with self._parquet() as file:
+            try:
+                for batch in file.iter_batches(BATCH_ROWS, columns=[self.column]):
+                    yield from (name for name in batch.column(0).to_pylist() if name)
+            except (OSError, import_pyarrow().ArrowException) as error:
+                raise self.error(" ".join(str(error).split())[:200], expected="a Parquet file") from error
+
+
+def _stdin(manifest: Manifest) -> BinaryIO:
+    if sys.stdin is None:
+        raise manifest.error("a closed stdin")
+    return sys.stdin.buffer
+
+
+def _lines(file: BinaryIO, manifest: Manifest) -> Iterator[str]:
+    """The paths of a text file, of stdin, or of NDJSON."""
+    head = file.peek(SAMPLE_BYTES)[:SAMPLE_BYTES] if isinstance(file, io.BufferedReader) else b""
+    if b"\0" in head:
+        yield from _until_nul(file, manifest)
+        return
+    is_ndjson = manifest.file.lower().endswith(NDJSON)
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise manifest.error(f"a line of more than {MAX_LINE_BYTES} bytes")
+        text = line.removesuffix(b"\n").removesuffix(b"\r")
+        if number == 1:
+            text = text.removeprefix(b"\xef\xbb\xbf")
+        if text:
+            yield _json_path(text, manifest, number) if is_ndjson or text.startswith(b'"') else os.fsdecode(text)
+
+
+def _json_path(text: bytes, manifest: Manifest, number: int) -> str:
+    """The path in a line that is a JSON string, or an object with the column."""
+    value = parse_json(text, f"line {number} of {manifest.file}", error=DatasetError)
+    path = value.get(manifest.column) if isinstance(value, dict) else value
+    if not isinstance(path, str):
+        found = json.dumps(value)[:100]
+        raise manifest.error(f"line {number}: {found}", f"a path, or an object with {manifest.column!r}")
+    return path
+
+
+def _until_nul(file: BinaryIO, manifest: Manifest) -> Iterator[str]:
+    """The paths of a file in which each ends with a NUL byte."""
+    rest = b""
+    while chunk := file.read(SAMPLE_BYTES):
+        *paths, rest = (rest + chunk).split(b"\0")
+        if len(rest) > MAX_LINE_BYTES:
+            raise manifest.error(f"a path of more than {MAX_LINE_BYTES} bytes")
+        yield from (os.fsdecode(path) for path in paths if path)
+    if rest:
+        yield os.fsdecode(rest)

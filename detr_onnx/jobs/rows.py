@@ -1,0 +1,157 @@
+"""The row of an image: what was detected in it and by what, or why nothing could be.
+
+Its fields are path, width, height, detections, error, model_sha256, engine, precision and version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from detr_onnx import __version__
+from detr_onnx.detections import Box, Detections
+from detr_onnx.errors import DetrError, MissingPackageError, OutputError
+from detr_onnx.json_input import parse_object
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from detr_onnx.detector import Detector
+
+Row = dict[str, Any]
+"""One image: see `row_of` and `error_row`."""
+
+FIELDS = ("path", "width", "height", "detections", "error", "model_sha256", "engine", "precision", "version")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a row: the last four of its fields.
+
+    Attributes:
+        model_sha256: of the model's file, see `Detector.sha256`.
+        engine: "numpy", "onnxruntime" or "openvino".
+        precision: what it computed in, such as "fp32".
+        version: of detr-onnx.
+    """
+
+    model_sha256: str
+    engine: str
+    precision: str
+    version: str = __version__
+
+    @classmethod
+    def of(cls, detector: Detector) -> Origin:
+        """The origin of a detector's rows."""
+        return cls(detector.sha256, detector.engine, detector.precision)
+
+    def fields(self) -> Row:
+        """The fields of a row."""
+        names = ("model_sha256", "engine", "precision", "version")
+        return {name: getattr(self, name) for name in names}
+
+
+def row_path(name: str) -> str:
+    """A file's name as it is in rows: bytes that are not UTF-8 are spelt out, as `caf\\xe9.jpg`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if not name.isascii() else name
+
+
+def row_of(path: str, size_wh: Sequence[int], detections: Detections, origin: Origin) -> Row:
+    """The row of an image; `detections` are best first, with boxes in pixels that are not rounded."""
+    found = [
+        {
+            "score": d.score,
+            "label": d.label,
+            "class_id": d.class_id,
+            "box": {side: getattr(d.box, side) for side in Box.__slots__},
+        }
+        for d in detections.by_score()
+    ]
+    width, height = map(int, size_wh)
+    return {"path": path, "width": width, "height": height, "detections": found, "error": None, **origin.fields()}
+
+
+def error_row(path: str, error: DetrError, origin: Origin, size_wh: Sequence[int] | None = None) -> Row:
+    """The row of an image that failed: no detections, and the error's sentence; the size if it is known."""
+    width, height = map(int, size_wh) if size_wh is not None else (None, None)
+    sentence = row_path(" ".join(str(error).split()))
+    return {"path": path, "width": width, "height": height, "detections": [], "error": sentence, **origin.fields()}
+
+
+def origin_of(row: Row) -> Origin:
+    """What made a row."""
+    return Origin(row["model_sha256"], row["engine"], row["precision"], row["version"])
+
+
+def to_line(row: Row) -> bytes:
+    """A line of NDJSON."""
+    return json.dumps(row).encode() + b"\n"
+
+
+def from_line(line: bytes, source: str) -> Row:
+    """The row in a line of NDJSON.
+
+    Raises:
+        OutputError: it is cut off, or is not a row.
+    """
+    if not line.endswith(b"\n"):
+        raise OutputError(f"{source} is damaged", found="a line without its end")
+    return checked(parse_object(line, source, error=OutputError), source)
+
+
+def checked(row: Row, source: str) -> Row:
+    """The row, if it has the fields of one.
+
+    Raises:
+        OutputError: it has others, or values of other types.
+    """
+    if set(row) != set(FIELDS):
+        raise OutputError(f"{source} has rows of another form", found=", ".join(row)[:200], expected=", ".join(FIELDS))
+    texts = all(isinstance(row[name], str) for name in ("path", "model_sha256", "engine", "precision", "version"))
+    if not texts or not isinstance(row["detections"], list) or not isinstance(row["error"], str | None):
+        raise OutputError(f"{source} has a row with wrong values", found=str(row["path"])[:200])
+    return row
+
+
+def arrow_schema(metadata: dict[str, str] | None = None) -> pyarrow.Schema:
+    """The rows' schema in Arrow: detections are a list of structs.
+
+    Args:
+        metadata: of the schema, which Parquet files keep.
+
+    Raises:
+        MissingPackageError: the package pyarrow is not installed.
+    """
+    pa = import_pyarrow()
+    box = pa.struct([pa.field(side, pa.float32(), nullable=False) for side in Box.__slots__])
+    detection = pa.struct(
+        [
+            pa.field("score", pa.float32(), nullable=False),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("class_id", pa.int32(), nullable=False),
+            pa.field("box", box, nullable=False),
+        ]
+    )
+    fields = [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("detections", pa.list_(pa.field("element", detection, nullable=False)), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+    fields += [pa.field(name, pa.string(), nullable=False) for name in FIELDS[5:]]
+    return pa.schema(fields, metadata=metadata)
+
+
+def import_pyarrow() -> Any:
+    """The package pyarrow, with its module parquet; MissingPackageError if it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        remedy = "run pip install 'detr-onnx[parquet]'"
+        raise MissingPackageError("Parquet needs the package pyarrow", remedy=remedy) from error
+    return pyarrow

@@ -1,0 +1,137 @@
+"""What all rows of a job have in common: _job.json in its directory, which another job cannot change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detr_onnx.atomic import write_atomically
+from detr_onnx.errors import OutputError
+from detr_onnx.jobs.rows import Origin
+from detr_onnx.json_input import read_object
+
+if TYPE_CHECKING:
+    from detr_onnx.detector import Detector
+
+FILE = "_job.json"
+WORDS = {
+    "version": "detr-onnx", "model_sha256": "model", "labels": "labels", "class_names": "class names of the model",
+}  # fmt: skip
+"""Field -> how messages call it, where that is not its name."""
+UNCOMPARED = {"model"}  # the same weights may have several names
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What a job's rows depend on, and how it is laid out.
+
+    Attributes:
+        version: of detr-onnx.
+        model: as it was named.
+        model_sha256: see `Detector.sha256`.
+        engine: "numpy", "onnxruntime" or "openvino".
+        precision: what it computes in.
+        preprocessing: as a preprocessor_config.json has it.
+        class_names: the names of the classes, by id.
+        threshold: scores are above it.
+        labels: the only labels in the rows; None for all.
+        format: "ndjson" or "parquet".
+        shards: how many shares the job has.
+    """
+
+    version: str
+    model: str
+    model_sha256: str
+    engine: str
+    precision: str
+    preprocessing: dict[str, Any]
+    class_names: list[str]
+    threshold: float
+    labels: list[str] | None
+    format: str
+    shards: int
+
+    @classmethod
+    def of(
+        cls,
+        detector: Detector,
+        model: str,
+        threshold: float,
+        labels: Sequence[str] | None,
+        form: str,
+        shards: int,
+    ) -> JobSettings:
+        """The settings of a job of this detector."""
+        preprocessing = json.loads(json.dumps(detector.preprocessing.to_json()))  # lists for tuples, as when read
+        return cls(
+            **Origin.of(detector).fields(),
+            model=model,
+            preprocessing=preprocessing,
+            class_names=[*detector.class_names],
+            threshold=float(threshold),
+            labels=sorted(set(labels)) if labels is not None else None,
+            format=form,
+            shards=shards,
+        )
+
+    @property
+    def origin(self) -> Origin:
+        """The last fields of the rows."""
+        return Origin(self.model_sha256, self.engine, self.precision, self.version)
+
+    def metadata(self) -> dict[str, str]:
+        """For the schema of Parquet files: texts, those that are not are JSON."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("format", "shards")}
+        return {f"detr_onnx.{n}": v if isinstance(v, str) else json.dumps(v) for n, v in values.items()}
+
+
+def read_settings(directory: Path) -> JobSettings:
+    """The settings of the job in a directory.
+
+    Raises:
+        OutputError: there is no job, or its settings are damaged.
+    """
+    file = directory / FILE
+    if not file.exists():
+        found = f"no {FILE}" if directory.is_dir() else "no such directory"
+        raise OutputError(f"there is no job in {directory}", found=found, remedy="name the -o of detr-onnx detect")
+    values = read_object(file, error=OutputError)
+    names = {field.name for field in fields(JobSettings)}
+    if set(values) != names or not isinstance(values["shards"], int) or not isinstance(values["class_names"], list):
+        found = f"the fields {', '.join(values)}"[:300]
+        raise OutputError(f"{file} is not a job of this version", found=found, remedy="choose another directory")
+    return JobSettings(**values)
+
+
+def agree(directory: Path, settings: JobSettings) -> None:
+    """Writes the settings of a new job, or compares them with those of the job that is there.
+
+    Raises:
+        OutputError: the directory has a job with others; both are named.
+        OSError: they cannot be written.
+    """
+    file = directory / FILE
+    if not file.exists():
+        write_atomically(file, (json.dumps(asdict(settings), indent=1) + "\n").encode())
+    there = read_settings(directory)  # also after writing: another process may have been faster
+    ours, theirs = asdict(settings), asdict(there)
+    different = [name for name in ours if ours[name] != theirs[name] and name not in UNCOMPARED]
+    if different:
+        raise OutputError(
+            f"{directory} has the rows of another job",
+            found=", ".join(_shown(name, there) for name in different),
+            expected=", ".join(_shown(name, settings) for name in different),
+            remedy="choose another directory, or go on with the options of that job",
+        )
+
+
+def _shown(name: str, settings: JobSettings) -> str:
+    """A setting in a message: "model demo (sha256 1f0c…)", "threshold 0.5"."""
+    if name == "model_sha256":
+        return f"model {settings.model} (sha256 {settings.model_sha256[:12]}…)"
+    value = getattr(settings, name)
+    text = ",".join(value) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else str(value)
+    return f"{WORDS.get(name, name)} {text[:200] if value is not None else 'all'}"

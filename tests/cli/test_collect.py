@@ -1,0 +1,46 @@
+"""`collect`: the command line; its formats are in tests/jobs/test_collect.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detr_onnx.cli.collect import FORMS
+from detr_onnx.jobs import collect
+from tests.cli.command_line import complaint, outcome
+
+pytest.importorskip("onnxruntime")
+
+
+def test_the_formats_are_those_of_the_package():
+    assert set(FORMS) == set(collect.FORMS)
+
+
+def test_a_job_is_collected(run, capsys):
+    run("detect", ".", "-o", "out", "--threshold", "0.1")
+    assert outcome(["collect", "out", "-o", "coco.json"], capsys) == (0, "", "")
+    assert sorted(image["file_name"] for image in json.loads(Path("coco.json").read_text())["images"]) == [
+        "a.png", "b.jpg", "deep/c.png",
+    ]  # fmt: skip
+    assert outcome(["collect", "out", "-o", "labels", "--as", "yolo"], capsys)[0] == 0
+    assert sorted(path.name for path in Path("labels/labels").rglob("*.txt")) == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_a_shard_that_is_missing_is_one_line(run, capsys):
+    run("detect", ".", "-o", "out", "--shard", "0/2")
+    words = "out is not complete: found no end of shard 1 of 2; run the job again, or add --partial"
+    assert complaint(outcome(["collect", "out", "-o", "all.ndjson"], capsys), 1).startswith(words)
+    assert outcome(["collect", "out", "-o", "all.ndjson", "--partial"], capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["deep", "-o", "x.json"], 1, "there is no job in deep: found no _job.json; name the -o of detr-onnx detect"),
+        (["deep", "-o", "x.txt"], 2, "the suffix of x.txt does not say what to write"),
+    ],
+)
+def test_what_cannot_be_collected_is_one_line(album, capsys, arguments, status, words):
+    assert complaint(outcome(["collect", *arguments], capsys), status).startswith(words)

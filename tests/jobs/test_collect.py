@@ -1,0 +1,310 @@
+"""The parts of a job put together, and the labels that other tools import."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_onnx import Detector
+from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.jobs.collect import FORMS, Collection, collect
+from detr_onnx.jobs.forms import Labelled
+from detr_onnx.jobs.inputs import Inputs
+from detr_onnx.jobs.job import Job
+from detr_onnx.jobs.parts import find_parts, read_part
+from detr_onnx.jobs.settings import JobSettings
+from detr_onnx.jobs.shard import Shard
+from tests.jobs.stand_in import network, stand_in_detector
+from tests.small_model import sample_image
+
+PLAIN = Labelled()
+SHARDS = 3
+COUNT = 9
+
+
+@pytest.fixture
+def detector(monkeypatch) -> Detector:
+    """Its boxes reach a little beyond the image at the right."""
+
+    def wide(pixels, mask):
+        logits, boxes = network(pixels, mask)
+        boxes[:] = [0.75, 0.5, 0.6, 0.5]
+        return logits, boxes
+
+    return stand_in_detector(monkeypatch, wide)
+
+
+def run_job(detector: Detector, form: str = "ndjson", shards: range = range(SHARDS)) -> None:
+    settings = JobSettings.of(detector, "stand-in", 0.5, None, form, SHARDS)
+    for index in shards:
+        Job(Path("out"), Inputs(["photos"], Shard(index, SHARDS)), settings, part_rows=2).run(detector)
+
+
+@pytest.fixture(params=["ndjson", "parquet"])
+def form(request) -> str:
+    if request.param == "parquet":
+        pytest.importorskip("pyarrow")
+    return request.param
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """The working directory, with images of 40x30 in photos/; two have no cat."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for number in range(COUNT - 2):
+        sample_image(40, 30, number).save(f"photos/{number}.jpg")
+    for number in range(2):
+        Image.new("RGB", (40, 30)).save(f"photos/dark-{number}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def job(photos, detector, form) -> list[dict[str, object]]:
+    """The rows of a finished job in out/."""
+    run_job(detector, form)
+    return [row for part in find_parts(Path("out")) for row in read_part(part.path)]
+
+
+def good_images() -> list[str]:
+    return sorted(str(path) for path in Path("photos").iterdir())
+
+
+def approximately(rows: list[dict[str, object]]) -> list[object]:
+    """Rows to compare: Parquet has scores and boxes in float32, which JSON writes with all their digits."""
+    return json.loads(json.dumps(rows), parse_float=lambda text: round(float(text), 5))
+
+
+def test_all_rows_are_in_one_file(job):
+    collect(Path("out"), Path("all.ndjson"), None, PLAIN)
+    assert approximately([json.loads(line) for line in Path("all.ndjson").read_bytes().splitlines()]) == (
+        approximately(job)
+    )
+
+
+def test_a_parquet_file_has_all_rows_and_the_settings(job):
+    pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    collect(Path("out"), Path("all.parquet"), None, PLAIN)
+    table = pq.read_table("all.parquet")
+    assert approximately(table.to_pylist()) == approximately(job)
+    assert table.schema.metadata[b"detr_onnx.model"] == b"stand-in"
+
+
+def test_csv_has_a_line_for_each_detection_and_each_image_without_one(job):
+    collect(Path("out"), Path("all.csv"), None, PLAIN)
+    with Path("all.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert sorted(line["path"] for line in lines) == good_images()
+    assert {line["label"] for line in lines} == {"cat", ""}
+    line = next(line for line in lines if line["label"])
+    assert [float(line[side]) for side in ("xmin", "ymin", "xmax", "ymax")] == pytest.approx(
+        [18, 7.5, 42, 22.5], abs=1e-4
+    )
+
+
+# What is missing
+
+
+def test_shards_that_have_not_ended_are_named_in_one_line(photos, detector, caplog):
+    run_job(detector, shards=range(1))
+    words = "^out is not complete: found no end of shard 1, 2 of 3; run the job again, or add --partial"
+    with pytest.raises(OutputError, match=words):
+        collect(Path("out"), Path("all.ndjson"), None, PLAIN)
+    assert not Path("all.ndjson").exists()
+    with caplog.at_level(logging.WARNING):
+        collect(Path("out"), Path("all.ndjson"), None, PLAIN, partial=True)
+    assert caplog.messages == ["out is not complete: no end of shard 1, 2 of 3"]
+    assert len(Path("all.ndjson").read_text().splitlines()) == len([*Collection.of(Path("out")).rows()])
+
+
+def test_a_part_that_is_gone_is_missing(job, form):
+    part = find_parts(Path("out"))[1]
+    gone = len([*read_part(part.path)])
+    part.path.unlink()
+    every = sum(row["path"] is not None for row in job)
+    with pytest.raises(OutputError, match=rf"is not complete: found \d+ of \d+ rows of shard {part.shard.index}; run"):
+        collect(Path("out"), Path("all.ndjson"), None, PLAIN)
+    assert every - gone == len([*Collection.of(Path("out")).rows()])
+
+
+def test_a_damaged_part_leaves_no_file(job, form):
+    part = find_parts(Path("out"))[0].path
+    content = part.read_bytes()
+    part.write_bytes(content[:40] + b"\0" * 20 + content[60:] if form == "ndjson" else content[:60])
+    with pytest.raises(OutputError, match=part.name):
+        collect(Path("out"), Path("all.json"), None, PLAIN)
+    assert not Path("all.json").exists()
+
+
+@pytest.mark.parametrize("directory", ["nothing", "photos"])
+def test_a_directory_without_a_job_is_an_error(photos, directory):
+    with pytest.raises(OutputError, match=f"there is no job in {directory}"):
+        collect(Path(directory), Path("all.ndjson"), None, PLAIN)
+
+
+def test_a_suffix_that_says_nothing_is_an_error(photos):
+    with pytest.raises(UsageError, match=r"the suffix of all\.txt does not say what to write: expected .*voc"):
+        collect(Path("out"), Path("all.txt"), None, PLAIN)
+
+
+@pytest.mark.parametrize("output", ["out/all.ndjson", "photos", "nowhere/all.ndjson"])
+def test_what_cannot_be_written_is_one_error(photos, detector, output):
+    run_job(detector)
+    with pytest.raises(OutputError, match=f"cannot write {output}"):
+        collect(Path("out"), Path(output), "ndjson", PLAIN)
+
+
+@pytest.mark.parametrize("form_", ["yolo", "voc"])
+@pytest.mark.parametrize("taken", ["photos", "photos/0.jpg"])
+def test_labels_do_not_go_into_what_is_there(photos, detector, form_, taken):
+    run_job(detector)
+    before = sorted(path.name for path in photos.iterdir())
+    with pytest.raises(OutputError, match=f"cannot write {taken}: found a"):
+        collect(Path("out"), Path(taken), form_, PLAIN)
+    assert sorted(path.name for path in photos.iterdir()) == before
+
+
+def test_two_images_of_one_name_are_an_error_and_nothing_is_left(photos, detector):
+    sample_image(40, 30).save("photos/0.png")
+    run_job(detector)
+    before = sorted(path.name for path in photos.iterdir())
+    with pytest.raises(OutputError, match=r"two images would have the file 0\.txt"):
+        collect(Path("out"), Path("labels"), "yolo", PLAIN)
+    assert sorted(path.name for path in photos.iterdir()) == before
+
+
+@pytest.mark.parametrize("form_", FORMS)
+def test_images_that_failed_are_counted_where_labels_have_no_place_for_them(photos, detector, caplog, form_):
+    if form_ == "parquet":
+        pytest.importorskip("pyarrow")
+    Path("photos/bad.jpg").write_bytes(b"x")
+    run_job(detector)
+    with caplog.at_level(logging.WARNING):
+        collect(Path("out"), Path("collected"), form_, PLAIN)
+    left_out = [] if form_ in ("ndjson", "parquet", "csv") else ["1 images that failed are left out"]
+    assert caplog.messages == left_out
+
+
+def test_a_member_of_a_tar_file_cannot_lead_out_of_the_labels(photos, detector):
+    from tests.jobs.test_inputs import jpeg, write_tar
+
+    write_tar("evil.tar", {"../../../evil.jpg": jpeg(), "/abs.jpg": jpeg()})
+    settings = JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)
+    Job(Path("out"), Inputs(["evil.tar"]), settings).run(detector)
+    collect(Path("out"), Path("deep/labels"), "yolo", PLAIN)
+    files = sorted(path.relative_to("deep") for path in Path("deep").rglob("*.txt"))
+    assert [path.name for path in files] == ["abs.txt", "evil.txt"]
+    assert not list(photos.parent.glob("*.txt")) + list(photos.glob("*.txt"))
+
+
+# Label formats
+
+
+def test_a_coco_dataset_has_images_annotations_and_categories(job):
+    collect(Path("out"), Path("coco.json"), None, Labelled("photos", "http://here/"))
+    dataset = json.loads(Path("coco.json").read_text())
+    assert dataset["categories"] == [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+    assert sorted(i["file_name"] for i in dataset["images"]) == [f"http://here/{Path(p).name}" for p in good_images()]
+    (first, *_), ids = dataset["annotations"], [a["id"] for a in dataset["annotations"]]
+    assert ids == [*range(1, COUNT - 1)]
+    assert first["bbox"] == pytest.approx([18, 7.5, 24, 15], abs=1e-4)
+    assert first["score"] > 0.5
+
+
+def test_an_image_outside_of_the_directory_is_an_error(job):
+    with pytest.raises(UsageError, match=r"photos/.* is not in other; give --relative-to another directory"):
+        collect(Path("out"), Path("coco.json"), None, Labelled("other"))
+
+
+def test_an_empty_job_gives_an_empty_dataset(photos, detector):
+    settings = JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)
+    Path("list.txt").touch()
+    Job(Path("out"), Inputs(["@list.txt"]), settings).run(detector)
+    for form_ in FORMS:
+        if form_ != "parquet":
+            collect(Path("out"), Path(f"collected-{form_}"), form_, PLAIN)
+    dataset = json.loads(Path("collected-coco").read_text())
+    assert (dataset["images"], dataset["annotations"]) == ([], [])
+    assert json.loads(Path("collected-label-studio").read_text()) == []
+
+
+def test_voc_and_yolo_stay_within_the_image(job):
+    collect(Path("out"), Path("voc"), "voc", PLAIN)
+    collect(Path("out"), Path("yolo"), "yolo", PLAIN)
+    box = ElementTree.parse("voc/Annotations/0.xml").find("object/bndbox")
+    assert [int(side.text) for side in box] == [19, 8, 40, 22]
+    assert Path("yolo/labels/0.txt").read_text() == "0 0.725000 0.500000 0.550000 0.500000\n"
+    assert Path("yolo/labels/dark-0.txt").read_text() == ""
+    assert Path("yolo/data.yaml").read_text() == 'nc: 2\nnames: ["cat", "dog"]\n'
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
+def test_supervision_imports_the_labels(job, kind):
+    supervision = pytest.importorskip("supervision")
+    collect(Path("out"), Path("labels"), kind, Labelled("photos"))
+    dataset = supervision.DetectionDataset
+    if kind == "coco":
+        loaded = dataset.from_coco("photos", "labels")
+    elif kind == "yolo":
+        loaded = dataset.from_yolo("photos", "labels/labels", "labels/data.yaml")
+    else:
+        loaded = dataset.from_pascal_voc("photos", "labels/Annotations")
+    names = {Path(path).name: found for path, _, found in loaded}
+    assert sorted(names) == [Path(path).name for path in good_images()]
+    xmin, ymin, xmax, ymax = names["0.jpg"].xyxy[0]
+    right = 42 if kind == "coco" else 40
+    assert np.allclose([xmin, ymin, xmax, ymax], [18, 7.5, right, 22.5], atol=0.51)
+    assert loaded.classes[names["0.jpg"].class_id[0]] == "cat"
+    assert len(names["dark-0.png"]) == 0
+
+
+def test_label_studio_validates_the_predictions(job):
+    interface = pytest.importorskip("label_studio_sdk.label_interface")
+    collect(Path("out"), Path("tasks.json"), "label-studio", Labelled("photos", "/data/local-files/?d="))
+    tasks = json.loads(Path("tasks.json").read_text())
+    labels = "".join(f'<Label value="{name}"/>' for name in ("cat", "dog"))
+    config = interface.LabelInterface(
+        f'<View><Image name="image" value="$image"/>'
+        f'<RectangleLabels name="label" toName="image">{labels}</RectangleLabels></View>'
+    )
+    assert len(tasks) == COUNT
+    for task in tasks:
+        assert config.validate_task({"data": task["data"]})
+        assert config.validate_prediction(task["predictions"][0], return_errors=True) == []
+    task = next(task for task in tasks if task["data"]["image"].endswith("0.jpg"))
+    (result,) = task["predictions"][0]["result"]
+    assert task["data"]["image"] == "/data/local-files/?d=0.jpg"
+    value = {name: result["value"][name] for name in ("x", "y", "width", "height")}
+    assert value == pytest.approx({"x": 45, "y": 25, "width": 55, "height": 50}, abs=1e-4)
+
+
+def test_datumaro_which_cvat_imports_with_reads_the_labels(job):
+    datumaro = pytest.importorskip("datumaro")
+    Path("set/annotations").mkdir(parents=True)
+    Path("set/images").mkdir()
+    collect(Path("out"), Path("set/annotations/instances_default.json"), "coco", Labelled("photos"))
+    dataset = datumaro.Dataset.import_from("set", "coco_instances")
+    items = {item.id: item.annotations for item in dataset}
+    assert sorted(items) == [Path(path).stem for path in good_images()]
+    (box,) = items["0"]
+    assert [box.x, box.y, box.w, box.h] == pytest.approx([18, 7.5, 24, 15], abs=0.01)
+
+
+def test_the_importer_of_fiftyone_reads_the_labels(job):
+    importers = pytest.importorskip("fiftyone.utils.coco")  # the rest of it needs a database
+    collect(Path("out"), Path("coco.json"), None, Labelled("photos"))
+    with importers.COCODetectionDatasetImporter(data_path="photos", labels_path="coco.json") as importer:
+        found = {Path(path).name: labels["detections"].detections for path, _, labels in importer if labels}
+    assert found.keys() <= {Path(path).name for path in good_images()}
+    (detection,) = found["0.jpg"]
+    assert detection.label == "cat"
+    assert detection.bounding_box == pytest.approx([18 / 40, 0.25, 24 / 40, 0.5], abs=1e-4)
+    assert detection.confidence > 0.5
