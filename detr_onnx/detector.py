@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,14 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
+from detr_onnx.image.several import check_several, grouped, paths_noted
 from detr_onnx.models.metadata import check_labels
-from detr_onnx.models.open import OpenModel, open_model
+from detr_onnx.models.open import open_model
 from detr_onnx.read_ahead import read_ahead
+
+if TYPE_CHECKING:
+    from detr_onnx.video.detect import VideoFrame
+    from detr_onnx.video.open import Video, VideoSource
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -99,7 +104,7 @@ class Detector:
         self._engine, self._engine_name = opened.engine, opened.engine_name
         self.class_names: tuple[str, ...] = opened.labels
         self.preprocessing: Preprocessing = (
-            opened.preprocessing if shortest_edge is None else _with_shortest_edge(opened, shortest_edge)
+            opened.preprocessing if shortest_edge is None else opened.preprocessing_at(shortest_edge)
         )
 
     @property
@@ -154,12 +159,12 @@ class Detector:
                 convolutions still see it at the edge, which costs DETR 0.2 AP [mmdetection #5168].
         """
         check_threshold(threshold)
-        _check_several(images)
+        check_several(images)
         if batch_size < 1:
             raise UsageError("the batch size is wrong", found=str(batch_size), expected="1 or more")
         paths: list[ImageSource] = []
-        decoded = (read_rgb(image) for image in _noted(images, paths))
-        groups = self._groups(decoded, self._engine.batch or batch_size)
+        decoded = (read_rgb(image) for image in paths_noted(images, paths))
+        groups = grouped(decoded, self._engine.batch or batch_size, self._may_share)
         detections = [found for group in groups for found in self._detect(group, threshold)]
         return [_with_path(path, found) for path, found in zip(paths, detections, strict=True)]
 
@@ -177,12 +182,46 @@ class Detector:
             ImageError: an image cannot be read; the detections of those before it have been yielded.
         """
         check_threshold(threshold)
-        _check_several(images)
+        check_several(images)
         return self._stream(images, threshold)
 
     def _stream(self, images: Iterable[ImageSource], threshold: float) -> Iterator[Detections]:
         for image, (pixels, mask, sizes_hw) in read_ahead(lambda i: self.preprocess([i]), images, IMAGES_AHEAD):
             yield _with_path(image, self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[0])
+
+    def video(
+        self,
+        source: VideoSource | Video,
+        threshold: float = DEFAULT_THRESHOLD,
+        *,
+        every: int = 1,
+        fps: float | None = None,
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+        track: bool = False,
+    ) -> Generator[VideoFrame, None, None]:
+        """The frames of a video with their detections: `(frame_index, seconds, image, detections)`.
+
+        A file gives every frame in order; the next ones are decoded meanwhile. A live stream gives the newest frame;
+        those that arrive while the network runs are dropped. Needs the extra `video`.
+
+        Args:
+            source: a path, a URL (rtsp, http, …), a camera ("/dev/video0", or 0), or what `open_video` returns.
+            threshold: in 0..1; scores must be strictly greater.
+            every: only each n-th frame.
+            fps: at most so many frames a second, in place of `every`.
+            start_s: of a file, from this time on.
+            duration_s: for so many seconds.
+            track: gives objects the same `track_ids` in all frames; needs the package trackers.
+
+        Raises:
+            VideoError, MissingPackageError: the video cannot be read; the frames before have been yielded.
+        """
+        from detr_onnx.video.detect import detect_frames, opened
+
+        check_threshold(threshold)
+        video = opened(source, every=every, fps=fps, start_s=start_s, duration_s=duration_s)
+        return detect_frames(self, video, threshold, track)
 
     def warm_up(self, width: int = 640, height: int = 480) -> None:
         """Runs a grey image of this size in pixels, so that the first real one takes no longer than the next.
@@ -236,17 +275,6 @@ class Detector:
             )
         return detections_of(logits, boxes_cxcywh, sizes_hw, self.class_names, threshold)
 
-    def _groups(self, images: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
-        """Up to `size` images at a time; only equal sizes together if the engine takes no mask."""
-        group: list[Image.Image] = []
-        for image in images:
-            if len(group) == size or (group and not self._may_share(group[0], image)):
-                yield group
-                group = []
-            group.append(image)
-        if group:
-            yield group
-
     def _may_share(self, image: Image.Image, other: Image.Image) -> bool:
         resized = self.preprocessing.resized_hw
         return self._engine.batches_mixed_sizes or resized(*image.size[::-1]) == resized(*other.size[::-1])
@@ -259,34 +287,6 @@ class Detector:
         filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
         pixels, mask, sizes_hw = self._prepare(filled)
         return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)[: len(group)]
-
-
-def _with_shortest_edge(opened: OpenModel, shortest_edge: int) -> Preprocessing:
-    """The model's preprocessing with another length of the short side.
-
-    Raises UsageError if the network takes one size only and no mask.
-    """
-    canvas_hw = opened.engine.canvas_hw
-    if canvas_hw and not opened.engine.batches_mixed_sizes:
-        height, width = canvas_hw
-        found = f"shortest_edge {shortest_edge}"
-        raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
-    return replace(opened.preprocessing.of_size(shortest_edge), resize=True)
-
-
-def _check_several(images: Any) -> None:
-    """Raises UsageError for one image where several are expected."""
-    one_array = isinstance(images, np.ndarray) and images.ndim != 4
-    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image) or hasattr(images, "read"):
-        found = f"an array of shape {list(images.shape)}" if one_array else f"one {type(images).__name__}"
-        raise UsageError("a list of images is expected", found=found, remedy="use detector(image) for one image")
-
-
-def _noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
-    """The images; those that are paths are noted on the way, the others as empty bytes."""
-    for image in images:
-        seen.append(image if isinstance(image, str | os.PathLike) else b"")
-        yield image
 
 
 def _with_path(image: ImageSource, detections: Detections) -> Detections:

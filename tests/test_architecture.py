@@ -28,7 +28,7 @@ LAYERS = (
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),
     ("detections",),
-    ("engines", "evaluation", "hub"),
+    ("engines", "evaluation", "hub", "video"),
     ("exporter",),
     ("models",),
     ("detector",),
@@ -51,7 +51,9 @@ ONLY_IN_FUNCTIONS_OF = {
     "openvino": {"engines/openvino", "engines/bfloat16", "bench/baselines"},
     "pycocotools": {"evaluation/average_precision"},
     "tqdm": {"cli/console"},
-    "supervision": {"detections"},
+    "supervision": {"detections", "video/track"},
+    "trackers": {"video/track"},
+    "av": {"video/pyav"},
     "pandas": {"detections"},
 }
 ONLY_IN_THE_SERVER = {
@@ -270,8 +272,8 @@ def test_no_function_takes_keywords_that_it_does_not_name(module):
 
 
 @pytest.mark.parametrize("module", sorted(TREES))
-def test_only_errors_and_protocols_inherit(module):
-    allowed = {"Exception", "ValueError", "ImportError", "Protocol[V]"} | {
+def test_only_errors_protocols_and_named_tuples_inherit(module):
+    allowed = {"Exception", "ValueError", "ImportError", "Protocol[V]", "Protocol", "NamedTuple"} | {
         node.name
         for tree in TREES.values()
         for node in ast.walk(tree)

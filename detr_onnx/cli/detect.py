@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.cli import detect_video
 from detr_onnx.cli.console import bug_error, print_error, print_result, progress
 from detr_onnx.cli.interrupts import was_interrupted
 from detr_onnx.cli.options import (
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from detr_onnx.detections import Detections
     from detr_onnx.detector import Detector
 
-HELP = "detect objects in images"
-USAGE = "%(prog)s [options] IMAGE [IMAGE ...]"
+HELP = "detect objects in images and videos"
+USAGE = "%(prog)s [options] IMAGE|VIDEO [IMAGE|VIDEO ...]"
 LISTED_LABELS = 100  # of a model's labels in an error message
 
 logger = logging.getLogger(__name__)
@@ -38,9 +39,11 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="files, directories, patterns such as '*.jpg', or - for stdin"
-    )
+        "images", nargs="+", metavar="IMAGE",
+        help="files, directories, patterns such as '*.jpg', or - for stdin; or videos: files, URLs, /dev/video0",
+    )  # fmt: skip
     add_detection_output(parser)
+    detect_video.add_arguments(parser)
     parser.add_argument(
         "--annotations", type=Path, metavar="FILE",
         help="with --format coco: take the image ids from this COCO annotation file, by file name",
@@ -51,6 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    if detect_video.has_videos(arguments):
+        return detect_video.run(arguments)
     if arguments.annotations is not None and arguments.format != "coco":
         raise UsageError("--annotations can be used only with --format coco")
     images, errors = find_images(arguments.images)

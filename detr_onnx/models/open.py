@@ -44,6 +44,19 @@ class OpenModel:
 Parts = tuple[Engine, tuple[str, ...], Preprocessing]
 """An engine with the class names and the preprocessing of its model."""
 
+    def preprocessing_at(self, shortest_edge: int) -> Preprocessing:
+        """The model's preprocessing with another length of the short side.
+
+        Raises:
+            UsageError: the network takes one size only and no mask.
+        """
+        canvas_hw = self.engine.canvas_hw
+        if canvas_hw and not self.engine.batches_mixed_sizes:
+            height, width = canvas_hw
+            found = f"shortest_edge {shortest_edge}"
+            raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
+        return replace(self.preprocessing.of_size(shortest_edge), resize=True)
+
 
 @dataclass(frozen=True)
 class Source:
