@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from detr_onnx.cli import detect_video
 from detr_onnx.cli.console import bug_error, print_error, print_result, progress
 from detr_onnx.cli.interrupts import was_interrupted
+from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import (
     add_detection_output,
     add_engine_options,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 HELP = "detect objects in images and videos"
 USAGE = "%(prog)s [options] IMAGE|VIDEO [IMAGE|VIDEO ...]"
-LISTED_LABELS = 100  # of a model's labels in an error message
 
 logger = logging.getLogger(__name__)
 
@@ -217,27 +217,3 @@ def has_content(path: Path, content: bytes) -> bool:
         return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
     except OSError:
         return False
-
-
-def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The labels that `--labels` names: each text is one of the model's labels, or several separated by commas.
-
-    Raises:
-        UsageError: there are none, or the model lacks one; the message suggests the most similar label.
-    """
-    import difflib
-
-    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
-    labels = [label for part in parts for label in part if label]
-    unknown = [label for label in labels if label not in known]
-    if unknown or not labels:
-        lowered = {label.lower(): label for label in known}
-        similar = [m for label in unknown for m in difflib.get_close_matches(label.lower(), lowered, 1, cutoff=0.5)]
-        listed = [label for label in dict.fromkeys(known) if label != "N/A"]
-        more = " …" if len(listed) > LISTED_LABELS else ""
-        raise UsageError(
-            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else "--labels names no label",
-            expected=f"some of {', '.join(listed[:LISTED_LABELS])}{more}" if not similar else None,
-            remedy=f"did you mean {', '.join(repr(lowered[m]) for m in similar)}?" if similar else None,
-        )
-    return labels

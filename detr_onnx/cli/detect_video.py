@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import CLEAR_LINE, print_error, print_result
 from detr_onnx.cli.interrupts import interrupt_on_termination
+from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import open_detector
 from detr_onnx.errors import DetrError, OutputError, UsageError
 from detr_onnx.text import printable
@@ -58,7 +59,6 @@ def has_videos(arguments: Namespace) -> bool:
 
 def run(arguments: Namespace) -> int:
     """Detects in each video in turn; the exit status is 1 if one failed, after all others are done."""
-    from detr_onnx.cli.detect import parse_labels
     from detr_onnx.detector import check_threshold
     from detr_onnx.video.pyav import import_av
 
