@@ -167,7 +167,7 @@ class LiveVideo:
                 if self._read_connection():
                     return
                 lost = VideoError(f"{self.name} has ended", found="no more frames")
-                why = "the stream ended"
+                why = "the connection ended"
             except VideoError as error:
                 lost, why = error, error.found or error.what
             except (errors.FFmpegError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, Any
 
 from detr_onnx.errors import MissingPackageError, VideoError
@@ -39,12 +40,14 @@ def open_input(source: str, timeout_s: float) -> InputContainer:
     av = import_av()
     _check_readable(source)
     name, format_name, options = input_arguments(source)
+    start = time.monotonic()
     try:
         container: InputContainer = av.open(
             name, format=format_name, options=dict(options), timeout=timeout_s, metadata_errors="replace"
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise video_error(source, error) from error
+        is_late = time.monotonic() - start >= timeout_s  # libav reports some of these as invalid data
+        raise video_error(source, TimeoutError() if is_late else error) from error
     return container
 
 
@@ -90,7 +93,7 @@ def video_error(source: str, error: Exception) -> VideoError:
     """The error to show for one of PyAV or of the operating system."""
     name = shown_name(source)
     found, remedy = reason(source, error)
-    is_data_error = type(error).__name__ == "InvalidDataError"
+    is_data_error = type(error).__name__ in ("InvalidDataError", "EOFError")
     what = f"{name} is not a video, or is damaged or cut short" if is_data_error else f"cannot read {name}"
     return VideoError(what, found=found, remedy=remedy)
 
@@ -108,6 +111,7 @@ def reason(source: str, error: Exception) -> tuple[str | None, str | None]:
             ("no permission", "add this user to the group video" if camera else "allow this user to read it")
         ),
         "InvalidDataError": (None, "get the file again" if not url_scheme(source) else "check the address"),
+        "EOFError": ("no frame before its end", "get the file again"),
         "ConnectionRefusedError": ("connection refused", "check the address and the port, and that it is running"),
         "HTTPUnauthorizedError": ("a request for a user and a password", "write them as rtsp://USER:PASSWORD@HOST/…"),
         "HTTPForbiddenError": ("403 Forbidden", "check the user and the password"),

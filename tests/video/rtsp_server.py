@@ -3,8 +3,8 @@
     python3 rtsp_server.py PORT [WIDTH HEIGHT FPS]      prints "ready" when it listens
 
     rtsp://127.0.0.1:PORT/live      endless
-    rtsp://127.0.0.1:PORT/short     ends after 50 frames
-    rtsp://127.0.0.1:PORT/silent    stops after 50 frames without a word, as a camera that hangs
+    rtsp://127.0.0.1:PORT/short     ends after 40 frames
+    rtsp://127.0.0.1:PORT/silent    stops after 40 frames without a word, as a camera that hangs
 
 The frames are H.264 without latency of the encoder. Each shows when it was made, as 48 black and white fields: the
 system's monotonic clock in microseconds, which is the same in all processes.
@@ -17,7 +17,7 @@ import threading
 import time
 
 COLUMNS, ROWS = 8, 6  # of fields
-LIMITS = {"live": None, "short": 50, "silent": 50}  # frames
+LIMITS = {"live": None, "short": 40, "silent": 40}  # frames
 
 
 def frame_of(microseconds: int, width: int, height: int) -> bytes:
@@ -89,4 +89,4 @@ def serve(port: int, width: int, height: int, fps: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(*map(int, [*sys.argv[1:], *"640 480 25".split()[len(sys.argv) - 2 :]][:4]))
+    serve(*map(int, [*sys.argv[1:], *["640", "480", "25"][len(sys.argv) - 2 :]][:4]))

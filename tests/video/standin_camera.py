@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from tests.video.rtsp_server import number_in
@@ -35,9 +34,6 @@ def has_rtsp_server() -> bool:
     if shutil.which(PYTHON) is None:
         return False
     return subprocess.run([PYTHON, "-c", PROBE], capture_output=True, check=False).returncode == 0
-
-
-needs_rtsp_server = pytest.mark.skipif("not __import__('tests.video.standin_camera').video.standin_camera.has_rtsp_server()")
 
 
 class Camera:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,8 +14,7 @@ from detr_onnx.errors import ImageTooLargeError, MissingPackageError, UsageError
 from detr_onnx.video.open import open_video
 from tests.video.clips import FPS, MATRICES, number_of, set_matrix, write_clip, write_sound
 
-pytest.importorskip("av")
-HALF = 0.5
+av = pytest.importorskip("av")
 
 
 def read(path: Path, **options: object) -> list[tuple[int, float, int]]:
@@ -102,10 +102,18 @@ def test_something_that_is_not_a_name_is_refused():
         open_video([])  # type: ignore[arg-type]
 
 
+def damage_all(clip: Path) -> None:
+    """Overwrites every packet of a file."""
+    with av.open(str(clip)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0)]
+    content = clip.read_bytes()
+    for packet in packets:
+        content = content.replace(packet, b"\xff" * len(packet))
+    clip.write_bytes(content)
+
+
 def test_damaged_packets_are_skipped_and_counted(tmp_path):
     content = bytearray(write_clip(tmp_path / "a.mkv", 24, gop=6).read_bytes())
-    import av
-
     with av.open(str(tmp_path / "a.mkv")) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         place = content.index(bytes(packets[13]))
@@ -139,6 +147,7 @@ def files_that_cannot_be_read(directory: Path) -> dict[str, str]:
     write_sound(directory / "sound.mp4")
     write_clip(directory / "none.mp4", 0)
     write_clip(directory / "none.mkv", 0)
+    damage_all(write_clip(directory / "damaged.mkv", 3))
     content = write_clip(directory / "codec.webm", 3, codec="libvpx-vp9").read_bytes()
     (directory / "codec.webm").write_bytes(content.replace(b"V_VP9", b"V_XP9"))
     Image.new("RGB", (64, 64)).save(directory / "image.jpg")
@@ -150,7 +159,8 @@ def files_that_cannot_be_read(directory: Path) -> dict[str, str]:
         "empty.mp4": "empty.mp4 is not a video, or is damaged or cut short; get the file again",
         "sound.mp4": "sound.mp4 has no video stream: found audio only, expected a video",
         "none.mp4": "none.mp4 has no video stream: found no streams, expected a video",
-        "none.mkv": "none.mkv has no frames; get the file again",
+        "none.mkv": "none.mkv is not a video, or is damaged or cut short: found no frame before its end",
+        "damaged.mkv": "damaged.mkv has no frames: found [0-9]+ damaged packets; get the file again",
         "codec.webm": "codec.webm cannot be decoded: found a video codec that this PyAV does not have; convert it",
         "image.mp4": "image.mp4 is not a video: found the format",
         "folder.mp4": "cannot read .*folder.mp4: found a directory, expected a file, a URL or a camera",
@@ -168,8 +178,6 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names")
 def test_a_pipe_is_refused_and_does_not_hang(tmp_path):
-    import os
-
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(VideoError, match="found a pipe or a device"):
         open_video(tmp_path / "a.mp4")
@@ -188,8 +196,6 @@ def test_a_start_behind_the_end_is_said(tmp_path):
 
 
 def test_a_cover_image_of_a_song_is_not_a_video(tmp_path):
-    import av
-
     with av.open(str(tmp_path / "a.mkv"), "w") as output:
         cover = output.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
