@@ -41,9 +41,7 @@ class AudioCopy:
         self._start_s = selection.start_s + (self._container.start_time or 0) / MICROSECONDS
         self._is_copied = self._input.codec_context.name in output.supported_codecs
         self._stream: Any = (
-            output.add_stream_from_template(self._input)
-            if self._is_copied
-            else output.add_stream(output.default_audio_codec, rate=_rate(output.default_audio_codec, self._input))
+            output.add_stream_from_template(self._input) if self._is_copied else _encoder(output, self._input)
         )
         self._packets = self._timed_packets()
         self._next = next(self._packets, None)
@@ -102,6 +100,7 @@ class AudioCopy:
         return packets
 
 
-def _rate(codec: str, audio: AudioStream) -> int:
-    """Samples a second: Opus takes 48 kHz, the others what the source has."""
-    return 48000 if "opus" in codec else audio.rate
+def _encoder(output: OutputContainer, audio: AudioStream) -> Any:
+    """A stream of the format's usual codec, with the source's channels and rate; Opus takes 48 kHz only."""
+    codec = output.default_audio_codec
+    return output.add_stream(codec, rate=48000 if "opus" in codec else audio.rate, layout=audio.layout.name)

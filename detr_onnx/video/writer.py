@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 Encoders = tuple[tuple[str, dict[str, str]], ...]
 
-H264: Encoders = (("libx264", {"preset": "veryfast", "crf": "23"}), ("libopenh264", {}), ("mpeg4", {"qscale": "4"}))
+H264: Encoders = (("libx264", {"preset": "veryfast", "crf": "23"}), ("libopenh264", {}))
 VP9: Encoders = (("libvpx-vp9", {"deadline": "realtime", "cpu-used": "6", "crf": "32", "b": "0"}),)
 """Encoders with their options, best first: PyAV's own wheels have the first of each."""
 

@@ -24,7 +24,7 @@ from tests.video.standin_camera import Camera, free_port, made_at
 av = pytest.importorskip("av")
 
 PATIENT = Reconnection(attempts=50, first_wait_s=0.05, longest_wait_s=0.2, timeout_s=5)
-IMPATIENT = Reconnection(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, timeout_s=1)
+IMPATIENT = Reconnection(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, timeout_s=3)
 
 
 def take(video: object, count: int) -> list[tuple[int, float]]:
