@@ -11,16 +11,14 @@ from detr_onnx.errors import VideoError
 from detr_onnx.text import printable
 from detr_onnx.video.frames import (
     SAME_TIME_S,
-    SWAPPING,
     Chooser,
     Counts,
     Frame,
     Selection,
+    Upright,
     decoded,
     frame_seconds,
     time_of,
-    transpose_of,
-    upright_rgb,
 )
 from detr_onnx.video.pyav import import_av, open_input, video_error, video_stream
 from detr_onnx.video.sources import shown_name
@@ -68,7 +66,7 @@ class VideoFile:
         step_s = frame_seconds(self._stream) * selection.every
         self.frame_s = max(step_s, 1 / selection.fps) if selection.fps else step_s
         self._origin_s = (self._container.start_time or 0) / MICROSECONDS
-        self._is_turned = False
+        self._upright = Upright(self.name)
 
     @property
     def length_s(self) -> float | None:
@@ -80,7 +78,7 @@ class VideoFile:
     def pixel_aspect(self) -> Fraction:
         """Width of a pixel over its height, of the frames that have been read."""
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        return 1 / aspect if self._is_turned else aspect
+        return 1 / aspect if self._upright.swaps_sides else aspect
 
     def __iter__(self) -> Iterator[Frame]:
         """The wanted frames.
@@ -108,8 +106,7 @@ class VideoFile:
             index = self.counts.frames
             self.counts.frames += 1
             if chooser.is_wanted(index, seconds):
-                self._is_turned = transpose_of(frame) in SWAPPING
-                yield Frame(index, seconds, upright_rgb(frame, self.name))
+                yield Frame(index, seconds, self._upright(frame))
         self._check_end(seconds)
 
     def _timed(self) -> Iterator[tuple[av.VideoFrame, float]]:

@@ -158,16 +158,36 @@ def _packets(container: InputContainer, stream: VideoStream, counts: Counts) -> 
             return
 
 
-def upright_rgb(frame: av.VideoFrame, name: str) -> Image.Image:
-    """The frame in RGB, turned as its display matrix says.
+class Upright:
+    """Converts the frames of one stream to upright RGB images.
 
-    Raises:
-        ImageTooLargeError: it has more pixels than an image may have.
+    Args:
+        name: of the stream, for messages.
+
+    Attributes:
+        swaps_sides: whether the last frame was turned by a quarter.
     """
-    check_pixels(frame.width, frame.height, name, MAX_PIXELS)
-    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    transpose = transpose_of(frame)
-    return image if transpose is None else image.transpose(transpose)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rotation: int | None = None
+        self._transpose: Image.Transpose | None = None
+
+    @property
+    def swaps_sides(self) -> bool:
+        return self._transpose in SWAPPING
+
+    def __call__(self, frame: av.VideoFrame) -> Image.Image:
+        """The frame in RGB, turned as its display matrix says.
+
+        Raises:
+            ImageTooLargeError: it has more pixels than an image may have.
+        """
+        check_pixels(frame.width, frame.height, self._name, MAX_PIXELS)
+        if frame.rotation != self._rotation:  # reading the matrix of each frame would make each a reference cycle
+            self._rotation, self._transpose = frame.rotation, transpose_of(frame)
+        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+        return image if self._transpose is None else image.transpose(self._transpose)
 
 
 def transpose_of(frame: av.VideoFrame) -> Image.Transpose | None:

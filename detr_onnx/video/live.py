@@ -22,10 +22,10 @@ from detr_onnx.video.frames import (
     Counts,
     Frame,
     Selection,
+    Upright,
     decoded,
     frame_seconds,
     time_of,
-    upright_rgb,
 )
 from detr_onnx.video.pyav import import_av, open_input, reason, video_error, video_stream
 from detr_onnx.video.sources import shown_name
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
+OPENING_STEPS = 2  # connecting, and reading the first packets; each has the whole timeout
 GRACE_S = 5.0  # that the reader may be late by before it counts as hung
 CLOSE_S = 1.0  # that closing waits for the reader
 CLOSE_TO_END_S = 1.0  # a stream of known length that stops so near its end has ended
@@ -104,6 +105,7 @@ class LiveVideo:
         self.frame_s = 0.04
         self._reconnection = reconnection
         self._chooser = Chooser(selection)
+        self._upright = Upright(self.name)
         self._changed = threading.Condition()
         self._newest: tuple[int, float, av.VideoFrame] | None = None
         self._error: Exception | None = None
@@ -121,11 +123,11 @@ class LiveVideo:
             VideoError: the stream cannot be opened, or was lost and does not come back.
         """
         if not self._reader.ident:
-            self._expect_within(self._reconnection.timeout_s)
+            self._expect_within(OPENING_STEPS * self._reconnection.timeout_s)
             self._reader.start()
         while (newest := self._wait()) is not None:
             index, seconds, frame = newest
-            yield Frame(index, seconds, upright_rgb(frame, self.name))
+            yield Frame(index, seconds, self._upright(frame))
 
     def _wait(self) -> tuple[int, float, av.VideoFrame] | None:
         """The newest frame, as soon as there is one; None at the end."""
@@ -184,7 +186,7 @@ class LiveVideo:
     def _wait_before_attempt(self, failures: int, why: str) -> None:
         wait_s = self._reconnection.wait_s(failures)
         logger.warning("%s: %s; connecting again in %.1f s", printable(self.name), printable(why), wait_s)
-        self._expect_within(wait_s + self._reconnection.timeout_s)
+        self._expect_within(wait_s + OPENING_STEPS * self._reconnection.timeout_s)
         self._closing.wait(wait_s)
         self.counts.reconnects += 1
 

@@ -52,14 +52,15 @@ def serve(port: int, width: int, height: int, fps: int) -> None:
 
     Gst.init(None)
 
-    def feed(source: Gst.Element, limit: int | None, ends: bool) -> None:
-        start, count = time.monotonic(), 0
-        while limit is None or count < limit:
+    def feed(source: Gst.Element, plays: threading.Event, limit: int | None, ends: bool) -> None:
+        start, count, played = time.monotonic(), 0, 0
+        while limit is None or played < limit:  # without frames before it plays, the stream would not be described
             time.sleep(max(0.0, start + count / fps - time.monotonic()))
             content = frame_of(time.monotonic_ns() // 1000, width, height)
             if source.emit("push-buffer", Gst.Buffer.new_wrapped(content)) != Gst.FlowReturn.OK:
                 return
             count += 1
+            played += plays.is_set()
         if ends:
             source.emit("end-of-stream")
 
@@ -78,7 +79,9 @@ def serve(port: int, width: int, height: int, fps: int) -> None:
 
         def configure(factory: object, media: object, limit: int | None = limit, ends: bool = name == "short") -> None:
             source = media.get_element().get_by_name_recurse_up("source")
-            threading.Thread(target=feed, args=(source, limit, ends), daemon=True).start()
+            plays = threading.Event()
+            media.connect("new-state", lambda media, state: state == Gst.State.PLAYING and plays.set())
+            threading.Thread(target=feed, args=(source, plays, limit, ends), daemon=True).start()
 
         factory.connect("media-configure", configure)
         server.get_mount_points().add_factory(f"/{name}", factory)
