@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import CLEAR_LINE, print_error, print_result
+from detr_onnx.cli.console import print_error, print_result
 from detr_onnx.cli.interrupts import interrupt_on_termination
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import open_detector
@@ -164,14 +164,19 @@ def save(frame: VideoFrame, writer: VideoWriter) -> bool:
 
 @contextlib.contextmanager
 def counts_at_the_end(video: Video) -> Iterator[None]:
-    """Says on stderr how many frames there were."""
+    """Says on stderr how many frames there were; the error of a video without any says it itself."""
     try:
         yield
     finally:
-        counts = video.counts
-        reconnects = f", {counts.reconnects} reconnects" if counts.reconnects else ""
-        start = CLEAR_LINE if sys.stderr.isatty() else ""
-        sys.stderr.write(
-            f"{start}detr-onnx: {printable(video.name)}: {counts.frames} frames, {counts.dropped} dropped, "
-            f"{counts.damaged} damaged{reconnects}\n"
-        )
+        if video.counts.frames:
+            print_counts(video)
+
+
+def print_counts(video: Video) -> None:
+    """One line on stderr."""
+    counts = video.counts
+    reconnects = f", {counts.reconnects} reconnects" if counts.reconnects else ""
+    sys.stderr.write(
+        f"detr-onnx: {printable(video.name)}: {counts.frames} frames, {counts.dropped} dropped, "
+        f"{counts.damaged} damaged{reconnects}\n"
+    )

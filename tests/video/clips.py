@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
-import pytest
 from PIL import Image
-
-av = pytest.importorskip("av")
 
 WIDTH, HEIGHT = 96, 64
 FPS = 25

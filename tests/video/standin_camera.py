@@ -17,6 +17,7 @@ from tests.video.rtsp_server import number_in
 
 SCRIPT = Path(__file__).with_name("rtsp_server.py")
 PYTHON = "/usr/bin/python3"  # the system's, which has the bindings that apt installs
+PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 START_S = 20.0
 PROBE = """
 import gi

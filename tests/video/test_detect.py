@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,8 +24,6 @@ from detr_onnx.video.detect import FRAMES_AHEAD, OwnedVideo, VideoFrame, detect_
 from detr_onnx.video.frames import Counts
 from detr_onnx.video.open import Video, open_video
 from tests.video.clips import FPS, number_of, write_clip
-
-av = pytest.importorskip("av")
 
 
 @pytest.fixture(scope="module")

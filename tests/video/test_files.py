@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,8 +14,6 @@ from PIL import Image
 from detr_onnx.errors import ImageTooLargeError, MissingPackageError, UsageError, VideoError
 from detr_onnx.video.open import open_video
 from tests.video.clips import FPS, MATRICES, number_of, set_matrix, write_clip, write_sound
-
-av = pytest.importorskip("av")
 
 
 def read(path: Path, **options: object) -> list[tuple[int, float, int]]:

@@ -7,6 +7,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,8 +26,6 @@ from tests.video.clips import (
     sound_packets,
     write_clip,
 )
-
-av = pytest.importorskip("av")
 
 
 def copied(source: Path, target: Path, **options: object) -> tuple[list[float], list[Image.Image]]:
