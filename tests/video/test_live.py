@@ -5,11 +5,14 @@ The streams are those of a real RTSP server; devices are stubs, since there is n
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import io
 import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -19,7 +22,7 @@ from detr_onnx.errors import UsageError, VideoError
 from detr_onnx.video import live
 from detr_onnx.video.live import LiveVideo, Reconnection
 from detr_onnx.video.open import open_video
-from tests.video.clips import number_of, write_clip
+from tests.video.clips import grey_image, number_of, write_clip
 from tests.video.standin_camera import Camera, free_port, made_at
 
 PATIENT = Reconnection(attempts=50, first_wait_s=0.05, longest_wait_s=0.2, timeout_s=20)
@@ -238,3 +241,63 @@ def test_a_stream_has_no_start():
 def test_a_stream_that_is_never_read_can_be_closed():
     with open_video("rtsp://127.0.0.1/live") as video:
         assert video.counts.frames == 0
+
+
+# The web
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """`/a.mp4` is a file; `/mjpeg` is the endless stream of a camera, frame by frame."""
+
+    clip: bytes
+
+    def do_GET(self) -> None:
+        if "nothing" in self.path:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if "mp4" in self.path:
+            self.send_header("Content-Length", str(len(self.clip)))
+        self.send_header("Content-Type", "video/mp4" if "mp4" in self.path else "multipart/x-mixed-replace;boundary=b")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the client leaves
+            if "mp4" in self.path:
+                self.wfile.write(self.clip)
+            for number in itertools.count() if "mjpeg" in self.path else ():
+                encoded = io.BytesIO()
+                grey_image(number).save(encoded, "JPEG")
+                head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(encoded.getvalue())}\r\n\r\n"
+                self.wfile.write(head.encode() + encoded.getvalue() + b"\r\n")
+                time.sleep(0.02)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[str]:
+    """The address of a web server with a video and a camera."""
+    Handler.clip = write_clip(tmp_path / "a.mp4", 12, options={"movflags": "faststart"}).read_bytes()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_file_of_a_web_server_is_a_file(site):
+    with open_video(f"{site}/a.mp4") as video:
+        assert not video.live
+        assert [number_of(frame.image) for frame in video] == [*range(12)]
+
+
+def test_a_camera_of_a_web_server_is_live(site):
+    with open_video(f"{site}/mjpeg", reconnection=PATIENT) as video:
+        frames = [*itertools.islice(video, 5)]
+    assert video.live
+    assert [number_of(frame.image) for frame in frames] == [frame.frame_index % 28 for frame in frames]
+
+
+def test_a_page_that_is_not_there_is_one_sentence(site):
+    with pytest.raises(VideoError, match="found 404 Not Found; check the path of the stream"):
+        open_video(f"{site}/nothing")
