@@ -122,5 +122,5 @@ def reason(source: str, error: Exception) -> tuple[str | None, str | None]:
     }
     busy = isinstance(error, OSError) and error.errno == 16  # EBUSY
     name = "DeviceBusyError" if busy else type(error).__name__
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    words = (getattr(error, "strerror", None) or str(error) or type(error).__name__).replace(source, shown_name(source))
     return known.get(name, (words, "check the address" if url_scheme(source) else None))

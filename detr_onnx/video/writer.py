@@ -72,10 +72,10 @@ class VideoWriter:
         """
         with self._errors():
             if self._output is None:
-                self._begin(image)
+                self._output = self._begin(image)
             tick = round((seconds - self._video.selection.start_s) / TICK)
             self._last_tick = max(tick, self._last_tick + 1)
-            self._mux(self._stream.encode(self._frame(image)))
+            self._output.mux(self._stream.encode(self._frame(image)))
             if self._audio is not None:
                 self._audio.write_until(float(self._last_tick * TICK))
 
@@ -85,14 +85,16 @@ class VideoWriter:
         Raises:
             OutputError: the file cannot be written; it is removed.
         """
-        if self._output is not None:
-            with self._errors():
-                output, self._output = self._output, None
-                self._mux(self._stream.encode(None), output)
-                if self._audio is not None:
-                    self._audio.finish(float(self._last_tick * TICK) + self._video.frame_s)
-                output.close()
-                self._files.close()
+        if self._output is None or self._last_tick < 0:  # nothing was written, or an interrupt came too early
+            self._discard(InterruptedError())
+            return
+        with self._errors():
+            output, self._output = self._output, None
+            output.mux(self._stream.encode(None))
+            if self._audio is not None:
+                self._audio.finish(float(self._last_tick * TICK) + self._video.frame_s)
+            output.close()
+            self._files.close()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -100,24 +102,25 @@ class VideoWriter:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _begin(self, image: Image.Image) -> None:
-        """Opens the file, with its streams for frames of this size."""
+    def _begin(self, image: Image.Image) -> OutputContainer:
+        """The opened file, with its streams for frames of this size."""
         av = import_av()
         self._size = image.width - image.width % 2 or 2, image.height - image.height % 2 or 2
         file = self._files.enter_context(atomic_file(self._path))
         suffix = self._path.suffix.lower()
         # Written by libav and not through the file object: Ctrl-C cannot come between the parts of a packet.
-        self._output = av.open(file.name, "w", format=FORMATS[suffix])
-        self._stream = self._video_stream(VP9 if suffix == ".webm" else H264)
+        output: OutputContainer = av.open(file.name, "w", format=FORMATS[suffix])
+        self._stream = self._video_stream(output, VP9 if suffix == ".webm" else H264)
         if isinstance(self._video, VideoFile):
-            self._audio = AudioCopy(self._video.source, self._output, self._video.selection, AUDIO_TIMEOUT_S)
+            self._audio = AudioCopy(self._video.source, output, self._video.selection, AUDIO_TIMEOUT_S)
+        return output
 
-    def _video_stream(self, encoders: Encoders) -> Any:
+    def _video_stream(self, output: OutputContainer, encoders: Encoders) -> Any:
         av = import_av()
         rate = Fraction(1 / self._video.frame_s).limit_denominator(1001)
         for name, options in encoders:
             try:
-                stream: Any = self._output.add_stream(name, rate=rate, options=dict(options))  # type: ignore[union-attr]
+                stream: Any = output.add_stream(name, rate=rate, options=dict(options))
             except av.codec.codec.UnknownCodecError:
                 continue
             stream.width, stream.height = self._size
@@ -144,9 +147,6 @@ class VideoWriter:
             return image
         near = all(0 <= side - fixed <= 1 for side, fixed in zip(image.size, self._size, strict=True))
         return image.crop((0, 0, *self._size)) if near else image.resize(self._size)
-
-    def _mux(self, packets: Any, output: OutputContainer | None = None) -> None:
-        (output or self._output).mux(packets)  # type: ignore[union-attr]
 
     @contextlib.contextmanager
     def _errors(self) -> Any:

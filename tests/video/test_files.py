@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -187,6 +188,28 @@ def test_any_file_name_is_a_file_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "x.mp4", 2).rename(tmp_path / name)
     assert len(read(Path(name))) == 2
+
+
+PLAYLISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{url}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile {url}\n",
+    "file": "ffconcat version 1.0\nfile /etc/passwd\n",
+    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_file_cannot_make_it_open_another_one_or_a_url(tmp_path, kind):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(0.2)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.mp4"
+        (tmp_path / "a.mp4").write_text(PLAYLISTS[kind].format(url=url))
+        with pytest.raises(VideoError):
+            read(tmp_path / "a.mp4")
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 def test_a_start_behind_the_end_is_said(tmp_path):
