@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import print_error, print_result
-from detr_onnx.cli.interrupts import interrupt_on_termination
+from detr_onnx.cli.interrupts import interrupt_on_termination, was_interrupted
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import open_detector
 from detr_onnx.errors import DetrError, OutputError, UsageError
@@ -74,6 +74,8 @@ def run(arguments: Namespace) -> int:
             try:
                 failed |= not detect_in(detector, source, path, labels, arguments)
             except DetrError as error:
+                if was_interrupted():
+                    raise KeyboardInterrupt from error
                 if isinstance(error, UsageError):
                     raise
                 print_error(error)
