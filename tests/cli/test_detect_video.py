@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -172,11 +174,29 @@ def test_without_pyav_images_work_and_a_video_names_the_extra(detect, refused, c
 # Processes
 
 
+@pytest.fixture
+def start(album) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts `detect` as a process that Ctrl-C reaches, also where the tests run in the background of a script."""
+    processes = []
+
+    def start(*arguments: object) -> subprocess.Popen[bytes]:
+        heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        processes.append(in_a_process("detect", *arguments, *ENGINE, **heeding))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        with process:
+            pass
+
+
 @POSIX_ONLY
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_leaves_a_playable_file(clip, number, status):
+def test_an_interrupt_leaves_a_playable_file(clip, start, number, status):
     long = write_clip(Path("long.mp4"), 2000, audio="aac")
-    process = in_a_process("detect", long, *ENGINE, "--save", "out.mp4")
+    process = start(long, "--save", "out.mp4")
     assert process.stdout
     assert process.stderr
     rows = [json.loads(process.stdout.readline()) for _ in range(5)]
@@ -193,9 +213,9 @@ def test_an_interrupt_leaves_a_playable_file(clip, number, status):
 
 
 @POSIX_ONLY
-def test_a_reader_of_rows_may_stop_reading(clip):
+def test_a_reader_of_rows_may_stop_reading(clip, start):
     long = write_clip(Path("long.mp4"), 500)
-    process = in_a_process("detect", long, *ENGINE, "--save", "out.mp4")
+    process = start(long, "--save", "out.mp4")
     assert process.stdout
     assert process.stderr
     process.stdout.readline()
@@ -207,8 +227,8 @@ def test_a_reader_of_rows_may_stop_reading(clip):
 
 
 @POSIX_ONLY
-def test_rows_of_a_stream_are_printed_at_once_and_ctrl_c_ends_it(album, shared_camera: Camera):
-    process = in_a_process("detect", shared_camera.url(), *ENGINE, "--save", "out.mp4")
+def test_rows_of_a_stream_are_printed_at_once_and_ctrl_c_ends_it(start, shared_camera: Camera):
+    process = start(shared_camera.url(), "--save", "out.mp4")
     assert process.stdout
     rows = [json.loads(process.stdout.readline()) for _ in range(3)]  # this would wait for a full buffer
     process.send_signal(signal.SIGINT)
@@ -222,8 +242,8 @@ def test_rows_of_a_stream_are_printed_at_once_and_ctrl_c_ends_it(album, shared_c
 
 
 @POSIX_ONLY
-def test_ctrl_c_while_a_camera_is_away_ends_the_run(album, camera: Camera):
-    process = in_a_process("detect", camera.url(), *ENGINE, "--save", "out.mp4")
+def test_ctrl_c_while_a_camera_is_away_ends_the_run(start, camera: Camera):
+    process = start(camera.url(), "--save", "out.mp4")
     assert process.stdout
     process.stdout.readline()
     camera.kill()

@@ -104,7 +104,7 @@ def test_a_camera_that_vanishes_is_an_error_after_some_attempts(camera: Camera, 
 
 
 def test_a_camera_that_falls_silent_is_connected_again(shared_camera: Camera, caplog):
-    reconnection = Reconnection(first_wait_s=0.05, timeout_s=4)  # opening takes one second on an idle machine
+    reconnection = Reconnection(first_wait_s=0.05, timeout_s=6)  # opening takes one second on an idle machine
     with open_video(shared_camera.url("silent"), reconnection=reconnection) as video:
         assert any(video.counts.reconnects for _ in video)
     assert "no data in time; connecting again" in caplog.text
