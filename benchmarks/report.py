@@ -154,6 +154,30 @@ def throughput_table(results: Results) -> str:
     return f"{markdown_table(head, lines)}\n\n{_circumstances(results)}{_left_out(results)}"
 
 
+def video_table(results: Results) -> str:
+    """Frames a second of a file, and latency, rate and dropped frames of a live stream."""
+    camera = results["camera"]
+    head = ("", "frames a second of a file", "a loop of decoding and detecting", "glass to row, p10–p90",
+            "rows a second", "frames dropped")  # fmt: skip
+    lines = []
+    for row in results["rows"]:
+        per_s, live = row["frames_per_s"], row["live"]
+        latency = live and live["latency_ms"]
+        lines.append(
+            (
+                row["title"],
+                short_number(per_s["video"]["median"]),
+                f"{short_number(per_s['loop']['median'])}; ours takes {row['ratio']['median']:.2f}× the time",
+                f"{latency['median']:.0f} ms, {latency['p10']:.0f}–{latency['p90']:.0f}" if latency else "",
+                short_number(live["rows_per_s"]) if live else "",
+                f"{live['dropped']:.0%}" if live else "",
+            )
+        )
+    size = f"{camera['width']}x{camera['height']}"
+    note = f"File and stream: H.264 of {size}; the stream has {camera['fps']} frames a second, by RTSP on loopback."
+    return f"{markdown_table(head, lines)}\n\n{note} {_circumstances(results, versions=False)}{_left_out(results)}"
+
+
 def sizes_table(results: Results) -> str:
     """Resident memory of each engine after so many images, each of another size."""
     counts = [*results["rows"][0]["resident_mb"]]
@@ -232,6 +256,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "latency-in-short": ("latency", latency_in_short),
     "latency-without-amx": ("latency-without-amx", latency_table),
     "throughput": ("throughput", throughput_table),
+    "video": ("video", video_table),
     "memory": ("memory", memory_table),
     "memory-in-short": ("memory", memory_in_short),
     "sizes": ("sizes", sizes_table),
@@ -284,9 +309,10 @@ FILES = Page(
 )
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving",))
+VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, JOBS, SERVER, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, JOBS, SERVER, VIDEO, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

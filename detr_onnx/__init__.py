@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ModelFileError,
         OutputError,
         UsageError,
+        VideoError,
     )
     from detr_onnx.image.decode import ImageSource
 
@@ -48,6 +49,7 @@ __all__ = [
     "ModelFileError",
     "OutputError",
     "UsageError",
+    "VideoError",
     "__version__",
 ]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from detr_onnx.detections import Detections
 from detr_onnx.errors import EngineError, UsageError
@@ -17,21 +15,6 @@ from detr_onnx.image.preprocess import ImageSource
 from detr_onnx.models.metadata import check_labels
 
 Floats = NDArray[np.float32]
-
-
-def check_several(images: Any) -> None:
-    """Raises UsageError for one image where several are expected."""
-    one_array = isinstance(images, np.ndarray) and images.ndim != 4
-    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image) or hasattr(images, "read"):
-        found = f"an array of shape {list(images.shape)}" if one_array else f"one {type(images).__name__}"
-        raise UsageError("a list of images is expected", found=found, remedy="use detector(image) for one image")
-
-
-def noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
-    """The images; those that are paths are noted on the way, the others as empty bytes."""
-    for image in images:
-        seen.append(image if isinstance(image, str | os.PathLike) else b"")
-        yield image
 
 
 def with_path(image: ImageSource, detections: Detections) -> Detections:

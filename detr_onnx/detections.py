@@ -50,12 +50,14 @@ class Detection:
         label: the name of its class.
         box: where it is, in pixels.
         class_id: the index of its class; for COCO models the COCO category id.
+        track_id: in a tracked video the object's number, or -1 where it is not tracked; else None.
     """
 
     score: float
     label: str
     box: Box
     class_id: int
+    track_id: int | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # comparing arrays does not give one answer
@@ -72,6 +74,7 @@ class Detections:
         class_names: the name of every class of the model.
         path: the image file, if the image was given as a path.
         mask_logits: the masks of a panoptic model, from which `masks` is computed; None for other models.
+        track_ids: [n] int64, in a tracked video the number of each object, or -1 where it is not tracked.
 
     Raises:
         UsageError: the arrays differ in length, or a class id has no name.
@@ -83,11 +86,12 @@ class Detections:
     class_names: Sequence[str]
     path: str | None = None
     mask_logits: MaskLogits | None = None
+    track_ids: Ints | None = None
 
     def __post_init__(self) -> None:
         shapes = tuple(np.shape(array) for array in (self.scores, self.class_ids, self.xyxy))
         n = shapes[0][:1]
-        if shapes != (n, n, (*n, 4)) or not n:
+        if shapes != (n, n, (*n, 4)) or not n or (self.track_ids is not None and np.shape(self.track_ids) != n):
             raise UsageError(
                 "the arrays of a Detections differ in length",
                 found=f"scores {shapes[0]}, class_ids {shapes[1]}, xyxy {shapes[2]}",
@@ -124,10 +128,13 @@ class Detections:
         if isinstance(index, int | np.integer):
             class_id = int(self.class_ids[index])
             box = Box(*self.xyxy[index].tolist())
-            return Detection(float(self.scores[index]), self.class_names[class_id], box, class_id)
+            track_id = None if self.track_ids is None else int(self.track_ids[index])
+            return Detection(float(self.scores[index]), self.class_names[class_id], box, class_id, track_id)
         rows: Any = index if isinstance(index, slice) else _rows(index, len(self))
-        masks = self.mask_logits[rows] if self.mask_logits is not None else None
-        return Detections(self.scores[rows], self.class_ids[rows], self.xyxy[rows], self.class_names, self.path, masks)
+        arrays = self.scores[rows], self.class_ids[rows], self.xyxy[rows]
+        masks = None if self.mask_logits is None else self.mask_logits[rows]
+        track_ids = None if self.track_ids is None else self.track_ids[rows]
+        return Detections(*arrays, self.class_names, self.path, masks, track_ids)
 
     def only(self, labels: str | Sequence[str]) -> Detections:
         """The detections whose label is one of `labels`."""
@@ -163,10 +170,12 @@ class Detections:
     def to_dicts(self) -> list[dict[str, Any]]:
         """The hosted API's form, best first: `{"score", "label", "box": {"xmin", "ymin", "xmax", "ymax"}}`.
 
-        Boxes are truncated to whole pixels. Scores keep every digit of their float32.
+        Boxes are truncated to whole pixels. Scores keep every digit of their float32. In a tracked video there is a
+        `"track_id"`, too: None where the object is not tracked.
         """
         return [
             {"score": d.score, "label": d.label, "box": {side: int(getattr(d.box, side)) for side in Box.__slots__}}
+            | ({} if d.track_id is None else {"track_id": d.track_id if d.track_id >= 0 else None})
             for d in self.by_score()
         ]
 
@@ -195,6 +204,7 @@ class Detections:
             confidence=self.scores.copy(),
             class_id=self.class_ids.astype(int),
             data={"class_name": np.array(self.labels, dtype=str)},
+            tracker_id=None if self.track_ids is None else self.track_ids.astype(int),
         )
 
     def to_pandas(self) -> pandas.DataFrame:

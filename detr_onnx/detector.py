@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.arguments import check_outputs, check_several, check_threshold, noted, with_path
+from detr_onnx.arguments import check_outputs, check_threshold, with_path
 from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
@@ -23,11 +23,16 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
+from detr_onnx.image.several import check_several, grouped, paths_noted
 from detr_onnx.masks import PanopticSegmentation
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
 from detr_onnx.panoptic import kept_queries, panoptic_of, with_masks
 from detr_onnx.read_ahead import read_ahead
+
+if TYPE_CHECKING:
+    from detr_onnx.video.detect import VideoFrame
+    from detr_onnx.video.open import Video, VideoSource
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -101,7 +106,7 @@ class Detector:
         self._files = opened.files
         self.class_names: tuple[str, ...] = opened.labels
         self.preprocessing: Preprocessing = (
-            opened.preprocessing if shortest_edge is None else opened.preprocessing_of_size(shortest_edge)
+            opened.preprocessing if shortest_edge is None else opened.preprocessing_at(shortest_edge)
         )
 
     @property
@@ -170,8 +175,8 @@ class Detector:
         if batch_size < 1:
             raise UsageError("the batch size is wrong", found=str(batch_size), expected="1 or more")
         paths: list[ImageSource] = []
-        decoded = (read_rgb(image) for image in noted(images, paths))
-        groups = self._groups(decoded, self._engine.batch or batch_size)
+        decoded = (read_rgb(image) for image in paths_noted(images, paths))
+        groups = grouped(decoded, self._engine.batch or batch_size, self._may_share)
         detections = [found for group in groups for found in self._detect(group, threshold)]
         return [with_path(path, found) for path, found in zip(paths, detections, strict=True)]
 
@@ -230,6 +235,40 @@ class Detector:
         rules = (threshold, mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
         return panoptic_of(segments, mask, sizes_hw, self.class_names, *rules)
 
+    def video(
+        self,
+        source: VideoSource | Video,
+        threshold: float = DEFAULT_THRESHOLD,
+        *,
+        every: int = 1,
+        fps: float | None = None,
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+        track: bool = False,
+    ) -> Generator[VideoFrame, None, None]:
+        """The frames of a video with their detections: `(frame_index, seconds, image, detections)`.
+
+        A file gives every frame in order; the next ones are decoded meanwhile. A live stream gives the newest frame;
+        those that arrive while the network runs are dropped. Needs the extra `video`.
+
+        Args:
+            source: a path, a URL (rtsp, http, …), a camera ("/dev/video0", or 0), or what `open_video` returns.
+            threshold: in 0..1; scores must be strictly greater.
+            every: only each n-th frame.
+            fps: at most so many frames a second, in place of `every`.
+            start_s: of a file, from this time on.
+            duration_s: for so many seconds.
+            track: gives objects the same `track_ids` in all frames; needs the package trackers.
+
+        Raises:
+            VideoError, MissingPackageError: the video cannot be read; the frames before have been yielded.
+        """
+        from detr_onnx.video.detect import detect_frames, opened
+
+        check_threshold(threshold)
+        video = opened(source, every=every, fps=fps, start_s=start_s, duration_s=duration_s)
+        return detect_frames(self, video, threshold, track)
+
     def warm_up(self, width: int = 640, height: int = 480) -> None:
         """Runs a grey image of this size in pixels, so that the first real one takes no longer than the next.
 
@@ -276,17 +315,6 @@ class Detector:
         """
         check_outputs(self.runtime, self.class_names, logits, boxes_cxcywh)
         return detections_of(logits, boxes_cxcywh, sizes_hw, self.class_names, threshold)
-
-    def _groups(self, images: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
-        """Up to `size` images at a time; only equal sizes together if the engine takes no mask."""
-        group: list[Image.Image] = []
-        for image in images:
-            if len(group) == size or (group and not self._may_share(group[0], image)):
-                yield group
-                group = []
-            group.append(image)
-        if group:
-            yield group
 
     def _may_share(self, image: Image.Image, other: Image.Image) -> bool:
         resized = self.preprocessing.resized_hw

@@ -4,6 +4,7 @@
     ├── UsageError                an argument is wrong (also a ValueError); exit status 2
     ├── ImageError                an image cannot be read
     │   └── ImageTooLargeError    it has too many pixels
+    ├── VideoError                a video, stream or camera cannot be read
     ├── CheckpointError           weights or their config are not a DETR's
     ├── ModelFileError            a graph file cannot be read, or is not a DETR
     ├── EngineError               an engine, provider or precision is not available here
@@ -63,6 +64,10 @@ class ImageError(DetrError):
 
 class ImageTooLargeError(ImageError):
     """An image with more pixels than the limit."""
+
+
+class VideoError(DetrError):
+    """A video that is missing, damaged or not a video, or a stream or camera that cannot be reached."""
 
 
 class CheckpointError(DetrError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def read_ahead(prepare: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[tuple[T, R]]:
+def read_ahead(prepare: Callable[[T], R], items: Iterable[T], count: int) -> Generator[tuple[T, R], None, None]:
     """Each item with what `prepare` returns for it, in order; up to `count` items are prepared ahead.
 
     `items` may be endless. An error of `prepare` is raised when its item is due; after it the loop ends.

@@ -19,12 +19,13 @@ from tests.small_model import write_small_checkpoint
 
 if TYPE_CHECKING:
     from tests.server.live_server import LiveServer
+    from tests.video.standin_camera import Camera
 
 ORACLE = ("torch", "transformers")
 OFFICIAL = "facebook/detr-resnet-50"
 OF_EXTRAS = {
     "onnx", "huggingface_hub", "pycocotools", "tqdm", "starlette", "uvicorn", "prometheus_client", "anyio", "httpx",
-    "safetensors", "jsonschema", "openvino", "pyarrow",
+    "safetensors", "jsonschema", "openvino", "pyarrow", "av",
 }  # fmt: skip
 """Packages that the core installation does not have. A test that needs a missing one is skipped."""
 
@@ -131,3 +132,25 @@ def server(detector: Detector) -> Iterator[LiveServer]:
 
     with LiveServer(detector) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def shared_camera() -> Iterator[Camera]:
+    """An RTSP camera on loopback that stays on."""
+    yield from started_camera()
+
+
+@pytest.fixture
+def camera() -> Iterator[Camera]:
+    """An RTSP camera on loopback that a test may switch off."""
+    yield from started_camera()
+
+
+def started_camera() -> Iterator[Camera]:
+    """A camera; the test is skipped where there is no RTSP server."""
+    from tests.video.standin_camera import PACKAGES, Camera, has_rtsp_server
+
+    if not has_rtsp_server():
+        pytest.skip(f"needs GStreamer's RTSP server: apt-get install {PACKAGES}")
+    with Camera() as camera:
+        yield camera

@@ -143,6 +143,25 @@ def test_to_supervision_has_the_same_arrays():
     assert len(detections().to_supervision()) == 0
 
 
+def test_track_ids_go_along_with_their_detections():
+    tracked = replace(THREE, track_ids=np.array([4, -1, 7]))
+    assert [d.track_id for d in tracked] == [4, -1, 7]
+    assert tracked[1:].track_ids.tolist() == [-1, 7]
+    assert tracked[[2, 0]].track_ids.tolist() == [7, 4]
+    by_score = {d["score"]: d["track_id"] for d in tracked.to_dicts()}
+    assert by_score == dict(zip(THREE.scores.tolist(), [4, None, 7], strict=True))
+    assert THREE[0].track_id is None
+    assert "track_id" not in THREE.to_dicts()[0]
+    with pytest.raises(UsageError, match="the arrays of a Detections differ in length"):
+        replace(THREE, track_ids=np.array([1]))
+
+
+def test_to_supervision_has_the_track_ids():
+    pytest.importorskip("supervision")
+    assert replace(THREE, track_ids=np.array([4, -1, 7])).to_supervision().tracker_id.tolist() == [4, -1, 7]
+    assert THREE.to_supervision().tracker_id is None
+
+
 def test_to_pandas_has_a_row_for_each_detection():
     pytest.importorskip("pandas")
     frame = THREE.to_pandas()

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli import detect_job
+from detr_onnx.cli import detect_job, detect_video
 from detr_onnx.cli.console import print_error, print_result, progress
 from detr_onnx.cli.interrupts import was_interrupted
+from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import (
     DEMO_NOTE,
     OUTPUT_FORMATS,
@@ -21,7 +22,6 @@ from detr_onnx.cli.options import (
     add_model,
     add_source_options,
     open_detector,
-    parse_labels,
 )
 from detr_onnx.cli.save_paths import save_paths
 from detr_onnx.defaults import DEFAULT_MODEL
@@ -34,18 +34,20 @@ if TYPE_CHECKING:
     from detr_onnx.detections import Detections
     from detr_onnx.detector import Detector
 
-HELP = "detect objects in images"
-USAGE = "%(prog)s [options] IMAGE [IMAGE ...]"
+HELP = "detect objects in images and videos"
+USAGE = "%(prog)s [options] IMAGE|VIDEO [IMAGE|VIDEO ...]"
 
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="files, directories, patterns such as '*.jpg', or - for stdin"
-    )
+        "images", nargs="+", metavar="IMAGE",
+        help="files, directories, patterns such as '*.jpg', or - for stdin; or videos: files, URLs, /dev/video0",
+    )  # fmt: skip
     add_detection_output(parser, (*OUTPUT_FORMATS, detect_job.PARQUET))
     detect_job.add_arguments(parser)
+    detect_video.add_arguments(parser)
     parser.add_argument(
         "--annotations", type=Path, metavar="FILE",
         help="with --format coco: take the image ids from this COCO annotation file, by file name",
@@ -56,6 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    if detect_video.has_videos(arguments):
+        return detect_video.run(arguments)
     if detect_job.is_job(arguments):
         return detect_job.run(arguments)
     if arguments.annotations is not None and arguments.format != "coco":

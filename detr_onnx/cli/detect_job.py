@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from detr_onnx.cli.console import print_error
 from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
-from detr_onnx.cli.options import DEMO_NOTE, open_detector, parse_labels
+from detr_onnx.cli.labels import parse_labels
+from detr_onnx.cli.options import DEMO_NOTE, open_detector
 from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.errors import UsageError
 

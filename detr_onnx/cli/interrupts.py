@@ -13,6 +13,7 @@ from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+TERMINATED = 143  # 128 + SIGTERM
 AGAIN_S = 0.02
 
 _signals: list[int] = []  # that have come
@@ -88,3 +89,20 @@ def stop_on_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interrupt_on_termination() -> Iterator[None]:
+    """SIGTERM, as service managers and containers send it, ends the block as Ctrl-C does, with exit status 143."""
+    if threading.current_thread() is not threading.main_thread():  # signals belong to that one
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if signal.SIGTERM in _signals:
+            raise SystemExit(TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -121,27 +121,3 @@ def open_detector(arguments: Namespace) -> Detector:
         offline=arguments.offline,
         cache_dir=arguments.cache_dir,
     )
-
-
-def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The labels that `--labels` names: each text is one of the model's labels, or several separated by commas.
-
-    Raises:
-        UsageError: there are none, or the model lacks one; the message suggests the most similar label.
-    """
-    import difflib
-
-    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
-    labels = [label for part in parts for label in part if label]
-    unknown = [label for label in labels if label not in known]
-    if unknown or not labels:
-        lowered = {label.lower(): label for label in known}
-        similar = [m for label in unknown for m in difflib.get_close_matches(label.lower(), lowered, 1, cutoff=0.5)]
-        listed = [label for label in dict.fromkeys(known) if label != "N/A"]
-        more = " …" if len(listed) > LISTED_LABELS else ""
-        raise UsageError(
-            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else "--labels names no label",
-            expected=f"some of {', '.join(listed[:LISTED_LABELS])}{more}" if not similar else None,
-            remedy=f"did you mean {', '.join(repr(lowered[m]) for m in similar)}?" if similar else None,
-        )
-    return labels

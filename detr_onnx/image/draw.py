@@ -17,7 +17,7 @@ from detr_onnx.errors import OutputError
 from detr_onnx.text import printable
 
 if TYPE_CHECKING:
-    from detr_onnx.detections import Detections
+    from detr_onnx.detections import Detection, Detections
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 Colour = tuple[int, int, int]  # red, green, blue, 0..255
@@ -82,13 +82,20 @@ def _label(
     """Draws each label on a plate of its colour. Where plates overlap, that of the better detection is on top."""
     font = ImageFont.load_default(font_px)
     margin = round(font_px / 5)
-    texts = [f"{printable(detection.label)[:LONGEST_LABEL]} {detection.score:.2f}" for detection in best_first]
+    texts = [_label_of(detection) for detection in best_first]
     sizes = [(round(pen.textlength(text, font)) + 2 * margin, font_px + 2 * margin) for text in texts]
     plates = _plates(boxes, sizes, pen.im.size)
     for text, plate, colour in reversed([*zip(texts, plates, colours, strict=True)]):
         pen.rectangle(plate, fill=colour)
         left_middle = plate[0] + margin, (plate[1] + plate[3]) / 2
         pen.text(left_middle, text, fill=text_colour_on(colour), font=font, anchor="lm")
+
+
+def _label_of(detection: Detection) -> str:
+    """`cat 0.99`, or `#3 cat 0.99` for the third object that is tracked."""
+    is_tracked = detection.track_id is not None and detection.track_id >= 0
+    number = f"#{detection.track_id} " if is_tracked else ""
+    return f"{number}{printable(detection.label)[:LONGEST_LABEL]} {detection.score:.2f}"
 
 
 def _plates(boxes: list[Rectangle], sizes: list[tuple[int, int]], image_wh: tuple[int, int]) -> list[Rectangle]:

@@ -42,10 +42,11 @@ class OpenModel:
     engine_name: str
     files: tuple[Path, ...] = ()
 
-    def preprocessing_of_size(self, shortest_edge: int) -> Preprocessing:
-        """The preprocessing with another length of the short side.
+    def preprocessing_at(self, shortest_edge: int) -> Preprocessing:
+        """The model's preprocessing with another length of the short side.
 
-        Raises UsageError if the network takes one size only and no mask.
+        Raises:
+            UsageError: the network takes one size only and no mask.
         """
         canvas_hw = self.engine.canvas_hw
         if canvas_hw and not self.engine.batches_mixed_sizes:

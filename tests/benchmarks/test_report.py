@@ -308,6 +308,17 @@ def test_throughput_has_a_row_per_contender_and_a_column_per_number_at_a_time() 
     assert first == "| ours, numpy | 0.70 | 1.40 |"
 
 
+def test_a_video_has_its_rate_and_a_stream_its_latency() -> None:
+    live = {"latency_ms": figures(300), "rows_per_s": 5.25, "dropped": 0.79, "frames": 500}
+    rates = {"video": figures(5.5), "loop": figures(5)}
+    row = {"key": "ours", "title": "ours, numpy", "frames_per_s": rates, "ratio": figures(0.9), "live": live}
+    results = {**MEMORY, "camera": {"width": 640, "height": 480, "fps": 25}, "rows": [row, {**row, "live": None}]}
+    table = report.video_table(results).splitlines()
+    assert table[2] == "| ours, numpy | 5.50 | 5.00; ours takes 0.90× the time | 300 ms, 270–360 | 5.25 | 79% |"
+    assert table[3] == "| ours, numpy | 5.50 | 5.00; ours takes 0.90× the time | | | |"
+    assert "H.264 of 640x480; the stream has 25 frames a second" in table[5]
+
+
 def test_a_changed_number_in_the_page_is_noticed() -> None:
     page = report.filled(PAGE, RESULTS)
     assert "| ours, numpy | 1000 | 900–1200 | 0.51× torch |" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,15 @@ def test_the_best_detection_is_on_top():
     box = (50.0, 60.0, 250.0, 150.0)
     drawn = annotate(Image.new("RGB", (300, 200), GREY), detections(box, box, class_ids=[17, 18]))
     assert drawn.getpixel((150, 150)) == colour_of(17)
+
+
+def test_a_tracked_object_shows_its_number():
+    image = Image.new("RGB", (200, 100))
+    one = detections((20, 40, 180, 90))
+    plain, tracked, untracked = (
+        annotate(image, replace(one, track_ids=ids)) for ids in (None, np.array([3]), np.array([-1]))
+    )
+    assert plain.tobytes() == untracked.tobytes() != tracked.tobytes()
 
 
 def test_every_class_has_its_own_colour_far_from_its_neighbours():

@@ -26,6 +26,7 @@ def network(pixels, mask):
 
 def stand_in_detector(monkeypatch: pytest.MonkeyPatch, run=network, model: str = "stand-in") -> Detector:
     """A detector whose network is a function; its sha256 is that of nothing."""
-    opened = OpenModel(Engine("stand-in 1, fp32", run), CLASSES, Preprocessing(shortest_edge=32, longest_edge=64), "onnxruntime")
+    sizes = Preprocessing(shortest_edge=32, longest_edge=64)
+    opened = OpenModel(Engine("stand-in 1, fp32", run), CLASSES, sizes, "stand-in")
     monkeypatch.setattr("detr_onnx.detector.open_model", lambda *arguments, **options: opened)
     return Detector(model)

@@ -1,0 +1,42 @@
+"""Several images as one argument."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detr_onnx.errors import UsageError
+from detr_onnx.image.decode import ImageSource
+
+
+def check_several(images: Any) -> None:
+    """Raises UsageError for one image where several are expected."""
+    one_array = isinstance(images, np.ndarray) and images.ndim != 4
+    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image) or hasattr(images, "read"):
+        found = f"an array of shape {list(images.shape)}" if one_array else f"one {type(images).__name__}"
+        raise UsageError("a list of images is expected", found=found, remedy="use detector(image) for one image")
+
+
+def paths_noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
+    """The images; those that are paths are noted on the way, the others as empty bytes."""
+    for image in images:
+        seen.append(image if isinstance(image, str | os.PathLike) else b"")
+        yield image
+
+
+def grouped(
+    images: Iterable[Image.Image], size: int, may_share: Callable[[Image.Image, Image.Image], bool]
+) -> Iterator[list[Image.Image]]:
+    """Up to `size` images at a time, all of which may share a batch with the first of them."""
+    group: list[Image.Image] = []
+    for image in images:
+        if len(group) == size or (group and not may_share(group[0], image)):
+            yield group
+            group = []
+        group.append(image)
+    if group:
+        yield group

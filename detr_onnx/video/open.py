@@ -1,0 +1,58 @@
+"""Opens a video by its name."""
+
+from __future__ import annotations
+
+import os
+
+from detr_onnx.errors import UsageError
+from detr_onnx.video.file import VideoFile
+from detr_onnx.video.frames import Selection
+from detr_onnx.video.live import LiveVideo, Reconnection
+from detr_onnx.video.sources import WEB_SCHEMES, is_live, url_scheme
+
+Video = VideoFile | LiveVideo
+VideoSource = str | os.PathLike[str] | int
+
+
+def open_video(
+    source: VideoSource,
+    *,
+    every: int = 1,
+    fps: float | None = None,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    reconnection: Reconnection | None = None,
+) -> Video:
+    """The frames of a video file, a stream or a camera.
+
+    Args:
+        source: a path, a URL (rtsp, rtmp, srt, udp, http, …), or a camera: "/dev/video0", or its number.
+        every: only each n-th frame.
+        fps: at most so many frames a second, in place of `every`.
+        start_s: of a file, from this time on.
+        duration_s: for so many seconds.
+        reconnection: of a live stream; its `timeout_s` holds for files of a web server, too.
+
+    Returns:
+        A `VideoFile`, which has every frame in order, or a `LiveVideo`, which always has the newest. Both yield
+        `Frame(index, seconds, image)`, count what they read in `counts`, and are context managers.
+
+    Raises:
+        VideoError: the file cannot be opened, has no video, or no decoder for it; a live stream is opened when its
+            first frame is taken.
+        MissingPackageError: PyAV is not installed.
+        UsageError: a number is out of range, or the source is not a name.
+    """
+    if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int):
+        found = type(source).__name__
+        raise UsageError("no video can be opened from this", found=found, expected="a path, a URL or a camera's number")
+    name = f"/dev/video{source}" if isinstance(source, int) else os.fsdecode(source)
+    selection = Selection(every, fps, start_s, duration_s)
+    reconnection = reconnection or Reconnection()
+    if is_live(name):
+        return LiveVideo(name, selection, reconnection)
+    file = VideoFile(name, selection, reconnection.timeout_s)
+    if url_scheme(name) in WEB_SCHEMES and file.length_s is None:
+        file.close()
+        return LiveVideo(name, selection, reconnection)
+    return file
