@@ -53,7 +53,7 @@ def stubbed_detector() -> Detector:
         return logits, np.full((len(pixels), QUERIES, 4), 0.5, np.float32)
 
     preprocessing = Preprocessing(shortest_edge=8, longest_edge=16)
-    opened = OpenModel(Engine("stub 1, fp32", network), CLASSES, preprocessing)
+    opened = OpenModel(Engine("stub 1, fp32", network), CLASSES, preprocessing, "stub")
     detector_module.open_model = lambda *arguments, **options: opened  # type: ignore[assignment]
     image = Image.new("RGB", (8, 8))
     detect.read_rgb = lambda source, **options: image  # type: ignore[assignment]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.boxes import cxcywh_to_xyxy, xyxy_to_xywh
 from detr_onnx.errors import MissingPackageError, UsageError
 from detr_onnx.masks import MaskLogits
 from detr_onnx.text import printable
@@ -248,28 +249,6 @@ def _rows(index: Any, count: int) -> NDArray[Any]:
 
 def _missing(method: str, package: str) -> MissingPackageError:
     return MissingPackageError(f"{method} needs the package {package}", remedy=f"run pip install {package}")
-
-
-def cxcywh_to_xyxy(boxes_cxcywh: Floats) -> Floats:
-    """[..., 4] centre x, centre y, width, height -> [..., 4] left, top, right, bottom, in the same unit."""
-    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] * np.float32(0.5)
-    return np.concatenate([centre - half, centre + half], axis=-1)
-
-
-def xyxy_to_xywh(boxes_xyxy: Floats) -> Floats:
-    """[..., 4] left, top, right, bottom -> [..., 4] left, top, width, height."""
-    return np.concatenate([boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]], axis=-1)
-
-
-def iou(boxes_xyxy: Floats, others_xyxy: Floats) -> Floats:
-    """[n, 4], [m, 4] in one unit -> [n, m] in 0..1: the area two boxes share, over the area they cover."""
-    low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[:, :2])  # [n,m,2]
-    high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[:, 2:])
-    shared = (high - low).clip(min=0).prod(axis=-1)  # [n,m]
-    area, other_area = ((xyxy[:, 2:] - xyxy[:, :2]).prod(axis=-1) for xyxy in (boxes_xyxy, others_xyxy))
-    covered = area[:, None] + other_area - shared
-    overlap: Floats = np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
-    return overlap
 
 
 def softmax(logits: Floats) -> Floats:

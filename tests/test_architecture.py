@@ -27,7 +27,7 @@ LAYERS = (
     ("json_input", "atomic", "failures"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook"),
-    ("masks",),
+    ("boxes", "masks"),
     ("detections",),
     ("engines", "evaluation", "hub", "video"),
     ("exporter",),

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_onnx.detections import Box, Detection, Detections, cxcywh_to_xyxy, detections_of, iou, softmax, xyxy_to_xywh
+from detr_onnx.boxes import cxcywh_to_xyxy, iou, xyxy_to_xywh
+from detr_onnx.detections import Box, Detection, Detections, detections_of, softmax
 from detr_onnx.errors import MissingPackageError, UsageError
 
 LABELS = ("cat", "dog", "bird")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.detections import Detections, iou
+from detr_onnx.boxes import iou
+from detr_onnx.detections import Detections
 
 LOOSE_IOU, TIGHT_IOU = 0.5, 0.95
 

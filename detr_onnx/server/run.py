@@ -138,6 +138,7 @@ class Process:
         Raises:
             DetrError: the detector cannot be opened.
         """
+        self._take_signals()
         tasks = [asyncio.create_task(task()) for task in (self._load, self._look_after)]
         try:
             await self._server.serve(sockets=[self._listener])
@@ -148,13 +149,17 @@ class Process:
         if tasks[0].done() and not tasks[0].cancelled():
             tasks[0].result()  # raises the error of loading
 
+    def _take_signals(self) -> None:
+        """Handles signals in place of uvicorn, which would drop requests; not on Windows or outside the main thread."""
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self._stop)
+            self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+
     async def _load(self) -> None:
-        """Takes over signals once the server runs, loads the model in a thread, and tells that it serves."""
+        """Loads the model in a thread once the server runs, and tells that it serves."""
         while not self._server.started:
             await asyncio.sleep(0.01)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError, RuntimeError):  # on Windows, or not in the main thread
-                asyncio.get_running_loop().add_signal_handler(number, self._stop)
         if not self._loaded:
             thread = DaemonThreads(1, "load", limit_s=math.inf, most_stuck=0)
             try:
@@ -164,6 +169,8 @@ class Process:
                 raise
             thread.close()
             self._loaded = True
+        if self._server.should_exit:  # the listener may be closed
+            return
         if self._started is not None:
             self._started.set()
         else:

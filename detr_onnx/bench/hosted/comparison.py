@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from detr_onnx.bench.hosted.responses import SIDES, Items
-from detr_onnx.detections import Detections, iou
+from detr_onnx.boxes import iou
+from detr_onnx.detections import Detections
 from detr_onnx.evaluation.agreement import pairs
 
 
