@@ -11,6 +11,7 @@ from PIL import Image
 from detr_onnx import Detector, UsageError
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines.table import ENGINES
+from detr_onnx.exporter.calibrate import calibrate
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
 from tests.parity.seeded import CONFIGS, write_checkpoint
@@ -132,3 +133,25 @@ def test_a_detection_model_has_no_masks(small):
 def test_thresholds_out_of_range_are_refused(name, detector):
     with pytest.raises(UsageError, match="out of range"):
         detector.panoptic(picture(9, 9), **{name: 1.5})
+
+
+def test_a_panoptic_model_in_int8_is_refused(checkpoint, tmp_path):
+    pytest.importorskip("onnx")
+    with pytest.raises(UsageError, match="a panoptic model cannot be written in int8"):
+        calibrate(
+            (load_checkpoint(checkpoint), Preprocessing()), [tmp_path / "a.png"], progress=lambda items, what: items
+        )
+
+
+def test_an_end_to_end_graph_of_a_panoptic_model_has_its_detections(checkpoint, detector, tmp_path):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = ExportOptions(end_to_end=True)
+    write_onnx(tmp_path / "m.onnx", load_checkpoint(checkpoint), detector.preprocessing, options)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    image = picture(90, 61)
+    feeds = {"image": np.asarray(image), "threshold": np.full(1, THRESHOLD, np.float32)}
+    scores, _, boxes = session.run(None, feeds)
+    expected = detector(image, THRESHOLD).by_score()
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(boxes, expected.xyxy, atol=1e-2)

@@ -22,7 +22,7 @@ from detr_onnx.atomic import draft_directory
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines.graph import PIXELS
 from detr_onnx.engines.onnxruntime import named_outputs
-from detr_onnx.errors import DatasetError
+from detr_onnx.errors import DatasetError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, record, write_graph, write_onnx
 from detr_onnx.exporter.ranges import METHODS, Histogram
 from detr_onnx.exporter.taps import add_taps
@@ -105,7 +105,12 @@ def calibrate(model: Model, images: Sequence[Path], progress: Progress[Any], *, 
         DatasetError: when every image is of one colour.
         ImageError: when an image cannot be read.
         EngineError: when ONNX Runtime or `onnx` is missing.
+        UsageError: the model has a mask head.
     """
+    if model[0].config.masks:
+        raise UsageError(
+            "a panoptic model cannot be written in int8", remedy="use precision fp32, fp16 or fp16-weights"
+        )
     with draft_directory(Path(tempfile.gettempdir())) as directory:
         session = _observe(model, images, progress, directory)
         trials = [session.trial(method) for method in METHODS]

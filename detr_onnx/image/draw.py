@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from detr_onnx.atomic import write_atomically
@@ -27,12 +28,14 @@ FONT_SHARE = 0.027  # of the square root of the image's area: 15 pixels at 640x4
 SMALLEST_FONT_PX = 11  # legible; 300x200 would get 7
 LONGEST_LABEL = 60  # characters
 JPEG_QUALITY = 92
+MASK_OPACITY = 0.5
 
 
 def annotate(image: Image.Image, detections: Detections) -> Image.Image:
-    """Draws a box and a label such as "cat 0.99" for each detection on a copy of the image.
+    """Draws a box and a label such as "cat 0.99" for each detection on a copy of the image, and its mask if it has one.
 
-    Lines and fonts grow with the image. The best detection is drawn on top, and its label takes the best position.
+    Lines and fonts grow with the image. The best detection is drawn on top, and its label takes the best position. The
+    colour is that of the class; with masks each object has its own, so that neighbours can be told apart.
 
     Args:
         image: an upright image, as `read_rgb` returns it.
@@ -41,16 +44,27 @@ def annotate(image: Image.Image, detections: Detections) -> Image.Image:
     Returns:
         A new image in mode RGB.
     """
-    drawn = image.convert("RGB")
+    best_first = detections.by_score()
+    masks = best_first.masks
+    colours = [
+        colour_of(int(class_id) if masks is None else number) for number, class_id in enumerate(best_first.class_ids)
+    ]
+    drawn = image.convert("RGB") if masks is None else _tinted(image, masks, colours)
     pen = ImageDraw.Draw(drawn)
     font_px = max(SMALLEST_FONT_PX, round(FONT_SHARE * (drawn.width * drawn.height) ** 0.5))
-    best_first = detections.by_score()
     boxes = [_inside(xyxy, drawn) for xyxy in best_first.xyxy]
-    colours = [colour_of(int(class_id)) for class_id in best_first.class_ids]
     for box, colour in reversed([*zip(boxes, colours, strict=True)]):
         pen.rectangle(box, outline=colour, width=max(2, round(font_px / 7)))
     _label(pen, best_first, boxes, colours, font_px)
     return drawn
+
+
+def _tinted(image: Image.Image, masks: NDArray[np.bool_], colours: list[Colour]) -> Image.Image:
+    """The image with each mask in its colour; where masks overlap, the first is on top."""
+    pixels = np.array(image.convert("RGB"))
+    for mask, colour in reversed([*zip(masks, colours, strict=True)]):
+        pixels[mask] = (MASK_OPACITY * np.array(colour) + (1 - MASK_OPACITY) * pixels[mask]).astype(np.uint8)
+    return Image.fromarray(pixels)
 
 
 def colour_of(class_id: int) -> Colour:

@@ -15,6 +15,7 @@ from detr_onnx.detections import Detections
 from detr_onnx.errors import OutputError
 from detr_onnx.image.draw import annotate, colour_of, save_image, text_colour_on
 from detr_onnx.labels import COCO_LABELS
+from detr_onnx.masks import MaskLogits
 
 LEAST_CONTRAST = 4.5  # WCAG 2.1, criterion 1.4.3: text of ordinary size
 GREY = (128, 128, 128)
@@ -177,3 +178,17 @@ def test_a_write_that_fails_midway_keeps_the_existing_file(tmp_path: Path, monke
         save_image(Image.new("RGB", (30, 20)), path)
     assert path.read_bytes() == b"older"
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_masks_are_tinted_in_colours_of_their_own():
+    logits = np.full((2, 4, 8), -20, np.float32)
+    logits[0, :, :4], logits[1, :, 4:] = 20, 20  # the left half and the right half, of one class
+    masked = Detections(
+        np.array([0.9, 0.8], np.float32), np.array([0, 0]), np.array([[0, 0, 3, 3]] * 2, np.float32), ("cat",),
+        mask_logits=MaskLogits(logits, (1.0, 1.0), (100, 200)),
+    )  # fmt: skip
+    drawn = annotate(Image.new("RGB", (200, 100), "white"), masked)
+    left, right = drawn.getpixel((60, 90)), drawn.getpixel((160, 90))
+    assert left != right
+    for pixel, number in ((left, 0), (right, 1)):
+        assert pixel == tuple(int(0.5 * 255 + 0.5 * side) for side in colour_of(number))
