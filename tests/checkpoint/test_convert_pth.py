@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detr_onnx.atomic import DRAFT_PREFIX, DRAFT_SUFFIX
 from detr_onnx.checkpoint.convert_pth import convert
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.errors import CheckpointError
@@ -167,16 +168,14 @@ def test_a_config_that_does_not_fit_is_refused_and_nothing_is_left(tensors, tmp_
 
 def test_what_a_killed_run_left_is_not_used(tensors, tmp_path):
     source = saved(tmp_path / "detr.pth", state_of(tensors, "original"))
-    (tmp_path / "out" / ".part").mkdir(parents=True)
-    (tmp_path / "out" / ".part" / "config.json").write_text("{}")
+    abandoned = f"{DRAFT_PREFIX}abandoned{DRAFT_SUFFIX}"
+    (tmp_path / "out" / abandoned).mkdir(parents=True)
+    (tmp_path / "out" / abandoned / "config.json").write_text("{}")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(huggingface_config(SMALL)))
     convert(source, tmp_path / "out", config)
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == huggingface_config(SMALL)
-    (tmp_path / "again" / ".part").mkdir(parents=True)
-    (tmp_path / "again" / ".part" / "stray.json").write_text("{}")
-    convert(source, tmp_path / "again", config)
-    assert {path.name for path in (tmp_path / "again").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors"}
 
 
 def test_a_missing_file_and_a_missing_config_are_named(tensors, tmp_path):
