@@ -96,12 +96,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def official_weights() -> Path:
     """The official weights, from DETR_ONNX_WEIGHTS or the cache; nothing is downloaded."""
-    if named := os.environ.get("DETR_ONNX_WEIGHTS"):
+    return cached_weights(OFFICIAL, "DETR_ONNX_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def panoptic_weights() -> Path:
+    """The official panoptic weights, from DETR_ONNX_PANOPTIC_WEIGHTS or the cache; nothing is downloaded."""
+    return cached_weights(f"{OFFICIAL}-panoptic", "DETR_ONNX_PANOPTIC_WEIGHTS")
+
+
+def cached_weights(model: str, variable: str) -> Path:
+    if named := os.environ.get(variable):
         return Path(named)
     try:
-        return fetch(OFFICIAL, offline=True)
+        return fetch(model, offline=True)
     except DetrError:
-        pytest.skip(f"{OFFICIAL} is not in the cache, and DETR_ONNX_WEIGHTS is not set")
+        pytest.skip(f"{model} is not in the cache, and {variable} is not set")
 
 
 @pytest.fixture(scope="module")
