@@ -143,6 +143,8 @@ FULL = [
     ("detr-resnet-50", 3, (256, 352)),
     ("detr-resnet-50-dc5", 1, (352, 480)),
     ("detr-resnet-101", 1, (320, 427)),
+    ("detr-resnet-50-panoptic", 1, (320, 427)),
+    ("detr-resnet-50-dc5-panoptic", 1, (224, 288)),
 ]
 
 
