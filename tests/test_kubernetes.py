@@ -15,7 +15,7 @@ yaml = pytest.importorskip("yaml")
 
 FOLDER = Path(__file__).parent.parent / "examples" / "kubernetes"
 FILES = sorted(FOLDER.glob("*.yaml"))
-SERVE = ["serve", "--host", "0.0.0.0"]  # noqa: S104 - the entry point of examples/Containerfile
+SERVE = ["serve", "--host", "0.0.0.0"]  # the entry point of examples/Containerfile
 
 
 def resources() -> list[Any]:
