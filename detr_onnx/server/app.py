@@ -71,7 +71,7 @@ def dialect_of(path: str) -> Dialect:
 
 async def unknown_route(request: Request, error: Exception) -> Response:
     """The response where there is no route."""
-    path = request.url.path
+    path = request.scope["path"]
     dialect = dialect_of(path)
     refused = cloudflare.unknown_route(path) if dialect == cloudflare.DIALECT else RequestError(NO_ROUTE)
     return refusal(request, refused, dialect)
@@ -80,6 +80,6 @@ async def unknown_route(request: Request, error: Exception) -> Response:
 async def wrong_method(request: Request, error: Exception) -> Response:
     """405, with the methods that the route accepts in the header Allow."""
     refused = RequestError(BAD_METHOD, subject=request.method)
-    response = refusal(request, refused, dialect_of(request.url.path))
+    response = refusal(request, refused, dialect_of(request.scope["path"]))
     response.headers.update(getattr(error, "headers", None) or {})
     return response

@@ -212,3 +212,15 @@ def test_refusals_do_not_repeat_long_values():
         response = post(path, json.dumps(value).encode())
         assert response.status == 400
         assert len(response.body) < 2500
+
+
+# Paths with tabs and line ends, which a client may send percent-encoded
+
+
+@pytest.mark.parametrize(
+    "path", ["/m\todels/facebook/detr-resnet-50", "/\rv2/models/detr-resnet-50/infer", "/v\t1/vision/detection"]
+)
+def test_a_path_with_control_characters_is_not_the_one_without_them(path):
+    response = post(path, b"{}")
+    assert response.status == 404
+    assert set(response.json) == {"result", "success", "errors", "messages"}  # of the hosted API, as any unknown path
