@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 
 from detr_onnx.detector import Detector
+from detr_onnx.engines.deadline import is_any_stuck
 from detr_onnx.errors import UsageError
 from detr_onnx.server import exit_on_sigterm
 from detr_onnx.server.app import application
@@ -51,7 +52,13 @@ def serve(settings: Settings) -> int:
 def work_on(settings: Settings, listener: socket.socket, started: Any, alone: bool) -> None:
     """Runs one of several processes; see `serve_on`."""
     stop_with_parent()
-    sys.exit(exit_status_of(serve_on(settings, listener, started, alone)))
+    try:
+        sys.exit(exit_status_of(serve_on(settings, listener, started, alone)))
+    except SystemExit as end:
+        if is_any_stuck():  # SIGTERM came while the engine was loading in a thread: exit would crash under it
+            sys.stderr.flush()
+            os._exit(int(end.code or 0))
+        raise
 
 
 def serve_on(settings: Settings, listener: socket.socket, started: Any = None, alone: bool = True) -> Process:
@@ -185,6 +192,8 @@ class Process:
     async def _drained(self) -> None:
         """Shuts down: new requests are accepted for a while, then those on open connections."""
         self._service.stopping = True
+        while not self._server.started:  # it has no sockets to close yet
+            await asyncio.sleep(0.01)
         await asyncio.sleep(self._settings.drain_delay_s)  # 0 lets connections in that the kernel has accepted
         self._app.draining = True
         for listening_server in self._server.servers:
