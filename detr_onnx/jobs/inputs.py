@@ -22,7 +22,7 @@ from detr_onnx.jobs.manifests import Manifest
 from detr_onnx.jobs.rows import row_path
 from detr_onnx.jobs.shard import Shard
 from detr_onnx.jobs.tars import is_tar, tar_images
-from detr_onnx.paths import is_directory
+from detr_onnx.paths import is_directory, is_file
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Inputs:
         if is_directory(argument):
             return _images(argument)
         if is_pattern(argument):
-            return (n for n in matches(argument) if _is_input(n) and os.path.isfile(n))  # noqa: PTH113 - of many names
+            return (n for n in matches(argument) if _is_input(n) and is_file(n))
         return [argument]
 
     def _inputs(self, name: str, is_wanted: Callable[[str], bool]) -> Iterator[Input]:
