@@ -10,7 +10,6 @@ import numpy, engines and the like only inside functions, so that `--version` an
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -63,11 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def exit_at_once_if_stuck(status: int) -> None:
     """Ends the process here if an engine's thread was given up and works on: the interpreter might wait for it."""
     deadline = sys.modules.get("detr_onnx.engines.deadline")  # not imported: nothing can be stuck
-    if deadline is not None and deadline.is_any_stuck():
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, AttributeError):
-                stream.flush()
-        os._exit(status)
+    if deadline is not None:
+        deadline.end_if_stuck(status)
 
 
 def argument_parser() -> argparse.ArgumentParser:

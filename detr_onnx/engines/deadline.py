@@ -1,11 +1,14 @@
 """Work of an engine that has to end: it is done in another thread, which is given up after a while, or by Ctrl-C.
 
-Nothing can stop compiled code. A thread that was given up works on until the process ends, which `is_any_stuck` makes
-the command line do at once: the interpreter's own exit might wait for the thread, or crash under it.
+Nothing can stop compiled code. A thread that was given up works on until the process ends, which `end_if_stuck` makes
+happen at once: the interpreter's own exit might wait for the thread, or crash under it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -74,6 +77,15 @@ def first_within(seconds: float, path: Path, run: Callable[..., T]) -> Callable[
         return result
 
     return checked
+
+
+def end_if_stuck(status: int) -> None:
+    """Ends the process here if a thread that was given up still works: the interpreter might wait for it, or crash."""
+    if is_any_stuck():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, AttributeError):
+                stream.flush()
+        os._exit(status)
 
 
 def is_any_stuck() -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import uvicorn
 
 from detr_onnx.detector import Detector
-from detr_onnx.engines.deadline import is_any_stuck
+from detr_onnx.engines.deadline import end_if_stuck
 from detr_onnx.errors import UsageError
 from detr_onnx.server import exit_on_sigterm
 from detr_onnx.server.app import application
@@ -55,9 +55,7 @@ def work_on(settings: Settings, listener: socket.socket, started: Any, alone: bo
     try:
         sys.exit(exit_status_of(serve_on(settings, listener, started, alone)))
     except SystemExit as end:
-        if is_any_stuck():  # SIGTERM came while the engine was loading in a thread: exit would crash under it
-            sys.stderr.flush()
-            os._exit(int(end.code or 0))
+        end_if_stuck(int(end.code or 0))  # SIGTERM may come while the engine is loading in a thread
         raise
 
 
