@@ -1,4 +1,4 @@
-"""What docs/jobs.md shows: images a second, memory over a million names, and jobs that were killed."""
+"""Tables of jobs, streams and containers: rates, memory, kills, limits, what decoding ahead hides."""
 
 from __future__ import annotations
 
@@ -45,3 +45,47 @@ def kill_sentence(results: Results) -> str:
         for form, outcome in results.items()
     ]
     return f"SIGKILL at random moments, {'; '.join(outcomes)} (`python -m tests.jobs.kill`)."
+
+
+def stream_table(results: Results) -> str:
+    """A row for each engine and size of the photographs."""
+    head = ("photographs", "", "network", "decoding, preprocessing", "`stream`", "hidden")
+    lines = [
+        (
+            row["size"],
+            row["title"],
+            *(f"{short_number(row['image_ms'][way]['median'])} ms" for way in ("network", "prepare", "stream")),
+            f"{row['hidden']['median']:.0%} ({row['hidden']['p10']:.0%}–{row['hidden']['p90']:.0%})",
+        )
+        for row in results["rows"]
+    ]
+    machine = results["machine"]
+    note = (
+        "Milliseconds an image; hidden: the share of decoding and preprocessing that `stream` does not cost beside "
+        f"the network, with p10–p90. Model: {results['model']}; {machine['processor']}, {machine['cores']} cores; "
+        f"{results['threads']} threads; medians of {results['runs']} runs of {results['images']} JPEGs in turns; "
+        f"{results['date']}."
+    )
+    return f"{markdown_table(head, lines)}\n\n{note}"
+
+
+def limits_table(results: Results) -> str:
+    """A row for each program and state of the cache."""
+    head = ("", "cache", "smallest limit", "seconds")
+    titles = {"ready_s": "until ready", "drained_s": "to drain", "seconds": "in all"}
+    lines = [
+        (
+            f"`{row['program']}`",
+            "filled" if row["cache_filled"] else "empty: the graph is built",
+            f"{row['limit_mb']} MB" if row["limit_mb"] else "more than all that were tried",
+            ", ".join(f"{row[key]} {title}" for key, title in titles.items() if key in row),
+        )
+        for row in results["rows"]
+    ]
+    machine = results["machine"]
+    note = (
+        f"Model: {results['model']}; {results['requests']} requests of {results['clients']} clients at once, every "
+        f"eighth image of 12 megapixels; {machine['processor']}, {machine['cores']} cores; {results['threads']} "
+        f"threads; {results['date']} (`python -m benchmarks.limits`)."
+    )
+    return f"{markdown_table(head, lines)}\n\n{note}"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
 from benchmarks.fuzz_table import fuzz_table
-from benchmarks.job_tables import jobs_table, kill_sentence, memory_sentence
+from benchmarks.job_tables import jobs_table, kill_sentence, limits_table, memory_sentence, stream_table
 from benchmarks.markdown import Results
 from benchmarks.plot import bars as bars_of
 from detr_onnx.text import markdown_table, short_number
@@ -269,6 +269,8 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "install": ("install", install_sentence),
     "fuzz": ("fuzz", fuzz_table),
     "jobs": ("jobs", jobs_table),
+    "stream": ("stream", stream_table),
+    "limits": ("limits", limits_table),
     "jobs-memory": ("jobs-memory", memory_sentence),
     "jobs-kill": ("jobs-kill", kill_sentence),
     "demo-results": ("demo-results", demo_table),
@@ -302,13 +304,13 @@ README = Page(ROOT / "README.md", HERE / "results", ("latency-in-short", "memory
 SPEED = Page(
     ROOT / "docs" / "speed.md",
     HERE / "results",
-    ("latency", "latency-without-amx", "throughput", "memory", "sizes"),
+    ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes"),
 )
 FILES = Page(
     ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats")
 )
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
-SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving",))
+SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving", "limits"))
 VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))

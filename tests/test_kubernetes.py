@@ -49,3 +49,11 @@ def test_the_job_s_shards_are_its_completions():
     arguments = argument_parser().parse_args(words)
     assert program == "detr-onnx"
     assert Shard.parse(arguments.shard).count == job["spec"]["completions"]
+
+
+def test_the_limits_were_measured_with_the_server_s_options():
+    from benchmarks.limits import SERVE_OPTIONS
+
+    deployment = resources()[0]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["args"][4:] == [*SERVE_OPTIONS]

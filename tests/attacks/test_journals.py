@@ -70,7 +70,11 @@ def test_a_line_of_other_values_is_not_a_journals(line, changes, tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [bytes(1000), bytes(5 << 20), b"x" * (5 << 20), b'{"sha256": ' + b"x" * (5 << 20)])
+@pytest.mark.parametrize(
+    "content",
+    [bytes(1000), bytes(5 << 20), b"x" * (5 << 20), b'{"sha256": ' + b"x" * (5 << 20)],
+    ids=["zeros", "megabytes of zeros", "a long word", "a long string"],
+)
 def test_a_line_that_never_ends_is_not_a_journals(content, tmp_path):
     with pytest.raises(DatasetError, match="is not a journal"), open_journal(journal(tmp_path, content)):
         pass
