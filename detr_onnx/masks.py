@@ -9,6 +9,8 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.rle import Rle, encode
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -84,6 +86,10 @@ class MaskLogits:
         for rows, probabilities in self.blocks():
             masks[:, rows] = probabilities >= 0.5
         return masks
+
+    def rles(self) -> Iterator[Rle]:
+        """The run lengths of each of the n masks, as COCO writes them; one mask at a time is in memory."""
+        return (encode(self[k : k + 1].boolean()[0]) for k in range(len(self)))
 
 
 def _neighbours(cells: int, share: float, pixels: int) -> tuple[Ints, Ints, Floats]:
