@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import print_result, progress_bar
+from detr_onnx.cli.console import print_result, progress
 from detr_onnx.cli.options import open_detector
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.errors import UsageError
@@ -74,12 +75,11 @@ def evaluate_model(arguments: Namespace, truth: PanopticAnnotations) -> tuple[di
     detector.check_masks()
     threshold = DEFAULT_THRESHOLD if arguments.threshold is None else arguments.threshold
     subject = {"model": arguments.model, "engine": detector.runtime, "threshold": str(threshold)}
-    if arguments.save_results is None:
-        return subject, evaluate_model(detector, truth, images, threshold, progress=progress_bar)
-    names = {k: category.name for k, category in truth.categories.items()}
-    with panoptic_results(arguments.save_results, truth.category_of(detector.class_names), names) as results:
-        figures = evaluate_model(
-            detector, truth, images, threshold, progress=progress_bar,
-            found=lambda image_id, segmentation: results.add(image_id, truth.files[image_id], segmentation),
-        )  # fmt: skip
-    return subject, figures
+    with contextlib.ExitStack() as stack:
+        results = None
+        if arguments.save_results is not None:
+            names = {k: category.name for k, category in truth.categories.items()}
+            category_of = truth.category_of(detector.class_names)
+            results = stack.enter_context(panoptic_results(arguments.save_results, category_of, names))
+        show = stack.enter_context(progress(len(images), results_on_stdout=False))
+        return subject, evaluate_model(detector, truth, images, threshold, show=show, results=results)

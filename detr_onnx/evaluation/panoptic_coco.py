@@ -5,7 +5,7 @@ The JSON is checked before a model runs, and one message names all its problems;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,15 @@ import numpy as np
 
 from detr_onnx.errors import DatasetError
 from detr_onnx.evaluation.coco import MAX_BYTES, class_named, image_paths, some
-from detr_onnx.evaluation.coco_rows import id_problems, leaves_directory, row_id_of
-from detr_onnx.evaluation.panoptic_files import Ids, check_sizes, kept_segments, read_ids
+from detr_onnx.evaluation.coco_rows import id_problems, leaves_directory
+from detr_onnx.evaluation.panoptic_files import Ids, PanopticResults, check_sizes, kept_segments, read_ids
 from detr_onnx.evaluation.panoptic_quality import VOID, Category, PanopticEvaluation, PanopticQuality, Segment
-from detr_onnx.evaluation.panoptic_rows import annotation_problems, is_category, link_problems
+from detr_onnx.evaluation.panoptic_rows import annotation_problems, category_problems, link_problems
 from detr_onnx.json_input import read_json
-from detr_onnx.masks import PanopticSegmentation
 from detr_onnx.paths import is_file
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
-
-Progress = Callable[[list[int]], Iterable[int]]
-"""Yields the image ids one by one and may show how many are done."""
-Found = Callable[[int, PanopticSegmentation], None]
-"""Is called with the id and the segments of each image."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +134,9 @@ def read_stuff(path: Path, labels: Sequence[str]) -> list[int]:
     """
     content = read_json(path, error=DatasetError, max_bytes=MAX_BYTES)
     rows = content.get("categories") if isinstance(content, dict) else None
-    categories = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    stuff = [row for row in categories if is_category(row) and row["isthing"] == 0]
-    classes = [_class_of(row_id_of(row) or 0, row["name"], labels) for row in stuff]
+    if not isinstance(rows, list) or any(category_problems(rows)):
+        return []
+    classes = [_class_of(row["id"], row["name"], labels) for row in rows if row["isthing"] == 0]
     return [class_id for class_id in classes if class_id is not None]
 
 
@@ -155,7 +149,7 @@ def read_truth(path: Path, directory: Path) -> PanopticAnnotations:
     lists = _read_lists(path, ("images", "categories", "annotations"))
     problems = [
         *id_problems("image", lists["images"], lambda row: isinstance(row.get("file_name"), str)),
-        *id_problems("category", lists["categories"], is_category),
+        *category_problems(lists["categories"]),
         *annotation_problems(lists["annotations"]),
         *link_problems(lists),
     ]
@@ -223,8 +217,8 @@ def evaluate_model(
     images: Mapping[int, Path],
     threshold: float,
     *,
-    progress: Progress = iter,
-    found: Found = lambda image_id, segmentation: None,
+    show: Callable[[int, str], None] = lambda number, name: None,
+    results: PanopticResults | None = None,
 ) -> PanopticEvaluation:
     """Runs a panoptic model on images. Segments of stuff are fused, so that each category has one.
 
@@ -233,8 +227,8 @@ def evaluate_model(
         truth: its categories must be among the model's labels.
         images: image files by image id.
         threshold: in 0..1; scores must be strictly greater.
-        progress: wraps the image ids and shows progress.
-        found: is called with the segments of each image.
+        show: is called with the number and name of the next image.
+        results: where the segments are written.
 
     Raises:
         UsageError: the model has no mask head.
@@ -243,12 +237,14 @@ def evaluate_model(
     """
     category_of = truth.category_of(detector.class_names)
     stuff, quality = truth.stuff(category_of), PanopticQuality()
-    for image_id in progress([*images]):
+    for number, image_id in enumerate(images, start=1):
+        show(number, truth.files[image_id])
         true_ids, true_segments = truth.read(image_id)
         segmentation = detector.panoptic(images[image_id], threshold, label_ids_to_fuse=stuff)
         name = str(truth.directory / truth.annotations[image_id].file_name)
         check_sizes(truth.source, name, true_ids.shape, segmentation.segmentation.shape)
-        found(image_id, segmentation)
+        if results is not None:
+            results.add(image_id, truth.files[image_id], segmentation)
         ids, rows = kept_segments(segmentation, category_of)
         quality.add(true_ids, true_segments, ids, {row["id"]: Segment(row["category_id"]) for row in rows})
     return quality.result(truth.categories)

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from detr_onnx.evaluation.coco_rows import is_id, row_id_of
+from detr_onnx.evaluation.coco_rows import id_problems, is_id, row_id_of
 from detr_onnx.evaluation.panoptic_quality import MAX_ID
 
 
-def is_category(row: Mapping[str, Any]) -> bool:
-    return isinstance(row.get("name"), str) and row.get("isthing") in (0, 1)
+def category_problems(rows: Sequence[Any]) -> Iterator[str]:
+    """One phrase for each category that is wrong, or does not say whether it is a thing."""
+    yield from id_problems("category", rows, lambda row: isinstance(row.get("name"), str))
+    for number, row in enumerate(rows):
+        if isinstance(row, dict) and not tells_things_apart(row):
+            yield f"category {number} without an isthing of 0 or 1"
+
+
+def tells_things_apart(row: Mapping[str, Any]) -> bool:
+    """Whether a category says that it is a thing, or stuff."""
+    return row.get("isthing") in (0, 1)
 
 
 def annotation_problems(rows: Sequence[Any]) -> Iterator[str]:

@@ -295,7 +295,7 @@ def doubled(name: str) -> list[Any]:
         (lambda: {"annotations": doubled("annotations")}, "image 11 has two annotations"),
         (lambda: {"images": doubled("images")}, "image id 11 twice"),
         (lambda: {"categories": doubled("categories")}, f"category id {CAT} twice"),
-        (lambda: {"categories": [{"id": CAT, "name": "cat"}]}, "category 0 without id and name"),
+        (lambda: {"categories": [{"id": CAT, "name": "cat"}]}, "category 0 without an isthing of 0 or 1"),
         (lambda: {"images": []}, "an annotation of image 11, which is not listed"),
     ],
 )  # fmt: skip
