@@ -14,6 +14,7 @@ Mask = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 BITS, CONTINUES, SIGN, FIRST_CHARACTER = 5, 0x20, 0x10, 48  # of a character of the text
+LAST_SHIFT = 30  # of the last character of a count of 32 bits
 
 
 class Rle(TypedDict):
@@ -64,7 +65,7 @@ def counts_of(rle: Rle) -> Ints:
     value = shift = 0
     for character in rle["counts"].encode("latin-1", "replace"):
         part = character - FIRST_CHARACTER
-        if not 0 <= part < 2 * CONTINUES or shift > 60:
+        if not 0 <= part < 2 * CONTINUES or shift > LAST_SHIFT:
             raise ValueError("the counts of a mask are not run lengths")
         value |= (part & (CONTINUES - 1)) << shift
         shift += BITS

@@ -120,7 +120,7 @@ def _segmentation(mask: Rle, path: str) -> dict[str, Any]:
     """A mask and its area in pixels."""
     try:
         return {"segmentation": mask, "area": area(mask)}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"the row of {path} is damaged", found=f"a mask that is not one: {error}") from error
 
 

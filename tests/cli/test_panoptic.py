@@ -436,10 +436,33 @@ def test_rows_of_a_job_have_the_masks_and_so_has_the_coco_dataset(run, form):
         assert run("collect", "out", "-o", f"all-{other}", "--as", other)[0] == 0
 
 
-def test_a_damaged_mask_in_a_row_is_one_line(run, refused):
+def test_supervision_imports_the_masks(run):
+    supervision = pytest.importorskip("supervision")
+    run("detect", "images", "-o", "out")
+    run("collect", "out", "-o", "coco.json", "--relative-to", "images")
+    loaded = {
+        Path(path).name: found for path, _, found in supervision.DetectionDataset.from_coco("images", "coco.json")
+    }
+    assert sorted(loaded) == [*SIZES]
+    for name, found in loaded.items():
+        assert np.array_equal(found.mask, Detector("stand-in")(f"images/{name}").masks)
+
+
+DAMAGED = [
+    ('"counts": "', '"counts": "2'),
+    ('"counts": "', '"counts": 3, "x": "'),
+    ('"mask": {', '"mask": [], "x": {'),
+    ('"size": [48', '"size": [48, 2'),
+]
+
+
+@pytest.mark.parametrize(("good", "bad"), DAMAGED)
+def test_a_damaged_mask_in_a_row_is_one_line(run, refused, good, bad):
     run("detect", "images", "-o", "out")
     part = Path("out/part-000000.ndjson")
-    part.write_text(part.read_text().replace('"counts": "', '"counts": "2', 1))
+    text = part.read_text()
+    assert good in text
+    part.write_text(text.replace(good, bad, 1))
     says = "the row of images/a.png is damaged: found a mask that is not one"
     assert refused("collect", "out", "-o", "coco.json").startswith(says)
     assert not Path("coco.json").exists()
