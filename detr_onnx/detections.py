@@ -183,12 +183,19 @@ class Detections:
     to_api = to_dicts  # the name that the servers and their clients know
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Rows of a COCO results file. `bbox` is left, top, width, height, not rounded."""
+        """Rows of a COCO results file. `bbox` is left, top, width, height, not rounded.
+
+        Those of a panoptic model have a `segmentation`: the mask as compressed run lengths, `{"size", "counts"}`.
+        """
         xywh = xyxy_to_xywh(self.xyxy).tolist()
-        return [
+        rows: list[dict[str, Any]] = [
             {"image_id": image_id, "category_id": int(class_id), "bbox": box, "score": float(score)}
             for score, class_id, box in zip(self.scores, self.class_ids, xywh, strict=True)
         ]
+        if self.mask_logits is not None:
+            for row, mask in zip(rows, self.mask_logits.rles(), strict=True):
+                row["segmentation"] = mask
+        return rows
 
     def to_supervision(self) -> supervision.Detections:
         """The same as `supervision.Detections`, with `class_name` in its data.

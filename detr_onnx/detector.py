@@ -19,6 +19,7 @@ from detr_onnx.arguments import check_outputs, check_threshold, with_path
 from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
+from detr_onnx.engines import SegmentingNetwork, Segments
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec
 from detr_onnx.errors import UsageError
@@ -159,7 +160,12 @@ class Detector:
         return with_path(image, self._detect([read_rgb(image)], threshold)[0])
 
     def batch(
-        self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD, *, batch_size: int = 1
+        self,
+        images: Iterable[ImageSource],
+        threshold: float = DEFAULT_THRESHOLD,
+        *,
+        batch_size: int = 1,
+        masks: bool = True,
     ) -> list[Detections]:
         """The detections of several images, one `Detections` each.
 
@@ -169,6 +175,7 @@ class Detector:
             batch_size: images that go through the network together, padded to a common size and masked, which can
                 pay on a GPU. With 1 each image comes out exactly as alone. The mask hides padding from attention, but
                 convolutions still see it at the edge, which costs DETR 0.2 AP [mmdetection #5168].
+            masks: whether a panoptic model computes masks, which takes time for each object.
         """
         check_threshold(threshold)
         check_several(images)
@@ -177,7 +184,7 @@ class Detector:
         paths: list[ImageSource] = []
         decoded = (read_rgb(image) for image in paths_noted(images, paths))
         groups = grouped(decoded, self._engine.batch or batch_size, self._may_share)
-        detections = [found for group in groups for found in self._detect(group, threshold)]
+        detections = [found for group in groups for found in self._detect(group, threshold, masks)]
         return [with_path(path, found) for path, found in zip(paths, detections, strict=True)]
 
     def stream(self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD) -> Iterator[Detections]:
@@ -199,7 +206,7 @@ class Detector:
 
     def _stream(self, images: Iterable[ImageSource], threshold: float) -> Iterator[Detections]:
         for image, (pixels, mask, sizes_hw) in read_ahead(lambda i: self.preprocess([i]), images, IMAGES_AHEAD):
-            yield with_path(image, self._detections(pixels, mask, sizes_hw, threshold)[0])
+            yield with_path(image, self.detect_prepared(pixels, mask, sizes_hw, threshold)[0])
 
     def panoptic(
         self,
@@ -226,14 +233,27 @@ class Detector:
             `post_process_instance_segmentation`. Where segments are fused, ours has one entry for them.
         """
         check_threshold(threshold, mask_threshold, overlap_mask_area_threshold)
+        self.check_masks()
+        pixels, mask, sizes_hw = self.preprocess([image])
+        segments = self.segment(pixels, mask, threshold)
+        rules = (threshold, mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
+        return panoptic_of(segments, mask, sizes_hw, self.class_names, *rules)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the model is panoptic."""
+        return self._engine.segment is not None
+
+    def check_masks(self) -> None:
+        """Raises UsageError if the model is not panoptic."""
+        _ = self._segment
+
+    @property
+    def _segment(self) -> SegmentingNetwork:
         if self._engine.segment is None:
             remedy = "use a panoptic model, such as facebook/detr-resnet-50-panoptic"
             raise UsageError("the model has no mask head", found=self._model, remedy=remedy)
-        pixels, mask, sizes_hw = self.preprocess([image])
-        segments = self._engine.segment(pixels, mask, threshold)
-        check_outputs(self.runtime, self.class_names, *segments[:2])
-        rules = (threshold, mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
-        return panoptic_of(segments, mask, sizes_hw, self.class_names, *rules)
+        return self._engine.segment
 
     def video(
         self,
@@ -304,6 +324,22 @@ class Detector:
         """
         return self._engine.network(pixels, mask)
 
+    def segment(self, pixels: Floats, mask: Mask, threshold: float = DEFAULT_THRESHOLD) -> Segments:
+        """The raw outputs of the network of a panoptic model, with a mask for each query above the threshold.
+
+        Args:
+            pixels: [B,3,H,W] float32, as `preprocess` returns them.
+            mask: [B,H,W], True for image.
+            threshold: scores must be strictly greater; below 0 for all queries.
+
+        Raises:
+            UsageError: the model has no mask head.
+            EngineError: the outputs are not finite.
+        """
+        segments = self._segment(pixels, mask, threshold)
+        check_outputs(self.runtime, self.class_names, *segments[:2])
+        return segments
+
     def postprocess(
         self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = DEFAULT_THRESHOLD
     ) -> list[Detections]:
@@ -316,6 +352,33 @@ class Detector:
         check_outputs(self.runtime, self.class_names, logits, boxes_cxcywh)
         return detections_of(logits, boxes_cxcywh, sizes_hw, self.class_names, threshold)
 
+    def detect_prepared(
+        self,
+        pixels: Floats,
+        mask: Mask,
+        sizes_hw: Sizes,
+        threshold: float = DEFAULT_THRESHOLD,
+        *,
+        masks: bool = True,
+    ) -> list[Detections]:
+        """The detections of each image of a batch, from what `preprocess` returns.
+
+        Args:
+            pixels: [B,3,H,W] float32.
+            mask: [B,H,W], True for image.
+            sizes_hw: [B,2], heights and widths of the original images.
+            threshold: in 0..1; scores must be strictly greater.
+            masks: whether a panoptic model computes masks.
+
+        Raises:
+            EngineError: the outputs are not finite.
+        """
+        if not masks or not self.has_masks:
+            return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)
+        segments = self.segment(pixels, mask, threshold)
+        detections = detections_of(*segments[:2], sizes_hw, self.class_names, threshold, kept_queries(segments))
+        return with_masks(detections, segments, mask, sizes_hw)
+
     def _may_share(self, image: Image.Image, other: Image.Image) -> bool:
         resized = self.preprocessing.resized_hw
         return self._engine.batches_mixed_sizes or resized(*image.size[::-1]) == resized(*other.size[::-1])
@@ -323,17 +386,8 @@ class Detector:
     def _prepare(self, images: list[Image.Image]) -> Prepared:
         return batch(images, self.preprocessing, canvas_hw=self._engine.canvas_hw)
 
-    def _detect(self, group: list[Image.Image], threshold: float) -> list[Detections]:
+    def _detect(self, group: list[Image.Image], threshold: float, masks: bool = True) -> list[Detections]:
         """The detections of a group of images, which is filled up if the engine takes only one batch size."""
         filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
         pixels, mask, sizes_hw = self._prepare(filled)
-        return self._detections(pixels, mask, sizes_hw, threshold)[: len(group)]
-
-    def _detections(self, pixels: Floats, mask: Mask, sizes_hw: Sizes, threshold: float) -> list[Detections]:
-        """The detections of each image of a batch; with masks if the model has a mask head."""
-        if self._engine.segment is None:
-            return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)
-        segments = self._engine.segment(pixels, mask, threshold)
-        check_outputs(self.runtime, self.class_names, *segments[:2])
-        detections = detections_of(*segments[:2], sizes_hw, self.class_names, threshold, kept_queries(segments))
-        return with_masks(detections, segments, mask, sizes_hw)
+        return self.detect_prepared(pixels, mask, sizes_hw, threshold, masks=masks)[: len(group)]

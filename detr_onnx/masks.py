@@ -9,6 +9,8 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.rle import Rle, encode
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -65,17 +67,39 @@ class MaskLogits:
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Rows of the image, and the probabilities [n,rows,W] in 0..1 there, for a few rows at a time."""
+        return self._resized(self._probabilities())
+
+    def semantic(self, class_probabilities: Floats) -> NDArray[np.int32]:
+        """[H,W] the best class of each pixel: that of the masks there, each as probable as its query says.
+
+        Args:
+            class_probabilities: [n,C] of each mask; there must be one.
+
+        Source: `post_process_semantic_segmentation` of transformers' DetrImageProcessor.
+        """
+        classes: Floats = np.tensordot(class_probabilities.T, self._probabilities(), 1)  # [C,h,w]
+        best = np.empty(self.image_hw, np.int32)
+        for rows, probabilities in self._resized(classes):
+            best[rows] = probabilities.argmax(axis=0)
+        return best
+
+    def _probabilities(self) -> Floats:
+        """[n,h,w] in 0..1."""
         half: Floats = 0.5 * np.tanh(0.5 * self.logits)
-        probabilities, (H, W) = half + np.float32(0.5), self.image_hw
+        return half + np.float32(0.5)
+
+    def _resized(self, values: Floats) -> Iterator[tuple[slice, Floats]]:
+        """Rows of the image, and the values [m,h,w] as [m,rows,W] there."""
+        H, W = self.image_hw
         down, right = (
             _neighbours(cells, share, pixels)
-            for cells, share, pixels in zip(self.logits.shape[1:], self.share_hw, self.image_hw, strict=True)
+            for cells, share, pixels in zip(values.shape[1:], self.share_hw, self.image_hw, strict=True)
         )
-        count = max(1, BLOCK_FLOATS // (W * max(1, len(self))))
+        count = max(1, BLOCK_FLOATS // (W * max(1, len(values))))
         for top in range(0, H, count):
             rows = slice(top, min(top + count, H))
-            upper, lower, share = (values[rows] for values in down)
-            wide = [_mixed(probabilities[:, near], right) for near in (upper, lower)]  # [n,rows,W]
+            upper, lower, share = (line[rows] for line in down)
+            wide = [_mixed(values[:, near], right) for near in (upper, lower)]  # [m,rows,W]
             yield rows, (1 - share)[:, None] * wide[0] + share[:, None] * wide[1]
 
     def boolean(self) -> NDArray[np.bool_]:
@@ -84,6 +108,10 @@ class MaskLogits:
         for rows, probabilities in self.blocks():
             masks[:, rows] = probabilities >= 0.5
         return masks
+
+    def rles(self) -> Iterator[Rle]:
+        """The run lengths of each of the n masks, as COCO writes them; one mask at a time is in memory."""
+        return (encode(self[k : k + 1].boolean()[0]) for k in range(len(self)))
 
 
 def _neighbours(cells: int, share: float, pixels: int) -> tuple[Ints, Ints, Floats]:

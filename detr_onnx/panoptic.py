@@ -70,3 +70,9 @@ def panoptic_of(
         overlap_mask_area_threshold=overlap_mask_area_threshold,
         label_ids_to_fuse=label_ids_to_fuse,
     )
+
+
+def semantic_of(segments: Segments, mask: Mask, sizes_hw: Ints) -> NDArray[np.int32]:
+    """[H,W] the best class of each pixel of the first image; every query must have a mask."""
+    kept = segments.kept[segments.kept[:, 0] == 0, 1]
+    return mask_logits(segments, mask, sizes_hw, 0).semantic(softmax(segments.logits[0, kept])[:, :-1])

@@ -15,7 +15,7 @@ from detr_onnx.errors import DetrError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.hub import fetch
 from detr_onnx.models.metadata import read_model
-from tests.small_model import write_small_checkpoint
+from tests.small_model import write_panoptic_checkpoint, write_small_checkpoint
 
 if TYPE_CHECKING:
     from tests.server.live_server import LiveServer
@@ -118,6 +118,12 @@ def cached_weights(model: str, variable: str) -> Path:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a small seeded checkpoint."""
     return write_small_checkpoint(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="session")
+def panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small seeded panoptic checkpoint."""
+    return write_panoptic_checkpoint(tmp_path_factory.mktemp("panoptic"))
 
 
 @pytest.fixture(scope="module")

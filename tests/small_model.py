@@ -16,6 +16,7 @@ from tests.parity.seeded import CONFIGS, huggingface_config, write_checkpoint
 
 LABELS = ("cat", "dog", "remote", "N/A", "traffic light", "salt, pepper", "bücherregal")
 CONFIG = replace(CONFIGS["small"], labels=LABELS)
+PANOPTIC_CONFIG = replace(CONFIGS["small-panoptic"], labels=LABELS)
 SHORTEST_PX, LONGEST_PX = 64, 107  # DETR's 800 and 1333, small
 PREPROCESSING = {"size": {"shortest_edge": SHORTEST_PX, "longest_edge": LONGEST_PX}}
 SEED = 7
@@ -26,6 +27,21 @@ def write_small_checkpoint(directory: Path, seed: int = SEED) -> Path:
     write_checkpoint(directory, CONFIG, seed)
     (directory / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING))
     return directory
+
+
+def write_panoptic_checkpoint(directory: Path, seed: int = 1) -> Path:
+    """The same for a panoptic model; at a threshold of 0.35 it finds several objects in `patches`."""
+    write_checkpoint(directory, PANOPTIC_CONFIG, seed)
+    (directory / "preprocessor_config.json").write_text(
+        json.dumps({"size": {"shortest_edge": 160, "longest_edge": 266}})
+    )
+    return directory
+
+
+def patches(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Patches of colour that are larger than a cell."""
+    colours = np.random.RandomState(seed).randint(0, 255, (7, 9, 3)).astype(np.uint8)
+    return Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -26,7 +26,7 @@ LAYERS = (
     ("errors", "defaults", "labels", "text", "paths", "read_ahead", "locks"),
     ("json_input", "atomic", "failures"),
     ("network", "cache"),
-    ("checkpoint", "image", "notebook"),
+    ("checkpoint", "image", "notebook", "rle"),
     ("boxes", "masks"),
     ("detections",),
     ("engines", "evaluation", "hub", "video"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from detr_onnx import Detector, UsageError
+from detr_onnx import Detector, UsageError, rle
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines.table import ENGINES
+from detr_onnx.evaluation.average_precision import detect_rows
+from detr_onnx.evaluation.coco import read_annotations
 from detr_onnx.exporter.calibrate import calibrate
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
+from tests.annotated_images import write_annotated_images
 from tests.parity.seeded import CONFIGS, write_checkpoint
 
 THRESHOLD, EVERY_QUERY = 0.35, -1.0
@@ -155,3 +159,46 @@ def test_an_end_to_end_graph_of_a_panoptic_model_has_its_detections(checkpoint, 
     expected = detector(image, THRESHOLD).by_score()
     np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(boxes, expected.xyxy, atol=1e-2)
+
+
+def test_masks_can_be_left_out(detector, monkeypatch):
+    image = picture(90, 61)
+    expected, prepared = detector(image, THRESHOLD), detector.preprocess([image])
+    assert np.array_equal(detector.detect_prepared(*prepared, THRESHOLD)[0].masks, expected.masks)
+    refusing = replace(detector._engine, segment=refuse)
+    monkeypatch.setattr(detector, "_engine", refusing)
+    (found,) = detector.batch([image], THRESHOLD, masks=False)
+    assert found.masks is None
+    assert found.labels == expected.labels
+
+
+def refuse(*arguments):
+    raise AssertionError("masks were computed")
+
+
+def test_evaluating_boxes_computes_no_masks(panoptic, tmp_path, monkeypatch):
+    write_annotated_images(tmp_path)
+    detector = Detector(panoptic, engine="numpy", shortest_edge=160)
+    monkeypatch.setattr(detector, "_engine", replace(detector._engine, segment=refuse))
+    truth = read_annotations(tmp_path / "truth.json")
+    assert detect_rows(detector, truth, truth.images(tmp_path / "images"))
+
+
+def test_the_raw_outputs_have_a_mask_for_each_kept_query(detector, small):
+    pixels, mask, _ = detector.preprocess([picture(90, 61)])
+    segments = detector.segment(pixels, mask, THRESHOLD)
+    assert len(segments.kept) == len(segments.masks) == len(detector(picture(90, 61), THRESHOLD))
+    assert segments.logits.shape[:2] == segments.boxes.shape[:2]
+    assert len(detector.segment(pixels, mask, EVERY_QUERY).masks) == segments.logits.shape[1]
+    plain = Detector(small, engine="numpy")
+    assert (detector.has_masks, plain.has_masks) == (True, False)
+    with pytest.raises(UsageError, match="the model has no mask head"):
+        plain.segment(pixels, mask)
+
+
+def test_coco_rows_have_the_masks(detector, small):
+    found = detector(picture(90, 61), THRESHOLD)
+    for row, mask in zip(found.to_coco(7), found.masks, strict=True):
+        assert np.array_equal(rle.decode(row["segmentation"]), mask)
+    assert detector(picture(90, 61), 1.0).to_coco(7) == []
+    assert "segmentation" not in Detector(small, engine="numpy")(picture(90, 61), 0.0).to_coco(7)[0]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli import detect_job, detect_video
+from detr_onnx.cli import detect_job, detect_panoptic, detect_video
+from detr_onnx.cli.annotated_ids import with_annotated_ids
 from detr_onnx.cli.console import print_error, print_result, progress
-from detr_onnx.cli.interrupts import was_interrupted
+from detr_onnx.cli.interrupts import error_unless_interrupted
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import (
     DEMO_NOTE,
@@ -25,10 +24,8 @@ from detr_onnx.cli.options import (
 )
 from detr_onnx.cli.save_paths import save_paths
 from detr_onnx.defaults import DEFAULT_MODEL
-from detr_onnx.errors import DatasetError, DetrError, ImageError, OutputError, UsageError
-from detr_onnx.failures import error_of_image
+from detr_onnx.errors import DetrError, ImageError, OutputError, UsageError
 from detr_onnx.image.files import ImageFile, find_images, is_single_image
-from detr_onnx.text import printable
 
 if TYPE_CHECKING:
     from detr_onnx.detections import Detections
@@ -45,12 +42,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE",
         help="files, directories, patterns such as '*.jpg', or - for stdin; or videos: files, URLs, /dev/video0",
     )  # fmt: skip
-    add_detection_output(parser, (*OUTPUT_FORMATS, detect_job.PARQUET))
+    add_detection_output(parser, (*OUTPUT_FORMATS, detect_job.PARQUET, detect_panoptic.FORMAT))
     detect_job.add_arguments(parser)
+    detect_panoptic.add_arguments(parser)
     detect_video.add_arguments(parser)
     parser.add_argument(
         "--annotations", type=Path, metavar="FILE",
-        help="with --format coco: take the image ids from this COCO annotation file, by file name",
+        help="with --format coco or panoptic: take the image ids from this COCO annotation file, by file name",
     )  # fmt: skip
     add_model(parser)
     add_engine_options(parser)
@@ -60,10 +58,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     if detect_video.has_videos(arguments):
         return detect_video.run(arguments)
+    if detect_panoptic.is_panoptic(arguments):
+        return detect_panoptic.run(arguments)
     if detect_job.is_job(arguments):
         return detect_job.run(arguments)
     if arguments.annotations is not None and arguments.format != "coco":
-        raise UsageError("--annotations can be used only with --format coco")
+        raise UsageError("--annotations can be used only with --format coco or panoptic")
     images, errors = find_images(arguments.images)
     if arguments.annotations is not None:
         images = with_annotated_ids(images, arguments.annotations)
@@ -118,16 +118,9 @@ def detect_each(
             try:
                 detections = detect_and_save(detector, image, path, threshold, labels, report)
             except Exception as error:  # noqa: BLE001 - whatever fails here, the other images go on
-                report(error_unless_interrupted(image, error))
+                report(error_unless_interrupted(image.name, error))
             else:
                 yield image, detections
-
-
-def error_unless_interrupted(image: ImageFile, error: Exception) -> DetrError:
-    """The error to show for whatever went wrong with an image; KeyboardInterrupt if that was Ctrl-C."""
-    if was_interrupted():
-        raise KeyboardInterrupt from error
-    return error_of_image(image.name, error)
 
 
 def detect_and_save(
@@ -155,43 +148,8 @@ def detect_and_save(
         except OutputError as error:
             report(error)
         except Exception as error:  # noqa: BLE001 - the detections are good whatever fails here
-            report(error_unless_interrupted(image_file, error))
+            report(error_unless_interrupted(image_file.name, error))
     return detections
-
-
-def with_annotated_ids(images: Sequence[ImageFile], annotations: Path) -> list[ImageFile]:
-    """The images with the ids that a COCO annotation file has for them.
-
-    Images that it does not have get ids above all of its own, and a warning is logged.
-
-    Raises:
-        DatasetError: the annotation file cannot be read, or two images are the same one there.
-    """
-    from detr_onnx.evaluation.image_ids import find_image_ids, read_image_ids
-
-    ids = read_image_ids(annotations)
-    found_ids = find_image_ids([image.name for image in images], ids)
-    taken: dict[int, ImageFile] = {}
-    unknown = []
-    for image, image_id in zip(images, found_ids, strict=True):
-        if image_id is None:
-            unknown.append(image)
-        elif image_id in taken:
-            raise DatasetError(
-                f"{annotations} has one image for two files",
-                found=f"{taken[image_id].name} and {image.name}",
-                remedy="detect in the images of one directory at a time",
-            )
-        else:
-            taken[image_id] = image
-    if unknown:
-        names = ", ".join(printable(image.name) for image in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        logger.warning("%s has no image id for %d of %d files: %s", annotations, len(unknown), len(images), names)
-    new_ids = itertools.count(max(ids.values()) + 1)
-    return [
-        replace(image, image_id=image_id if image_id is not None else next(new_ids))
-        for image, image_id in zip(images, found_ids, strict=True)
-    ]
 
 
 def warn_about_demo(images: Sequence[ImageFile]) -> None:

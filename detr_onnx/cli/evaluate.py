@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.cli import evaluate_panoptic
 from detr_onnx.cli.console import check_output_file, print_result, progress_bar, write_file
 from detr_onnx.cli.options import (
     add_batch,
@@ -20,9 +21,10 @@ from detr_onnx.cli.options import (
 if TYPE_CHECKING:
     from detr_onnx.evaluation.coco import Annotations, Row
 
-HELP = "compute COCO's AP figures of a model on annotated images"
+HELP = "compute COCO's AP figures, or PQ, of a model on annotated images"
 USAGE = """%(prog)s [options] --images DIR --annotations FILE
-       %(prog)s [options] --results FILE --annotations FILE"""
+       %(prog)s [options] --results FILE --annotations FILE
+       %(prog)s [options] --panoptic (--images DIR | --results FILE) --annotations FILE [--masks DIR]"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_batch(parser)
     parser.add_argument("--save-results", type=Path, metavar="FILE", help="write all detections as a COCO results file")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    evaluate_panoptic.add_arguments(parser)
     add_model(parser)
     add_engine_options(parser)
     add_source_options(parser)
@@ -44,6 +47,8 @@ def run(arguments: Namespace) -> int:
     from detr_onnx.evaluation.report import format_evaluation, format_json
 
     check_batch(arguments.batch)
+    if evaluate_panoptic.is_panoptic(arguments):
+        return evaluate_panoptic.run(arguments)
     if arguments.save_results is not None:
         check_output_file(arguments.save_results)
     import_pycocotools()

@@ -11,6 +11,10 @@ import threading
 from collections.abc import Iterator
 from importlib.machinery import ExtensionFileLoader
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detr_onnx.errors import DetrError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 TERMINATED = 143  # 128 + SIGTERM
@@ -106,3 +110,12 @@ def interrupt_on_termination() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def error_unless_interrupted(name: str, error: Exception) -> DetrError:
+    """The error to show for whatever went wrong with an image; KeyboardInterrupt if that was Ctrl-C."""
+    if was_interrupted():
+        raise KeyboardInterrupt from error
+    from detr_onnx.failures import error_of_image
+
+    return error_of_image(name, error)

@@ -9,8 +9,8 @@ from detr_onnx.errors import UsageError
 LISTED_LABELS = 100  # of a model's labels in an error message
 
 
-def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The labels that `--labels` names: each text is one of the model's labels, or several separated by commas.
+def parse_labels(texts: Sequence[str], known: Sequence[str], *, option: str = "--labels") -> list[str]:
+    """The labels that an option names: each text is one of the model's labels, or several separated by commas.
 
     Raises:
         UsageError: there are none, or the model lacks one; the message suggests the most similar label.
@@ -26,7 +26,7 @@ def parse_labels(texts: Sequence[str], known: Sequence[str]) -> list[str]:
         listed = [label for label in dict.fromkeys(known) if label != "N/A"]
         more = " …" if len(listed) > LISTED_LABELS else ""
         raise UsageError(
-            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else "--labels names no label",
+            f"the model has no label {', '.join(map(repr, unknown))}" if unknown else f"{option} names no label",
             expected=f"some of {', '.join(listed[:LISTED_LABELS])}{more}" if not similar else None,
             remedy=f"did you mean {', '.join(repr(lowered[m]) for m in similar)}?" if similar else None,
         )

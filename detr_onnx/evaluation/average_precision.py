@@ -92,7 +92,7 @@ def detect_rows(
         ImageError: an image cannot be read.
     """
     category_of = truth.category_of(detector.class_names)
-    batches = detector.batch(progress([*images.values()]), 0.0, batch_size=batch_size)
+    batches = detector.batch(progress([*images.values()]), 0.0, batch_size=batch_size, masks=False)
     rows = (row for image_id, detections in zip(images, batches, strict=True) for row in detections.to_coco(image_id))
     return [{**row, "category_id": c} for row in rows if (c := category_of[row["category_id"]]) is not None]
 

@@ -45,28 +45,8 @@ class Annotations:
     objects: Sequence[Row]
 
     def images(self, directory: Path) -> dict[int, Path]:
-        """The image files by image id, in the order of the annotation file.
-
-        Raises:
-            DatasetError: images are missing from the directory, or their names lead out of it.
-        """
-        outside = [name for name in self.files.values() if leaves_directory(name)]
-        if outside:
-            raise DatasetError(
-                f"{self.source} names files outside of {directory}",
-                found=_some(outside),
-                expected="names relative to --images, without ..",
-                remedy="correct file_name in the annotations",
-            )
-        paths = {image_id: directory / name for image_id, name in self.files.items()}
-        missing = [self.files[image_id] for image_id, path in paths.items() if not is_file(path)]
-        if missing:
-            raise DatasetError(
-                f"{self.source} names images that are not in {directory}",
-                found=f"{len(paths) - len(missing)} of {len(paths)}, without {_some(missing)}",
-                remedy="set --images to the directory of these annotations",
-            )
-        return paths
+        """The image files by image id; see `image_paths`."""
+        return image_paths(self.source, self.files, directory)
 
     def category_of(self, labels: Sequence[str]) -> list[int | None]:
         """The category id of each class of a model. Classes and categories are matched by name.
@@ -81,7 +61,7 @@ class Annotations:
         used = {row["category_id"] for row in self.objects}
         unknown = []
         for category, name in self.categories.items():
-            class_id = _class_named(name, category, labels)
+            class_id = class_named(name, category, labels)
             if class_id is not None:
                 category_of[class_id] = category
             elif category in used:
@@ -90,8 +70,8 @@ class Annotations:
             known = [repr(label) for label in dict.fromkeys(labels) if label != "N/A"]
             raise DatasetError(
                 f"{self.source} has categories that the model does not know",
-                found=_some(unknown),
-                expected=f"the model's labels, such as {_some(known)}",
+                found=some(unknown),
+                expected=f"the model's labels, such as {some(known)}",
                 remedy="use annotations for this model, or the --config with its labels",
             )
         return category_of
@@ -121,9 +101,11 @@ def parse_annotations(content: Any, source: str) -> Annotations:
             found=f"no list of {', '.join(lacking)}",
             expected=f"an object with {', '.join(lists)}",
         )
+    if any(isinstance(row, dict) and "segments_info" in row for row in lists["annotations"][:1]):
+        raise DatasetError(f"{source} has panoptic annotations", remedy="add --panoptic, or use those with boxes")
     problems = [*row_problems(lists)]
     if problems:
-        raise DatasetError(f"{source} has errors", found=_some(problems, "; "), remedy="correct the file")
+        raise DatasetError(f"{source} has errors", found=some(problems, "; "), remedy="correct the file")
     sizes_wh = {row["id"]: (row.get("width"), row.get("height")) for row in lists["images"]}
     usable = without_impossible_boxes(lists["annotations"], source, sizes_wh)
     objects = [_object(number, row) for number, row in enumerate(usable, start=1)]
@@ -159,10 +141,35 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
     if not {row["category_id"] for row in rows} & truth.categories.keys():
         raise DatasetError(
             f"{path} has results of other categories than {truth.source}",
-            found=f"ids {_some(sorted({row['category_id'] for row in rows}))}",
-            expected=f"some of {_some(sorted(truth.categories))}",
+            found=f"ids {some(sorted({row['category_id'] for row in rows}))}",
+            expected=f"some of {some(sorted(truth.categories))}",
         )
     return rows
+
+
+def image_paths(source: str, files: Mapping[int, str], directory: Path) -> dict[int, Path]:
+    """The image files by image id, in the order of the annotation file.
+
+    Raises:
+        DatasetError: images are missing from the directory, or their names lead out of it.
+    """
+    outside = [name for name in files.values() if leaves_directory(name)]
+    if outside:
+        raise DatasetError(
+            f"{source} names files outside of {directory}",
+            found=some(outside),
+            expected="names relative to --images, without ..",
+            remedy="correct file_name in the annotations",
+        )
+    paths = {image_id: directory / name for image_id, name in files.items()}
+    missing = [files[image_id] for image_id, path in paths.items() if not is_file(path)]
+    if missing:
+        raise DatasetError(
+            f"{source} names images that are not in {directory}",
+            found=f"{len(paths) - len(missing)} of {len(paths)}, without {some(missing)}",
+            remedy="set --images to the directory of these annotations",
+        )
+    return paths
 
 
 def _check_images(path: Path, image_ids: set[int], truth: Annotations) -> None:
@@ -171,20 +178,20 @@ def _check_images(path: Path, image_ids: set[int], truth: Annotations) -> None:
     if unknown:
         raise DatasetError(
             f"{path} has results of other images than {truth.source}",
-            found=f"{len(unknown)} images that are not annotated, such as {_some(sorted(unknown))}",
+            found=f"{len(unknown)} images that are not annotated, such as {some(sorted(unknown))}",
             remedy="use the annotations that belong to these results",
         )
     if not image_ids & {row["image_id"] for row in truth.objects}:
         raise DatasetError(
             f"{path} has no results of an image with objects in {truth.source}",
-            found=f"image ids {_some(sorted(image_ids))}",
+            found=f"image ids {some(sorted(image_ids))}",
             remedy="check that the results have the image ids of the annotations",
         )
     if len(image_ids) < len(truth.files):
         logger.warning("%s has results of %d of the %d annotated images", path, len(image_ids), len(truth.files))
 
 
-def _class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
+def class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
     """The class with this name. Of several, the one whose class id is the category id is preferred."""
     names = [label.strip().casefold() for label in labels]
     folded = name.strip().casefold()
@@ -205,7 +212,7 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def _some(items: Collection[object], separator: str = ", ") -> str:
+def some(items: Collection[object], separator: str = ", ") -> str:
     """The first few items, and the number of the others."""
     shown = [_short(str(item)) for item, _ in zip(items, range(MOST_SHOWN), strict=False)]
     more = [f"{len(items) - MOST_SHOWN} more"] if len(items) > MOST_SHOWN else []

@@ -59,9 +59,9 @@ def _fault(bbox: Sequence[float], size_wh: tuple[object, object]) -> str | None:
 
 def row_problems(lists: Mapping[str, Any]) -> Iterator[str]:
     """One phrase for each row that is wrong."""
-    yield from _id_problems("image", lists["images"], lambda row: isinstance(row.get("file_name"), str))
-    yield from _id_problems("category", lists["categories"], lambda row: isinstance(row.get("name"), str))
-    images, categories = ({_id(row) for row in lists[name]} for name in ("images", "categories"))
+    yield from id_problems("image", lists["images"], lambda row: isinstance(row.get("file_name"), str))
+    yield from id_problems("category", lists["categories"], lambda row: isinstance(row.get("name"), str))
+    images, categories = ({row_id_of(row) for row in lists[name]} for name in ("images", "categories"))
     for number, row in enumerate(lists["annotations"]):
         if not _is_annotation(row):
             yield f"annotation {number} without image_id, category_id and bbox, or with an invalid area or iscrowd"
@@ -71,11 +71,11 @@ def row_problems(lists: Mapping[str, Any]) -> Iterator[str]:
             yield f"annotation {number} of category {row['category_id']}, which is not listed"
 
 
-def _id_problems(kind: str, rows: Sequence[Any], is_named: Callable[[Mapping[str, Any]], bool]) -> Iterator[str]:
+def id_problems(kind: str, rows: Sequence[Any], is_named: Callable[[Mapping[str, Any]], bool]) -> Iterator[str]:
     """One phrase for each row without an integer id, without a name, or with the id of another row."""
     seen: set[int] = set()
     for number, row in enumerate(rows):
-        row_id = _id(row)
+        row_id = row_id_of(row)
         if row_id is None or not is_named(row):
             yield f"{kind} {number} without id and name"
         elif row_id in seen:
@@ -84,18 +84,18 @@ def _id_problems(kind: str, rows: Sequence[Any], is_named: Callable[[Mapping[str
             seen.add(row_id)
 
 
-def _id(row: Any) -> int | None:
+def row_id_of(row: Any) -> int | None:
     row_id = row.get("id") if isinstance(row, dict) else None
-    return row_id if _is_id(row_id) else None
+    return row_id if is_id(row_id) else None
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
     return type(value) is int and abs(value) <= LARGEST_ID
 
 
 def _is_box(row: Any) -> bool:
     """Whether the row has an image id, a category id and a box."""
-    if not isinstance(row, dict) or not _is_id(row.get("image_id")) or not _is_id(row.get("category_id")):
+    if not isinstance(row, dict) or not is_id(row.get("image_id")) or not is_id(row.get("category_id")):
         return False
     box = row.get("bbox")
     return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))

@@ -9,6 +9,7 @@ from typing import Any
 
 from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.evaluation.average_precision import Evaluation
+from detr_onnx.evaluation.panoptic_quality import PanopticEvaluation
 from detr_onnx.text import aligned_table, printable
 
 Subject = Mapping[str, Any]
@@ -30,7 +31,7 @@ FIGURE_TITLES = {
 }
 
 
-def format_json(subject: Subject, figures: Evaluation | Agreement) -> str:
+def format_json(subject: Subject, figures: Evaluation | PanopticEvaluation | Agreement) -> str:
     """One JSON object with the subject, then the figures under the names of their attributes."""
     return json.dumps({**subject, **asdict(figures)}, indent=1) + "\n"
 
@@ -49,6 +50,20 @@ def format_evaluation(subject: Subject, evaluation: Evaluation) -> str:
         for row in sorted(evaluation.classes, key=lambda row: -row.AP)
     ]
     return "\n".join([*lines, *aligned_table(("class", "objects", "AP", "AP50", "AR_100"), rows)]) + "\n"
+
+
+def format_panoptic(subject: Subject, evaluation: PanopticEvaluation) -> str:
+    """PQ, SQ and RQ of all categories, of things and of stuff, and a row per category, best PQ first."""
+    lines = [*_subject_lines(subject), f"{evaluation.images} images, {evaluation.segments} segments", ""]
+    names = ("PQ", "SQ", "RQ")
+    groups = [("all", ""), ("things", "_things"), ("stuff", "_stuff")]
+    means = [(title, *(_figure(evaluation.figures[f"{name}{group}"]) for name in names)) for title, group in groups]
+    rows = [
+        (printable(row.label), str(row.segments), *(_figure(getattr(row, name)) for name in names))
+        for row in sorted(evaluation.classes, key=lambda row: -row.PQ)
+    ]
+    table = aligned_table(("class", "segments", *names), rows)
+    return "\n".join([*lines, *aligned_table(("", *names), means), "", *table]) + "\n"
 
 
 def format_agreement(subject: Subject, agreement: Agreement) -> str:

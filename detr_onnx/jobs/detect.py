@@ -41,10 +41,9 @@ def detect_rows(
         if isinstance(prepared, DetrError):
             yield error_row(item.path, prepared, origin)
             continue
-        pixels, mask, sizes_hw = prepared
-        size_wh = sizes_hw[0][::-1].tolist()
+        size_wh = prepared[-1][0][::-1].tolist()
         try:
-            detections = detector.postprocess(*detector.network(pixels, mask), sizes_hw, threshold)[0]
+            detections = detector.detect_prepared(*prepared, threshold)[0]
             row = row_of(item.path, size_wh, detections if labels is None else detections.only(labels), origin)
         except Exception as error:  # noqa: BLE001 - as above
             row = error_row(item.path, error_of_image(item.path, error), origin, size_wh)

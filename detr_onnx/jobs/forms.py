@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from detr_onnx.detections import Box
-from detr_onnx.errors import UsageError
+from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.jobs.rows import Row, arrow_schema, import_pyarrow, to_line
 from detr_onnx.jobs.settings import JobSettings
+from detr_onnx.rle import Rle, area
 
 Rows = Callable[[], Iterator[Row]]
 BATCH_ROWS = 1000
@@ -64,7 +65,7 @@ def ndjson(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -
 def parquet(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:
     """The rows, with the job's settings in the schema's metadata."""
     pa = import_pyarrow()
-    schema = arrow_schema(settings.metadata())
+    schema = arrow_schema(settings.metadata(), masks=settings.masks)
     with pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         source = rows()
         while some := [*itertools.islice(source, BATCH_ROWS)]:
@@ -86,8 +87,9 @@ def comma_separated(file: BinaryIO, rows: Rows, settings: JobSettings, names: La
 
 
 def coco(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:
-    """A COCO dataset with `score` in its annotations; image ids count from 1, and are those of the rows' order.
+    """A COCO dataset with `score` in its annotations, and the masks of a panoptic model as `segmentation`.
 
+    Image ids count from 1, and are those of the rows' order.
     FiftyOne, CVAT, supervision and others import it.
     """
     categories = [{"id": i, "name": name} for i, name in enumerate(settings.class_names) if name != NO_CLASS]
@@ -110,9 +112,16 @@ def _annotations(rows: Rows) -> Iterator[dict[str, Any]]:
             xmin, ymin, xmax, ymax = (d["box"][side] for side in Box.__slots__)
             width, height = xmax - xmin, ymax - ymin
             ids = {"id": next(number), "image_id": image_id, "category_id": d["class_id"]}
-            yield ids | {
-                "bbox": [xmin, ymin, width, height], "area": width * height, "iscrowd": 0, "score": d["score"],
-            }  # fmt: skip
+            box = {"bbox": [xmin, ymin, width, height], "area": width * height, "iscrowd": 0, "score": d["score"]}
+            yield ids | box | (_segmentation(d["mask"], row["path"]) if "mask" in d else {})
+
+
+def _segmentation(mask: Rle, path: str) -> dict[str, Any]:
+    """A mask and its area in pixels."""
+    try:
+        return {"segmentation": mask, "area": area(mask)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"the row of {path} is damaged", found=f"a mask that is not one: {error}") from error
 
 
 def label_studio(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:

@@ -72,7 +72,7 @@ def write_part(path: Path, rows: Sequence[Row], settings: JobSettings) -> None:
         with atomic_file(path) as file:
             if path.suffix == f".{PARQUET}":
                 pa = import_pyarrow()
-                table = pa.Table.from_pylist(rows, schema=arrow_schema(settings.metadata()))
+                table = pa.Table.from_pylist(rows, schema=arrow_schema(settings.metadata(), masks=settings.masks))
                 pa.parquet.write_table(table, file, compression="zstd")
             else:
                 file.writelines(map(to_line, rows))

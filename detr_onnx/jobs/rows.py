@@ -60,16 +60,23 @@ def row_path(name: str) -> str:
 
 
 def row_of(path: str, size_wh: Sequence[int], detections: Detections, origin: Origin) -> Row:
-    """The row of an image; `detections` are best first, with boxes in pixels that are not rounded."""
-    found = [
+    """The row of an image; `detections` are best first, with boxes in pixels that are not rounded.
+
+    Those of a panoptic model have a `mask`: compressed run lengths as COCO's.
+    """
+    detections = detections.by_score()
+    found: list[Row] = [
         {
             "score": d.score,
             "label": d.label,
             "class_id": d.class_id,
             "box": {side: getattr(d.box, side) for side in Box.__slots__},
         }
-        for d in detections.by_score()
+        for d in detections
     ]
+    if detections.mask_logits is not None:
+        for item, mask in zip(found, detections.mask_logits.rles(), strict=True):
+            item["mask"] = mask
     width, height = map(int, size_wh)
     return {"path": path, "width": width, "height": height, "detections": found, "error": None, **origin.fields()}
 
@@ -116,25 +123,29 @@ def checked(row: Row, source: str) -> Row:
     return row
 
 
-def arrow_schema(metadata: dict[str, str] | None = None) -> pyarrow.Schema:
+def arrow_schema(metadata: dict[str, str] | None = None, *, masks: bool = False) -> pyarrow.Schema:
     """The rows' schema in Arrow: detections are a list of structs.
 
     Args:
         metadata: of the schema, which Parquet files keep.
+        masks: whether detections have masks.
 
     Raises:
         MissingPackageError: the package pyarrow is not installed.
     """
     pa = import_pyarrow()
     box = pa.struct([pa.field(side, pa.float32(), nullable=False) for side in Box.__slots__])
-    detection = pa.struct(
-        [
-            pa.field("score", pa.float32(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
-            pa.field("class_id", pa.int32(), nullable=False),
-            pa.field("box", box, nullable=False),
-        ]
-    )
+    columns = [
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("box", box, nullable=False),
+    ]
+    if masks:
+        size = pa.field("size", pa.list_(pa.int32()), nullable=False)
+        mask = pa.struct([size, pa.field("counts", pa.string(), nullable=False)])
+        columns.append(pa.field("mask", mask, nullable=False))
+    detection = pa.struct(columns)
     fields = [
         pa.field("path", pa.string(), nullable=False),
         pa.field("width", pa.int32()),

@@ -36,6 +36,7 @@ class JobSettings:
         precision: what it computes in.
         preprocessing: as a preprocessor_config.json has it.
         class_names: the names of the classes, by id.
+        masks: whether detections have masks: the model is panoptic.
         threshold: scores are above it.
         labels: the only labels in the rows; None for all.
         format: "ndjson" or "parquet".
@@ -49,6 +50,7 @@ class JobSettings:
     precision: str
     preprocessing: dict[str, Any]
     class_names: list[str]
+    masks: bool
     threshold: float
     labels: list[str] | None
     format: str
@@ -71,6 +73,7 @@ class JobSettings:
             model=model,
             preprocessing=preprocessing,
             class_names=[*detector.class_names],
+            masks=detector.has_masks,
             threshold=float(threshold),
             labels=sorted(set(labels)) if labels is not None else None,
             format=form,

@@ -12,10 +12,10 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import numpy as np
@@ -24,13 +24,16 @@ from PIL import Image
 
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
+from detr_onnx.engines import Segments
 from detr_onnx.image.preprocess import ImageSource, read_rgb
 from detr_onnx.server.errors import BUSY, LEAST_SIDE_PX, TOO_SMALL, UNAVAILABLE, RequestError
 from detr_onnx.server.threads import DaemonThreads
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Prepared = tuple[Floats, Mask, NDArray[np.int64], float]
 T = TypeVar("T")
+P = TypeVar("P")
 
 AHEAD = 1  # images that are decoded while the network is busy with others
 MOST_STUCK = 4  # decoder threads that are replaced while an image keeps them busy
@@ -49,11 +52,18 @@ class Timing:
 
 @dataclass(eq=False)
 class Run:
-    """An input of the network: pixels [B,3,H,W], a mask or None, and the future of its logits and boxes."""
+    """An input of the network, and the future of its outputs: logits and boxes, or `Segments`.
+
+    Attributes:
+        pixels: [B,3,H,W].
+        mask: [B,H,W], True for image, or None.
+        threshold: of the queries that get masks, by a panoptic model; None for no masks.
+    """
 
     pixels: Floats
     mask: Mask | None
-    done: asyncio.Future[tuple[Floats, Floats]]
+    threshold: float | None = None
+    done: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Inference:
@@ -127,17 +137,49 @@ class Inference:
             ImageError: the image is too large, or cannot be decoded.
         """
 
-        def prepare() -> tuple[Floats, Mask | None, NDArray[np.int64], float]:
+        def prepare() -> Prepared:
             image, threshold = read()
             return *self.detector.preprocess([self._image(image)]), threshold
 
-        (_, _, sizes_hw, threshold), (logits, boxes) = await self._run(prepare, lambda inputs: inputs[:2], timing)
-        return self.detector.postprocess(logits, boxes, sizes_hw, threshold)[0]
+        async def finish(inputs: Prepared, outputs: tuple[Floats, Floats]) -> Detections:
+            return self.detector.postprocess(*outputs, *inputs[2:])[0]
+
+        return await self._run(prepare, lambda inputs: Run(*inputs[:2]), finish, timing)
+
+    async def segment(
+        self,
+        read: Callable[[], tuple[ImageSource, float, P]],
+        finish: Callable[[Segments, Mask, NDArray[np.int64], P], T],
+        timing: Timing,
+    ) -> T:
+        """What `finish`, called in a thread, makes of the outputs of a panoptic model.
+
+        Args:
+            read: called in a thread: the image, the threshold of the queries that get masks, and rules for `finish`.
+            finish: outputs, mask, sizes of the images and rules -> the result.
+            timing: is filled in.
+
+        Raises:
+            RequestError, TimeoutError, ImageError: as `detect`.
+        """
+
+        def prepare() -> tuple[Floats, Mask, NDArray[np.int64], float, P]:
+            image, threshold, rules = read()
+            return *self.detector.preprocess([self._image(image)]), threshold, rules
+
+        async def finished(inputs: tuple[Floats, Mask, NDArray[np.int64], float, P], outputs: Segments) -> T:
+            _, mask, sizes_hw, _, rules = inputs
+            return await self._decoders.run(lambda: finish(outputs, mask, sizes_hw, rules))
+
+        return await self._run(prepare, lambda inputs: Run(inputs[0], inputs[1], inputs[3]), finished, timing)
 
     async def infer(self, tensors: Callable[[], tuple[Floats, Mask | None]], timing: Timing) -> tuple[Floats, Floats]:
         """Logits and boxes for the pixels [B,3,H,W] and mask that `tensors`, called in a thread, returns."""
-        _, outputs = await self._run(tensors, lambda inputs: inputs, timing)
-        return outputs
+
+        async def finish(inputs: object, outputs: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+            return outputs
+
+        return await self._run(tensors, lambda inputs: Run(*inputs), finish, timing)
 
     def _image(self, source: ImageSource) -> Image.Image:
         image = read_rgb(source, self._max_pixels)
@@ -146,19 +188,23 @@ class Inference:
         return image
 
     async def _run(
-        self, prepare: Callable[[], T], tensors: Callable[[T], tuple[Floats, Mask | None]], timing: Timing
-    ) -> tuple[T, tuple[Floats, Floats]]:
-        """The result of `prepare`, and the network's outputs for its tensors, within the time limit of a request."""
+        self,
+        prepare: Callable[[], P],
+        run_of: Callable[[P], Run],
+        finish: Callable[[P, Any], Awaitable[T]],
+        timing: Timing,
+    ) -> T:
+        """What `finish` makes of the result of `prepare` and of its outputs, within the time limit of a request."""
 
-        async def work() -> tuple[T, tuple[Floats, Floats]]:
+        async def work() -> T:
             started = time.perf_counter()
             async with self._slots:
                 timing.queue = time.perf_counter() - started
                 inputs = await self._decoders.run(prepare)
                 timing.decode = time.perf_counter() - started - timing.queue
-                outputs = await self._outputs(Run(*tensors(inputs), asyncio.get_running_loop().create_future()))
+                outputs = await self._outputs(run_of(inputs))
                 timing.network = time.perf_counter() - started - timing.queue - timing.decode
-                return inputs, outputs
+                return await finish(inputs, outputs)
 
         with self._queued():
             with anyio.fail_after(self._timeout_s):
@@ -173,7 +219,7 @@ class Inference:
         finally:
             self.pending -= 1
 
-    async def _outputs(self, run: Run) -> tuple[Floats, Floats]:
+    async def _outputs(self, run: Run) -> Any:
         self._waiting.append(run)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._run_waiting())
@@ -196,21 +242,28 @@ class Inference:
             self._mean_s += LATEST_WEIGHT * ((time.perf_counter() - started) / len(group) - self._mean_s)
 
     def _next_group(self) -> list[Run]:
-        """The run that waits longest, with others of the same shape, so that no image is padded for another."""
+        """The run that waits longest, with others of the same shape, so that no image is padded for another.
+
+        Those with masks run alone.
+        """
         self._waiting = [run for run in self._waiting if not run.done.done()]  # done: its request was cancelled
         if not self._waiting:
             return []
         first = self._waiting[0]
-        same = [run for run in self._waiting if run.pixels.shape[1:] == first.pixels.shape[1:]]
         group = [first]
-        for run in same[1:]:
+        for run in self._waiting[1:] if first.threshold is None else []:
+            if run.threshold is not None or run.pixels.shape[1:] != first.pixels.shape[1:]:
+                continue
             if sum(len(run.pixels) for run in group) + len(run.pixels) <= self._max_batch:
                 group.append(run)
         self._waiting = [run for run in self._waiting if run not in group]
         return group
 
-    def _forward(self, group: list[Run]) -> list[tuple[Floats, Floats]]:
-        """Logits and boxes of each run of a group, from one batch."""
+    def _forward(self, group: list[Run]) -> list[Any]:
+        """The outputs of each run of a group, from one batch; a run with masks is alone."""
+        first = group[0]
+        if first.threshold is not None and first.mask is not None:
+            return [self.detector.segment(first.pixels, first.mask, first.threshold)]
         pixels = np.concatenate([run.pixels for run in group]) if len(group) > 1 else group[0].pixels
         masks = [run.mask if run.mask is not None else np.ones(run.pixels[:, 0].shape, np.bool_) for run in group]
         mask = None if all(run.mask is None for run in group) else np.concatenate(masks)

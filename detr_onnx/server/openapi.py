@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from detr_onnx.server.protocols.huggingface import SUBTASKS
 from detr_onnx.server.protocols.workers_ai import INPUT_SCHEMA, MODELS, OUTPUT_SCHEMA
 
 Json = dict[str, Any]
@@ -120,16 +121,40 @@ def _get(name: str, parameters: list[Json], schema: Json, refused: Json) -> Json
 
 def _huggingface() -> Json:
     model = parameter("model", "path", {"type": "string", "enum": ["facebook/detr-resnet-50"]})
-    fields = {"inputs": {"type": "string"}, "parameters": {"type": "object"}}
-    body = image_body({"type": "object", "properties": fields, "required": ["inputs"]})
-    operation = {
-        "operationId": "objectDetection",
-        "parameters": [model],
-        "requestBody": body,
-        "responses": responses(OUTPUT_SCHEMA, ERROR_FIELD),
+    number = {"type": "number", "minimum": 0, "maximum": 1}
+    rules = {
+        "threshold": number,
+        "mask_threshold": number,
+        "overlap_mask_area_threshold": number,
+        "subtask": {"type": "string", "enum": list(SUBTASKS)},
     }
-    root = {**operation, "operationId": "objectDetectionAtRoot", "parameters": []}
-    return {"/models/{model}": {"post": operation}, "/": {"post": root}}
+    fields = {"inputs": {"type": "string"}, "parameters": {"type": "object", "properties": rules}}
+    body = image_body({"type": "object", "properties": fields, "required": ["inputs"]})
+    properties = {
+        "score": {"type": ["number", "null"]},
+        "label": {"type": "string"},
+        "mask": {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"},
+    }
+    segment = {"type": "object", "properties": properties, "required": [*properties]}
+    segments = {"type": "array", "items": segment}
+    either = {"anyOf": [OUTPUT_SCHEMA, segments]}
+    operations: dict[str, tuple[str, list[Json], Json]] = {
+        "/models/{model}": ("runTask", [model], either),
+        "/": ("runTaskAtRoot", [], either),
+        "/models/{model}/pipeline/object-detection": ("objectDetection", [model], OUTPUT_SCHEMA),
+        "/models/{model}/pipeline/image-segmentation": ("imageSegmentation", [model], segments),
+    }
+    return {
+        path: {
+            "post": {
+                "operationId": name,
+                "parameters": parameters,
+                "requestBody": body,
+                "responses": responses(schema, ERROR_FIELD),
+            }
+        }
+        for path, (name, parameters, schema) in operations.items()
+    }
 
 
 def _kserve() -> Json:

@@ -9,11 +9,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from detr_onnx.detections import Detections
+from detr_onnx.engines import Segments
 from detr_onnx.server.access import check_access
 from detr_onnx.server.errors import INTERNAL, ErrorResponse, RequestError, as_request_error
 from detr_onnx.server.inference import Inference
@@ -21,7 +24,9 @@ from detr_onnx.server.intake import Intake
 from detr_onnx.server.observe import Metrics, RequestRecord
 from detr_onnx.server.settings import Settings
 
+Mask = NDArray[np.bool_]
 T = TypeVar("T")
+P = TypeVar("P")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 Render = Callable[[RequestError, str], ErrorResponse]
@@ -67,6 +72,18 @@ class Service:
         self.inference.check_room()
         async with self.intake.body(request) as body:
             work = self.inference.detect(lambda: read(body), record_of(request).timing)
+            return await while_connected(request, work)
+
+    async def segment(
+        self,
+        request: Request,
+        read: Callable[[bytes], tuple[bytes, float, P]],
+        finish: Callable[[Segments, Mask, NDArray[np.int64], P], T],
+    ) -> T:
+        """What `finish` makes of the image of a request; see `Inference.segment`. `read` gets the body."""
+        self.inference.check_room()
+        async with self.intake.body(request) as body:
+            work = self.inference.segment(lambda: read(body), finish, record_of(request).timing)
             return await while_connected(request, work)
 
 

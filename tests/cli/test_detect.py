@@ -392,7 +392,7 @@ def test_an_unusable_annotation_file_is_an_error(refused, no_detection):
     Path("truth.json").write_text("[]")
     assert refused("detect", "a.png", *WITH_IDS).startswith("truth.json is not a COCO annotation file: expected")
     only_coco = refused("detect", "a.png", "--annotations", "truth.json", status=2)
-    assert only_coco == "--annotations can be used only with --format coco"
+    assert only_coco == "--annotations can be used only with --format coco or panoptic"
 
 
 # The demo model

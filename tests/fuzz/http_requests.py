@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from detr_onnx import Detector
+from detr_onnx.engines import Segments
 from tests.fuzz.mutate import mutate_bytes, mutate_json
 from tests.fuzz.run import Kind
 
@@ -36,6 +37,7 @@ RUN = "/client/v4/accounts/a/ai/run/@cf/facebook/detr-resnet-50"
 GATEWAY = "/v1/account/gateway/workers-ai/@cf/facebook/detr-resnet-50"
 BINDING = "/run"
 HUGGING_FACE = "/models/facebook/detr-resnet-50"
+SEGMENTATION = f"{HUGGING_FACE}/pipeline/image-segmentation"
 INFER, INDEX = "/v2/models/detr-resnet-50/infer", "/v2/repository/index"
 DEEPSTACK = "/v1/vision/detection"
 LENGTH = "inference-header-content-length"
@@ -125,7 +127,8 @@ class Server:
         from detr_onnx.server.settings import Settings
 
         detector = Detector("demo", engine="numpy", shortest_edge=SIDE)
-        detector._engine = replace(detector._engine, network=stub_network(len(detector.class_names)))
+        network = stub_network(len(detector.class_names))
+        detector._engine = replace(detector._engine, network=network, segment=stub_segments(network))
         settings = Settings(lambda: detector, "demo", max_body=MAX_BODY, max_pixels=MAX_PIXELS, access_log=False)
         self.app, self.service = application(settings, detector)
         self.guarded_app, self.guarded_service = application(replace(settings, token=TOKEN), detector)
@@ -162,6 +165,17 @@ def stub_network(classes: int) -> Callable[..., Any]:
         return logits, np.full((len(pixels), QUERIES, 4), 0.5, np.float32)
 
     return network
+
+
+def stub_segments(network: Callable[..., Any]) -> Callable[..., Segments]:
+    """The same with masks of everything, for the first query or for all."""
+
+    def segment(pixels: Any, mask: Any, threshold: float) -> Segments:
+        queries = range(QUERIES if threshold < 0 else int(threshold < 1))
+        kept = np.array([(0, query) for query in queries], np.int64).reshape(-1, 2)
+        return Segments(*network(pixels, mask), kept, np.ones((len(kept), 4, 4), np.float32))
+
+    return segment
 
 
 @functools.cache
@@ -241,12 +255,18 @@ def workers_ai() -> dict[str, HttpRequest]:
     }
 
 
+RULES = {"threshold": 0.5, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.1, "subtask": "panoptic"}
+
+
 def hugging_face() -> dict[str, HttpRequest]:
     text = base64.b64encode(png()).decode()
     return {
         "raw": HttpRequest(HUGGING_FACE, {"content-type": "image/png"}, png()),
         "json": json_request(HUGGING_FACE, {"inputs": text, "parameters": {"threshold": 0.25}}),
         "endpoint": json_request("/", {"inputs": text}),
+        "segments": json_request(SEGMENTATION, {"inputs": text, "parameters": RULES}),
+        "classes": json_request(SEGMENTATION, {"inputs": text, "parameters": {"subtask": "semantic"}}),
+        "raw segments": HttpRequest(SEGMENTATION, {"content-type": "image/png"}, png()),
         "array": json_request(f"{HUGGING_FACE}?threshold=0.9", {"inputs": [*png()]}),
     }
 
@@ -333,9 +353,21 @@ def refused(response: HttpResponse, message: Any) -> str:
 def checked(detections: Any) -> str:
     """The outcome of a list of detections in the API's form."""
     for item in detections:
+        if "mask" in item:
+            return checked_segments(detections)
         if not 0 <= item["score"] <= 1 or not all(type(pixels) is int for pixels in item["box"].values()):
             raise AssertionError(f"{item} is not a detection")
     return "detections" if detections else "no detections"
+
+
+def checked_segments(segments: Any) -> str:
+    """The outcome of a list of segments."""
+    for item in segments:
+        with Image.open(io.BytesIO(base64.b64decode(item["mask"]))) as mask:
+            mask.load()
+        if set(item) != {"score", "label", "mask"} or mask.mode != "L" or not 0 <= (item["score"] or 0) <= 1:
+            raise AssertionError(f"{item} is not a segment")
+    return "segments"
 
 
 def read_workers_ai(response: HttpResponse) -> str:

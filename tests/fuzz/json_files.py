@@ -1,17 +1,23 @@
-"""Configurations of image processors, and COCO annotations and results."""
+"""Configurations of image processors, and COCO annotations and results, also panoptic ones."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from detr_onnx.errors import CheckpointError, DatasetError, DetrError
+import numpy as np
+from PIL import Image
+
+from detr_onnx.errors import CheckpointError, DatasetError, DetrError, ImageError
 from detr_onnx.evaluation.coco import read_annotations, read_results
+from detr_onnx.evaluation.panoptic_coco import evaluate_results, read_panoptic_results, read_truth
+from detr_onnx.evaluation.panoptic_files import ids_to_rgb
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.json_input import parse_object
-from tests.fuzz.inputs import written
+from tests.fuzz.inputs import directory, written
 from tests.fuzz.mutate import mutate_json_text
 from tests.fuzz.run import Kind
 
@@ -40,6 +46,21 @@ RESULTS = [
     {"image_id": 1, "category_id": 17, "bbox": [1, 2, 30, 40], "score": 0.9},
     {"image_id": 2, "category_id": 18, "bbox": [1, 2, 3, 4], "score": 0.1},
 ]
+
+
+PANOPTIC_IDS = {1: (7, 70000), 2: (300, 0)}  # of the left and right half of each image
+PANOPTIC: dict[str, Any] = {
+    "images": ANNOTATIONS["images"],
+    "categories": [{"id": 17, "name": "cat", "isthing": 1}, {"id": 187, "name": "sky", "isthing": 0}],
+    "annotations": [
+        {
+            "image_id": 1,
+            "file_name": "1.png",
+            "segments_info": [{"id": 7, "category_id": 17, "iscrowd": 1, "area": 2}, {"id": 70000, "category_id": 187}],
+        },
+        {"image_id": 2, "file_name": "2.png", "segments_info": [{"id": 300, "category_id": 17, "iscrowd": 0}]},
+    ],
+}
 
 
 def kind(
@@ -75,6 +96,31 @@ def read_result_file(data: bytes) -> str:
     return "results" if read_results(written("results.json", data), truth) else "no results"
 
 
+@functools.cache
+def pngs() -> Path:
+    """The directory of the PNGs of `PANOPTIC`."""
+    for image_id, halves in PANOPTIC_IDS.items():
+        Image.fromarray(ids_to_rgb(np.array([halves], np.int32))).save(directory("pngs") / f"{image_id}.png")
+    return directory("pngs")
+
+
+def read_panoptic_file(data: bytes) -> str:
+    """Reads panoptic annotations, and uses them as far as no model is needed."""
+    truth = read_truth(written("panoptic.json", data), pngs())
+    truth.stuff(truth.category_of(["N/A"] * 17 + ["cat", "sky"]))
+    evaluate_results(truth, truth)
+    return "panoptic annotations"
+
+
+def read_panoptic_result_file(data: bytes) -> str:
+    """Reads panoptic results that belong to `PANOPTIC`, and evaluates them."""
+    truth = read_truth(written("panoptic.json", json.dumps(PANOPTIC).encode()), pngs())
+    evaluate_results(truth, read_panoptic_results(written("found.json", data), pngs(), truth))
+    return "panoptic results"
+
+
 PROCESSOR_CONFIGS = kind(PROCESSORS, read_processor, (CheckpointError,), 10)
 ANNOTATION_FILES = kind({"annotations": ANNOTATIONS}, read_annotation_file, (DatasetError,), 10)
 RESULT_FILES = kind({"results": RESULTS}, read_result_file, (DatasetError,), 5)
+PANOPTIC_FILES = kind({"panoptic": PANOPTIC}, read_panoptic_file, (DatasetError, ImageError), 5)
+PANOPTIC_RESULT_FILES = kind({"panoptic": PANOPTIC}, read_panoptic_result_file, (DatasetError, ImageError), 5)

@@ -10,7 +10,13 @@ from tests.fuzz.graphs import GRAPH_FILES, GRAPH_METADATA, GRAPHS
 from tests.fuzz.http_requests import DEEPSTACK_API, HUGGING_FACE_API, KSERVE, WORKERS_AI
 from tests.fuzz.images import IMAGES
 from tests.fuzz.journals import API_RESPONSES, JOURNALS
-from tests.fuzz.json_files import ANNOTATION_FILES, PROCESSOR_CONFIGS, RESULT_FILES
+from tests.fuzz.json_files import (
+    ANNOTATION_FILES,
+    PANOPTIC_FILES,
+    PANOPTIC_RESULT_FILES,
+    PROCESSOR_CONFIGS,
+    RESULT_FILES,
+)
 from tests.fuzz.run import Kind
 
 KINDS: Mapping[str, Kind] = {
@@ -18,6 +24,8 @@ KINDS: Mapping[str, Kind] = {
     "processor-configs": PROCESSOR_CONFIGS,
     "annotations": ANNOTATION_FILES,
     "results": RESULT_FILES,
+    "panoptic-annotations": PANOPTIC_FILES,
+    "panoptic-results": PANOPTIC_RESULT_FILES,
     "safetensors": SAFETENSORS,
     "sharded-indexes": SHARDED_INDEXES,
     "model-configs": MODEL_CONFIGS,

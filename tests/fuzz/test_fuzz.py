@@ -31,6 +31,8 @@ PLANTED = {
     "processor-configs": "tests.fuzz.json_files.parse_object",
     "annotations": "detr_onnx.evaluation.coco.read_json",
     "results": "tests.fuzz.json_files.read_results",
+    "panoptic-annotations": "tests.fuzz.json_files.read_truth",
+    "panoptic-results": "tests.fuzz.json_files.read_panoptic_results",
     "safetensors": "detr_onnx.checkpoint.safetensors._check_header",
     "sharded-indexes": "detr_onnx.checkpoint.files.read_object",
     "model-configs": "detr_onnx.network.config._backbone",

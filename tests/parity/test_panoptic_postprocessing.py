@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detr_onnx.engines import Segments
-from detr_onnx.panoptic import panoptic_of
+from detr_onnx.panoptic import panoptic_of, semantic_of
 
 pytestmark = pytest.mark.oracle
 
@@ -80,3 +80,21 @@ def test_fused_segments_are_those_of_transformers_but_for_its_repeated_ids():
         assert np.count_nonzero(labels != own) <= TIES
         assert {s["label_id"] for s in expected["segments_info"]} == {*ours_by_id.values()}
     assert fused_somewhere
+
+
+@pytest.mark.parametrize("size_hw", SIZES)
+def test_the_classes_of_pixels_are_those_of_transformers(size_hw):
+    import torch
+    from transformers import DetrImageProcessor
+
+    several = 0
+    for seed in range(10):
+        logits, masks = outputs(seed)
+        found = SimpleNamespace(logits=torch.from_numpy(logits.copy()), pred_masks=torch.from_numpy(masks.copy()))
+        expected = DetrImageProcessor().post_process_semantic_segmentation(found, target_sizes=[size_hw])[0].numpy()
+        kept = np.stack([np.zeros(len(masks[0]), np.int64), np.arange(len(masks[0]))], axis=1)
+        segments = Segments(logits, np.zeros((1, len(masks[0]), 4), np.float32), kept, masks[0])
+        best = semantic_of(segments, np.ones((1, 8, 8), bool), np.array([size_hw]))
+        assert np.count_nonzero(best != expected) <= TIES
+        several += len(np.unique(expected)) > 1
+    assert several > 3

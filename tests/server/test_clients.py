@@ -20,7 +20,8 @@ from PIL import Image
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
-from tests.server.live_server import RUN
+from detr_onnx import Detector
+from tests.server.live_server import RUN, LiveServer
 
 pytestmark = pytest.mark.clients
 
@@ -98,6 +99,25 @@ def test_hugging_faces_client_gets_detections(server, expected):
     assert answers == {"default": above(expected, 0.5), "threshold": above(expected, 0.9), "root": above(expected, 0.5)}
 
 
+def test_hugging_faces_client_gets_segments(panoptic):
+    detector = Detector(panoptic, engine="numpy")
+    with LiveServer(detector) as server:
+        answers = json.loads(output_of("new/bin/python", SCRIPTS / "segments.py", server.url, IMAGE))
+    with Image.open(IMAGE) as image:
+        size = [*image.size]
+    found = detector.panoptic(IMAGE, 0.3, overlap_mask_area_threshold=0.5)
+    assert (
+        [segment["label"] for segment in answers["panoptic"]] == [info["label"] for info in found.segments_info] != []
+    )
+    for segment, info in zip(answers["panoptic"], found.segments_info, strict=True):
+        assert (segment["label"], segment["score"]) == (info["label"], info["score"])
+        assert (segment["mode"], segment["size"]) == ("L", size)
+        assert segment["white"] == (found.segmentation == info["id"]).sum()
+    assert answers["instance"] == answers["panoptic"]
+    assert {segment["score"] for segment in answers["semantic"]} == {None}
+    assert sum(segment["white"] for segment in answers["semantic"]) == size[0] * size[1]
+
+
 def test_hugging_faces_javascript_client_gets_detections_from_the_root(server, expected):
     answers = node("@huggingface/inference", SCRIPTS / "hub.mjs", server.url, IMAGE)
     assert answers["found"] == above(expected, 0.5)
@@ -146,7 +166,7 @@ def test_the_server_conforms_to_its_openapi_document(server):
         "none",
     ]
     text = output_of("new/bin/schemathesis", "run", document, *options)
-    assert "Tested: 17" in text
+    assert "Tested: 19" in text
 
 
 def test_the_page_in_a_real_browser(server, expected, tmp_path):
