@@ -46,7 +46,13 @@ class Detect:
         column: of the paths, which are text, or bytes where a name is not UTF-8.
         directory: that relative paths start from; workers have current directories of their own.
         threads: that the network uses; give the actor as many CPUs by num_cpus.
-        engine, precision, providers, shortest_edge, config, offline, cache_dir: as for `Detector`.
+        engine: this one and the next six are as for `Detector`.
+        precision: what to compute in.
+        providers: of ONNX Runtime.
+        shortest_edge: in pixels.
+        config: for a model without one.
+        offline: never contact the hub.
+        cache_dir: where models and built graphs are.
         settings: of the job that the rows are for; None if there is none.
 
     Raises:

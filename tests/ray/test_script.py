@@ -23,6 +23,8 @@ from tests.small_model import sample_image
 pytest.importorskip("pyarrow")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of ray.cluster_utils
+
 GOOD, BAD = 20, 3
 FAST = ("--engine", "onnxruntime", "--threads", "1", "--threshold", "0.3")
 
