@@ -23,6 +23,7 @@ from benchmarks.fuzz_table import fuzz_table
 from benchmarks.job_tables import jobs_table, kill_sentence, limits_table, memory_sentence, stream_table
 from benchmarks.markdown import Results
 from benchmarks.plot import bars as bars_of
+from benchmarks.scale_tables import ray_kill_sentence, ray_table, scale_table
 from detr_onnx.text import markdown_table, short_number
 
 HERE = Path(__file__).parent
@@ -273,6 +274,9 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "limits": ("limits", limits_table),
     "jobs-memory": ("jobs-memory", memory_sentence),
     "jobs-kill": ("jobs-kill", kill_sentence),
+    "ray": ("ray", ray_table),
+    "scale": ("ray", scale_table),
+    "ray-kill": ("ray-kill", ray_kill_sentence),
     "demo-results": ("demo-results", demo_table),
     "demo-engines": ("demo-engines", engines_table),
 }
@@ -310,11 +314,12 @@ FILES = Page(
     ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats")
 )
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
+SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving", "limits"))
 VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, JOBS, SERVER, VIDEO, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

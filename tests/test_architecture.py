@@ -35,7 +35,7 @@ LAYERS = (
     ("arguments",),
     ("detector",),
     ("bench", "jobs", "server"),
-    ("cli",),
+    ("cli", "ray"),
 )
 """Packages and modules of detr_onnx, lowest first. Each imports from the layers below and from itself."""
 

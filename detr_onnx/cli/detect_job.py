@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
+    from detr_onnx.detector import Detector
+    from detr_onnx.jobs.job import Job
     from detr_onnx.jobs.parts import Tally
 
 PART_ROWS = 1000
@@ -63,6 +66,12 @@ def is_job(arguments: Namespace) -> bool:
 
 def run(arguments: Namespace) -> int:
     """Runs the job; the exit status is 1 if an argument names no image. Images that fail have rows that say why."""
+    job, detector = open_job(arguments)
+    return run_job(job, lambda show, must_stop: job.run(detector, show=show, must_stop=must_stop))
+
+
+def open_job(arguments: Namespace) -> tuple[Job, Detector]:
+    """The job that the arguments describe, and the detector of its settings."""
     from detr_onnx.arguments import check_threshold
     from detr_onnx.jobs.inputs import Inputs
     from detr_onnx.jobs.job import Job
@@ -87,15 +96,24 @@ def run(arguments: Namespace) -> int:
         logger.warning(DEMO_NOTE, DEFAULT_MODEL)
     labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
     settings = JobSettings.of(detector, arguments.model, arguments.threshold, labels, form, shard.count)
-    job = Job(Path(arguments.output), inputs, settings, part_rows, arguments.retry)
-    with stop_on_signals() as stopped, job_progress(inputs) as show:
-        tally = job.run(detector, show=show, must_stop=lambda: bool(stopped))
-    for problem in inputs.problems:
+    return Job(Path(arguments.output), inputs, settings, part_rows, arguments.retry), detector
+
+
+def run_job(job: Job, run: Callable[[Callable[[Tally], None], Callable[[], bool]], Tally]) -> int:
+    """Runs a job with progress on a terminal, until its end or a signal, and reports; returns the exit status.
+
+    Args:
+        job: what is run.
+        run: runs it, with the `show` and `must_stop` of `Job.run`.
+    """
+    with stop_on_signals() as stopped, job_progress(job.inputs) as show:
+        tally = run(show, lambda: bool(stopped))
+    for problem in job.inputs.problems:
         print_error(problem)
-    _report(tally, arguments.output)
+    _report(tally, str(job.directory))
     if stopped:
         return 128 + stopped[0]
-    return 1 if inputs.problems else 0
+    return 1 if job.inputs.problems else 0
 
 
 def _report(tally: Tally, directory: str) -> None:

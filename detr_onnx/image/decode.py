@@ -74,7 +74,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | N
             start and left open), a Pillow image, or a uint8 array: [height, width, 3] in the order red, green, blue,
             [height, width] for grey, or [height, width, 4] with alpha.
         max_pixels: an encoded image with more pixels is refused before it is decoded.
-        name: what to call bytes or a file object in errors.
+        name: what to call the image in errors; of a path, the path itself unless given.
 
     Returns:
         The image in mode RGB. An upright RGB Pillow image is returned as the same object.
@@ -93,7 +93,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | N
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode(io.BytesIO(source), name or "the data", max_pixels)
     if isinstance(source, str | os.PathLike):
-        return _from_path(os.fsdecode(source), max_pixels)
+        return _from_path(os.fsdecode(source), max_pixels, name)
     if hasattr(source, "read"):
         return _from_file(source, max_pixels, name)
     raise UsageError(
@@ -103,8 +103,9 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | N
     )
 
 
-def _from_path(path: str, max_pixels: int) -> Image.Image:
-    name = path if len(path) <= 200 else f"{path[:100]}…"
+def _from_path(path: str, max_pixels: int, name: str | None) -> Image.Image:
+    name = name or path
+    name = name if len(name) <= 200 else f"{name[:100]}…"
     try:
         stream = open_image_file(Path(path))  # closed below; errors of the decoder must not be caught here
     except (OSError, ValueError) as error:

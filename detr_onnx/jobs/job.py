@@ -71,6 +71,24 @@ class Job:
             OutputError: the directory has another job, another process is at it, or nothing can be written; all parts
                 that were written are whole.
         """
+
+        def rows_of(inputs: Iterator[Input]) -> Generator[Row, None, None]:
+            return detect_rows(detector, inputs, self.settings.threshold, self.settings.labels)
+
+        return self.run_elsewhere(rows_of, show=show, must_stop=must_stop)
+
+    def run_elsewhere(
+        self,
+        rows_of: Callable[[Iterator[Input]], Generator[Row, None, None]],
+        *,
+        show: Callable[[Tally], None] = lambda tally: None,
+        must_stop: Callable[[], bool] = lambda: False,
+    ) -> Tally:
+        """The job, with rows that come from elsewhere, such as a cluster; the rest is as in `run`.
+
+        Args:
+            rows_of: gives a row for each input, in any order. It is closed at the end.
+        """
         make_directory(self.directory)
         with only_process(self.directory, self.inputs.shard), open_seen() as seen:
             try:
@@ -82,8 +100,7 @@ class Job:
                 raise OutputError(f"cannot use {self.directory}", found=found, remedy="choose another") from error
             show(tally)
             inputs = _until(must_stop, self.inputs.read(seen.add))
-            rows = detect_rows(detector, inputs, self.settings.threshold, self.settings.labels)
-            with closing(rows):
+            with closing(rows_of(inputs)) as rows:
                 tally = self._write(rows, tally, number, show)
             if not must_stop():
                 write_done(self.directory, self.inputs.shard, tally)

@@ -120,15 +120,22 @@ def agree(directory: Path, settings: JobSettings) -> None:
     if not file.exists():
         write_atomically(file, (json.dumps(asdict(settings), indent=1) + "\n").encode())
     there = read_settings(directory)  # also after writing: another process may have been faster
-    ours, theirs = asdict(settings), asdict(there)
-    different = [name for name in ours if ours[name] != theirs[name] and name not in UNCOMPARED]
-    if different:
+    if different := differences(there, settings):
         raise OutputError(
             f"{directory} has the rows of another job",
-            found=", ".join(_shown(name, there) for name in different),
-            expected=", ".join(_shown(name, settings) for name in different),
+            found=different[0],
+            expected=different[1],
             remedy="choose another directory, or go on with the options of that job",
         )
+
+
+def differences(found: JobSettings, expected: JobSettings) -> tuple[str, str] | None:
+    """What differs, as both have it, such as "threshold 0.5" and "threshold 0.4"; None if they are of the same job."""
+    theirs, ours = asdict(found), asdict(expected)
+    names = [name for name in ours if ours[name] != theirs[name] and name not in UNCOMPARED]
+    if not names:
+        return None
+    return ", ".join(_shown(name, found) for name in names), ", ".join(_shown(name, expected) for name in names)
 
 
 def _shown(name: str, settings: JobSettings) -> str:
