@@ -31,7 +31,14 @@ class MaskRecorder(Recorder):
         shape = self._node("Concat", np.array([0, 0], np.int64), self._shape(like, 2), attributes={"axis": 0})
         return self._node("Reshape", channels_first, shape)
 
-    def resize(self, x: Value, like: Value) -> Value:
+    def conv_resized(self, name: str, x: Value, residual: Value) -> Value:
+        inner, kernel = self.at(name), self.parameters[f"{self._full_name(name)}.weight"].transpose(3, 2, 0, 1)
+        attributes: dict[str, Attribute] = {"kernel_shape": kernel.shape[2:], "pads": (1, 1, 1, 1)}
+        weight = self._constant(f"{name}.weight", kernel, channel_axis=0)
+        y = inner._node("Conv", inner._resize(x, residual), weight, attributes=attributes)
+        return inner._node("Add", y, residual)
+
+    def _resize(self, x: Value, like: Value) -> Value:
         shape = self._node("Concat", self._shape(x, 0, 2), self._shape(like, 2), attributes={"axis": 0})
         no_scales = np.empty(0, np.float32)
         attributes: dict[str, Attribute] = {
