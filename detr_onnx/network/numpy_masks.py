@@ -58,10 +58,9 @@ def _block_kernel(kernel: Array, is_last_row: bool, is_last_column: bool) -> Arr
     """[3,3,C,K] -> [4C,4K]: from a window to its block."""
     rows, columns = ((LAST_TAPS if is_last else TAPS).reshape(4, 3) for is_last in (is_last_row, is_last_column))
     C, K = kernel.shape[2:]
-    parts = (np.kron(rows, columns) @ kernel.reshape(9, C * K)).reshape(
-        2, 2, 2, 2, C, K
-    )  # rows: block, window; columns
-    return parts.transpose(1, 3, 4, 0, 2, 5).reshape(4 * C, 4 * K)
+    parts = np.matmul(np.kron(rows, columns), kernel.reshape(9, C * K))  # [16,C·K]
+    by_axis = parts.reshape(2, 2, 2, 2, C, K)  # row in block and in window, column in block and in window
+    return np.asarray(by_axis.transpose(1, 3, 4, 0, 2, 5).reshape(4 * C, 4 * K), np.float32)
 
 
 def _windows(x: Array, top: int, end: int, width: int, workspace: Workspace) -> Array:
