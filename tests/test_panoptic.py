@@ -15,6 +15,7 @@ from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.exporter import trial
 from detr_onnx.exporter.calibrate import calibrate
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.exporter.ort_file import write_ort
 from detr_onnx.exporter.trial import ImageOutputs, Trial
 from detr_onnx.image.preprocess import Preprocessing
 from tests.parity.seeded import CONFIGS, write_checkpoint
@@ -212,6 +213,16 @@ def test_only_the_backbone_of_an_int8_file_is_in_8_bits(model, calibration, tmp_
     rounded = [node.name for node in graph.node if node.op_type == "QuantizeLinear"]
     assert rounded
     assert all(name.startswith("/backbone") for name in rounded)
+
+
+@pytest.mark.parametrize("end_to_end", [False, True])
+def test_a_panoptic_model_can_be_written_in_onnx_runtime_s_format(end_to_end, model, detector, tmp_path):
+    pytest.importorskip("flatbuffers")
+    write_ort(tmp_path / "m.ort", *model, ExportOptions(end_to_end=end_to_end))
+    if not end_to_end:
+        expected, found = (d(picture(90, 61), THRESHOLD) for d in (detector, Detector(tmp_path / "m.ort")))
+        assert found.labels == expected.labels
+        assert (found.masks != expected.masks).mean() < 1e-3
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16", "int8-weights"])
