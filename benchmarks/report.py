@@ -22,6 +22,7 @@ from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_tab
 from benchmarks.fuzz_table import fuzz_table
 from benchmarks.job_tables import jobs_table, kill_sentence, limits_table, memory_sentence, stream_table
 from benchmarks.markdown import Results
+from benchmarks.panoptic_tables import compare_panoptic_table, panoptic_table
 from benchmarks.plot import bars as bars_of
 from benchmarks.scale_tables import ray_kill_sentence, ray_table, scale_table
 from detr_onnx.text import markdown_table, short_number
@@ -264,6 +265,8 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "serving": ("serving", serving_table),
     "precisions": ("precisions", precisions_table),
     "compare": ("compare", compare_table),
+    "compare-panoptic": ("compare-panoptic", compare_panoptic_table),
+    "panoptic": ("panoptic", panoptic_table),
     "accuracy": ("accuracy", accuracy_table),
     "end_to_end": ("end_to_end", end_to_end_table),
     "formats": ("formats", formats_table),
@@ -311,15 +314,18 @@ SPEED = Page(
     ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes"),
 )
 FILES = Page(
-    ROOT / "docs" / "files.md", HERE / "results", ("compare", "precisions", "accuracy", "end_to_end", "formats")
+    ROOT / "docs" / "files.md",
+    HERE / "results",
+    ("compare", "compare-panoptic", "precisions", "accuracy", "end_to_end", "formats"),
 )
+PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
 SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving", "limits"))
 VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

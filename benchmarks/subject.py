@@ -23,7 +23,7 @@ from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
 from detr_onnx.models.metadata import read_model
 from detr_onnx.network.config import DetrConfig
-from tests.parity.seeded import write_checkpoint
+from tests.parity.seeded import CONFIGS, write_checkpoint
 
 SEED = 1
 PHOTOGRAPH_WH = (640, 480)
@@ -74,6 +74,19 @@ def _seeded(directory: Path) -> Path:
         write_checkpoint(directory, DetrConfig(), SEED)
         (directory / "preprocessor_config.json").write_text(json.dumps(Preprocessing().to_json()))
     return directory
+
+
+def panoptic_subject(work: Path) -> tuple[Path, Path, Path, str]:
+    """A detection checkpoint, a panoptic one, the photograph, and a title."""
+    work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work / CACHE, ignore_errors=True)
+    photograph, panoptic = work / "photograph.jpg", work / "seeded-panoptic"
+    if not photograph.exists():
+        photograph.write_bytes(jpeg(*PHOTOGRAPH_WH))
+    if not (panoptic / "preprocessor_config.json").exists():
+        write_checkpoint(panoptic, CONFIGS["detr-resnet-50-panoptic"], SEED)
+        (panoptic / "preprocessor_config.json").write_text(json.dumps(Preprocessing().to_json()))
+    return _seeded(work / "seeded"), panoptic, photograph, f"Seeded panoptic DETR-R50 (seed {SEED})"
 
 
 def _graphs(directory: Path, model: Path) -> dict[str, Path]:

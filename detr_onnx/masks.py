@@ -15,6 +15,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 BLOCK_FLOATS = 1 << 22  # of probabilities at a time: 16 MB
+MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to a mask
 NO_SEGMENT, UNASSIGNED = -1, 0  # where there is no segment at all, and pixels that belong to none, as in transformers
 
 
@@ -106,7 +107,7 @@ class MaskLogits:
         """[n,H,W]: where the probability is at least a half."""
         masks = np.empty((len(self), *self.image_hw), np.bool_)
         for rows, probabilities in self.blocks():
-            masks[:, rows] = probabilities >= 0.5
+            masks[:, rows] = probabilities >= MASK_THRESHOLD
         return masks
 
     def rles(self) -> Iterator[Rle]:

@@ -4,7 +4,8 @@
 
 It needs an environment with optimum-onnx, which requires an older transformers (`benchmarks/peers.sh` creates one),
 and writes `DIR/dynamic/model.onnx` and `DIR/static/model.onnx`. ONNX Runtime then runs both on the same inputs as our
-numpy model; a JSON summary with the differences goes to stdout.
+numpy model; a JSON summary with the differences goes to stdout. Of a panoptic checkpoint only the first is written, as
+tracing at full size takes 13 GB; `export.compare_panoptic` compares it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.cache import sha256_of
 from detr_onnx.checkpoint.files import weights_file
-from detr_onnx.checkpoint.load import load_checkpoint
+from detr_onnx.checkpoint.load import load_checkpoint, read_config
 from detr_onnx.engines import Network
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
@@ -35,6 +36,14 @@ OTHER_HW = (480, 640)
 SEED = 7
 SOURCE = "source.sha256"  # the file that records the sha256 of the weights
 VERSIONS = ("optimum", "optimum-onnx", "transformers", "torch", "onnxruntime", "onnx", "numpy")
+
+
+def export_panoptic(checkpoint: Path, directory: Path) -> dict[str, Path]:
+    """The file "dynamic", with the free axes of optimum's default."""
+    from optimum.exporters.onnx import main_export
+
+    main_export(str(checkpoint), directory / "dynamic", task="image-segmentation", do_validation=False)
+    return {"dynamic": directory / "dynamic" / "model.onnx"}
 
 
 def export_both(checkpoint: Path, directory: Path, static_hw: tuple[int, int] = STATIC_HW) -> dict[str, Path]:
@@ -93,7 +102,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="for the two exports")
     arguments = parser.parse_args()
     with redirect_stdout(sys.stderr):  # exporters print; stdout is for the summary
-        content = summary(arguments.checkpoint, export_both(arguments.checkpoint, arguments.output))
+        if read_config(arguments.checkpoint).masks:
+            export_panoptic(arguments.checkpoint, arguments.output)
+            content: dict[str, Any] = {"versions": {name: importlib.metadata.version(name) for name in VERSIONS}}
+        else:
+            content = summary(arguments.checkpoint, export_both(arguments.checkpoint, arguments.output))
     (arguments.output / SOURCE).write_text(sha256_of(weights_file(arguments.checkpoint)))
     print(json.dumps(content, indent=1))
 

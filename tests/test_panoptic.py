@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_onnx import Detector, UsageError, rle
+from detr_onnx import Detector, ModelFileError, UsageError, rle
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines.table import ENGINES
+from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.evaluation.average_precision import detect_rows
 from detr_onnx.evaluation.coco import read_annotations
+from detr_onnx.exporter import trial
 from detr_onnx.exporter.calibrate import calibrate
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.exporter.ort_file import write_ort
+from detr_onnx.exporter.trial import ImageOutputs, Trial
 from detr_onnx.image.preprocess import Preprocessing
 from tests.annotated_images import write_annotated_images
 from tests.parity.seeded import CONFIGS, write_checkpoint
@@ -139,26 +143,134 @@ def test_thresholds_out_of_range_are_refused(name, detector):
         detector.panoptic(picture(9, 9), **{name: 1.5})
 
 
-def test_a_panoptic_model_in_int8_is_refused(checkpoint, tmp_path):
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[Path]:
+    directory = tmp_path_factory.mktemp("pictures")
+    for seed in range(6):
+        picture(90, 61, seed).save(directory / f"{seed}.png")
+    return sorted(directory.iterdir())
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
     pytest.importorskip("onnx")
-    with pytest.raises(UsageError, match="a panoptic model cannot be written in int8"):
-        calibrate(
-            (load_checkpoint(checkpoint), Preprocessing()), [tmp_path / "a.png"], progress=lambda items, what: items
-        )
+    return load_checkpoint(checkpoint), Preprocessing(160, 300)
 
 
-def test_an_end_to_end_graph_of_a_panoptic_model_has_its_detections(checkpoint, detector, tmp_path):
+@pytest.fixture(scope="module")
+def calibration(model, pictures):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "THRESHOLD", THRESHOLD)
+        patch.setattr(trial, "FEWEST_DETECTIONS", 1)
+        patch.setattr(trial, "IDENTICAL_AT_LEAST", 0.0)  # of seeded weights, which amplify every rounding
+        patch.setattr(trial, "SCORES_AT_MOST", 1.0)
+        patch.setattr(trial, "STANDARD_ERRORS", 0)
+        return calibrate(model, pictures, lambda _, items: items)
+
+
+def test_int8_of_a_panoptic_model_compares_masks(calibration):
+    for attempt in calibration.trials:
+        assert 0 < attempt.mask_iou <= 1
+    assert calibration.report()["bounds"]["mask_iou_at_least"] == trial.MASKS_AT_LEAST
+    assert calibration.report()["chosen"]["mask_iou"] == round(calibration.chosen.mask_iou, 4)
+
+
+def test_masks_that_differ_are_refused_even_if_detections_agree():
+    agreed = Agreement(100, 500, 500, 1.0, 1.0, 0.0, 1.0)
+    attempts = [Trial("minmax", (), False, agreed, 0.01, iou) for iou in (None, 1.0, trial.MASKS_AT_LEAST, 0.94)]
+    assert [attempt.trouble() is None for attempt in attempts] == [True, True, True, False]
+    found, expected = attempts[-1].trouble()
+    assert "a mean IoU of masks of 0.940" in found
+    assert expected.endswith(", 0.95")
+
+
+def test_mask_iou_is_that_of_the_masks_of_identical_detections():
+    logits, boxes = np.zeros((1, 3, 3), np.float32), np.full((1, 3, 4), 0.5, np.float32)
+    logits[0, :2, 0] = boxes[0, 1, :2] = 9  # two detections, far apart
+    kept, sizes, masks = np.array([[True, True, False]]), np.array([[60, 90]]), np.zeros((2, 4, 6), np.bool_)
+    masks[0, :2] = True  # the second is empty
+    wider = masks.copy()
+    wider[0] = True
+    expected, found = (ImageOutputs(logits, boxes, sizes, boxes, kept, values) for values in (masks, wider))
+    assert trial.mask_iou_of([expected], [expected], ("a", "b")) == 1.0
+    assert trial.mask_iou_of([expected], [found], ("a", "b")) == pytest.approx((0.5 + 1) / 2)
+
+
+@pytest.mark.parametrize("engine", GRAPH_ENGINES)
+@pytest.mark.parametrize("precision", ["int8", "int8-weights", "fp16-weights", "fp16"])
+def test_every_precision_finds_nearly_the_same_masks(precision, engine, model, detector, calibration, tmp_path):
+    options = ExportOptions(precision=precision, quant_params=calibration.quant_params if precision == "int8" else {})
+    write_onnx(tmp_path / "m.onnx", *model, options)
+    prepared = detector.preprocess([picture(90, 61)])[:2]
+    exported = Detector(tmp_path / "m.onnx", engine=engine)
+    expected, found = (d._engine.segment(*prepared, EVERY_QUERY).masks >= 0 for d in (detector, exported))
+    assert found.shape == expected.shape
+    assert (found != expected).mean() < (0.1 if "int8" in precision else 0.01)
+    assert len(exported(picture(90, 61), THRESHOLD).masks)
+
+
+def test_only_the_backbone_of_an_int8_file_is_in_8_bits(model, calibration, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    options = ExportOptions(precision="int8", quant_params=calibration.quant_params)
+    write_onnx(tmp_path / "m.onnx", *model, options)
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    rounded = [node.name for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert rounded
+    assert all(name.startswith("/backbone") for name in rounded)
+
+
+@pytest.mark.parametrize("end_to_end", [False, True])
+def test_a_panoptic_model_can_be_written_in_onnx_runtime_s_format(end_to_end, model, detector, tmp_path):
+    pytest.importorskip("flatbuffers")
+    write_ort(tmp_path / "m.ort", *model, ExportOptions(end_to_end=end_to_end))
+    if not end_to_end:
+        expected, found = (d(picture(90, 61), THRESHOLD) for d in (detector, Detector(tmp_path / "m.ort")))
+        assert found.labels == expected.labels
+        assert (found.masks != expected.masks).mean() < 1e-3
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16", "int8-weights"])
+def end_to_end(request, checkpoint, detector, tmp_path_factory):
+    """Precision, the file, and a function from an image and a threshold to its outputs."""
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    options = ExportOptions(end_to_end=True)
-    write_onnx(tmp_path / "m.onnx", load_checkpoint(checkpoint), detector.preprocessing, options)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    image = picture(90, 61)
-    feeds = {"image": np.asarray(image), "threshold": np.full(1, THRESHOLD, np.float32)}
-    scores, _, boxes = session.run(None, feeds)
-    expected = detector(image, THRESHOLD).by_score()
-    np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
-    np.testing.assert_allclose(boxes, expected.xyxy, atol=1e-2)
+    path = tmp_path_factory.mktemp("end") / "m.onnx"
+    options = ExportOptions(end_to_end=True, precision=request.param)
+    write_onnx(path, load_checkpoint(checkpoint), detector.preprocessing, options)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(image: Image.Image, threshold: float):
+        return session.run(None, {"image": np.asarray(image), "threshold": np.full(1, threshold, np.float32)})
+
+    return request.param, path, run
+
+
+@pytest.mark.parametrize("size", [(90, 61), (61, 90), (301, 200), (1, 1), (1, 300), (300, 1)])
+def test_an_end_to_end_graph_of_a_panoptic_model_has_the_detector_s_masks(size, end_to_end, detector):
+    (precision, _, run), image = end_to_end, picture(*size)
+    scores, labels, boxes, masks = run(image, THRESHOLD)
+    assert masks.shape == (len(scores), *size[::-1])
+    assert masks.dtype == np.bool_
+    if precision == "fp32":
+        expected = detector(image, THRESHOLD).by_score()
+        np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+        np.testing.assert_array_equal(labels, expected.class_ids)
+        np.testing.assert_allclose(boxes, expected.xyxy, atol=1e-2)
+        assert np.count_nonzero(masks != expected.masks) <= 1e-3 * masks.size
+    elif min(size) > 1:
+        expected = detector(image, THRESHOLD - 0.1)
+        nearest = np.abs(expected.xyxy[None] - boxes[:, None]).sum(axis=-1).argmin(axis=1)
+        assert np.count_nonzero(masks != expected.masks[nearest]) <= 0.05 * masks.size
+
+
+def test_an_end_to_end_graph_without_a_detection_has_no_masks(end_to_end):
+    outputs = end_to_end[2](picture(90, 61), 1.0)
+    assert [values.shape for values in outputs] == [(0,), (0,), (0, 4), (0, 61, 90)]
+
+
+def test_an_end_to_end_graph_with_masks_is_refused_for_what_it_is(end_to_end):
+    with pytest.raises(ModelFileError, match="is an end-to-end graph"):
+        Detector(end_to_end[1], engine="onnxruntime")
 
 
 def test_masks_can_be_left_out(detector, monkeypatch):

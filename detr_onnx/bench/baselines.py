@@ -272,6 +272,40 @@ def _transformers(mode: str, options: Options) -> Callable[[Any], Any]:
     return run
 
 
+def transformers_panoptic(options: Options) -> Ready:
+    """From a file to its panoptic segments; the threshold keeps as many queries as `kept` says."""
+    import torch
+    from transformers import AutoImageProcessor, DetrForSegmentation
+
+    torch.set_num_threads(options["threads"])
+    network: Any = DetrForSegmentation.from_pretrained(options["model"]).eval()
+    processor = AutoImageProcessor.from_pretrained(options["model"])
+    sizes: list[tuple[int, int]] = [_decode(options["image"]).size[::-1]]
+
+    def run(inputs: Any) -> Any:
+        with torch.inference_mode():
+            return network(**inputs)
+
+    def segments(outputs: Any) -> Any:
+        scores = outputs.logits[0].softmax(-1)[:, :-1].max(-1).values.tolist()
+        threshold = threshold_for(options["kept"], scores)
+        return processor.post_process_panoptic_segmentation(outputs, threshold, target_sizes=sizes)
+
+    steps = [
+        (DECODE, lambda _: _decode(options["image"])),
+        (PIXELS, lambda image: processor(images=image, return_tensors="pt")),
+        (NETWORK, run),
+        (POSTPROCESS, segments),
+    ]
+    return Ready(in_parts(DETECT, steps), "PyTorch, eager")
+
+
+def threshold_for(kept: int, scores: Sequence[float]) -> float:
+    """A threshold that so many of the scores exceed."""
+    ordered = [1.0, *sorted(scores, reverse=True), 0.0]
+    return 1.0 if kept == 0 else (ordered[kept] + ordered[kept + 1]) / 2
+
+
 def transformers_preprocessing(options: Options) -> Ready:
     """The image processor of transformers alone, from an encoded image to a tensor."""
     import torch
@@ -311,6 +345,7 @@ KINDS: dict[str, Callable[[Options], Ready]] = {
     **{f"{name}-detect": partial(stock_detect, name) for name in ("onnxruntime", "openvino")},
     **{f"{name}-network": partial(transformers_network, name) for name in ("eager", "bf16", "torch.compile")},
     **{f"{name}-parts": partial(transformers_parts, name) for name in ("eager", "bf16", "torch.compile")},
+    "panoptic": transformers_panoptic,
     "preprocessing": transformers_preprocessing,
     "pipeline": transformers_pipeline,
     "throughput": transformers_throughput,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from detr_onnx.bench.baselines import (
     in_parts,
     repeated,
     take_turns,
+    threshold_for,
     timed,
 )
 from detr_onnx.detector import Detector
@@ -103,11 +105,32 @@ def network(options: Options) -> Ready:
     return Ready(timed(NETWORK, lambda: detector.network(pixels, mask)), detector.runtime)
 
 
+def panoptic(options: Options) -> Ready:
+    """From a file to its panoptic segments, once for each number of kept queries in `kept`; these are the parts."""
+    import numpy as np
+
+    from detr_onnx.detections import softmax
+
+    detector, path = open_detector(options), Path(options["image"])
+    pixels, mask, _ = detector.preprocess([path])
+    scores = softmax(detector.network(pixels, mask)[0][0])[:, :-1].max(axis=-1)
+    thresholds = {str(kept): threshold_for(kept, scores.astype(np.float64).tolist()) for kept in options["kept"]}
+
+    def turn() -> dict[str, float]:
+        parts: dict[str, float] = {}
+        for kept, threshold in thresholds.items():
+            parts |= timed(kept, partial(detector.panoptic, path, threshold))()
+        return parts
+
+    return Ready(turn, detector.runtime)
+
+
 KINDS: dict[str, Callable[[Options], Ready]] = {
     "detect": detect,
     "throughput": throughput,
     "preprocessing": preprocessing,
     "network": network,
+    "panoptic": panoptic,
 }
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--batch", type=int, metavar="N", help="accept only this number of images (with --shape: 1)")
     add("--no-mask", action="store_true", help="omit the input pixel_mask; all images of a batch then have one size")
     add("--fused-attention", action="store_true", help="use ONNX Runtime's own attention operator: faster there only")
-    add("--end-to-end", action="store_true", help="include pre- and postprocessing: uint8 image in, boxes out")
+    add(
+        "--end-to-end", action="store_true", help="include pre- and postprocessing: uint8 image in; boxes and masks out"
+    )
     add("--external-data", action="store_true", help="write the weights to FILE.onnx.data; loading takes less memory")
     add_verbose(parser)
     add_source_options(parser)

@@ -20,9 +20,8 @@ from typing import Any, TypeVar
 
 from detr_onnx.atomic import draft_directory
 from detr_onnx.checkpoint.load import Checkpoint
-from detr_onnx.engines.graph import PIXELS
 from detr_onnx.engines.onnxruntime import named_outputs
-from detr_onnx.errors import DatasetError, UsageError
+from detr_onnx.errors import DatasetError
 from detr_onnx.exporter.onnx_file import ExportOptions, record, write_graph, write_onnx
 from detr_onnx.exporter.ranges import METHODS, Histogram
 from detr_onnx.exporter.taps import add_taps
@@ -30,12 +29,15 @@ from detr_onnx.exporter.trial import (
     CELLS,
     FEWEST_DETECTIONS,
     IDENTICAL_AT_LEAST,
-    OUTPUTS,
+    MASKS_AT_LEAST,
     SCORES_AT_MOST,
     ImageOutputs,
+    Run,
     Trial,
     agreement_of,
+    mask_iou_of,
     relative_noise,
+    run_network,
 )
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
 from detr_onnx.network.quantized import ConvQuantParams, QuantParams
@@ -85,7 +87,11 @@ class Calibration:
         ]
         return {
             "passed": self.chosen.trouble() is None,
-            "bounds": {"identical_at_least": IDENTICAL_AT_LEAST, "score_difference_at_most": SCORES_AT_MOST},
+            "bounds": {
+                "identical_at_least": IDENTICAL_AT_LEAST,
+                "score_difference_at_most": SCORES_AT_MOST,
+                **({} if self.chosen.mask_iou is None else {"mask_iou_at_least": MASKS_AT_LEAST}),
+            },
             "chosen": self.chosen.figures(),
             "trials": [trial.figures() for trial in self.trials],
             "layers": rows,
@@ -105,12 +111,7 @@ def calibrate(model: Model, images: Sequence[Path], progress: Progress[Any], *, 
         DatasetError: when every image is of one colour.
         ImageError: when an image cannot be read.
         EngineError: when ONNX Runtime or `onnx` is missing.
-        UsageError: the model has a mask head.
     """
-    if model[0].config.masks:
-        raise UsageError(
-            "a panoptic model cannot be written in int8", remedy="use precision fp32, fp16 or fp16-weights"
-        )
     with draft_directory(Path(tempfile.gettempdir())) as directory:
         session = _observe(model, images, progress, directory)
         trials = [session.trial(method) for method in METHODS]
@@ -173,8 +174,9 @@ class _Session:
             fp16_feed_forward=fp16_feed_forward,
         )
         found = list(self._outputs(options, images))
-        agreed = agreement_of(self.expected, found, self.model[0].config.labels)
-        return Trial(method, float_layers, fp16_feed_forward, agreed, relative_noise(self.expected, found))
+        compared = self.expected, found, self.model[0].config.labels
+        noise, mask_iou = relative_noise(self.expected, found), mask_iou_of(*compared)
+        return Trial(method, float_layers, fp16_feed_forward, agreement_of(*compared), noise, mask_iou)
 
     def layer_noise(self, method: str) -> dict[str, float]:
         """The noise of each convolution when it alone is in 8 bits."""
@@ -191,9 +193,9 @@ class _Session:
         for path in images:
             run = run or self._network(options)  # once the step is shown, since writing the graph takes seconds
             pixels, _, sizes_hw = batch([read_rgb(path)], self.model[1])
-            yield ImageOutputs.of(run({PIXELS: pixels}, OUTPUTS), sizes_hw)
+            yield ImageOutputs.of(run_network(run, pixels, self.model[0].config.masks), sizes_hw)
 
-    def _network(self, options: ExportOptions) -> Callable[[Mapping[str, Any], Sequence[str]], Mapping[str, Any]]:
+    def _network(self, options: ExportOptions) -> Run:
         graph = self.directory / "trial.onnx"
         write_onnx(graph, *self.model, replace(options, mask=False, stages=(CELLS,)), external_data=True)
         return named_outputs(graph)
@@ -213,7 +215,7 @@ def _observe(model: Model, images: Sequence[Path], progress: Progress[Any], dire
         if image.getcolors(maxcolors=1):
             continue
         pixels, _, sizes_hw = batch([image], model[1])
-        outputs = run({PIXELS: pixels}, [*OUTPUTS, *histograms])
+        outputs = run_network(run, pixels, model[0].config.masks, histograms)
         used.append(path)
         expected.append(ImageOutputs.of(outputs, sizes_hw))
         for name, histogram in histograms.items():

@@ -1,6 +1,7 @@
 """A graph that includes pre- and postprocessing: an image's pixels in, scores, labels and boxes out.
 
     image [H,W,3] uint8 ── size ── resized ── normalized ── detr ── detections ──► scores, labels, boxes
+                                                                        └── masks at the image's size (panoptic models)
 
 These steps exist only in ONNX, so their nodes are recorded here, not through `Ops`; the network between is the same.
 """
@@ -15,13 +16,17 @@ import numpy as np
 
 from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.masks import MASK_THRESHOLD
 from detr_onnx.network.config import DetrConfig
-from detr_onnx.network.detr import detr
+from detr_onnx.network.detr import class_and_box, seen
 from detr_onnx.network.graph import BOOL, DOUBLE, INT32, INT64, SINGLE, UINT8, Attribute, Graph, Symbol, Value
+from detr_onnx.network.onnx_masks import concatenated
 from detr_onnx.network.onnx_ops import OnnxOps
+from detr_onnx.network.segmentation import masks
 
 IMAGE, THRESHOLD = "image", "threshold"
-OUTPUTS = ("scores", "labels", "boxes")
+SCORES, LABELS, BOXES, MASKS = "scores", "labels", "boxes", "masks"
+MASK_QUERIES = "mask_queries"  # the name by which `engines/loops.py` knows that a loop is that of a mask head
 FRACTION_BITS = 22  # of Pillow's weights: sums of 8-bit values times weights fit in 32 bits
 
 TO_CORNERS = np.array(
@@ -59,7 +64,9 @@ class Scope:
 
 
 def record_end_to_end(ops: OnnxOps, config: DetrConfig, preprocessing: Preprocessing) -> None:
-    """Records the whole graph: inputs `image` [H,W,3] uint8 and `threshold` [1], outputs `OUTPUTS`, best score first.
+    """Records the whole graph: inputs `image` [H,W,3] uint8 and `threshold` [1].
+
+    Outputs, best score first: `scores` [n], `labels` [n], `boxes` [n,4]; of panoptic models also `masks` [n,H,W] bool.
 
     Args:
         ops: at the network's root; the precision is of the network alone, all the rest is in float32.
@@ -76,9 +83,17 @@ def record_end_to_end(ops: OnnxOps, config: DetrConfig, preprocessing: Preproces
     if preprocessing.resize:
         image = resized(pixels, image, size(sizing, hw, preprocessing))
     batch = normalized(pixels, batch_of(pixels, image), preprocessing)
-    logits, boxes_cxcywh = (answer.single(value) for value in detr(ops, config, batch, None))
-    for name, value in zip(OUTPUTS, detections(answer, logits, boxes_cxcywh, hw, threshold), strict=True):
-        graph.add_output(value, name, ["detections", *([4] if name == "boxes" else [])])
+    context = seen(ops, config, batch, None)
+    logits, boxes_cxcywh = (answer.single(value) for value in class_and_box(ops, context.objects))
+    best, scores, labels, boxes = detections(answer, logits, boxes_cxcywh, hw, threshold)
+    graph.add_output(scores, SCORES, ["detections"])
+    graph.add_output(labels, LABELS, ["detections"])
+    graph.add_output(boxes, BOXES, ["detections", 4])
+    if config.masks:
+        rows = kept_rows(answer, best)
+        graph.value_names[rows] = MASK_QUERIES
+        mask_logits = answer.single(masks(ops, config, context, rows))
+        graph.add_output(at_full_size(Scope(graph, MASKS), mask_logits, hw), MASKS, ["detections", "height", "width"])
 
 
 def size(scope: Scope, hw: Symbol, preprocessing: Preprocessing) -> Value:
@@ -177,10 +192,36 @@ def normalized(scope: Scope, batch: Symbol, preprocessing: Preprocessing) -> Sym
     return scope.node("Div", scope.node("Sub", scope.cast(batch, SINGLE), mean), std)
 
 
+def kept_rows(scope: Scope, queries: Symbol) -> Symbol:
+    """[n] -> [n,2]: image, which is the first, and query, as the mask head takes them."""
+    column = scope.node("Unsqueeze", queries, np.array([1], np.int64))
+    return scope.node("Concat", scope.node("Sub", column, column), column, attributes={"axis": 1})
+
+
+def at_full_size(scope: Scope, logits: Symbol, hw: Symbol) -> Symbol:
+    """[n,h,w] -> [n,H,W] bool: `MaskLogits.boolean`, one mask at a time, which bounds the memory."""
+    shape = scope.node("Concat", np.zeros(1, np.int64), hw, attributes={"axis": 0})
+    none = scope.node("ConstantOfShape", shape, attributes={"value": np.zeros(1, np.bool_)}, dtype=BOOL)
+
+    def mask(inner: Graph, number: Symbol) -> Symbol:
+        """The mask [1,H,W] of one row."""
+        own, no_scales = Scope(inner, scope.name), np.empty(0, np.float32)
+        first, front = np.array([0], np.int64), np.array([0, 1], np.int64)
+        cells = own.node("Sigmoid", own.node("Gather", logits, number, attributes={"axis": 0}))  # [h,w]
+        size = own.node("Concat", np.ones(2, np.int64), hw, attributes={"axis": 0})
+        attributes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        pixels = own.node("Resize", own.node("Unsqueeze", cells, front), no_scales, no_scales, size,
+                          attributes=attributes)  # fmt: skip
+        half = np.full(1, MASK_THRESHOLD, np.float32)
+        return own.node("Squeeze", own.node("GreaterOrEqual", pixels, half, dtype=BOOL), first)
+
+    return concatenated(scope.graph, (scope.name,), logits, none, mask)
+
+
 def detections(
     scope: Scope, logits: Symbol, boxes_cxcywh: Symbol, hw: Symbol, threshold: Symbol
-) -> tuple[Symbol, Symbol, Symbol]:
-    """`detections.detections_of` and `by_score`: scores [n], labels [n] and boxes [n,4] in pixels of the image."""
+) -> tuple[Symbol, Symbol, Symbol, Symbol]:
+    """`detections_of` and `by_score`: queries [n], scores [n], labels [n], and boxes [n,4] in pixels of the image."""
     first, last, axis = (np.array([n], np.int64) for n in (0, -1, -1))
     probabilities = scope.node("Slice", scope.node("Softmax", logits, attributes={"axis": -1}), first, last, axis)
     classes = scope.node("Squeeze", probabilities, first)  # [1,Q,C] -> [Q,C]
@@ -193,4 +234,4 @@ def detections(
     corners = scope.node("MatMul", scope.node("Squeeze", boxes_cxcywh, first), TO_CORNERS)  # [Q,4]
     queries = (scores, labels, scope.node("Mul", corners, whwh))
     scores, labels, boxes_xyxy = (scope.node("Gather", value, best) for value in queries)
-    return scores, labels, boxes_xyxy
+    return best, scores, labels, boxes_xyxy

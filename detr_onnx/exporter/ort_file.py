@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.load import Checkpoint
-from detr_onnx.engines.graph import BOXES, LOGITS, MASK, PIXELS
+from detr_onnx.engines.graph import BOXES, LOGITS, MASK, MASKS, PIXELS
 from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
 from detr_onnx.engines.providers import CPU
 from detr_onnx.errors import EngineError, OutputError
-from detr_onnx.exporter.end_to_end import IMAGE, THRESHOLD
+from detr_onnx.exporter.end_to_end import IMAGE, SCORES, THRESHOLD
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.paths import is_directory
@@ -63,7 +63,7 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
             write_onnx(graph, checkpoint, preprocessing, options)
             convert(graph, converted)
             config = write_required_operators(converted)
-            check_outputs(graph, converted, options)
+            check_outputs(graph, converted, options, checkpoint.config.masks)
             move_together([converted, config], path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -114,14 +114,14 @@ def write_required_operators(converted: Path) -> Path:
     return config
 
 
-def check_outputs(graph: Path, converted: Path, options: ExportOptions) -> None:
+def check_outputs(graph: Path, converted: Path, options: ExportOptions, has_masks: bool) -> None:
     """Runs both files once on the same image.
 
     Raises:
         EngineError: when the .ort file does not load, or its outputs differ.
     """
-    feeds = sample_inputs(options)
-    names = ["scores"] if options.end_to_end else [LOGITS, BOXES]
+    feeds = sample_inputs(options, has_masks)
+    names = [SCORES] if options.end_to_end else [LOGITS, BOXES, *([MASKS] if has_masks else [])]
     expected, found = (run(file, feeds, names) for file in (graph, converted))
     for name, before, after in zip(names, expected, found, strict=True):
         same_shape = before.shape == after.shape
@@ -134,7 +134,7 @@ def check_outputs(graph: Path, converted: Path, options: ExportOptions) -> None:
             )
 
 
-def sample_inputs(options: ExportOptions) -> dict[str, NDArray[Any]]:
+def sample_inputs(options: ExportOptions, has_masks: bool) -> dict[str, NDArray[Any]]:
     """Noise as inputs for a graph with these options."""
     random = np.random.default_rng(0)
     height, width = options.shape_hw or TRIAL_HW
@@ -143,7 +143,8 @@ def sample_inputs(options: ExportOptions) -> dict[str, NDArray[Any]]:
         return {IMAGE: image, THRESHOLD: np.zeros(1, np.float32)}
     B = options.batch or 1
     pixels = {PIXELS: random.standard_normal((B, 3, height, width), np.float32)}
-    return pixels | ({MASK: np.ones((B, height, width), np.int64)} if options.mask else {})
+    threshold = {THRESHOLD: np.zeros(1, np.float32)} if has_masks else {}  # every query has a mask
+    return pixels | threshold | ({MASK: np.ones((B, height, width), np.int64)} if options.mask else {})
 
 
 def run(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from detr_onnx.network import winograd
+from detr_onnx.network import numpy_masks, winograd
 from detr_onnx.network.workspace import Workspace
 
 Array = NDArray[np.float32]
@@ -83,6 +83,10 @@ class NumpyOps:
         kernel, bias = self._weights(name)
         B, h, w = len(x), -(-x.shape[1] // stride), -(-x.shape[2] // stride)
         out = self.workspace.empty(B, h, w, kernel.shape[-1])
+        if kernel.shape[3] == 1 and len(kernel) == 3 and residual is None:
+            for b in range(B):
+                numpy_masks.convolve_to_plane(x[b], kernel, bias, out[b], self.workspace)
+            return out
         if len(kernel) == 3 and stride == dilation == 1:
             for b in range(B):
                 own_residual = None if residual is None else residual[b]
@@ -135,25 +139,25 @@ class NumpyOps:
     def feature_map(self, tokens: Array, like: Array) -> Array:
         return tokens.reshape(1, *like.shape[1:3], -1)
 
-    def resize(self, x: Array, like: Array) -> Array:
-        rows, columns = (nearest(x.shape[axis], like.shape[axis]) for axis in (1, 2))
-        out = self.workspace.empty(len(x), len(rows), len(columns), x.shape[3])
-        for row, source in enumerate(rows):
-            np.take(x[:, source], columns, axis=1, out=out[:, row])
+    def conv_resized(self, name: str, x: Array, residual: Array) -> Array:
+        kernel, out = self.parameters[f"{self._full_name(name)}.weight"], self.workspace.empty(*residual.shape)
+        if numpy_masks.is_doubled(x.shape[1:3], residual.shape[1:3]):
+            for b in range(len(x)):
+                numpy_masks.convolve_doubled(x[b], kernel, residual[b], out[b], self.workspace)
+            return out
+        no_bias = np.zeros(kernel.shape[-1], np.float32)
+        rows, columns = (nearest(x.shape[axis], residual.shape[axis]) for axis in (1, 2))
+        for b in range(len(x)):
+            resized = x[b][rows][:, columns]
+            winograd.convolve(resized, kernel, no_bias, residual[b], False, out[b], self.workspace)
         return out
 
     def group_norm(self, name: str, x: Array, groups: int) -> Array:
         weight, bias = self._weights(name)
-        B, h, w, C = x.shape
-        cells = x.reshape(B, h * w, C)
-        share = np.kron(np.eye(min(groups, C)), np.ones((C // min(groups, C),) * 2)) / (C // min(groups, C))
-        mean = cells.mean(axis=1, dtype=np.float64) @ share  # [B,C], of each channel's group
-        variance = np.square(cells - mean[:, None].astype(np.float32)).mean(axis=1, dtype=np.float64) @ share
-        scale = weight / np.sqrt(variance + LAYER_NORM_EPS)
-        out = np.multiply(cells, scale[:, None].astype(np.float32), out=self.workspace.empty(B, h * w, C))
-        out += (bias - mean * scale)[:, None].astype(np.float32)
-        positive: Array = np.maximum(out, 0, out=out).reshape(x.shape)
-        return positive
+        out = self.workspace.empty(*x.shape)
+        for b in range(len(x)):
+            numpy_masks.normalize(x[b], weight, bias, groups, LAYER_NORM_EPS, out[b])
+        return out
 
     def plane(self, x: Array) -> Array:
         return x[..., 0]

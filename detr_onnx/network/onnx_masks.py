@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from detr_onnx.network.graph import BOOL, HALF, INT64, SINGLE, Attribute, Symbol, Value
+from detr_onnx.network.graph import BOOL, HALF, INT64, SINGLE, Attribute, Graph, Symbol, Value
 from detr_onnx.network.numpy_ops import LAYER_NORM_EPS
 from detr_onnx.network.onnx_recorder import Recorder
 
@@ -31,7 +31,14 @@ class MaskRecorder(Recorder):
         shape = self._node("Concat", np.array([0, 0], np.int64), self._shape(like, 2), attributes={"axis": 0})
         return self._node("Reshape", channels_first, shape)
 
-    def resize(self, x: Value, like: Value) -> Value:
+    def conv_resized(self, name: str, x: Value, residual: Value) -> Value:
+        inner, kernel = self.at(name), self.parameters[f"{self._full_name(name)}.weight"].transpose(3, 2, 0, 1)
+        attributes: dict[str, Attribute] = {"kernel_shape": kernel.shape[2:], "pads": (1, 1, 1, 1)}
+        weight = self._constant(f"{name}.weight", kernel, channel_axis=0)
+        y = inner._node("Conv", inner._resize(x, residual), weight, attributes=attributes)
+        return inner._node("Add", y, residual)
+
+    def _resize(self, x: Value, like: Value) -> Value:
         shape = self._node("Concat", self._shape(x, 0, 2), self._shape(like, 2), attributes={"axis": 0})
         no_scales = np.empty(0, np.float32)
         attributes: dict[str, Attribute] = {
@@ -86,18 +93,32 @@ class MaskRecorder(Recorder):
 
     def for_each(self, rows: Value, like: Value, body: Callable[[Ops[Value], Value], Value]) -> Value:
         """The loop carries the masks so far: with none kept it returns its start, [0,h,w]."""
-        inner = self.graph.inner()
-        number, going = inner.input("number", INT64, []), inner.input("going", BOOL, [])
-        so_far = inner.input("so_far", like.dtype, [None, None, None])
-        ops = replace(self, graph=inner)
-        row = ops._node("Gather", rows, number, attributes={"axis": 0})
-        result = cast(Symbol, body(cast("Ops[Value]", ops), row))
-        inner.outputs["going_on"] = ops._node("Identity", going)
-        inner.outputs["more"] = ops._node("Concat", so_far, result, attributes={"axis": 0})
-        inner.shapes |= {"going_on": [], "more": [None, None, None]}
-        count = self._node("Squeeze", self._shape(rows, 0, 1), ZERO)
         shape = self._node("Concat", ZERO, self._shape(like, 2), attributes={"axis": 0})
         zero = {"value": np.zeros(1, like.dtype)}
         start = self._node("ConstantOfShape", shape, attributes=zero, dtype=like.dtype)
-        inputs = (count, np.array(True), start)
-        return self.graph.node("Loop", self.path, inputs, {"body": inner}, dtype=like.dtype)
+
+        def result(inner: Graph, number: Symbol) -> Symbol:
+            ops = replace(self, graph=inner)
+            row = ops._node("Gather", rows, number, attributes={"axis": 0})
+            return cast(Symbol, body(cast("Ops[Value]", ops), row))
+
+        return concatenated(self.graph, self.path, cast(Symbol, rows), start, result)
+
+
+def concatenated(
+    graph: Graph, path: tuple[str, ...], rows: Symbol, start: Symbol, body: Callable[[Graph, Symbol], Symbol]
+) -> Symbol:
+    """Records a loop over rows [n,...]: `start` [0,h,w], then the body's [1,h,w] for each row.
+
+    The body is given the graph to record into, and the number of the row, [].
+    """
+    inner = graph.inner()
+    number, going = inner.input("number", INT64, []), inner.input("going", BOOL, [])
+    so_far = inner.input("so_far", start.dtype, [None, None, None])
+    result = body(inner, number)
+    inner.outputs["going_on"] = inner.node("Identity", path, [going])
+    inner.outputs["more"] = inner.node("Concat", path, [so_far, result], {"axis": 0})
+    inner.shapes |= {"going_on": [], "more": [None, None, None]}
+    length = graph.node("Shape", path, [rows], {"start": 0, "end": 1}, dtype=INT64)
+    count = graph.node("Squeeze", path, [length, ZERO])
+    return graph.node("Loop", path, (count, np.array(True), start), {"body": inner}, dtype=start.dtype)

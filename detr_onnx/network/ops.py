@@ -56,8 +56,11 @@ class Ops(Protocol[V]):
     def feature_map(self, tokens: V, like: V) -> V:
         """[1,N,C] -> feature map of C channels, of the size of another; `tokens` the other way round."""
 
-    def resize(self, x: V, like: V) -> V:
-        """The feature map at the size of another, which is at least as large: each cell takes the nearest one."""
+    def conv_resized(self, name: str, x: V, residual: V) -> V:
+        """3x3 convolution without bias, at the size of the residual, `+ residual`.
+
+        The feature map is resized first, to at least its own size; each cell takes the nearest one.
+        """
 
     def group_norm(self, name: str, x: V, groups: int) -> V:
         """ReLU of the group norm of a feature map, eps 1e-5; of no more groups than channels."""

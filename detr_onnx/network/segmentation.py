@@ -3,9 +3,9 @@
 object, memory ── attention map ──┐
 projection ────────────────────── + ── convolutions, each with the stage of twice its size added ──► mask
 
-Only queries that are kept get a mask, one after another: an image has about ten, and each takes a ninetieth of the time
-of detection. What all queries of an image share is computed once: the first convolution is linear, so its part over the
-projection is added to the part over a query's attention map.
+Only queries that are kept get a mask, one after another: an image has about ten. What all queries of an image share is
+computed once. Convolutions are linear, so their parts over the projection and over the stages of the backbone are added
+to the parts over what a query has of its own.
 
 Source: `models/segmentation.py` of facebookresearch/detr.
 """
@@ -67,6 +67,7 @@ def masks(ops: Ops[V], config: DetrConfig, context: Context[V], kept: V) -> V:
     q = attention.linear("q_linear", context.objects, scale=(config.d_model // config.encoder_heads) ** -0.5)
     k = attention.linear("k_linear", context.memory)
     shared = head.conv("lay1.projection", context.projection)
+    shared_later = [head.conv(f"lay{layer}", adapted) for layer, adapted in enumerate(context.adapted, start=3)]
 
     def mask(inner: Ops[V], row: V) -> V:
         """[2] image and query -> [1,h,w]."""
@@ -78,10 +79,8 @@ def masks(ops: Ops[V], config: DetrConfig, context: Context[V], kept: V) -> V:
         x = head.conv("lay1.attention", head.feature_map(cells, shared), residual=own(shared, row))
         x = head.group_norm("gn1", x, GROUPS)
         x = head.group_norm("gn2", head.conv("lay2", x), GROUPS)
-        for layer, adapted in enumerate(context.adapted, start=3):
-            adapted = own(adapted, row)
-            x = head.add(adapted, head.resize(x, adapted))
-            x = head.group_norm(f"gn{layer}", head.conv(f"lay{layer}", x), GROUPS)
+        for layer, adapted in enumerate(shared_later, start=3):
+            x = head.group_norm(f"gn{layer}", head.conv_resized(f"lay{layer}", x, own(adapted, row)), GROUPS)
         return head.plane(head.conv("out_lay", x))
 
     return ops.for_each(kept, context.adapted[-1], mask)

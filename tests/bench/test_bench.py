@@ -193,6 +193,25 @@ def test_a_baseline_without_the_files_it_needs_is_an_error_that_names_them(tmp_p
         baseline_cases("transformers", Source(None, Path("m.onnx")), Path("p.jpg"), 1, "python", None)
 
 
+def test_a_threshold_keeps_as_many_scores_as_requested():
+    scores = [0.1, 0.9, 0.5, 0.7]
+    for kept in range(5):
+        assert sum(score > baselines.threshold_for(kept, scores) for score in scores) == kept
+
+
+def test_panoptic_turns_have_a_part_for_each_number_of_kept_queries(tmp_path):
+    from detr_onnx.bench import ours
+    from tests.parity.seeded import CONFIGS, write_checkpoint
+    from tests.small_model import sample_image
+
+    model, image = write_checkpoint(tmp_path / "model", CONFIGS["small-panoptic"], 1), tmp_path / "image.png"
+    sample_image(90, 61).save(image)
+    options = {"model": str(model), "image": str(image), "engine": "numpy", "threads": 1, "size": 160, "kept": [0, 3]}
+    parts = ours.panoptic(options).turn()
+    assert [*parts] == ["0", "3"]
+    assert min(parts.values()) > 0
+
+
 def test_images_for_a_baselines_graph_are_resized_as_the_model_expects(tmp_path):
     size = json.loads((demo_directory() / "preprocessor_config.json").read_text())["size"]
     graph = tmp_path / "m.onnx"

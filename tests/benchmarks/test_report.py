@@ -195,6 +195,33 @@ SERVING: dict[str, Any] = {
     },
     "bars": {"memory": 1.05, "raw_ms": 5.0, "json_ms": 25.0, "health_ms": 100.0},
 }
+PANOPTIC: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine", "threads", "runs", "left_out")},
+    "model": "Seeded panoptic DETR-R50",
+    "versions": {"numpy": "2.0"},
+    "rows": [
+        {"engine": "numpy", "title": "ours, numpy", "kept": None, "ms": figures(1300), "peak_mb": None},
+        {"engine": "numpy", "title": "ours, numpy", "kept": 10, "ms": figures(1600), "relative": figures(1.234),
+         "peak_mb": figures(450)},
+        {"engine": "transformers", "title": "theirs", "kept": "any", "ms": figures(16700),
+         "relative": {"median": 15.2}, "peak_mb": figures(12500)},
+    ],
+}  # fmt: skip
+COMPARE_PANOPTIC: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "threads", "runs")},
+    "model": "Seeded panoptic DETR-R50",
+    "versions": {"numpy": "2.0"},
+    "right_below": 1e-3,
+    "rows": [
+        {"key": "ours", "title": "ours", "nodes": 800, "mb": 170.0, "inputs": {"threshold": [1]},
+         "outputs": {"pred_masks": ["masks", "rows", "columns"]}, "ms": {"10": 700.0, "all": 4000.0},
+         "differences": {name: {"logits_of_std": 1e-6, "masks_of_std": 2e-5} for name in ("single", "other", "mixed")}},
+        {"key": "optimum", "title": "optimum", "nodes": 2600, "mb": 170.0, "inputs": {}, "outputs": {},
+         "ms": {"all": 9000.0},
+         "differences": {"single": {"logits_of_std": 1e-6, "masks_of_std": 1e-5},
+                         "other": {"logits_of_std": 1e-6, "masks_of_std": 0.5}, "mixed": {"error": "no"}}},
+    ],
+}  # fmt: skip
 RESULTS = {
     "latency": LATENCY,
     "memory": MEMORY,
@@ -209,6 +236,8 @@ RESULTS = {
     "fuzz": FUZZ,
     "demo-results": DEMO,
     "demo-engines": ENGINES,
+    "panoptic": PANOPTIC,
+    "compare-panoptic": COMPARE_PANOPTIC,
 }
 PAGE = "".join(f"{name}:\n<!-- table: {name} -->\n<!-- end -->\n" for name in RESULTS)
 
@@ -223,6 +252,20 @@ def test_a_page_is_what_the_results_give(page: report.Page) -> None:
     assert results.keys() <= set(page.tables)
     assert all(f"<!-- table: {name} -->" in text for name in page.tables)
     assert report.filled(text, results) == text
+
+
+def test_panoptic_rows_are_relative_to_detection() -> None:
+    lines = report.TABLES["panoptic"][1](PANOPTIC).splitlines()
+    assert lines[2] == "| ours, numpy | detection, no masks | 1300 | | |"
+    assert lines[3] == "| ours, numpy | 10 | 1600 | 1.23× | 450 MB |"
+    assert lines[4] == "| theirs | all 100, whatever is kept | 16700 | 15.20× | 12,500 MB |"
+
+
+def test_panoptic_graphs_are_compared_by_their_masks() -> None:
+    lines = report.TABLES["compare-panoptic"][1](COMPARE_PANOPTIC).splitlines()
+    assert "| `threshold` [1] | `pred_masks` [masks, rows, columns] | right (2e-05) |" in lines[2]
+    assert lines[2].endswith("| 700 (10)<br>4000 (all) |")
+    assert "| right (1e-05) | **wrong** (5e-01) | **fails** | 9000 (all) |" in lines[3]
 
 
 def test_the_table_of_the_fuzzers_adds_up_all_kinds() -> None:

@@ -6,6 +6,7 @@ An error is the largest difference over the standard deviation of the stage.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,8 @@ BOXES_TOLERANCE = 1e-5
 LEAST_PEAK = 3.0
 # The share of the logits' variation that is between queries.
 LEAST_QUERY_SPREAD = 0.05
+
+LARGE = "DETR_ONNX_LARGE_ORACLE"  # environment variable
 
 SMALL = ("small", "small-dc5", "small-basic-dc5", "basic-three-stages", "small-table-transformer", "small-panoptic",
          "small-panoptic-dc5")  # fmt: skip
@@ -160,6 +163,12 @@ def test_a_full_size_model_agrees_at_every_stage(name, batch, size_hw, oracle_of
     assert truth["logits"].std(axis=1).mean() > LEAST_QUERY_SPREAD * truth["logits"].std()
     for engine, stages in STAGES.items():
         assert_agree(stages(CONFIGS[name], oracle.tensors, pixels, mask), truth, engine)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get(LARGE), reason=f"torch takes 13 GB for it; {LARGE}=1 runs it")
+def test_a_full_size_panoptic_model_agrees_at_full_size(oracle_of):
+    test_a_full_size_model_agrees_at_every_stage("detr-resnet-50-panoptic", 1, (800, 1066), oracle_of)
 
 
 @pytest.mark.parametrize("name", ["small", "basic-three-stages", "small-table-transformer"])
