@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.load import Checkpoint
-from detr_onnx.engines.graph import BOXES, LOGITS, MASK, PIXELS
+from detr_onnx.engines.graph import BOXES, LOGITS, MASK, PIXELS, POINTS
 from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
 from detr_onnx.engines.providers import CPU
 from detr_onnx.errors import EngineError, OutputError
@@ -143,7 +143,9 @@ def sample_inputs(options: ExportOptions) -> dict[str, NDArray[Any]]:
         return {IMAGE: image, THRESHOLD: np.zeros(1, np.float32)}
     B = options.batch or 1
     pixels = {PIXELS: random.standard_normal((B, 3, height, width), np.float32)}
-    return pixels | ({MASK: np.ones((B, height, width), np.int64)} if options.mask else {})
+    mask: dict[str, NDArray[Any]] = {MASK: np.ones((B, height, width), np.int64)} if options.mask else {}
+    maps: dict[str, NDArray[Any]] = {THRESHOLD: np.zeros(1, np.float32), POINTS: np.zeros((B, 1), np.int64)}
+    return {**pixels, **mask, **(maps if options.attention else {})}
 
 
 def run(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:
