@@ -13,15 +13,16 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.image.preprocess import ImageSource, read_rgb
@@ -32,6 +33,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
+NO_PIXELS: Floats = np.empty((0, 3, 0, 0), np.float32)
 AHEAD = 1  # images that are decoded while the network is busy with others
 MOST_STUCK = 4  # decoder threads that are replaced while an image keeps them busy
 RETRY_AFTER_S = 10  # while the model is not available
@@ -49,11 +51,18 @@ class Timing:
 
 @dataclass(eq=False)
 class Run:
-    """An input of the network: pixels [B,3,H,W], a mask or None, and the future of its logits and boxes."""
+    """What waits for the network.
+
+    Attributes:
+        pixels, mask: [B,3,H,W], and [B,H,W] or None.
+        alone: what is called in place of the network; such a run shares no batch.
+        done: the future of logits and boxes, or of what `alone` returns.
+    """
 
     pixels: Floats
     mask: Mask | None
-    done: asyncio.Future[tuple[Floats, Floats]]
+    alone: Callable[[], Any] | None = None
+    done: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Inference:
@@ -131,13 +140,35 @@ class Inference:
             image, threshold = read()
             return *self.detector.preprocess([self._image(image)]), threshold
 
-        (_, _, sizes_hw, threshold), (logits, boxes) = await self._run(prepare, lambda inputs: inputs[:2], timing)
+        (_, _, sizes_hw, threshold), (logits, boxes) = await self._run(prepare, lambda inputs: Run(*inputs[:2]), timing)
         return self.detector.postprocess(logits, boxes, sizes_hw, threshold)[0]
 
     async def infer(self, tensors: Callable[[], tuple[Floats, Mask | None]], timing: Timing) -> tuple[Floats, Floats]:
         """Logits and boxes for the pixels [B,3,H,W] and mask that `tensors`, called in a thread, returns."""
-        _, outputs = await self._run(tensors, lambda inputs: inputs, timing)
-        return outputs
+        _, (logits, boxes) = await self._run(tensors, lambda inputs: Run(*inputs), timing)
+        return logits, boxes
+
+    async def explain(self, read: Callable[[], tuple[ImageSource, float]], timing: Timing) -> AttentionMaps:
+        """The attention maps of the image that `read`, called in a thread, returns with the threshold.
+
+        The first one opens the network for them in a decoder thread, so detection goes on meanwhile.
+
+        Raises:
+            RequestError, TimeoutError, ImageError: as `detect`.
+            UsageError: the model has no attention maps.
+        """
+
+        def prepare() -> tuple[Image.Image, float]:
+            image, threshold = read()
+            rgb = self._image(image)
+            self.detector.attention_network()
+            return rgb, threshold
+
+        def run(inputs: tuple[Image.Image, float]) -> Run:
+            return Run(NO_PIXELS, None, alone=partial(self.detector.attention, *inputs))
+
+        maps: AttentionMaps = (await self._run(prepare, run, timing))[1]
+        return maps
 
     def _image(self, source: ImageSource) -> Image.Image:
         image = read_rgb(source, self._max_pixels)
@@ -145,18 +176,16 @@ class Inference:
             raise RequestError(TOO_SMALL)
         return image
 
-    async def _run(
-        self, prepare: Callable[[], T], tensors: Callable[[T], tuple[Floats, Mask | None]], timing: Timing
-    ) -> tuple[T, tuple[Floats, Floats]]:
-        """The result of `prepare`, and the network's outputs for its tensors, within the time limit of a request."""
+    async def _run(self, prepare: Callable[[], T], make: Callable[[T], Run], timing: Timing) -> tuple[T, Any]:
+        """The result of `prepare`, and of the run that is made of it, within the time limit of a request."""
 
-        async def work() -> tuple[T, tuple[Floats, Floats]]:
+        async def work() -> tuple[T, Any]:
             started = time.perf_counter()
             async with self._slots:
                 timing.queue = time.perf_counter() - started
                 inputs = await self._decoders.run(prepare)
                 timing.decode = time.perf_counter() - started - timing.queue
-                outputs = await self._outputs(Run(*tensors(inputs), asyncio.get_running_loop().create_future()))
+                outputs = await self._outputs(make(inputs))
                 timing.network = time.perf_counter() - started - timing.queue - timing.decode
                 return inputs, outputs
 
@@ -173,7 +202,7 @@ class Inference:
         finally:
             self.pending -= 1
 
-    async def _outputs(self, run: Run) -> tuple[Floats, Floats]:
+    async def _outputs(self, run: Run) -> Any:
         self._waiting.append(run)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._run_waiting())
@@ -203,14 +232,16 @@ class Inference:
         first = self._waiting[0]
         same = [run for run in self._waiting if run.pixels.shape[1:] == first.pixels.shape[1:]]
         group = [first]
-        for run in same[1:]:
+        for run in same[1:] if first.alone is None else []:
             if sum(len(run.pixels) for run in group) + len(run.pixels) <= self._max_batch:
                 group.append(run)
         self._waiting = [run for run in self._waiting if run not in group]
         return group
 
-    def _forward(self, group: list[Run]) -> list[tuple[Floats, Floats]]:
-        """Logits and boxes of each run of a group, from one batch."""
+    def _forward(self, group: list[Run]) -> list[Any]:
+        """Logits and boxes of each run of a group, from one batch; or the result of a run that is alone."""
+        if group[0].alone is not None:
+            return [group[0].alone()]
         pixels = np.concatenate([run.pixels for run in group]) if len(group) > 1 else group[0].pixels
         masks = [run.mask if run.mask is not None else np.ones(run.pixels[:, 0].shape, np.bool_) for run in group]
         mask = None if all(run.mask is None for run in group) else np.concatenate(masks)

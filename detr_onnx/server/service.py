@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
 from detr_onnx.server.access import check_access
 from detr_onnx.server.errors import INTERNAL, ErrorResponse, RequestError, as_request_error
@@ -67,6 +68,13 @@ class Service:
         self.inference.check_room()
         async with self.intake.body(request) as body:
             work = self.inference.detect(lambda: read(body), record_of(request).timing)
+            return await while_connected(request, work)
+
+    async def explain(self, request: Request, read: Callable[[bytes], tuple[bytes, float]]) -> AttentionMaps:
+        """The attention maps of the image of a request; `read` as in `detect`."""
+        self.inference.check_room()
+        async with self.intake.body(request) as body:
+            work = self.inference.explain(lambda: read(body), record_of(request).timing)
             return await while_connected(request, work)
 
 
