@@ -185,9 +185,9 @@ async function explain(detection) {
   press();
   if (repeated) return say("");
   say("Looking …");
+  const maps = state.maps = state.maps || requestMaps(state.blob);
   try {
-    state.maps = state.maps || requestMaps(state.blob);
-    const { heat, peak } = mapOf(detection, await state.maps);
+    const { heat, peak } = mapOf(detection, await maps);
     const image = new Image();
     image.src = heat;
     await image.decode();
@@ -195,8 +195,9 @@ async function explain(detection) {
     state.heat = image;
     say(`Where the model looks for this ${detection.label}: the lightest spot gets ${(100 * peak).toPrecision(2)} % of its attention. Choose it again to hide this.`);
   } catch (error) {
+    if (state.maps === maps) state.maps = null; // the next choice tries again
     if (!isShown()) return;
-    state.maps = state.explained = null;
+    state.explained = null;
     say(error.message, true);
   }
   press();
