@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -253,6 +254,7 @@ def test_a_graph_with_damaged_metadata_is_refused(small, image, tmp_path):
 
 
 def test_a_model_without_layers_has_no_maps(small):
+    pytest.importorskip("onnx")
     checkpoint = load_checkpoint(small)
     bare = replace(checkpoint, config=replace(checkpoint.config, encoder_layers=0))
     with pytest.raises(UsageError, match="no attention maps: found 0 encoder and 2 decoder layers"):
@@ -281,6 +283,15 @@ def test_each_detection_of_the_demo_scene_is_looked_at_inside_its_box():
     for number, (left, top, right, bottom) in enumerate(maps.detections.xyxy / [640, 480, 640, 480]):
         inside = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
         assert maps.object_map(number)[inside].sum() > 0.6
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "attention.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1].replace("facebook/detr-resnet-50", "demo")
+    (tmp_path / "street.jpg").write_bytes(demo_image().read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert (tmp_path / "first.png").is_file()
 
 
 def test_a_graph_s_network_ignores_the_maps(small, image, tmp_path, detector):

@@ -16,7 +16,6 @@ ANCHORS = ((8, 6, 30), (84, 16, 112), (186, 46, 92), (242, 122, 28), (252, 250, 
 """sRGB, dark to light; between them the map is even to the eye. Blue to yellow: told apart by the colour-blind, too."""
 LEVELS = 256
 FAINTEST, STRONGEST = 0.3, 0.85  # opacity of the colours of 0 and of the peak
-GREY_SHARE = 0.7  # of the image below that is grey, so that its colours are not taken for attention
 
 # Linear sRGB to cones, and cones to lightness and two colour axes: OKLab.
 # Source: Björn Ottosson, "A perceptual color space for image processing".
@@ -72,8 +71,8 @@ def resized(cells: Floats, width: int, height: int) -> Floats:
 
 
 def overlay(image: Image.Image, cells: Floats) -> Image.Image:
-    """The image, in muted colours, under those of the map, whose peak is the lightest colour."""
-    grey = Image.blend(image, image.convert("L").convert("RGB"), GREY_SHARE)
+    """The image in grey, so that every colour is attention, under the map, whose peak is the lightest."""
+    grey = image.convert("L").convert("RGB")
     heat = colours(shares_of_peak(resized(cells, *image.size))[0])
     grey.paste(heat.convert("RGB"), mask=heat.getchannel("A"))
     return grey

@@ -1,4 +1,4 @@
-"""Attention as colours: an even map, at the right place, over a muted image; figures of panels."""
+"""Attention as colours: an even map, at the right place, over a grey image; figures of panels."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ function draw() {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
   if (!state.bitmap) return;
-  context.filter = state.heat ? "grayscale(70%)" : "none";
+  context.filter = state.heat ? "grayscale(100%)" : "none";
   context.drawImage(state.bitmap, 0, 0, canvas.width, canvas.height);
   context.filter = "none";
   context.imageSmoothingQuality = "high";
