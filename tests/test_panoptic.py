@@ -13,6 +13,7 @@ from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.exporter.calibrate import calibrate
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.exporter.ort_file import write_ort
 from detr_onnx.image.preprocess import Preprocessing
 from tests.parity.seeded import CONFIGS, write_checkpoint
 
@@ -74,6 +75,16 @@ def test_exported_graphs_have_masks(precision, fused, shape_hw, detector, checkp
     assert np.array_equal(found.kept, expected.kept)
     error = np.abs(found.masks - expected.masks).mean() / expected.masks.std()
     assert error < (1e-5 if precision == "fp32" else 0.02)
+
+
+def test_an_ort_file_has_masks(detector, checkpoint, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("flatbuffers")
+    write_ort(tmp_path / "m.ort", load_checkpoint(checkpoint), Preprocessing(160, 300), ExportOptions())
+    image = picture(90, 61)
+    found, expected = Detector(tmp_path / "m.ort")(image, THRESHOLD), detector(image, THRESHOLD)
+    assert found.labels == expected.labels
+    assert (found.masks != expected.masks).mean() < 1e-4
 
 
 def test_images_of_a_batch_have_the_masks_that_they_have_alone(detector):

@@ -63,7 +63,7 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
             write_onnx(graph, checkpoint, preprocessing, options)
             convert(graph, converted)
             config = write_required_operators(converted)
-            check_outputs(graph, converted, options)
+            check_outputs(graph, converted, options, has_masks=checkpoint.config.masks)
             move_together([converted, config], path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -114,13 +114,13 @@ def write_required_operators(converted: Path) -> Path:
     return config
 
 
-def check_outputs(graph: Path, converted: Path, options: ExportOptions) -> None:
+def check_outputs(graph: Path, converted: Path, options: ExportOptions, *, has_masks: bool = False) -> None:
     """Runs both files once on the same image.
 
     Raises:
         EngineError: when the .ort file does not load, or its outputs differ.
     """
-    feeds = sample_inputs(options)
+    feeds = sample_inputs(options, has_masks=has_masks)
     names = ["scores"] if options.end_to_end else [LOGITS, BOXES]
     expected, found = (run(file, feeds, names) for file in (graph, converted))
     for name, before, after in zip(names, expected, found, strict=True):
@@ -134,8 +134,8 @@ def check_outputs(graph: Path, converted: Path, options: ExportOptions) -> None:
             )
 
 
-def sample_inputs(options: ExportOptions) -> dict[str, NDArray[Any]]:
-    """Noise as inputs for a graph with these options."""
+def sample_inputs(options: ExportOptions, *, has_masks: bool = False) -> dict[str, NDArray[Any]]:
+    """Noise as inputs for a graph with these options; `has_masks`: of a panoptic model."""
     random = np.random.default_rng(0)
     height, width = options.shape_hw or TRIAL_HW
     if options.end_to_end:
@@ -144,8 +144,9 @@ def sample_inputs(options: ExportOptions) -> dict[str, NDArray[Any]]:
     B = options.batch or 1
     pixels = {PIXELS: random.standard_normal((B, 3, height, width), np.float32)}
     mask: dict[str, NDArray[Any]] = {MASK: np.ones((B, height, width), np.int64)} if options.mask else {}
-    maps: dict[str, NDArray[Any]] = {THRESHOLD: np.zeros(1, np.float32), POINTS: np.zeros((B, 1), np.int64)}
-    return {**pixels, **mask, **(maps if options.attention else {})}
+    points: dict[str, NDArray[Any]] = {POINTS: np.zeros((B, 1), np.int64)} if options.attention else {}
+    threshold = {THRESHOLD: np.full(1, 0.5, np.float32)} if options.attention or has_masks else {}
+    return {**pixels, **mask, **threshold, **points}
 
 
 def run(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:
