@@ -31,7 +31,7 @@ LAYERS = (
     ("detections",),
     ("engines", "evaluation", "hub", "video"),
     ("exporter",),
-    ("models", "panoptic"),
+    ("models", "panoptic", "attention"),
     ("arguments",),
     ("detector",),
     ("bench", "jobs", "server"),

@@ -84,6 +84,16 @@ def test_exported_graphs_have_masks(precision, fused, shape_hw, detector, checkp
     assert error < (1e-5 if precision == "fp32" else 0.02)
 
 
+def test_an_ort_file_has_masks(detector, checkpoint, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("flatbuffers")
+    write_ort(tmp_path / "m.ort", load_checkpoint(checkpoint), Preprocessing(160, 300), ExportOptions())
+    image = picture(90, 61)
+    found, expected = Detector(tmp_path / "m.ort")(image, THRESHOLD), detector(image, THRESHOLD)
+    assert found.labels == expected.labels
+    assert (found.masks != expected.masks).mean() < 1e-4
+
+
 def test_images_of_a_batch_have_the_masks_that_they_have_alone(detector):
     images = [picture(90, 61, seed) for seed in range(3)]
     for image, found in zip(images, detector.batch(images, THRESHOLD, batch_size=3), strict=True):

@@ -52,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--end-to-end", action="store_true", help="include pre- and postprocessing: uint8 image in; boxes and masks out"
     )
+    add("--attention", action="store_true", help="with attention maps, for Detector.attention and explain; no masks")
     add("--external-data", action="store_true", help="write the weights to FILE.onnx.data; loading takes less memory")
     add_verbose(parser)
     add_source_options(parser)
@@ -102,6 +103,7 @@ def export_options(arguments: Namespace) -> ExportOptions:
         precision=arguments.precision,
         fused_attention=arguments.fused_attention,
         end_to_end=arguments.end_to_end,
+        attention=arguments.attention,
     )
 
 
@@ -110,6 +112,8 @@ def check_usage(arguments: Namespace, batch: int | None) -> None:
     check_output(arguments.output, batch)
     if arguments.end_to_end and batch is not None:
         raise UsageError("--end-to-end takes one image of any size", found="--shape or --batch", remedy="leave it out")
+    if arguments.end_to_end and arguments.attention:
+        raise UsageError("--end-to-end writes detections alone", found="--attention", remedy="leave one of them out")
     stray = [f"--{name}" for name in INT8_OPTIONS if getattr(arguments, name)]
     if arguments.precision != "int8" and stray:
         remedy = "add --precision int8"

@@ -14,8 +14,10 @@ from detr_onnx.paths import is_directory
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others are saved as .png
 
 
-def save_paths(images: Sequence[ImageFile], save: str, single: bool) -> list[Path]:
+def save_paths(images: Sequence[ImageFile], save: str, single: bool, option: str = "--save") -> list[Path]:
     """A path for each annotated image: `save` itself for a single image, else a unique name in the directory `save`.
+
+    `option` is the name of the option in error messages.
 
     Raises:
         UsageError: several images for one file, or a suffix that no image format has.
@@ -32,7 +34,7 @@ def save_paths(images: Sequence[ImageFile], save: str, single: bool) -> list[Pat
     inputs = {_file_id(image.path) for image in images if image.path is not None} - {None}
     for path in paths:
         if _file_id(path) in inputs:
-            raise OutputError(f"--save {save} would overwrite the image {path}", remedy="choose another path")
+            raise OutputError(f"{option} {save} would overwrite the image {path}", remedy="choose another path")
     return paths
 
 

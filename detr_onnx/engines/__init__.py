@@ -1,6 +1,7 @@
 """The engines. Each turns a model into a function `network(pixels, mask) -> (logits, boxes)`.
 
-A panoptic model is also a function `segment(pixels, mask, threshold)`, which adds masks.
+A panoptic model is also a function `segment(pixels, mask, threshold)`, which adds masks. Where attention maps can be
+had, `attention()` opens a function `attend(pixels, mask, threshold, cells)`, which adds these.
 """
 
 from __future__ import annotations
@@ -41,6 +42,36 @@ SegmentingNetwork = Callable[[Floats, Mask | None, float], Segments]
 NOTHING_KEPT = 2.0  # a threshold above every score: a panoptic network then computes no masks
 
 
+class Attention(NamedTuple):
+    """The outputs of a network with attention maps for a batch of images; L layers and M heads, of each part its own.
+
+    Attributes:
+        logits: [B,Q,C+1]; the last class is "no object".
+        boxes: [B,Q,4] cxcywh in 0..1.
+        kept: [K,2], image and query of each query whose score is greater than the threshold.
+        objects: [K,L,M,h,w] where the kept queries look: the decoder's attention to the memory; each head sums to 1.
+        cells: [B,P,L,M,h,w] what the cells that were asked for look at: the encoder's self-attention.
+    """
+
+    logits: Floats
+    boxes: Floats
+    kept: NDArray[np.int64]
+    objects: Floats
+    cells: Floats
+
+
+class AttentiveNetwork(NamedTuple):
+    """A network with attention maps.
+
+    Attributes:
+        stride: pixels of a cell; there are h = ⌈H/stride⌉ rows of w = ⌈W/stride⌉ cells.
+        attend: pixels [B,3,H,W], mask [B,H,W] or None, threshold, cells [B,P] by number, row by row -> the outputs.
+    """
+
+    stride: int
+    attend: Callable[[Floats, Mask | None, float, NDArray[np.int64]], Attention]
+
+
 @dataclass(frozen=True)
 class Engine:
     """A model that is ready to run.
@@ -54,6 +85,8 @@ class Engine:
         classes: the number of classes without "no object"; None if only the outputs tell.
         metadata: of an .onnx file; None for other models.
         segment: the network with masks; None if the model has no mask head.
+        attention: opens the network with attention maps, which takes time when it is first called; None if the model
+            has none.
     """
 
     title: str
@@ -64,3 +97,4 @@ class Engine:
     classes: int | None = None
     metadata: Mapping[str, str] | None = None
     segment: SegmentingNetwork | None = None
+    attention: Callable[[], AttentiveNetwork] | None = None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run
+from detr_onnx.engines.graph import ATTENDING, KEPT, PIXELS, Feeds, Port, Run
 
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 """The memory that a provider reads its inputs from; other providers read the CPU's."""
@@ -58,7 +58,9 @@ def bound_run(session: Any, value_type: Any, outputs: Sequence[Port], device: st
 
 
 def _shape(port: Port, batch: int) -> list[int] | None:
-    """The shape of an output at this batch size; None if another axis is dynamic."""
+    """The shape of an output at this batch size; None if another axis is dynamic, or the first one is not the batch."""
+    if port.name in (KEPT, ATTENDING):
+        return None
     lengths = [port.length(axis) for axis in range(1, len(port.shape))]
     known = [length for length in lengths if length is not None]
     return [batch, *known] if lengths and len(known) == len(lengths) else None

@@ -14,20 +14,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.engines import NOTHING_KEPT, Engine, Floats, Mask, Segments
-from detr_onnx.errors import ModelFileError, UsageError
+from detr_onnx.engines import NOTHING_KEPT, Attention, AttentiveNetwork, Engine, Floats, Mask, Segments
+from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
+from detr_onnx.json_input import parse_object
+from detr_onnx.network.config import DetrConfig
 
 PIXELS, MASK, LOGITS, BOXES = "pixel_values", "pixel_mask", "logits", "pred_boxes"
 THRESHOLD, KEPT, MASKS = "threshold", "mask_queries", "pred_masks"  # of graphs with a mask head
+POINTS, ATTENDING, OBJECTS, CELLS = "points", "attention_queries", "decoder_attention", "encoder_attention"
 DETECTION, PANOPTIC = (LOGITS, BOXES), (LOGITS, BOXES, KEPT, MASKS)
+ATTENTIVE = LOGITS, BOXES, ATTENDING, OBJECTS, CELLS  # of graphs with attention maps
 FLOATS = ("float32", "float16")
 TYPES = {
-    **dict.fromkeys((PIXELS, LOGITS, BOXES, THRESHOLD, MASKS), FLOATS),
+    **dict.fromkeys((PIXELS, LOGITS, BOXES, THRESHOLD, MASKS, OBJECTS, CELLS), FLOATS),
     MASK: ("int64", "int32", "bool", *FLOATS),
-    KEPT: ("int64",),
+    **dict.fromkeys((KEPT, POINTS, ATTENDING), ("int64",)),
 }
 OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3, THRESHOLD: 1, KEPT: 2, MASKS: 3}
+AXES |= {POINTS: 2, ATTENDING: 2, OBJECTS: 5, CELLS: 6}
 FETCH_AGAIN = "export or fetch the file again"
 MOST_VALUES = 2**28  # of an input or output: 1 GiB of float32, 80 images of 800x1333
 
@@ -84,12 +89,11 @@ def graph_engine(
     check_sizes(path, [*inputs, *outputs])
     _check_signature(path, input_ports, output_ports)
     has_masks = MASKS in output_ports and THRESHOLD in input_ports
+    has_attention = {ATTENDING, OBJECTS, CELLS} <= output_ports.keys() and {THRESHOLD, POINTS} <= input_ports.keys()
     takes_any_mask, feeds_of = _feeder(path, input_ports, is_ours=OWN_VERSION in metadata)
 
     def network(pixels: Floats, valid: Mask | None) -> tuple[Floats, Floats]:
-        feeds = feeds_of(pixels, valid)
-        if has_masks:
-            feeds[THRESHOLD] = np.full(1, NOTHING_KEPT, np.float32)
+        feeds = {**feeds_of(pixels, valid), **_nothing_asked(input_ports, len(pixels))}
         logits, boxes = run(feeds, DETECTION)
         return logits.astype(np.float32, copy=False), boxes.astype(np.float32, copy=False)
 
@@ -109,7 +113,43 @@ def graph_engine(
         classes=None if logits is None else logits - 1,  # the last class is "no object"
         metadata=metadata,
         segment=segment if has_masks else None,
+        attention=(lambda: _attentive(path, metadata, feeds_of, run)) if has_attention else None,
     )
+
+
+def _nothing_asked(inputs: Mapping[str, Port], batch: int) -> Feeds:
+    """What a graph with masks or attention maps is fed where only detections are wanted."""
+    feeds: dict[str, NDArray[np.generic]] = {
+        THRESHOLD: np.full(1, NOTHING_KEPT, np.float32),
+        POINTS: np.zeros((batch, 1), np.int64),
+    }
+    return {name: values for name, values in feeds.items() if name in inputs}
+
+
+def _attentive(
+    path: Path, metadata: Mapping[str, str], feeds_of: Callable[[Floats, Mask | None], Feeds], run: Run
+) -> AttentiveNetwork:
+    """The network with attention maps."""
+
+    def attend(pixels: Floats, valid: Mask | None, threshold: float, cells: NDArray[np.int64]) -> Attention:
+        some = cells if cells.shape[1] else np.zeros((len(pixels), 1), np.int64)  # engines stumble over empty axes
+        feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32), POINTS: some}
+        logits, boxes, kept, *maps = run(feeds, ATTENTIVE)
+        logits, boxes, objects, of_cells = (values.astype(np.float32, copy=False) for values in (logits, boxes, *maps))
+        return Attention(logits, boxes, kept.astype(np.int64, copy=False), objects, of_cells[:, : cells.shape[1]])
+
+    return AttentiveNetwork(_stride(path, metadata), attend)
+
+
+def _stride(path: Path, metadata: Mapping[str, str]) -> int:
+    """Pixels of a cell of the last feature map, by the config in the metadata of a graph of ours."""
+    try:
+        fields = parse_object(metadata.get("detr_onnx.config", ""), "detr_onnx.config")
+        return DetrConfig.from_fields(fields).backbone.stride
+    except CheckpointError as error:
+        raise ModelFileError(
+            f"{path} has metadata that cannot be read", found=str(error), remedy="export the file again"
+        ) from error
 
 
 def _feeder(
@@ -164,7 +204,8 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
     if {"image", "threshold"} <= inputs.keys():
         remedy = "run it with ONNX Runtime alone, as in docs/files.md, or export it without --end-to-end"
         raise ModelFileError(f"{path} is an end-to-end graph, which needs no detector around it", remedy=remedy)
-    ports = [*inputs.values(), *(outputs[name] for name in PANOPTIC if name in outputs and _is_ours(name, inputs))]
+    used = dict.fromkeys((*PANOPTIC, *ATTENTIVE))
+    ports = [*inputs.values(), *(outputs[name] for name in used if name in outputs and _is_ours(name, inputs))]
     fits = all(
         port.name in TYPES and port.dtype in TYPES[port.name] and len(port.shape) in (0, AXES[port.name])
         for port in ports
@@ -180,7 +221,7 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
 
 
 def _is_ours(output: str, inputs: Mapping[str, Port]) -> bool:
-    """Whether an output is used: masks are those of our own graphs only; other exporters' have every query's."""
+    """Whether an output is used: masks and maps are those of our own graphs only; others' have every query's."""
     return output in DETECTION or THRESHOLD in inputs
 
 

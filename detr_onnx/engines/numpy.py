@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.checkpoint.safetensors import forget_pages
-from detr_onnx.engines import Engine, Floats, Mask, Segments
-from detr_onnx.network.detr import detr, panoptic_detr, parameters
+from detr_onnx.engines import Attention, AttentiveNetwork, Engine, Floats, Mask, Segments
+from detr_onnx.network.detr import attentive_detr, detr, panoptic_detr, parameters
 from detr_onnx.network.numpy_ops import NumpyOps
 
 
@@ -28,11 +30,19 @@ def numpy_engine(checkpoint: Checkpoint) -> Engine:
             outputs = panoptic_detr(ops, config, pixels, _padding_only(mask), np.full(1, threshold, np.float32))
             return Segments(*outputs[:2], outputs[2].astype(np.int64), outputs[3])
 
+    def attend(pixels: Floats, mask: Mask | None, threshold: float, cells: NDArray[np.int64]) -> Attention:
+        with lock:
+            wanted = np.full(1, threshold, np.float32), cast(Floats, cells)
+            logits, boxes, kept, *maps = attentive_detr(ops, config, pixels, _padding_only(mask), *wanted)
+            return Attention(logits, boxes, kept.astype(np.int64), *maps)
+
+    attentive = AttentiveNetwork(config.backbone.stride, attend)
     return Engine(
         title=f"numpy {np.__version__}, fp32",
         network=network,
         classes=len(config.labels),
         segment=segment if config.masks else None,
+        attention=(lambda: attentive) if min(config.encoder_layers, config.decoder_layers) else None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from detr_onnx.exporter.external_data import write_data
 from detr_onnx.exporter.proto import import_onnx, model_proto
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
-from detr_onnx.network.detr import detr, panoptic_detr, parameters, stage_names
-from detr_onnx.network.graph import INT64, SINGLE, Graph, Symbol
+from detr_onnx.network.detr import attentive_detr, detr, panoptic_detr, parameters, stage_names
+from detr_onnx.network.graph import INT64, SINGLE, Graph, Shape, Symbol, Value
 from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.quantized import ConvQuantParams
 from detr_onnx.paths import is_directory
@@ -50,6 +50,7 @@ class ExportOptions:
         fused_attention: attention as one node, `com.microsoft.MultiHeadAttention`, which only ONNX Runtime has.
         stages: names of stages that are outputs too, beside logits and boxes.
         end_to_end: from an image's pixels to detections (`end_to_end.py`); for one image of any size.
+        attention: with attention maps (`network/attention.py`) in place of masks.
         quant_params: of the convolutions that int8 computes in 8 bits, by path, as `calibrate` finds them.
         fp16_feed_forward: int8 stores the feed-forward layers' weights in float16.
         metadata: entries to add to the file's metadata.
@@ -62,6 +63,7 @@ class ExportOptions:
     fused_attention: bool = False
     stages: tuple[str, ...] = ()
     end_to_end: bool = False
+    attention: bool = False
     quant_params: Mapping[str, ConvQuantParams] = field(default_factory=dict)
     fp16_feed_forward: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -161,7 +163,10 @@ def _check(config: DetrConfig, options: ExportOptions) -> None:
         raise UsageError(
             "no such precision", found=repr(options.precision), expected=f"one of {', '.join(EXPORT_PRECISIONS)}"
         )
-    known = stage_names(config)
+    if options.attention and not min(config.encoder_layers, config.decoder_layers):
+        layers = f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
+        raise UsageError("the model has no attention maps", found=layers, expected="at least one of each")
+    known = stage_names(replace(config, masks=config.masks and not options.attention))
     unknown = [name for name in options.stages if name not in known]
     if unknown:
         raise UsageError("no such stage", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
@@ -177,16 +182,24 @@ def _record_network(ops: OnnxOps, config: DetrConfig, options: ExportOptions) ->
     pixels_hw, mask_hw = options.shape_hw or ("height", "width"), options.shape_hw or ("mask_height", "mask_width")
     pixels = graph.input("pixel_values", shape=[batch, 3, *pixels_hw])
     mask = graph.input("pixel_mask", INT64, [batch, *mask_hw]) if options.mask else None
-    if config.masks:
+    extra: list[tuple[Value, str, Shape]] = []
+    if options.attention:
+        threshold, points = graph.input("threshold", shape=[1]), graph.input("points", INT64, [batch, "points"])
+        logits, boxes, kept, objects, cells = attentive_detr(ops, config, pixels, mask, threshold, points)
+        layers, heads, hw = config.decoder_layers, config.decoder_heads, ("cell_rows", "cell_columns")
+        of_points = batch, "points", config.encoder_layers, config.encoder_heads, *hw
+        extra += [(kept, "attention_queries", ["objects", 2]), (cells, "encoder_attention", of_points)]
+        extra += [(objects, "decoder_attention", ["objects", layers, heads, *hw])]
+    elif config.masks:
         threshold = graph.input("threshold", shape=[1])
         logits, boxes, kept, masks = panoptic_detr(ops, config, pixels, mask, threshold)
+        extra += [(kept, "mask_queries", ["masks", 2]), (masks, "pred_masks", ["masks", "mask_rows", "mask_columns"])]
     else:
         logits, boxes = detr(ops, config, pixels, mask)
     graph.add_output(logits, "logits", [batch, config.queries, len(config.labels) + 1])
     graph.add_output(boxes, "pred_boxes", [batch, config.queries, 4])
-    if config.masks:
-        graph.add_output(kept, "mask_queries", ["masks", 2])
-        graph.add_output(masks, "pred_masks", ["masks", "mask_rows", "mask_columns"])
+    for value, name, shape in extra:
+        graph.add_output(value, name, shape)
     for name in options.stages:
         if name not in ("logits", "boxes", "masks"):
             graph.add_output(graph.stages[name], name, [None] * (4 if name.startswith(FEATURE_MAPS) else 3))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.load import Checkpoint
-from detr_onnx.engines.graph import BOXES, LOGITS, MASK, MASKS, PIXELS
+from detr_onnx.engines.graph import BOXES, LOGITS, MASK, MASKS, PIXELS, POINTS
 from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
 from detr_onnx.engines.providers import CPU
 from detr_onnx.errors import EngineError, OutputError
@@ -63,7 +63,7 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
             write_onnx(graph, checkpoint, preprocessing, options)
             convert(graph, converted)
             config = write_required_operators(converted)
-            check_outputs(graph, converted, options, checkpoint.config.masks)
+            check_outputs(graph, converted, options, has_masks=checkpoint.config.masks and not options.attention)
             move_together([converted, config], path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -114,13 +114,13 @@ def write_required_operators(converted: Path) -> Path:
     return config
 
 
-def check_outputs(graph: Path, converted: Path, options: ExportOptions, has_masks: bool) -> None:
+def check_outputs(graph: Path, converted: Path, options: ExportOptions, *, has_masks: bool = False) -> None:
     """Runs both files once on the same image.
 
     Raises:
         EngineError: when the .ort file does not load, or its outputs differ.
     """
-    feeds = sample_inputs(options, has_masks)
+    feeds = sample_inputs(options, has_masks=has_masks)
     names = [SCORES] if options.end_to_end else [LOGITS, BOXES, *([MASKS] if has_masks else [])]
     expected, found = (run(file, feeds, names) for file in (graph, converted))
     for name, before, after in zip(names, expected, found, strict=True):
@@ -134,8 +134,8 @@ def check_outputs(graph: Path, converted: Path, options: ExportOptions, has_mask
             )
 
 
-def sample_inputs(options: ExportOptions, has_masks: bool) -> dict[str, NDArray[Any]]:
-    """Noise as inputs for a graph with these options."""
+def sample_inputs(options: ExportOptions, *, has_masks: bool = False) -> dict[str, NDArray[Any]]:
+    """Noise as inputs for a graph with these options; `has_masks`: of a panoptic model."""
     random = np.random.default_rng(0)
     height, width = options.shape_hw or TRIAL_HW
     if options.end_to_end:
@@ -143,8 +143,10 @@ def sample_inputs(options: ExportOptions, has_masks: bool) -> dict[str, NDArray[
         return {IMAGE: image, THRESHOLD: np.zeros(1, np.float32)}
     B = options.batch or 1
     pixels = {PIXELS: random.standard_normal((B, 3, height, width), np.float32)}
-    threshold = {THRESHOLD: np.zeros(1, np.float32)} if has_masks else {}  # every query has a mask
-    return pixels | threshold | ({MASK: np.ones((B, height, width), np.int64)} if options.mask else {})
+    mask: dict[str, NDArray[Any]] = {MASK: np.ones((B, height, width), np.int64)} if options.mask else {}
+    points: dict[str, NDArray[Any]] = {POINTS: np.zeros((B, 1), np.int64)} if options.attention else {}
+    threshold = {THRESHOLD: np.zeros(1, np.float32)} if options.attention or has_masks else {}  # every query is kept
+    return {**pixels, **mask, **threshold, **points}
 
 
 def run(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:

@@ -32,6 +32,8 @@ def cached_graph(
     cache_dir: str | os.PathLike[str] | None,
     graph_format: GraphFormat,
     labels: tuple[str, ...] | None = None,
+    *,
+    with_attention: bool = False,
 ) -> Path:
     """The cached graph of a checkpoint, written now if it was not there.
 
@@ -41,6 +43,7 @@ def cached_graph(
         cache_dir: the cache, in place of DETR_ONNX_CACHE.
         graph_format: of the graph.
         labels: the caller's names of the classes; the graph itself may have others.
+        with_attention: the graph with attention maps.
 
     Raises:
         CheckpointError: the checkpoint or its configs cannot be read.
@@ -54,12 +57,13 @@ def cached_graph(
         nonlocal is_new
         is_new = True
         logger.info("writing the ONNX graph of %s, once", checkpoint)
-        options = ExportOptions(precision=graph_format.precision, fused_attention=graph_format.fused_attention)
+        precision, fused = graph_format.precision, graph_format.fused_attention
+        options = ExportOptions(precision=precision, fused_attention=fused, attention=with_attention)
         write_onnx(directory / GRAPH, *read_model(checkpoint, config, labels), options, external_data=True)
         graph_format.finish(directory / GRAPH)
 
     attention = "fused" if graph_format.fused_attention else "plain"
-    kind = f"{attention}-{graph_format.precision}{graph_format.mark}"
+    kind = f"{attention}{'-maps' if with_attention else ''}-{graph_format.precision}{graph_format.mark}"
     entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
     weights = weights_file(checkpoint)
     if not is_new:  # refuses and notes what building the graph would

@@ -2,8 +2,9 @@
 
     name ── locate ──► a checkpoint, a graph file, or both ── choose ──► an engine of `engines.table` ──► OpenModel
 
-An engine that runs graphs gets the checkpoint's graph from the cache, where it is written once. Only "auto" chooses: an
-engine, provider or precision that was requested and is not available is an error, never a fallback.
+`parts.py` opens it: an engine that runs graphs gets the checkpoint's graph from the cache, where it is written once.
+Only "auto" chooses: an engine, provider or precision that was requested and is not available is an error, never a
+fallback.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detr_onnx.checkpoint.files import INDEX, WEIGHTS, weight_files, weights_file
-from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, EXPORT_PRECISIONS
+from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL
 from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
-from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow, GraphRunner
+from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.hub import fetch, is_hub_name
 from detr_onnx.image.preprocess import Preprocessing
-from detr_onnx.models.graph_cache import GRAPH, cached_graph
-from detr_onnx.models.metadata import check_config, check_labels, describe_graph, read_model
+from detr_onnx.models.graph_cache import GRAPH
+from detr_onnx.models.metadata import check_config, check_labels
+from detr_onnx.models.parts import Opening, Source, parts
 from detr_onnx.paths import exists, is_directory
 
 PACKAGE = Path(__file__).parents[1]
@@ -56,18 +58,6 @@ class OpenModel:
         return replace(self.preprocessing.of_size(shortest_edge), resize=True)
 
 
-Parts = tuple[Engine, tuple[str, ...], Preprocessing]
-"""An engine with the class names and the preprocessing of its model."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The files of a model: its checkpoint, its graph, or both."""
-
-    checkpoint: Path | None
-    graph: Path | None
-
-
 def open_model(
     model: str | os.PathLike[str],
     options: EngineOptions | None = None,
@@ -84,10 +74,7 @@ def open_model(
     source = locate(model, offline=offline, cache_dir=cache_dir)
     row = choose(source, options)
     check_options(row, options)
-    if row.graphs is None:
-        engine, names, preprocessing = _open_checkpoint(row, source, config, labels)
-    else:
-        engine, names, preprocessing = _open_graph(row.graphs, source, options, config, labels, cache_dir)
+    engine, names, preprocessing = parts(row, Opening(source, options, config, labels, cache_dir))
     logger.info("running on %s", engine.title)
     names = names if labels is None else labels
     if engine.classes is not None:
@@ -224,50 +211,3 @@ def _check_reads(row: EngineRow, source: Source) -> None:
         found=str(source.graph),
         remedy=f"give the {ONNX} file, or use engine {' or '.join(able)}",
     )
-
-
-def _open_checkpoint(row: EngineRow, source: Source, config: Path | None, labels: tuple[str, ...] | None) -> Parts:
-    """A checkpoint on an engine that needs no graph."""
-    if row.checkpoint is None or source.checkpoint is None:
-        raise EngineError(f"engine {row.name} cannot run {source.graph}", remedy="use another engine")
-    checkpoint, preprocessing = read_model(source.checkpoint, config, labels)
-    return row.checkpoint(checkpoint), checkpoint.config.labels, preprocessing
-
-
-def _open_graph(
-    runner: GraphRunner,
-    source: Source,
-    options: EngineOptions,
-    config: Path | None,
-    labels: tuple[str, ...] | None,
-    cache_dir: str | os.PathLike[str] | None,
-) -> Parts:
-    """A graph file, or the cached graph of a checkpoint."""
-    another_precision = options.precision in EXPORT_PRECISIONS and options.precision != "fp32"
-    if source.checkpoint is None or (source.graph is not None and not another_precision):  # shipped graphs are fp32
-        graph = source.graph or Path()
-        return _described(graph, runner.open(graph, options), config, labels)
-    graph_format = runner.format_for(options)
-    _check_needs_no_calibration(graph_format.precision, source.checkpoint)
-    graph = cached_graph(source.checkpoint, config, cache_dir, graph_format, labels)
-    engine = runner.open(graph, options)
-    graph_format.check(engine, graph)
-    return _described(graph, engine, None, labels)
-
-
-def _check_needs_no_calibration(precision: str, checkpoint: Path) -> None:
-    """Raises EngineError for a precision that only an exported file can have."""
-    if precision == "int8":
-        raise EngineError(
-            "int8 needs images for calibration",
-            found=f"only the checkpoint {checkpoint}",
-            remedy="run detr-onnx export with --precision int8 --calibrate DIR, and use the file it writes",
-        )
-
-
-def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> Parts:
-    """The engine with the class names and the preprocessing of its graph."""
-    names, preprocessing = describe_graph(graph, engine, config, labels)
-    if not engine.batches_mixed_sizes:  # without a mask, padding would be seen: stretch
-        preprocessing = replace(preprocessing, fixed_hw=engine.canvas_hw or preprocessing.fixed_hw, pad_hw=None)
-    return engine, names, preprocessing

@@ -8,16 +8,18 @@ pixels ── backbone ── projection ── encoder ── memory ─┐
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.network.attention import attention_of_cells, attention_of_objects
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.ops import Ops, V
 from detr_onnx.network.position import sine_position
 from detr_onnx.network.resnet import fold_batch_norm, stages
 from detr_onnx.network.segmentation import ADAPTERS, Context, adapter, masks, split_first_layer
-from detr_onnx.network.transformer import decoder, encoder
+from detr_onnx.network.transformer import Looks, decoder, encoder
 
 Array = NDArray[np.float32]
 
@@ -55,8 +57,33 @@ def panoptic_detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, th
     return logits, boxes, kept, ops.stage("masks", masks(ops, config, context, kept))
 
 
-def seen(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> Context[V]:
-    """What the encoder and the decoder make of the images."""
+def attentive_detr(
+    ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, threshold: V, points: V
+) -> tuple[V, V, V, V, V]:
+    """Logits and boxes as `detr`; then where queries and cells look, L layers and M heads of each.
+
+    Args:
+        ops, config, pixels, mask: as `detr` takes them.
+        threshold: [1]; queries are kept whose score is greater.
+        points: [B,P] numbers of cells, row by row.
+
+    Returns:
+        logits: [B,Q,C+1].
+        boxes: [B,Q,4].
+        kept: [K,2], image and query of each query that is kept, in this order.
+        objects: [K,L,M,h,w], the attention of the kept queries to the memory.
+        cells: [B,P,L,M,h,w], the attention of these cells to each other cell in the encoder.
+    """
+    looks: Looks[V] = Looks()
+    context = seen(ops, replace(config, masks=False), pixels, mask, looks)
+    logits, boxes = class_and_box(ops, context.objects)
+    kept, inner = ops.above(logits, threshold), ops.at("attention")
+    objects = attention_of_objects(inner, config, looks, context, kept)
+    return logits, boxes, kept, objects, attention_of_cells(inner, config, looks, context, points)
+
+
+def seen(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, looks: Looks[V] | None = None) -> Context[V]:
+    """What the encoder and the decoder make of the images. `looks`, if given, is filled."""
     adapted: list[V] = []
     for stage, feature in enumerate(stages(ops.at("backbone"), config.backbone, pixels), start=1):
         if config.masks:
@@ -66,10 +93,11 @@ def seen(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> Context[
     key_bias = None if mask is None else ops.at("position").key_bias(valid)
 
     projection = ops.stage("projection", ops.conv("input_projection", feature))
-    memory = encoder(ops.at("encoder"), config, ops.tokens(projection), position, key_bias)  # [B,N,D]
+    memory = encoder(ops.at("encoder"), config, ops.tokens(projection), position, key_bias, looks)  # [B,N,D]
 
     query = ops.parameter("query_position_embeddings.weight")  # [1,Q,D]
-    objects = decoder(ops.at("decoder"), config, ops.multiply(query, 0.0), query, memory, position, key_bias)  # [B,Q,D]
+    zeros, decode = ops.multiply(query, 0.0), ops.at("decoder")
+    objects = decoder(decode, config, zeros, query, memory, position, key_bias, looks)  # [B,Q,D]
     return Context(projection, adapted, memory, objects, key_bias)
 
 

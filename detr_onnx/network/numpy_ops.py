@@ -7,7 +7,7 @@ Feature maps are NHWC, so that a convolution is a matrix product: the windows, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -183,12 +183,8 @@ class NumpyOps:
         rows = max(1, SCORES_FLOATS // Nk)
         for b, m, block in np.ndindex(B, heads, -(-Nq // rows)):
             part = np.s_[b, m, block * rows : (block + 1) * rows]
-            scores = np.matmul(q[part], k[b, m].T)  # [rows,Nk]
-            if key_bias is not None:
-                scores += key_bias[b, 0]
-            scores -= scores.max(axis=-1, keepdims=True)
-            np.exp(scores, out=scores)
-            out_by_head[part] = np.matmul(scores, v[b, m]) / scores.sum(axis=-1, keepdims=True)
+            powers = _powers(q[part], k[b, m], None if key_bias is None else key_bias[b, 0])  # [rows,Nk]
+            out_by_head[part] = np.matmul(powers, v[b, m]) / powers.sum(axis=-1, keepdims=True)
         return out
 
     def attention_map(self, q: Array, k: Array, heads: int, key_bias: Array | None) -> Array:
@@ -234,6 +230,25 @@ class NumpyOps:
         for i, row in enumerate(rows):
             out[i] = body(self, row)[0]
         return out
+
+    # attention maps
+
+    def attention_weights(self, q: Array, k: Array, heads: int, key_bias: Array | None) -> Array:
+        powers = _powers(_heads(q, heads), _heads(k, heads), key_bias)  # [B,M,Nq,Nk]
+        powers /= powers.sum(axis=-1, keepdims=True)
+        return powers.transpose(0, 2, 1, 3)
+
+    def of_queries(self, x: Array, rows: Array) -> Array:
+        return np.asarray(x[rows[:, 0], rows[:, 1]])
+
+    def rows_of(self, x: Array, numbers: Array) -> Array:
+        return np.take_along_axis(x, cast(NDArray[np.int64], numbers)[..., None], axis=1)
+
+    def stack(self, layers: Sequence[Array], axis: int) -> Array:
+        return np.stack(layers, axis)
+
+    def grid(self, x: Array, like: Array) -> Array:
+        return x.reshape(*x.shape[:-1], *like.shape[1:3])
 
     # arithmetic
 
@@ -300,6 +315,15 @@ def _pooled(x: Array, axis: int, out: Array) -> None:
     np.maximum(x[0::2][: len(odd)], odd, out=out[: len(odd)])
     out[len(odd) :] = x[0::2][len(odd) :]
     np.maximum(out[1:], odd[: len(out) - 1], out=out[1:])
+
+
+def _powers(q: Array, k: Array, key_bias: Array | None) -> Array:
+    """e to the scores of [...,Nq,d] and [...,Nk,d], over their largest: [...,Nq,Nk]; softmax, but for its sum."""
+    scores: Array = np.matmul(q, np.swapaxes(k, -1, -2))
+    if key_bias is not None:
+        scores += key_bias
+    scores -= scores.max(axis=-1, keepdims=True)
+    return np.exp(scores, out=scores)
 
 
 def _heads(x: Array, heads: int) -> Array:

@@ -9,7 +9,7 @@ Feature maps are NCHW, as in ONNX. Nothing here imports `onnx`: `exporter/proto.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -153,12 +153,15 @@ class OnnxOps(MaskRecorder):
         q, k, v = (self._split(x, heads) for x in (q, k, v))  # [B,N,D] -> [B,N,M,d]
         if self.fused_attention and isinstance(q, Symbol):  # the fused node does not broadcast q over a batch
             return self._fused(q, k, v, heads, key_bias)
+        result = self._node("MatMul", self._softmax(q, k, key_bias), self._permuted(v, (0, 2, 1, 3)))  # [B,M,Nq,d]
+        return self._join(self._transpose(result, (0, 2, 1, 3)))
+
+    def _softmax(self, q: Value, k: Value, key_bias: Value | None) -> Symbol:
+        """[B,Nq,M,d], [B,Nk,M,d] -> [B,M,Nq,Nk], which sum to 1 over the keys."""
         scores = self._node("MatMul", self._permuted(q, (0, 2, 1, 3)), self._permuted(k, (0, 2, 3, 1)))
         if key_bias is not None:
             scores = self._node("Add", scores, self._permuted(key_bias, (0, 2, 3, 1)))  # [B,Nk,1,1] -> [B,1,1,Nk]
-        weights = self._node("Softmax", scores, attributes={"axis": -1})  # [B,M,Nq,Nk]
-        result = self._node("MatMul", weights, self._permuted(v, (0, 2, 1, 3)))  # [B,M,Nq,d]
-        return self._join(self._transpose(result, (0, 2, 1, 3)))
+        return self._node("Softmax", scores, attributes={"axis": -1})
 
     def _fused(self, q: Symbol, k: Value, v: Value, heads: int, key_bias: Value | None) -> Value:
         """Attention as one node. It would expand a bias to [B,M,Nq,Nk], so the bias is one more feature of each head.
@@ -204,6 +207,25 @@ class OnnxOps(MaskRecorder):
     def sigmoid(self, x: Value) -> Value:
         x = cast(Symbol, x)  # always in float32: near the right edge, float16 has steps of half a pixel
         return self._node("Sigmoid", self._cast(x, SINGLE) if x.dtype == HALF else x)
+
+    # attention maps
+
+    def attention_weights(self, q: Value, k: Value, heads: int, key_bias: Value | None) -> Value:
+        return self._transpose(self._softmax(self._split(q, heads), self._split(k, heads), key_bias), (0, 2, 1, 3))
+
+    def of_queries(self, x: Value, rows: Value) -> Value:
+        return self._node("GatherND", x, rows)
+
+    def rows_of(self, x: Value, numbers: Value) -> Value:
+        return self._node("GatherND", x, self._reshape(cast(Symbol, numbers), (0, -1, 1)), attributes={"batch_dims": 1})
+
+    def stack(self, layers: Sequence[Value], axis: int) -> Value:
+        parts = [self._node("Unsqueeze", layer, np.array([axis], np.int64)) for layer in layers]
+        return self._node("Concat", *parts, attributes={"axis": axis})
+
+    def grid(self, x: Value, like: Value) -> Value:
+        shape = self._node("Concat", self._shape(x, 0, -1), self._shape(like, 2), attributes={"axis": 0})
+        return self._node("Reshape", x, shape)
 
     # arithmetic
 

@@ -8,12 +8,12 @@ An `Ops` belongs to a module of the network. The module's path, such as `encoder
 nodes.
 
 Letters: B batch, H W pixels, h w cells of the last feature map, N = h·w tokens, D width of a token, M heads, Q queries,
-C classes, K queries that are kept.
+C classes, K queries that are kept, P cells that are asked for, L layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 V = TypeVar("V")
@@ -104,6 +104,23 @@ class Ops(Protocol[V]):
 
         The body is given the operations to use, and the row.
         """
+
+    # attention maps
+
+    def attention_weights(self, q: V, k: V, heads: int, key_bias: V | None) -> V:
+        """The softmax in `attention`: [B,Nq,D], [B,Nk,D] -> [B,Nq,M,Nk], which sum to 1 over the keys."""
+
+    def of_queries(self, x: V, rows: V) -> V:
+        """[B,Q,...], [K,2] -> [K,...]: the slice of the image and the query of each row of `above`."""
+
+    def rows_of(self, x: V, numbers: V) -> V:
+        """[B,N,D], [B,P] -> [B,P,D]: the tokens of these numbers, of each image its own."""
+
+    def stack(self, layers: Sequence[V], axis: int) -> V:
+        """The values along a new axis."""
+
+    def grid(self, x: V, like: V) -> V:
+        """[...,M,N] -> [...,M,h,w]: the cells in rows and columns, as many as a feature map has."""
 
     # arithmetic, with numpy's broadcasting
 

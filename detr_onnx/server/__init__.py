@@ -4,6 +4,7 @@
                                           ├─ huggingface_routes.py   Hugging Face's inference API
                                           ├─ kserve_routes.py        the protocol of Triton and OpenVINO Model Server
                                           ├─ deepstack_routes.py     DeepStack's API, for camera software
+                                          ├─ explain_routes.py       where the model looks, for the page
                                           ├─ operations.py           health, metrics, OpenAPI
                                           └─ page.py                 the page at /
     each: intake.py reads the body within limits ──► inference.py decodes and detects in threads

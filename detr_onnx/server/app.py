@@ -10,6 +10,7 @@ from starlette.responses import Response
 from detr_onnx.detector import Detector
 from detr_onnx.server import cloudflare_routes as cloudflare
 from detr_onnx.server import deepstack_routes as deepstack
+from detr_onnx.server import explain_routes as explain
 from detr_onnx.server import huggingface_routes as huggingface
 from detr_onnx.server import kserve_routes as kserve
 from detr_onnx.server.errors import BAD_METHOD, NO_ROUTE, RequestError
@@ -26,6 +27,7 @@ DIALECTS: dict[str, Dialect] = {
     "/models/": huggingface.DIALECT,
     "/hf-inference/": huggingface.DIALECT,
     "/v1/vision/": deepstack.DIALECT,
+    "/explain": explain.DIALECT,
 }
 """Prefixes of paths, and the dialect of refusals there; Cloudflare's elsewhere."""
 
@@ -48,6 +50,7 @@ def application(settings: Settings, detector: Detector | None = None) -> tuple[R
         *huggingface.routes(service),
         *kserve.routes(service),
         *deepstack.routes(service),
+        *explain.routes(service),
         *operation_routes(service),
         *page_routes(),
     ]

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.engines import Segments
@@ -35,6 +36,7 @@ Prepared = tuple[Floats, Mask, NDArray[np.int64], float]
 T = TypeVar("T")
 P = TypeVar("P")
 
+NO_PIXELS: Floats = np.empty((0, 3, 0, 0), np.float32)
 AHEAD = 1  # images that are decoded while the network is busy with others
 MOST_STUCK = 4  # decoder threads that are replaced while an image keeps them busy
 RETRY_AFTER_S = 10  # while the model is not available
@@ -52,17 +54,17 @@ class Timing:
 
 @dataclass(eq=False)
 class Run:
-    """An input of the network, and the future of its outputs: logits and boxes, or `Segments`.
+    """What waits for the network.
 
     Attributes:
-        pixels: [B,3,H,W].
-        mask: [B,H,W], True for image, or None.
-        threshold: of the queries that get masks, by a panoptic model; None for no masks.
+        pixels, mask: [B,3,H,W], and [B,H,W] or None.
+        alone: what is called in place of the network; such a run shares no batch.
+        done: the future of logits and boxes, or of what `alone` returns.
     """
 
     pixels: Floats
     mask: Mask | None
-    threshold: float | None = None
+    alone: Callable[[], Any] | None = None
     done: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -157,7 +159,6 @@ class Inference:
         Args:
             read: called in a thread: the image, the threshold of the queries that get masks, and rules for `finish`.
             finish: outputs, mask, sizes of the images and rules -> the result.
-            timing: is filled in.
 
         Raises:
             RequestError, TimeoutError, ImageError: as `detect`.
@@ -171,15 +172,35 @@ class Inference:
             _, mask, sizes_hw, _, rules = inputs
             return await self._decoders.run(lambda: finish(outputs, mask, sizes_hw, rules))
 
-        return await self._run(prepare, lambda inputs: Run(inputs[0], inputs[1], inputs[3]), finished, timing)
+        def run(inputs: tuple[Floats, Mask, NDArray[np.int64], float, P]) -> Run:
+            pixels, mask, _, threshold, _ = inputs
+            return Run(NO_PIXELS, None, alone=partial(self.detector.segment, pixels, mask, threshold))
+
+        return await self._run(prepare, run, finished, timing)
 
     async def infer(self, tensors: Callable[[], tuple[Floats, Mask | None]], timing: Timing) -> tuple[Floats, Floats]:
         """Logits and boxes for the pixels [B,3,H,W] and mask that `tensors`, called in a thread, returns."""
+        return await self._run(tensors, lambda inputs: Run(*inputs), as_it_is, timing)
 
-        async def finish(inputs: object, outputs: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
-            return outputs
+    async def explain(self, read: Callable[[], tuple[ImageSource, float]], timing: Timing) -> AttentionMaps:
+        """The attention maps of the image that `read`, called in a thread, returns with the threshold.
 
-        return await self._run(tensors, lambda inputs: Run(*inputs), finish, timing)
+        The first one opens the network for them in a decoder thread, so detection goes on meanwhile.
+
+        Raises:
+            RequestError, TimeoutError, ImageError: as `detect`. UsageError: the model has no attention maps.
+        """
+
+        def prepare() -> tuple[Image.Image, float]:
+            image, threshold = read()
+            rgb = self._image(image)
+            self.detector.attention_network()
+            return rgb, threshold
+
+        def run(inputs: tuple[Image.Image, float]) -> Run:
+            return Run(NO_PIXELS, None, alone=partial(self.detector.attention, *inputs))
+
+        return await self._run(prepare, run, as_it_is, timing)
 
     def _image(self, source: ImageSource) -> Image.Image:
         image = read_rgb(source, self._max_pixels)
@@ -244,26 +265,24 @@ class Inference:
     def _next_group(self) -> list[Run]:
         """The run that waits longest, with others of the same shape, so that no image is padded for another.
 
-        Those with masks run alone.
+        Those with `alone` run alone.
         """
         self._waiting = [run for run in self._waiting if not run.done.done()]  # done: its request was cancelled
         if not self._waiting:
             return []
         first = self._waiting[0]
+        same = [run for run in self._waiting if run.pixels.shape[1:] == first.pixels.shape[1:]]
         group = [first]
-        for run in self._waiting[1:] if first.threshold is None else []:
-            if run.threshold is not None or run.pixels.shape[1:] != first.pixels.shape[1:]:
-                continue
+        for run in same[1:] if first.alone is None else []:
             if sum(len(run.pixels) for run in group) + len(run.pixels) <= self._max_batch:
                 group.append(run)
         self._waiting = [run for run in self._waiting if run not in group]
         return group
 
     def _forward(self, group: list[Run]) -> list[Any]:
-        """The outputs of each run of a group, from one batch; a run with masks is alone."""
-        first = group[0]
-        if first.threshold is not None and first.mask is not None:
-            return [self.detector.segment(first.pixels, first.mask, first.threshold)]
+        """Logits and boxes of each run of a group, from one batch; or the result of a run that is alone."""
+        if group[0].alone is not None:
+            return [group[0].alone()]
         pixels = np.concatenate([run.pixels for run in group]) if len(group) > 1 else group[0].pixels
         masks = [run.mask if run.mask is not None else np.ones(run.pixels[:, 0].shape, np.bool_) for run in group]
         mask = None if all(run.mask is None for run in group) else np.concatenate(masks)
@@ -274,3 +293,8 @@ class Inference:
         logits, boxes = self.detector.network(pixels, mask)
         ends = np.cumsum([len(run.pixels) for run in group])[:-1]
         return list(zip(np.split(logits[:count], ends), np.split(boxes[:count], ends), strict=True))
+
+
+async def as_it_is(inputs: object, outputs: T) -> T:
+    """The outputs of the network."""
+    return outputs

@@ -69,7 +69,7 @@ def document(version: str, *, secured: bool) -> Json:
         version: of the package.
         secured: whether a token is required.
     """
-    paths = {**_cloudflare(), **_huggingface(), **_kserve(), **_deepstack(), **_operations()}
+    paths = {**_cloudflare(), **_huggingface(), **_kserve(), **_deepstack(), **_explain(), **_operations()}
     bearer = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return {
         "openapi": "3.1.0",
@@ -206,6 +206,23 @@ def _deepstack() -> Json:
         "responses": responses(success, refused),
     }
     return {"/v1/vision/detection": {"post": detect}}
+
+
+def _explain() -> Json:
+    side, number, text = {"type": "integer"}, {"type": "number"}, {"type": "string"}
+    box = {"type": "object", "properties": dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), side)}
+    properties = {"score": number, "label": text, "box": box, "peak": number, "heat": text}
+    found = {"type": "object", "properties": properties, "required": list(properties)}
+    fields = {"rows": side, "columns": side, "objects": {"type": "array", "items": found}}
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    explain = {
+        "summary": "Show where the model looks for each object",
+        "operationId": "explain",
+        "parameters": [parameter("threshold", "query", {"type": "number", "minimum": 0, "maximum": 1})],
+        "requestBody": {"required": True, "content": {"application/octet-stream": raw, "image/jpeg": raw}},
+        "responses": responses({"type": "object", "properties": fields, "required": list(fields)}, ERROR_FIELD),
+    }
+    return {"/explain": {"post": explain}}
 
 
 def _operations() -> Json:

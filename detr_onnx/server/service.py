@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
 from detr_onnx.engines import Segments
 from detr_onnx.server.access import check_access
@@ -84,6 +85,13 @@ class Service:
         self.inference.check_room()
         async with self.intake.body(request) as body:
             work = self.inference.segment(lambda: read(body), finish, record_of(request).timing)
+            return await while_connected(request, work)
+
+    async def explain(self, request: Request, read: Callable[[bytes], tuple[bytes, float]]) -> AttentionMaps:
+        """The attention maps of the image of a request; `read` as in `detect`."""
+        self.inference.check_room()
+        async with self.intake.body(request) as body:
+            work = self.inference.explain(lambda: read(body), record_of(request).timing)
             return await while_connected(request, work)
 
 

@@ -16,7 +16,8 @@ from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import environment
 from detr_onnx.bench.timings import figures, quantile, ratio
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.models.open import Source, demo_directory, demo_image
+from detr_onnx.models.open import demo_directory, demo_image
+from detr_onnx.models.parts import Source
 from tests.cli.command_line import complaint, outcome
 
 pytest.importorskip("onnxruntime")

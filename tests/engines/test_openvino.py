@@ -18,7 +18,8 @@ from detr_onnx.errors import EngineError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.metadata import read_model
-from detr_onnx.models.open import Source, choose, open_model
+from detr_onnx.models.open import choose, open_model
+from detr_onnx.models.parts import Source
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 from tests.small_model import LABELS, write_foreign_onnx, write_small_checkpoint
 

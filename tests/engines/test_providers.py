@@ -262,6 +262,19 @@ def test_an_engine_on_a_device_gives_the_answers_of_one_without(small, tmp_path,
         np.testing.assert_array_equal(one, other)
 
 
+def test_outputs_whose_number_depends_on_the_image_come_from_a_device_too(small, tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    write_onnx(path, *read_model(small), ExportOptions(attention=True))
+    plain = onnxruntime_engine(path).attention()
+    monkeypatch.setattr(engine, "DEVICES", {CPU: "cpu"})
+    bound = onnxruntime_engine(path).attention()
+    pixels, cells = seeded_pixels(1, 1, 3, 64, 80), np.array([[0, 3]])
+    for threshold in (-1.0, 2.0, 0.3):
+        expected = plain.attend(pixels, None, threshold, cells)
+        for one, other in zip(bound.attend(pixels, None, threshold, cells), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_trouble_of_a_bound_pass_is_one_error(graph, monkeypatch):
     monkeypatch.setattr(engine, "DEVICES", {CPU: "cpu"})
     network = onnxruntime_engine(graph).network

@@ -166,7 +166,7 @@ def test_the_server_conforms_to_its_openapi_document(server):
         "none",
     ]
     text = output_of("new/bin/schemathesis", "run", document, *options)
-    assert "Tested: 19" in text
+    assert "Tested: 20" in text
 
 
 def test_the_page_in_a_real_browser(server, expected, tmp_path):
@@ -183,6 +183,21 @@ def test_the_page_in_a_real_browser(server, expected, tmp_path):
     assert all(item["label"] in seen["label"] for item in detections)
     assert (seen["withBoxes"]["width"], seen["withBoxes"]["height"]) == (640, 480)
     assert seen["withBoxes"]["sum"] != seen["withoutBoxes"]["sum"]
+    best, others = detections[0]["label"], [False] * (len(detections) - 1)
+    assert seen["explained"]["status"].startswith(f"Where the model looks for this {best}: the lightest spot gets ")
+    assert seen["explained"]["label"].endswith(f"and where the model looks for the {best}")
+    assert (seen["explained"]["pressed"], seen["explained"]["differs"], seen["explained"]["closes"]) == (
+        [True, *others],
+        True,
+        True,
+    )
+    assert seen["explainedByKey"] == {
+        "shown": [False, True, *others[1:]],
+        "hidden": [False, *others],
+        "status": "",
+        "focused": True,
+    }
+    assert seen["explainRequests"] == 1  # one for all detections of an image
     assert ("@drop.jpg" in seen["dropped"][0], "@paste.jpg" in seen["pasted"][0]) == (True, True)
     assert [seen["dropped"][1], seen["pasted"][1]] == [len(detections)] * 2
     assert seen["atEnd"] == 0

@@ -2,6 +2,7 @@
 "use strict";
 
 const RUN = "client/v4/accounts/local/ai/run/@cf/facebook/detr-resnet-50";
+const EXPLAIN = "explain";
 const LEAST = 0.05; // the threshold of every request; the slider filters its detections without another request
 const [SHORTEST_PX, LONGEST_PX] = [640, 1600]; // limits of the longer side of the canvas; boxes are scaled with it
 const NEEDS_TOKEN = [9106, 6003, 10000];
@@ -17,7 +18,7 @@ const MESSAGES = {
 };
 
 const at = (id) => document.getElementById(id);
-const state = { blob: null, bitmap: null, scale: 1, found: [], marked: -1, requests: 0 };
+const state = { blob: null, bitmap: null, scale: 1, found: [], marked: -1, requests: 0, explained: null, heat: null, maps: null };
 
 function say(text, wrong = false) {
   at("status").textContent = text;
@@ -63,11 +64,20 @@ function draw() {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
   if (!state.bitmap) return;
+  context.filter = state.heat ? "grayscale(100%)" : "none";
   context.drawImage(state.bitmap, 0, 0, canvas.width, canvas.height);
+  context.filter = "none";
+  context.imageSmoothingQuality = "high";
+  if (state.heat) context.drawImage(state.heat, 0, 0, canvas.width, canvas.height); // a pixel a cell, smoothed
   const detections = shown();
-  [...detections].reverse().forEach((d) => drawBox(context, d, detections.indexOf(d) === state.marked));
+  [...detections].reverse().forEach((d) => {
+    context.globalAlpha = state.heat && d !== state.explained ? 0.3 : 1;
+    drawBox(context, d, detections.indexOf(d) === state.marked || d === state.explained);
+  });
+  context.globalAlpha = 1;
   const names = detections.map((d) => d.label).join(", ");
-  canvas.setAttribute("aria-label", `Image with ${detections.length} detections: ${names}`);
+  const heat = state.heat ? `, and where the model looks for the ${state.explained.label}` : "";
+  canvas.setAttribute("aria-label", `Image with ${detections.length} detections: ${names}${heat}`);
 }
 
 function mark(index) {
@@ -84,6 +94,8 @@ function row(detection, index) {
   score.className = "score";
   button.type = "button";
   button.append(label, score);
+  button.setAttribute("aria-pressed", String(detection === state.explained));
+  button.addEventListener("click", () => explain(detection));
   for (const event of ["focus", "pointerenter", "click"]) button.addEventListener(event, () => mark(index));
   for (const event of ["blur", "pointerleave"]) button.addEventListener(event, () => mark(-1));
   item.append(button);
@@ -103,7 +115,10 @@ function show() {
   at("found").replaceChildren(...detections.map(row));
   at("json").textContent = JSON.stringify(detections, null, 1);
   at("curl").textContent = curlLine();
+  at("why").hidden = !detections.length;
+  at("canvas").classList.toggle("clickable", detections.length > 0);
   state.marked = -1;
+  if (!detections.includes(state.explained)) state.explained = state.heat = null;
   draw();
 }
 
@@ -120,20 +135,92 @@ function messageOf(answer) {
   return MESSAGES[code] || message.replace(/^AiError: /, "").replace(/ \([\w.-]*\)$/, "");
 }
 
-async function request(blob) {
+async function post(path, blob) {
   const headers = { "Content-Type": "application/octet-stream" };
   if (at("token").value) headers.Authorization = `Bearer ${at("token").value}`;
-  const started = performance.now();
-  const response = await fetch(`${RUN}?threshold=${LEAST}`, { method: "POST", headers, body: blob }).catch(() => null);
+  const response = await fetch(`${path}?threshold=${LEAST}`, { method: "POST", headers, body: blob }).catch(() => null);
   if (!response) throw new Error("The server cannot be reached.");
   const answer = await response.json().catch(() => null); // a proxy may answer in its place
   if (!answer) throw new Error(`The server answered with status ${response.status}.`);
+  return answer;
+}
+
+async function request(blob) {
+  const started = performance.now();
+  const answer = await post(RUN, blob);
   if (!answer.success) {
     if (NEEDS_TOKEN.includes(answer.errors[0].code)) at("token-form").hidden = false;
     throw new Error(messageOf(answer));
   }
   return { found: answer.result, ms: Math.round(performance.now() - started) };
 }
+
+// Where the model looks: one request an image, whose answer has the maps of all its detections
+
+async function requestMaps(blob) {
+  const answer = await post(EXPLAIN, blob);
+  if (answer.error) throw new Error(answer.error);
+  return answer.objects;
+}
+
+function overlap(a, b) {
+  const sides = (box) => [box.xmax - box.xmin, box.ymax - box.ymin];
+  const area = ([width, height]) => Math.max(0, width) * Math.max(0, height);
+  const shared = area([Math.min(a.xmax, b.xmax) - Math.max(a.xmin, b.xmin), Math.min(a.ymax, b.ymax) - Math.max(a.ymin, b.ymin)]);
+  return shared / (area(sides(a)) + area(sides(b)) - shared || 1);
+}
+
+function mapOf(detection, maps) {
+  const same = maps.filter((map) => map.label === detection.label);
+  const nearest = same.sort((a, b) => overlap(b.box, detection.box) - overlap(a.box, detection.box))[0];
+  if (!nearest) throw new Error("The server has no map for this detection.");
+  return nearest;
+}
+
+async function explain(detection) {
+  const isShown = () => state.explained === detection;
+  const repeated = isShown();
+  state.explained = repeated ? null : detection;
+  state.heat = null;
+  press();
+  if (repeated) return say("");
+  say("Looking …");
+  const maps = state.maps = state.maps || requestMaps(state.blob);
+  try {
+    const { heat, peak } = mapOf(detection, await maps);
+    const image = new Image();
+    image.src = heat;
+    await image.decode();
+    if (!isShown()) return;
+    state.heat = image;
+    say(`Where the model looks for this ${detection.label}: the lightest spot gets ${(100 * peak).toPrecision(2)} % of its attention. Choose it again to hide this.`);
+  } catch (error) {
+    if (state.maps === maps) state.maps = null; // the next choice tries again
+    if (!isShown()) return;
+    state.explained = null;
+    say(error.message, true);
+  }
+  press();
+}
+
+function press() {
+  const detections = shown();
+  [...at("found").querySelectorAll("button")].forEach((button, index) => {
+    button.setAttribute("aria-pressed", String(detections[index] === state.explained));
+  });
+  draw();
+}
+
+at("canvas").addEventListener("click", (event) => {
+  const canvas = at("canvas");
+  const { left, top, width, height } = canvas.getBoundingClientRect();
+  const x = (event.clientX - left) / width * canvas.width / state.scale;
+  const y = (event.clientY - top) / height * canvas.height / state.scale;
+  const area = ({ box }) => (box.xmax - box.xmin) * (box.ymax - box.ymin);
+  const hit = shown().filter(({ box }) => x >= box.xmin && x <= box.xmax && y >= box.ymin && y <= box.ymax);
+  const detection = hit.sort((a, b) => area(a) - area(b))[0] || state.explained; // outside of all boxes: hide it
+  if (detection) explain(detection);
+});
 
 function fit(bitmap) {
   const canvas = at("canvas");
@@ -158,6 +245,7 @@ async function detect(blob) {
   const number = ++state.requests;
   const isLatest = () => number === state.requests;
   state.blob = blob;
+  state.maps = state.explained = state.heat = null;
   say("Detecting …");
   const bitmap = await createImageBitmap(blob).catch(() => null); // upright, as the server sees it
   if (!isLatest()) return;

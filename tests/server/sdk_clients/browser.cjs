@@ -50,6 +50,44 @@ async function pixels(page) {
   });
 }
 
+const pressed = (page) => page.$$eval("#found button", (buttons) => buttons.map((b) => b.getAttribute("aria-pressed") === "true"));
+const saysWhere = (page) => page.waitForFunction(() => document.getElementById("status").textContent.startsWith("Where the model looks"), null, { timeout: 120000 });
+
+// Clicks the middle of the best detection's box in the image, twice, then beside all boxes.
+async function explained(page) {
+  const before = await pixels(page);
+  const [{ box }] = JSON.parse(await page.textContent("#json"));
+  const place = await page.$eval("#canvas", (canvas) => ({ width: canvas.getBoundingClientRect().width, scale: state.scale * canvas.getBoundingClientRect().width / canvas.width }));
+  const position = { x: (box.xmin + box.xmax) / 2 * place.scale, y: (box.ymin + box.ymax) / 2 * place.scale };
+  await page.click("#canvas", { position });
+  await saysWhere(page);
+  const open = await pixels(page);
+  const found = { status: await statusOf(page), label: await page.getAttribute("#canvas", "aria-label"), pressed: await pressed(page) };
+  await page.mouse.move(0, 0);
+  await page.click("#canvas", { position });
+  await page.mouse.move(0, 0);
+  const closed = await pixels(page);
+  await page.click("#canvas", { position });
+  await saysWhere(page);
+  await page.click("#canvas", { position: { x: 2, y: 2 } });
+  await page.mouse.move(0, 0);
+  const outside = await pixels(page);
+  await page.click("#canvas", { position });
+  await saysWhere(page);
+  return { ...found, differs: open.sum !== before.sum, closes: closed.sum === before.sum && outside.sum === before.sum };
+}
+
+// The same from the list of detections: Enter shows the second one's map, Space hides it.
+async function explainedByKey(page) {
+  await page.focus("#found li:nth-child(2) button");
+  await page.keyboard.press("Enter");
+  await saysWhere(page);
+  const shown = await pressed(page);
+  await page.keyboard.press("Space");
+  const focused = await page.evaluate(() => document.activeElement === document.querySelectorAll("#found button")[1]);
+  return { shown, hidden: await pressed(page), status: await statusOf(page), focused };
+}
+
 (async () => {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
   const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, permissions: ["camera"] });
@@ -66,6 +104,11 @@ async function pixels(page) {
   seen.curl = await page.textContent("#curl");
   seen.withBoxes = await pixels(page);
   await page.screenshot({ path: `${folder}/desktop.png` });
+
+  seen.explained = await explained(page);
+  await page.screenshot({ path: `${folder}/explained.png` });
+  seen.explainedByKey = await explainedByKey(page);
+  seen.explainRequests = seen.requests.filter((url) => url.includes("/explain")).length;
 
   seen.dropped = await given(page, "drop");
   seen.pasted = await given(page, "paste");

@@ -1,0 +1,27 @@
+"""Our own route: where the model looks for each object, for the page and whoever wants it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from detr_onnx.server.errors import error_field
+from detr_onnx.server.protocols.explanations import read_image, write_explanations
+from detr_onnx.server.protocols.fields import parse_threshold
+from detr_onnx.server.service import Dialect, Service, answer_json, route
+
+DIALECT = Dialect(error_field)
+
+
+def routes(service: Service) -> list[Route]:
+    """All routes of this dialect."""
+
+    async def explain(request: Request) -> Response:
+        threshold = parse_threshold(request.query_params.get("threshold"), service.settings.threshold)
+        maps = await service.explain(request, lambda body: (read_image(body), threshold))
+        return answer_json(await service.inference.read(partial(write_explanations, maps)))
+
+    return [route("/explain", explain, DIALECT, methods=("POST",), token=service.settings.token)]
