@@ -52,13 +52,11 @@ def main() -> None:
     parser.add_argument("--model", default="demo", help="a name or a checkpoint (default: %(default)s)")
     parser.add_argument("--engine", default="onnxruntime", help="compared with numpy (default: %(default)s)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="written by scenes.py")
+    parser.add_argument("--count", type=int, help="of scenes, the first ones (default: all)")
     arguments = parser.parse_args()
     detectors = [Detector(arguments.model, engine=engine) for engine in ("numpy", arguments.engine)]
-    print(
-        json.dumps(
-            {"engine": detectors[1].runtime} | compare(*detectors, sorted((arguments.data / "images").glob("*.jpg")))
-        )
-    )
+    images = sorted((arguments.data / "images").glob("*.jpg"))[: arguments.count]
+    print(json.dumps({"engine": detectors[1].runtime} | compare(*detectors, images)))
 
 
 if __name__ == "__main__":
