@@ -250,7 +250,21 @@ def engines_table(results: Results) -> str:
         f"{results['score_difference']:.0e}",
         f"{results['box_difference_px']:.0e} px",
     )
+    if "mask_pixels" in results:
+        head = (*head, "pixels of masks that differ")
+        row = (*row, f"{results['mask_pixels_that_differ']:,} of {results['mask_pixels']:,}")
     return f"{markdown_table(head, [row])}\n\nLargest differences, numpy against {results['engine']}."
+
+
+def demo_panoptic_table(results: Results) -> str:
+    """Panoptic quality on the held-out scenes, from the output of `panoptic_quality.py`."""
+    head = ("PQ", "SQ", "RQ", "mean mask IoU of detected objects")
+    values = (*(results["figures"][name] for name in head[:3]), results["mask_iou"])
+    note = (
+        f"{results['images']} scenes, {results['segments']} segments of {len(results['classes'])} categories, "
+        f"{results['matched_detections']} of them detected; {results['engine']}, one image at a time."
+    )
+    return f"{markdown_table(head, [[f'{value:.3f}' for value in values]])}\n\n{note}"
 
 
 TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
@@ -282,6 +296,8 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "ray-kill": ("ray-kill", ray_kill_sentence),
     "demo-results": ("demo-results", demo_table),
     "demo-engines": ("demo-engines", engines_table),
+    "demo-panoptic": ("demo-panoptic", demo_panoptic_table),
+    "demo-panoptic-engines": ("demo-panoptic-engines", engines_table),
 }
 """A table's name -> the name of its results file, and the function that writes it."""
 
@@ -323,7 +339,8 @@ JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory",
 SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving", "limits"))
 VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
-WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", ("demo-results", "demo-engines"))
+DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")
+WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
 PAGES = (README, SPEED, FILES, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"

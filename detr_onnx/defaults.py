@@ -4,6 +4,9 @@ This module imports nothing, so that `detr-onnx --version` starts without numpy.
 """
 
 DEFAULT_MODEL = "facebook/detr-resnet-50"
+DEMO, DEMO_PANOPTIC = "demo", "demo-panoptic"
+DEMOS = (DEMO, DEMO_PANOPTIC)
+"""Models that ship with the package; both detect the same, and the second has a mask head."""
 ENGINES = ("auto", "openvino", "onnxruntime", "numpy")
 """Values of `engine`; "auto" takes the first of the others that can run the model."""
 DEFAULT_ENGINE = "auto"

@@ -49,8 +49,8 @@ class Detector:
     """Detects objects in images.
 
     Args:
-        model: "demo", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a directory in Hugging
-            Face's layout, or a .safetensors, .onnx, .ort or OpenVINO .xml file.
+        model: "demo", "demo-panoptic", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a
+            directory in Hugging Face's layout, or a .safetensors, .onnx, .ort or OpenVINO .xml file.
         engine: "auto", "openvino", "onnxruntime" or "numpy". "auto" is the fastest installed engine that can run the
             model, in this order; the first two run graphs, so they need the package `onnx` to convert a checkpoint.
         providers: ONNX Runtime's execution providers in order of preference, by name or as a pair of name and options,

@@ -32,6 +32,7 @@ sys.addaudithook(note)
 """
 COMMANDS = {
     **{f"demo with {engine}": ["demo", "--engine", engine] for engine in ENGINES},
+    "demo with masks": ["demo", "--panoptic", "--engine", "numpy"],
     "info": ["info"],
     "export": ["export", "demo", "-o", "OUT/demo.onnx"],
     "agree": ["agree", "--images", "IMAGES", "--reference", "demo", "-m", "demo"],

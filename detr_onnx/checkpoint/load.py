@@ -27,7 +27,7 @@ from detr_onnx.network.config import (
     config_from_huggingface,
     config_from_shapes,
 )
-from detr_onnx.network.segmentation import mask_head_channels
+from detr_onnx.network.segmentation import ADAPTERS, mask_head_channels
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -175,7 +175,7 @@ def _mask_head_shapes(config: DetrConfig) -> dict[str, Shape]:
         shapes[f"mask_head.lay{k}.weight"], shapes[f"mask_head.lay{k}.bias"] = (outputs, inputs, 3, 3), (outputs,)
         shapes |= _norm(f"mask_head.gn{k}", outputs)
     for k, outputs in enumerate(channels[1:4], start=1):
-        inputs = config.backbone.widths[-1 - k]
+        inputs = config.backbone.widths[ADAPTERS - k]
         shapes[f"mask_head.adapter{k}.weight"] = (outputs, inputs, 1, 1)
         shapes[f"mask_head.adapter{k}.bias"] = (outputs,)
     return shapes | {"mask_head.out_lay.weight": (1, channels[4], 3, 3), "mask_head.out_lay.bias": (1,)}

@@ -23,7 +23,7 @@ from detr_onnx.cli.options import (
     open_detector,
 )
 from detr_onnx.cli.save_paths import save_paths
-from detr_onnx.defaults import DEFAULT_MODEL
+from detr_onnx.defaults import DEFAULT_MODEL, DEMOS
 from detr_onnx.errors import DetrError, ImageError, OutputError, UsageError
 from detr_onnx.image.files import ImageFile, find_images, is_single_image
 
@@ -89,7 +89,7 @@ def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: 
     if not images:
         return 1
     detector = open_detector(arguments)
-    if arguments.model == "demo":
+    if arguments.model in DEMOS:
         warn_about_demo(images)
     labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
     failures: list[DetrError] = [*errors]

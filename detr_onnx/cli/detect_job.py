@@ -14,7 +14,7 @@ from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import DEMO_NOTE, open_detector
-from detr_onnx.defaults import DEFAULT_MODEL
+from detr_onnx.defaults import DEFAULT_MODEL, DEMOS
 from detr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     shard = Shard.parse(arguments.shard) if arguments.shard is not None else Shard()
     inputs = Inputs(arguments.images, shard)
     detector = open_detector(arguments)
-    if arguments.model == "demo":
+    if arguments.model in DEMOS:
         logger.warning(DEMO_NOTE, DEFAULT_MODEL)
     labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
     settings = JobSettings.of(detector, arguments.model, arguments.threshold, labels, form, shard.count)

@@ -27,8 +27,8 @@ def add_model(parser: ArgumentParser) -> None:
         "-m",
         "--model",
         default=DEFAULT_MODEL,
-        help='"demo", a Hugging Face model id, a directory, or a .safetensors, .onnx, .ort or .xml file '
-        "(default: %(default)s)",
+        help='"demo", "demo-panoptic", a Hugging Face model id, a directory, or a .safetensors, .onnx, .ort or .xml '
+        "file (default: %(default)s)",
     )
 
 

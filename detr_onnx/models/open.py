@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detr_onnx.checkpoint.files import INDEX, WEIGHTS, weight_files, weights_file
-from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL
+from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEMO, DEMO_PANOPTIC, DEMOS
 from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow
@@ -30,6 +30,7 @@ from detr_onnx.paths import exists, is_directory
 
 PACKAGE = Path(__file__).parents[1]
 DEMO_IMAGE = "demo-scene.jpg"
+PANOPTIC_INDEX = "panoptic.safetensors.index.json"  # of the demo's weights and those of the mask head
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,9 @@ def locate(
         UsageError: there is no model of that name.
         HubError: the hub has it, but it cannot be downloaded.
     """
-    if model == "demo":
+    if model == DEMO_PANOPTIC:
+        return Source(demo_directory() / PANOPTIC_INDEX, None)
+    if model == DEMO:
         graph = demo_directory() / GRAPH
         return Source(demo_directory(), graph if graph.exists() else None)
     path, name = Path(model), os.fspath(model)
@@ -135,10 +138,10 @@ def locate(
     if is_hub_name(name):
         path = fetch(name, offline=offline, cache_dir=cache_dir)
     elif not name or not exists(path):
-        near = difflib.get_close_matches(name, ("demo", DEFAULT_MODEL), 1)
+        near = difflib.get_close_matches(name, (*DEMOS, DEFAULT_MODEL), 1)
         raise UsageError(
             f"there is no model {name[:200]!r}",
-            expected='"demo", a name of the hub such as facebook/detr-resnet-50, or a path',
+            expected='"demo", "demo-panoptic", a name of the hub such as facebook/detr-resnet-50, or a path',
             remedy=f"did you mean {near[0]}?" if near else "check the spelling",
         )
     return Source(path, None)

@@ -25,7 +25,7 @@ from detr_onnx.network.ops import Ops, V
 Array = NDArray[np.float32]
 
 GROUPS = 8  # of channels, which are normalised together
-ADAPTERS = 3  # stages of the backbone whose feature maps are added, from the last but one to the first
+ADAPTERS = 3  # stages of the backbone whose feature maps are added, from the third to the first; some have no fourth
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Context(Generic[V]):
 
     Attributes:
         projection: feature map of D channels.
-        adapted: feature maps of stages 3, 2 and 1 after their adapters; each has twice the size of the one before.
+        adapted: feature maps of stages 3, 2 and 1 after their adapters; each has twice the size of the one before. The
+            first has the projection's size if the backbone has three stages, or a dilated fourth.
         memory: [B,N,D], from the encoder.
         objects: [B,Q,D], from the decoder.
         key_bias: of the cells, as attention takes it; None when there is no padding.
@@ -48,10 +49,9 @@ class Context(Generic[V]):
 
 
 def adapter(ops: Ops[V], config: DetrConfig, stage: int, feature: V) -> list[V]:
-    """The feature map of a stage with as many channels as the mask head has at its size; none of the last stage's."""
-    last = len(config.backbone.depths)
-    name = f"adapter{last - stage}"
-    return [ops.stage(name, ops.conv(name, feature))] if stage < last else []
+    """The feature map of a stage with as many channels as the mask head has at its size; none of the fourth's."""
+    name = f"adapter{ADAPTERS + 1 - stage}"
+    return [ops.stage(name, ops.conv(name, feature))] if stage <= ADAPTERS else []
 
 
 def masks(ops: Ops[V], config: DetrConfig, context: Context[V], kept: V) -> V:

@@ -115,6 +115,15 @@ ENGINES: dict[str, Any] = {
     "score_difference": 3e-6,
     "box_difference_px": 4e-4,
 }
+DEMO_PANOPTIC: dict[str, Any] = {
+    "engine": "onnxruntime",
+    "images": 500,
+    "segments": 2249,
+    "figures": {"PQ": 0.61, "SQ": 0.8, "RQ": 0.75},
+    "matched_detections": 2100,
+    "mask_iou": 0.82,
+    "classes": [{"id": 1}, {"id": 2}],
+}
 FUZZ: dict[str, Any] = {
     "date": "2026-01-02",
     "machine": {"processor": "A Processor"},
@@ -238,6 +247,8 @@ RESULTS = {
     "demo-engines": ENGINES,
     "panoptic": PANOPTIC,
     "compare-panoptic": COMPARE_PANOPTIC,
+    "demo-panoptic": DEMO_PANOPTIC,
+    "demo-panoptic-engines": {**ENGINES, "mask_pixels": 1_000_000, "mask_pixels_that_differ": 12},
 }
 PAGE = "".join(f"{name}:\n<!-- table: {name} -->\n<!-- end -->\n" for name in RESULTS)
 

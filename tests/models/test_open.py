@@ -87,6 +87,7 @@ def test_of_a_directory_with_both_the_weights_count(small, tmp_path):
     ("name", "remedy"),
     [
         ("demi", "did you mean demo?"),
+        ("demo-panoptc", "did you mean demo-panoptic?"),
         ("detr-resnet-50", "did you mean facebook/detr-resnet-50?"),
         ("weights/my.safetensors", "check the spelling"),
         ("x" * 5000, "check the spelling"),

@@ -67,6 +67,7 @@ CONFIGS = {
         _SMALL, backbone=ResNetConfig("basic", (2, 2, 2, 2), (24, 32, 48, 64), 24), pre_norm=True
     ),
     "small-panoptic": replace(_SMALL, encoder_heads=8, masks=True),
+    "three-stages-panoptic": replace(_SMALL, backbone=_BASIC, encoder_heads=8, masks=True),
     "small-panoptic-dc5": replace(
         _SMALL,
         backbone=ResNetConfig("bottleneck", (1, 1, 1, 3), (32, 48, 64, 96), 16, True),

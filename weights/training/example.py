@@ -1,11 +1,14 @@
-"""Renders the example image that ships with the package.
+"""Renders the example image that ships with the package, and the segments of its objects, which a test needs.
 
-python weights/training/example.py --out examples/demo-scene.jpg
+python weights/training/example.py --out examples/demo-scene.jpg --segments tests/weights/demo-scene-segments.png
 """
 
 import argparse
 import sys
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from weights.training.scenes import Scene, SceneRules, scene
@@ -21,12 +24,17 @@ def example_scene(number: int = CHOSEN) -> Scene:
 
 
 def main() -> None:
-    """Writes the image."""
+    """Writes the image and the segments."""
     parser = argparse.ArgumentParser(description="Writes the example image.")
     parser.add_argument("--number", type=int, default=CHOSEN, help="of the scene (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the JPEG to write")
+    parser.add_argument("--segments", type=Path, metavar="FILE", help="a PNG to write: the COCO id of each pixel, or 0")
     arguments = parser.parse_args()
-    arguments.out.write_bytes(example_scene(arguments.number).jpeg)
+    chosen = example_scene(arguments.number)
+    arguments.out.write_bytes(chosen.jpeg)
+    if arguments.segments is not None:
+        coco_ids = np.array([0, *chosen.coco_ids], np.uint8)
+        Image.fromarray(coco_ids[chosen.owners]).save(arguments.segments, optimize=True)
 
 
 if __name__ == "__main__":

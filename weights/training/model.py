@@ -7,6 +7,7 @@ a box from every encoder cell. All of that only helps training; `hugging_face_pa
 Letters: B batch, G groups, Q queries of a group, D model, h,w cells, N = h*w, L decoder layers, C classes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -314,15 +315,23 @@ _PREFIXES = {
 _TRAINING_ONLY = ("cell_classifier.", "cell_box.", "cell_place.", "early_cell_place.")
 
 
+def hugging_face_names(names: Iterable[str]) -> dict[str, str]:
+    """Our name -> the checkpoint's, of the tensors that ship."""
+    shipped: dict[str, str] = {}
+    for name in names:
+        if not name.startswith(_TRAINING_ONLY) and not name.endswith("num_batches_tracked"):
+            prefix = max((p for p in _PREFIXES if name.startswith(p + ".")), key=len)
+            shipped[name] = _PREFIXES[prefix] + name[len(prefix) :]
+    return shipped
+
+
 def hugging_face_parameters(parameters: dict[str, Tensor], queries: int) -> dict[str, Tensor]:
     """The tensors that ship, named as in a DETR checkpoint with a native backbone; statistics are the frozen terms."""
     shipped: dict[str, Tensor] = {}
-    for name, tensor in parameters.items():
-        if name.startswith(_TRAINING_ONLY) or name.endswith("num_batches_tracked"):
-            continue
-        prefix = max((p for p in _PREFIXES if name.startswith(p + ".")), key=len)
-        kept = tensor[:queries] if prefix == "query_position_embeddings" else tensor
-        shipped[_PREFIXES[prefix] + name[len(prefix) :]] = kept.detach().clone().contiguous()
+    for name, theirs in hugging_face_names(parameters).items():
+        tensor = parameters[name]
+        kept = tensor[:queries] if name.startswith("query_position_embeddings.") else tensor
+        shipped[theirs] = kept.detach().clone().contiguous()
     return shipped
 
 

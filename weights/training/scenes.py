@@ -45,13 +45,17 @@ class SceneRules:
 
 @dataclass(frozen=True)
 class Scene:
-    """A JPEG and its objects: `boxes_xyxy` [n,4] in pixels, `coco_ids` [n], `areas` [n] in visible pixels."""
+    """A JPEG and its objects: `boxes_xyxy` [n,4] in pixels, `coco_ids` [n], `areas` [n] in visible pixels.
+
+    `owners` [H,W] has for each pixel 0 for the background, or k for the k-th object, counted from 1.
+    """
 
     jpeg: bytes
     size_hw: tuple[int, int]
     boxes_xyxy: NDArray[np.float32]
     coco_ids: NDArray[np.int64]
     areas: NDArray[np.int64]
+    owners: NDArray[np.uint8]
 
 
 def scene(seed: int, index: int, rules: SceneRules = SceneRules()) -> Scene:
@@ -71,7 +75,7 @@ def scene(seed: int, index: int, rules: SceneRules = SceneRules()) -> Scene:
                 break
     boxes, areas = _visible_boxes(owner, len(categories))
     ids = np.array([category.coco_id for category in categories], np.int64)
-    return Scene(_photograph(rng, canvas), (height, width), boxes, ids, areas)
+    return Scene(_photograph(rng, canvas), (height, width), boxes, ids, areas, owner.astype(np.uint8))
 
 
 def _size(rng: Generator, rules: SceneRules) -> tuple[int, int]:
