@@ -16,12 +16,12 @@ from typing import Any
 
 from benchmarks.command import absent, benchmark_parser, write_results
 from benchmarks.memory import subject_paths
-from benchmarks.sample_photo import jpeg
 from benchmarks.setting import environment, show
 from benchmarks.subject import PHOTOGRAPH_WH
 from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
+from detr_onnx.verify.sample_photo import jpeg
 
 RUNS, IMAGES = 5, 40
 FEW = "one"  # the folder of one photograph

@@ -31,10 +31,10 @@ from urllib.parse import urlsplit
 from benchmarks.command import benchmark_parser, write_results
 from benchmarks.load import RUN
 from benchmarks.memory import subject_paths
-from benchmarks.sample_photo import jpeg
 from benchmarks.setting import environment
 from benchmarks.subject import PHOTOGRAPH_WH
 from detr_onnx.bench.setting import setting
+from detr_onnx.verify.sample_photo import jpeg
 
 LIMITS_MB = (256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 2048, 3072)
 LARGE_WH, LARGE_EACH = (4000, 3000), 8

@@ -29,7 +29,6 @@ from benchmarks.command import absent, benchmark_parser, write_results
 from benchmarks.jobs import per_second
 from benchmarks.jobs_memory import resident_mb
 from benchmarks.memory import subject_paths
-from benchmarks.sample_photo import jpeg
 from benchmarks.setting import environment, show
 from benchmarks.subject import PHOTOGRAPH_WH
 from detr_onnx.bench.processes import Program, run_in_turns
@@ -37,6 +36,7 @@ from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
 from detr_onnx.jobs.parts import count_rows, find_parts
 from detr_onnx.jobs.shard import Shard
+from detr_onnx.verify.sample_photo import jpeg
 from tests.ray.kill import processes
 
 RUNS, IMAGES, NAMES = 3, 24, 50_000

@@ -19,11 +19,11 @@ from typing import Any
 
 from benchmarks.command import benchmark_parser, write_results
 from benchmarks.memory import subject_paths
-from benchmarks.sample_photo import jpeg
 from benchmarks.setting import CACHE, show
 from detr_onnx import Detector
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import Figures, figures
+from detr_onnx.verify.sample_photo import jpeg
 
 RUNS, IMAGES = 10, 10
 SIZES_WH = ((640, 480), (4000, 3000))

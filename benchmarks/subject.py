@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.command import OPTIONS
-from benchmarks.sample_photo import jpeg
 from benchmarks.setting import CACHE
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
 from detr_onnx.models.metadata import read_model
 from detr_onnx.network.config import DetrConfig
+from detr_onnx.verify.sample_photo import jpeg
 from tests.parity.seeded import CONFIGS, write_checkpoint
 
 SEED = 1

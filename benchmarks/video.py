@@ -25,13 +25,13 @@ from PIL import Image
 
 from benchmarks.command import absent, benchmark_parser, write_results
 from benchmarks.latency import TITLES
-from benchmarks.sample_photo import jpeg
 from benchmarks.setting import CACHE, show
 from benchmarks.subject import PHOTOGRAPH_WH, SEED, subject
 from detr_onnx import Detector
 from detr_onnx.bench.report import rate
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
+from detr_onnx.verify.sample_photo import jpeg
 from detr_onnx.video.open import open_video
 from tests.video.clips import write_clip
 from tests.video.standin_camera import Camera, has_rtsp_server, made_at

@@ -34,7 +34,7 @@ LAYERS = (
     ("models", "panoptic", "attention"),
     ("arguments",),
     ("detector",),
-    ("bench", "jobs", "server"),
+    ("bench", "jobs", "server", "verify"),
     ("cli", "ray"),
 )
 """Packages and modules of detr_onnx, lowest first. Each imports from the layers below and from itself."""

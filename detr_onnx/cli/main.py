@@ -29,6 +29,7 @@ from detr_onnx.cli import (
     export,
     info,
     serve,
+    verify,
 )
 from detr_onnx.cli.console import log_to_stderr, print_error
 from detr_onnx.cli.interrupts import INTERRUPTED, was_interrupted
@@ -47,6 +48,7 @@ COMMANDS: dict[str, ModuleType] = {
     "bench": bench,
     "compare-hosted": compare_hosted,
     "serve": serve,
+    "verify": verify,
     "info": info,
 }
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from detr_onnx.bench.hosted.accuracy import accuracy_of, annotated, only, rows_of_detections, rows_of_items
-from detr_onnx.bench.hosted.bootstrap import average_precisions, match
 from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError
+from detr_onnx.evaluation.bootstrap import average_precisions, match
 from detr_onnx.evaluation.coco import Annotations, Row, parse_annotations
 
 pytest.importorskip("pycocotools")
@@ -111,7 +111,7 @@ def test_chunks_of_resamples_change_nothing(random_data, monkeypatch):
     truth, rows = random_data
     weights = np.random.default_rng(1).multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=7)
     whole = average_precisions(match(truth, rows), weights)
-    monkeypatch.setattr("detr_onnx.bench.hosted.bootstrap.CHUNK_NUMBERS", 1)
+    monkeypatch.setattr("detr_onnx.evaluation.bootstrap.CHUNK_NUMBERS", 1)
     assert np.array_equal(whole, average_precisions(match(truth, rows), weights))
 
 

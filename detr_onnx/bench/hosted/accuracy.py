@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.bench.hosted.bootstrap import average_precisions, match
 from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.bench.hosted.responses import Items
 from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError
+from detr_onnx.evaluation.bootstrap import average_precisions, match
 from detr_onnx.evaluation.coco import Annotations, Row
 
 SEED = 0
