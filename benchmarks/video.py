@@ -40,6 +40,7 @@ FRAMES, WARM_UP = 8, 1
 CAMERA_FPS = 25
 SECONDS = 20.0
 ENGINES = "onnxruntime,openvino"
+ONE_SIZE = "onnxruntime, one size"  # of a file that was exported for the frames' size; OpenVINO gains nothing by it
 
 
 def clip(file: Path) -> Path:
@@ -108,7 +109,7 @@ def rows(detectors: dict[str, Detector], file: Path, runs: int, seconds: float) 
             ours, loop = taken[engine, "video"], taken[engine, "loop"]
             yield {
                 "key": engine,
-                "title": f"ours, {TITLES[engine]}",
+                "title": f"ours, {TITLES.get(engine, engine)}",
                 "runs_on": detector.runtime,
                 "frames_per_s": {"video": rate(ours), "loop": rate(loop)},
                 "ratio": ratio(ours, loop),
@@ -130,13 +131,16 @@ def main() -> None:
     head = setting("python -m benchmarks.video", sys.argv[1:])
     arguments.work.mkdir(parents=True, exist_ok=True)
     is_demo = str(arguments.model) == "demo"
-    model = "demo" if is_demo else str(subject(arguments.work, arguments.model).model)
+    measured = None if is_demo else subject(arguments.work, arguments.model)
+    model = str(measured.model) if measured else "demo"
     title = "demo" if is_demo else arguments.model.name if arguments.model else f"seeded DETR-R50 (seed {SEED})"
     threads, cache = arguments.threads, arguments.work / CACHE
     detectors = {
         engine: Detector(model, engine=engine, threads=threads, cache_dir=cache)
         for engine in arguments.engines.split(",")
     }
+    if measured and "onnxruntime" in detectors:
+        detectors[ONE_SIZE] = Detector(measured.graphs["fixed"], engine="onnxruntime", threads=threads)
     missing = {} if has_rtsp_server() else {"the live stream": "GStreamer's RTSP server is not installed"}
     results = {
         **head,

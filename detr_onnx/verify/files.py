@@ -73,7 +73,7 @@ def _check_file(path: Path, pin: PinnedFile | None) -> Check:
         expected = f"as the hub announced it: {announced[:SHOWN]}…"
         actual = digest if len(announced) == SHA256 else git_sha1(path)
         return judged(SECTION, path.name, actual == announced, found, expected, {**figures, "announced": announced})
-    return Check(SECTION, path.name, OK, found, "any: nobody has pinned it", figures)
+    return Check(SECTION, path.name, OK, f"{found}; there is no published digest of it", figures=figures)
 
 
 def announced_digest(path: Path) -> str | None:
