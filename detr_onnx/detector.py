@@ -23,7 +23,7 @@ from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines import AttentiveNetwork, SegmentingNetwork, Segments
 from detr_onnx.engines.options import EngineOptions
-from detr_onnx.engines.providers import ProviderSpec
+from detr_onnx.engines.providers import ProviderSpec, keeps_cores_busy
 from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
 from detr_onnx.image.several import check_several, grouped, paths_noted
@@ -31,7 +31,7 @@ from detr_onnx.masks import PanopticSegmentation
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
 from detr_onnx.panoptic import kept_queries, panoptic_of, with_masks
-from detr_onnx.read_ahead import read_ahead
+from detr_onnx.read_ahead import read_ahead, usable_cores
 
 if TYPE_CHECKING:
     from detr_onnx.video.detect import VideoFrame
@@ -41,8 +41,6 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Sizes = NDArray[np.int64]
 Prepared = tuple[Floats, Mask, Sizes]
-
-IMAGES_AHEAD = 2  # that `stream` decodes and preprocesses while the network runs; more only take memory
 
 
 class Detector:
@@ -100,7 +98,7 @@ class Detector:
             offline=offline,
             cache_dir=cache_dir,
         )
-        self._model = os.fspath(model)
+        self._model, self._providers, self._threads = os.fspath(model), providers, threads
         engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
         model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
         options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
@@ -131,6 +129,11 @@ class Detector:
     def sha256(self) -> str:
         """The sha256 of the weights' file, in hexadecimal, whatever the engine; of several files, of their sha256s."""
         return sha256_of_all(self._files)
+
+    @property
+    def leaves_cores(self) -> bool:
+        """Whether images can be prepared while the network runs: it is on another device, or its threads are fewer."""
+        return not keeps_cores_busy(self._providers) or (self._threads or usable_cores()) < usable_cores()
 
     @property
     def batch_size(self) -> int | None:
@@ -192,8 +195,8 @@ class Detector:
     def stream(self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD) -> Iterator[Detections]:
         """The detections of one image after another, in order, as soon as they are known.
 
-        The next images are decoded and preprocessed in another thread while the network runs. `images` may be endless:
-        only a few are held at a time.
+        The next images are decoded and preprocessed in other threads: while the network runs, if it leaves cores, and
+        otherwise several at once, between its runs. `images` may be endless: only a few are held at a time.
 
         Args:
             images: images of any size, as `__call__` takes them.
@@ -207,7 +210,8 @@ class Detector:
         return self._stream(images, threshold)
 
     def _stream(self, images: Iterable[ImageSource], threshold: float) -> Iterator[Detections]:
-        for image, (pixels, mask, sizes_hw) in read_ahead(lambda i: self.preprocess([i]), images, IMAGES_AHEAD):
+        prepared = read_ahead(lambda i: self.preprocess([i]), images, meanwhile=self.leaves_cores)
+        for image, (pixels, mask, sizes_hw) in prepared:
             yield with_path(image, self.detect_prepared(pixels, mask, sizes_hw, threshold)[0])
 
     def panoptic(

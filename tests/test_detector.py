@@ -19,12 +19,12 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.detections import Detections
-from detr_onnx.detector import IMAGES_AHEAD
 from detr_onnx.engines import Engine
 from detr_onnx.errors import DetrError, EngineError, HubError, ImageError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import OpenModel
+from detr_onnx.read_ahead import MOST_AT_ONCE
 from tests.parity.seeded import huggingface_config, write_checkpoint
 from tests.small_model import (
     CONFIG,
@@ -249,7 +249,7 @@ def test_a_stream_reads_only_a_few_images_ahead(detector, images):
     stream = detector.stream(endless(), 0.0)
     for count in range(1, 6):
         next(stream)
-        assert len(taken) <= count + IMAGES_AHEAD
+        assert len(taken) < count + MOST_AT_ONCE
     stream.close()
 
 
@@ -588,3 +588,11 @@ def test_the_small_model_hides_nothing(detector, images):
     assert np.ptp(found[0].scores) > 0.05
     assert len({hashlib.sha256(one.scores.tobytes()).digest() for one in found}) == 3
     assert huggingface_config(CONFIG)["num_queries"] == CONFIG.queries
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "leaves"), [(None, 4, False), (4, 4, False), (8, 4, False), (3, 4, True), (1, 1, False)]
+)
+def test_images_are_prepared_meanwhile_if_the_network_leaves_cores(monkeypatch, graph, threads, cores, leaves):
+    monkeypatch.setattr("detr_onnx.detector.usable_cores", lambda: cores)
+    assert Detector(graph, engine="onnxruntime", threads=threads).leaves_cores is leaves

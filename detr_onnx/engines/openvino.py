@@ -149,7 +149,9 @@ def _set_backbone(model: Any, precision: str, path: Path) -> None:
 def _options(hint: str, threads: int | None) -> dict[str, Any]:
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     options["CPU_RUNTIME_CACHE_CAPACITY"] = SHAPES_KEPT
-    return options | ({"INFERENCE_NUM_THREADS": threads} if threads is not None else {})
+    if threads is not None:  # pinned threads of two processes would share the first cores and leave the others idle
+        options |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    return options
 
 
 def import_openvino() -> Any:

@@ -48,6 +48,9 @@ FOR_MANY_SIZES: dict[str, dict[str, object]] = {
 """Options for images of many sizes; those of the user win."""
 
 
+ON_THE_CPU = {"cpu", "dnnl", "openvino", "xnnpack"}  # as far as their names tell
+
+
 def parse_providers(text: str) -> list[Provider]:
     """The value of the command line's --providers.
 
@@ -96,6 +99,12 @@ def takes_fused_attention(spec: ProviderSpec | None) -> bool:
     """Whether all providers have a kernel for attention as one node; others would leave it to the CPU."""
     names = [provider if isinstance(provider, str) else provider[0] for provider in spec or ()]
     return all(_short(name) in FUSED_ATTENTION for name in names)
+
+
+def keeps_cores_busy(spec: ProviderSpec | None) -> bool:
+    """Whether the first provider, which gets most of the work, computes on the cores of the processor."""
+    first = next(iter(spec or (CPU,)))
+    return _short(first if isinstance(first, str) else first[0]) in ON_THE_CPU
 
 
 def resolve_providers(spec: ProviderSpec | None, available: Sequence[str]) -> ResolvedProviders:

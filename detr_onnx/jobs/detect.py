@@ -15,8 +15,6 @@ from detr_onnx.read_ahead import read_ahead
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector, Prepared
 
-INPUTS_AHEAD = 2  # that are decoded and preprocessed while the network runs
-
 
 def detect_rows(
     detector: Detector, inputs: Iterable[Input], threshold: float, labels: Sequence[str] | None = None
@@ -37,7 +35,7 @@ def detect_rows(
         except Exception as error:  # noqa: BLE001 - whatever fails is in the row
             return error_of_image(item.path, error)
 
-    for item, prepared in read_ahead(prepare, inputs, INPUTS_AHEAD):
+    for item, prepared in read_ahead(prepare, inputs, meanwhile=detector.leaves_cores):
         if isinstance(prepared, DetrError):
             yield error_row(item.path, prepared, origin)
             continue

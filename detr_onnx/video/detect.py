@@ -18,8 +18,6 @@ from detr_onnx.video.live import LiveVideo
 from detr_onnx.video.open import Video, VideoSource, open_video
 from detr_onnx.video.track import Tracker
 
-FRAMES_AHEAD = 2  # of a file, decoded and preprocessed while the network runs
-
 T = TypeVar("T")
 
 
@@ -114,7 +112,7 @@ def _prepared(next_prepared: Callable[[int], T | None], is_live: bool) -> Genera
     if is_live:
         yield from iter(lambda: next_prepared(0), None)
         return
-    with contextlib.closing(read_ahead(next_prepared, itertools.count(), FRAMES_AHEAD)) as results:
+    with contextlib.closing(read_ahead(next_prepared, itertools.count())) as results:
         for _, result in results:
             if result is None:
                 return

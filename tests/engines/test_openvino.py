@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -297,3 +299,30 @@ def test_pixels_of_a_shape_that_the_graph_does_not_take_are_one_error(checkpoint
 def test_a_graph_without_metadata_runs_with_the_config_beside_it(checkpoint, tmp_path):
     path = write_foreign_onnx(tmp_path / "foreign.onnx", checkpoint, ExportOptions())
     assert open_model(path, EngineOptions("openvino"), config=checkpoint).labels == LABELS
+
+
+AFFINITIES = """
+import contextlib, os, sys, threading
+import numpy as np
+from detr_onnx.engines.options import EngineOptions
+from detr_onnx.models.open import open_model
+network = open_model(sys.argv[1], EngineOptions("openvino", threads=1)).engine.network
+images = np.zeros((1, 3, 320, 320), np.float32), np.ones((1, 320, 320), bool)
+working = threading.Thread(target=lambda: [network(*images) for _ in range(20)])
+working.start()
+found = set()
+while working.is_alive():  # threads are pinned while they work
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):
+            found.add(len(os.sched_getaffinity(int(task))))
+print(found)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_few_threads_are_not_pinned_so_that_processes_do_not_share_a_core(checkpoint, tmp_path):
+    variables = os.environ | {"DETR_ONNX_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", AFFINITIES, str(checkpoint)], capture_output=True, text=True, env=variables, check=True
+    )
+    assert done.stdout == f"{ {len(os.sched_getaffinity(0))} }\n"

@@ -14,7 +14,13 @@ from detr_onnx.engines.binding import bound_run
 from detr_onnx.engines.graph import Port
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.options import EngineOptions
-from detr_onnx.engines.providers import parse_providers, provider_names, resolve_providers, takes_fused_attention
+from detr_onnx.engines.providers import (
+    keeps_cores_busy,
+    parse_providers,
+    provider_names,
+    resolve_providers,
+    takes_fused_attention,
+)
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
@@ -319,3 +325,12 @@ def test_without_cuda_the_command_line_says_in_one_line_what_is_there_and_what_t
     text = str(refused.value)
     assert text.startswith("this ONNX Runtime has no provider 'CUDA': found ")
     assert (CPU in text, "onnxruntime-gpu" in text, "\n" in text) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "busy"),
+    [(None, True), (["CPU"], True), (["CPUExecutionProvider"], True), (["XNNPACK"], True), (["CUDA"], False),
+     ([("CUDAExecutionProvider", {"device_id": 1}), "CPU"], False), (["TensorRT"], False)],
+)  # fmt: skip
+def test_the_first_provider_tells_whether_the_cores_are_busy(spec, busy):
+    assert keeps_cores_busy(spec) is busy

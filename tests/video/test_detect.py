@@ -19,8 +19,9 @@ from PIL import Image
 from detr_onnx import Detections, Detector
 from detr_onnx.errors import MissingPackageError, UsageError, VideoError
 from detr_onnx.models.open import demo_image
+from detr_onnx.read_ahead import AHEAD
 from detr_onnx.video import track
-from detr_onnx.video.detect import FRAMES_AHEAD, OwnedVideo, VideoFrame, detect_frames
+from detr_onnx.video.detect import OwnedVideo, VideoFrame, detect_frames
 from detr_onnx.video.frames import Counts
 from detr_onnx.video.open import Video, open_video
 from tests.video.clips import FPS, number_of, write_clip
@@ -109,7 +110,7 @@ def test_a_few_frames_exist_at_a_time_however_many_there_are(tmp_path):
         for _ in detected(video, Watching()):
             pass
     assert len(images) == 300
-    assert max(alive) <= FRAMES_AHEAD + 4  # one is decoded, one detected in, one in the loop's hands, one just left
+    assert max(alive) <= AHEAD + 4  # one is decoded, one detected in, one in the loop's hands, one just left
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
