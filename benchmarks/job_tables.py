@@ -55,7 +55,7 @@ def stream_table(results: Results) -> str:
             row["size"],
             row["title"],
             *(f"{short_number(row['image_ms'][way]['median'])} ms" for way in ("network", "prepare", "stream")),
-            f"{row['hidden']['median']:.0%} ({row['hidden']['p10']:.0%}–{row['hidden']['p90']:.0%})",
+            _share(row["hidden"]),
         )
         for row in results["rows"]
     ]
@@ -67,6 +67,13 @@ def stream_table(results: Results) -> str:
         f"{results['date']}."
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
+
+
+def _share(figures: dict[str, float]) -> str:
+    """A share with its range; only that it is lost in the noise where the range is as wide as the whole."""
+    if figures["p90"] - figures["p10"] > 1:
+        return "less than the noise"
+    return f"{figures['median']:.0%} ({figures['p10']:.0%}–{figures['p90']:.0%})"
 
 
 def limits_table(results: Results) -> str:

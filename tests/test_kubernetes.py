@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.command import RESULTS
 from detr_onnx.cli.main import argument_parser
 from detr_onnx.jobs.shard import Shard
 
@@ -57,3 +59,13 @@ def test_the_limits_were_measured_with_the_server_s_options():
     deployment = resources()[0]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["args"][4:] == [*SERVE_OPTIONS]
+
+
+def test_the_memory_limits_are_above_the_measured_ones():
+    rows = json.loads((RESULTS / "limits.json").read_text(encoding="utf-8"))["rows"]
+    programs = {"serve": resources()[0], "detect -o": resources()[-1]}
+    for row in rows:
+        (container,) = programs[row["program"]]["spec"]["template"]["spec"]["containers"]
+        limit = container["resources"]["limits"]["memory"]
+        assert limit.endswith("Gi")
+        assert row["limit_mb"] <= int(limit[:-2]) * 1024

@@ -29,6 +29,13 @@ def test_detectors_take_turns_over_photographs(tmp_path, monkeypatch, detector):
     assert "| 40x30 | ONNX Runtime |" in table
 
 
+@pytest.mark.parametrize(("p90", "words"), [(0.4, "| 25% (10%–40%) |"), (3.0, "| less than the noise |")])
+def test_a_share_that_is_noise_is_not_shown(p90, words):
+    image_ms = {way: {"median": 10.0} for way in ("stream", "network", "prepare")}
+    row = {"size": "1x1", "title": "x", "image_ms": image_ms, "hidden": {"median": 0.25, "p10": 0.1, "p90": p90}}
+    assert words in stream_table({**HEAD, "rows": [row]})
+
+
 def test_the_table_of_limits_says_what_was_enough():
     rows = [
         {"program": "serve", "cache_filled": False, "limit_mb": 640, "ready_s": 3.2, "drained_s": 12.0},
