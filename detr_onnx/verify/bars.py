@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 STANDARD_ERRORS = 3
-FEWEST_DETECTIONS = 10  # with fewer, one of them decides about the share
+FEWEST_DETECTIONS = 100  # a share of fewer says more about them than about the precision
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,10 @@ class Contender:
 
 def contenders(source: Source) -> Iterator[Contender]:
     """All engines and precisions of the table, numpy first."""
-    for row in reversed(ENGINES.values()):
-        missing = row.missing_packages(source.graph is not None)
+    for row in sorted(ENGINES.values(), key=lambda row: row.name != "numpy"):
         for precision in _precisions(row, source):
+            has_graph = source.graph is not None and (source.checkpoint is None or precision == "fp32")
+            missing = row.missing_packages(has_graph)
             reason = f"not installed: {' and '.join(missing)}" if missing else _reason(row, precision, source)
             yield Contender(row.name, precision, reason)
 

@@ -69,7 +69,7 @@ def test_one_flipped_byte_in_a_checkpoint_with_a_graph_is_named(verify, tmp_path
     status, out, _ = verify("demo")
     assert status == 1
     assert "weights of model.onnx" in lines_of(out, "FAILED")
-    assert out.splitlines()[-1].startswith("1 FAILED (files: weights of model.onnx") or "2 FAILED" in out
+    assert " FAILED (files: weights of model.onnx" in out.splitlines()[-1]
 
 
 def test_an_fp16_graph_that_claims_fp32_is_found_with_its_checkpoint(verify, small, tmp_path):
@@ -184,6 +184,7 @@ def test_ctrl_c_ends_it_quietly(small, tmp_path):
 
 
 def test_a_terminal_shows_what_comes_next(small, monkeypatch, capsys):
+    pytest.importorskip("onnx")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert cli_main.main(["verify", str(small)]) == 0
     assert re.search(r"step 1  0 s  the files", capsys.readouterr().err)
