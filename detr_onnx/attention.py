@@ -91,7 +91,8 @@ class AttentionMaps:
             number: of a detection. Without one, and without a point, all points, or else the best detections, side by
                 side.
             point: the number of a point, in place of a detection.
-            layer, head: see the class.
+            layer: see the class.
+            head: see the class.
             title: of the figure.
 
         Raises:
