@@ -89,11 +89,24 @@ def folders(work: Path, count: int) -> tuple[Path, Path]:
     return many, few
 
 
+def without_start(
+    ran: Sequence[Program], few: str, more: int
+) -> tuple[list[tuple[Program, Program]], dict[str, list[float]]]:
+    """Each contender with its run over few images, and by its key the seconds of each of the other images.
+
+    Args:
+        ran: the contenders, and those over few images, whose keys end in `few`.
+        few: this end of keys.
+        more: how many images the others have more.
+    """
+    by_key = {program.key: program for program in ran}
+    pairs = [(p, by_key[f"{p.key}-{few}"]) for p in ran if f"{p.key}-{few}" in by_key]
+    return pairs, {p.key: [(a - b) / more for a, b in zip(p.wall_s, f.wall_s, strict=True)] for p, f in pairs}
+
+
 def rows(ran: Sequence[Program], images: int) -> list[dict[str, Any]]:
     """A row for each contender that ran over both folders."""
-    by_key = {program.key: program for program in ran}
-    pairs = [(p, by_key[f"{p.key}-{FEW}"]) for p in ran if f"{p.key}-{FEW}" in by_key]
-    seconds = {p.key: [(a - b) / (images - 1) for a, b in zip(p.wall_s, few.wall_s, strict=True)] for p, few in pairs}
+    pairs, seconds = without_start(ran, FEW, images - 1)
     return [
         {
             "key": program.key,

@@ -12,7 +12,6 @@ that of the object store.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import json
 import os
@@ -22,11 +21,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from benchmarks.command import absent, benchmark_parser, write_results
-from benchmarks.jobs import per_second
+from benchmarks.jobs import per_second, without_start
 from benchmarks.jobs_memory import resident_mb
 from benchmarks.memory import subject_paths
 from benchmarks.setting import environment, show
@@ -37,7 +35,7 @@ from detr_onnx.bench.timings import figures, ratio
 from detr_onnx.jobs.parts import count_rows, find_parts
 from detr_onnx.jobs.shard import Shard
 from detr_onnx.verify.sample_photo import jpeg
-from tests.ray.kill import processes
+from tests.ray.kill import SCRIPT, loaded_script, processes
 
 RUNS, IMAGES, NAMES = 3, 24, 50_000
 BLOCK = 4  # small, as there are few photographs; in a long job it makes no difference
@@ -46,7 +44,6 @@ HOSTED = 0.0000075  # dollars an image, of the hosted API
 SAMPLE_S = 0.2
 FEW = "few"
 FEWEST = 5000  # names whose rows are in several parts
-SCRIPT = Path(__file__).parents[1] / "examples" / "ray" / "detect.py"
 FOUND = [
     {"score": 0.9 - number / 20, "label": "cat", "class_id": 17,
      "box": {"xmin": 1.5, "ymin": 2.5, "xmax": 300.5, "ymax": 200.5}}
@@ -98,10 +95,7 @@ def together(work: Path, commands: list[list[str]]) -> tuple[str, ...]:
 
 def rows(ran: list[Program], images: int, cores: int) -> list[dict[str, Any]]:
     """A row for each contender that ran over both folders."""
-    by_key = {program.key: program for program in ran}
-    pairs = [(p, by_key[f"{p.key}-{FEW}"]) for p in ran if f"{p.key}-{FEW}" in by_key]
-    more = images - cores
-    seconds = {p.key: [(a - b) / more for a, b in zip(p.wall_s, few.wall_s, strict=True)] for p, few in pairs}
+    pairs, seconds = without_start(ran, FEW, images - cores)
     return [
         {
             "key": program.key,
@@ -133,16 +127,6 @@ class Answering:
         paths = [os.fsdecode(path) for path in batch["path"].to_pylist()]
         row = {"width": 640, "height": 480, "detections": FOUND, "error": None, **self._origin}
         return pa.Table.from_pylist([{"path": path, **row} for path in paths], schema=self._schema)
-
-
-def loaded_script() -> ModuleType:
-    """`examples/ray/detect.py` as a module."""
-    spec = importlib.util.spec_from_file_location("ray_detect_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def driver(names: int, cores: int, directory: Path) -> dict[str, Any]:

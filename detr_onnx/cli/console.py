@@ -93,26 +93,36 @@ def log_to_stderr(verbose: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def live_line(shown: bool) -> Iterator[Callable[[str], None]]:
+    """A function that replaces one line on stderr by a text, if it is shown at all; the line is gone in the end."""
+
+    def show(text: str) -> None:
+        if shown:
+            sys.stderr.write(CLEAR_LINE + text[:79])
+            sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        show("")
+
+
+@contextlib.contextmanager
 def progress(count: int, *, results_on_stdout: bool = True) -> Iterator[Callable[[int, str], None]]:
     """Yields a function to call with the number and name of the next image; it keeps one line on a terminal current."""
     start_all = time.monotonic()
     watched = results_on_stdout and sys.stdout is not None and sys.stdout.isatty()  # then they show the progress
     shown = count > 1 and sys.stderr.isatty() and not watched
 
-    def show(number: int, name: str) -> None:
-        elapsed_s = time.monotonic() - start_all
-        if shown and elapsed_s > PROGRESS_AFTER_S:
-            left_s = elapsed_s / (number - 1 or 1) * (count - number + 1)
-            line = f"{number}/{count}  {left_s:.0f} s left  {printable(name)}"
-            sys.stderr.write(CLEAR_LINE + line[:79])
-            sys.stderr.flush()
+    with live_line(shown) as line:
 
-    try:
+        def show(number: int, name: str) -> None:
+            elapsed_s = time.monotonic() - start_all
+            if elapsed_s > PROGRESS_AFTER_S:
+                left_s = elapsed_s / (number - 1 or 1) * (count - number + 1)
+                line(f"{number}/{count}  {left_s:.0f} s left  {printable(name)}")
+
         yield show
-    finally:
-        if shown:
-            sys.stderr.write(CLEAR_LINE)
-            sys.stderr.flush()
 
 
 def progress_bar(items: Sequence[T]) -> Iterable[T]:

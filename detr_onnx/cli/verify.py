@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import CLEAR_LINE, check_output_file, print_result, progress_bar, write_file
+from detr_onnx.cli.console import check_output_file, live_line, print_result, progress_bar, write_file
 from detr_onnx.cli.options import add_source_options, add_verbose
 from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.text import printable
@@ -63,17 +63,6 @@ def run(arguments: Namespace) -> int:
 @contextmanager
 def notices() -> Iterator[Notice]:
     """A function that keeps one line on a terminal current: the step, its name and the time so far."""
-    start, numbers, shown = time.monotonic(), itertools.count(1), sys.stderr.isatty()
-
-    def notice(name: str) -> None:
-        if shown:
-            line = f"step {next(numbers)}  {time.monotonic() - start:.0f} s  {printable(name)}"
-            sys.stderr.write(CLEAR_LINE + line[:79])
-            sys.stderr.flush()
-
-    try:
-        yield notice
-    finally:
-        if shown:
-            sys.stderr.write(CLEAR_LINE)
-            sys.stderr.flush()
+    start, numbers = time.monotonic(), itertools.count(1)
+    with live_line(sys.stderr.isatty()) as line:
+        yield lambda name: line(f"step {next(numbers)}  {time.monotonic() - start:.0f} s  {printable(name)}")

@@ -66,14 +66,7 @@ class Annotations:
                 category_of[class_id] = category
             elif category in used:
                 unknown.append(repr(name))
-        if unknown:
-            known = [repr(label) for label in dict.fromkeys(labels) if label != "N/A"]
-            raise DatasetError(
-                f"{self.source} has categories that the model does not know",
-                found=some(unknown),
-                expected=f"the model's labels, such as {some(known)}",
-                remedy="use annotations for this model, or the --config with its labels",
-            )
+        check_known(self.source, unknown, labels)
         return category_of
 
 
@@ -210,6 +203,18 @@ def _object(number: int, row: Row) -> Row:
 
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def check_known(source: object, unknown: Collection[str], labels: Sequence[str]) -> None:
+    """Raises DatasetError if there are categories that a model with these labels does not know."""
+    if unknown:
+        known = [repr(label) for label in dict.fromkeys(labels) if label != "N/A"]
+        raise DatasetError(
+            f"{source} has categories that the model does not know",
+            found=some(unknown),
+            expected=f"the model's labels, such as {some(known)}",
+            remedy="use annotations for this model, or the --config with its labels",
+        )
 
 
 def some(items: Collection[object], separator: str = ", ") -> str:

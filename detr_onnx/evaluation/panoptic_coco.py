@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detr_onnx.errors import DatasetError
-from detr_onnx.evaluation.coco import MAX_BYTES, class_named, image_paths, some
+from detr_onnx.evaluation.coco import MAX_BYTES, check_known, class_named, image_paths, some
 from detr_onnx.evaluation.coco_rows import id_problems, leaves_directory
 from detr_onnx.evaluation.panoptic_files import Ids, PanopticResults, check_sizes, kept_segments, read_ids
 from detr_onnx.evaluation.panoptic_quality import VOID, Category, PanopticEvaluation, PanopticQuality, Segment
@@ -111,14 +111,7 @@ class PanopticAnnotations:
                 category_of[class_id] = k
             elif k in used:
                 unknown.append(repr(category.name))
-        if unknown:
-            known = [repr(label) for label in dict.fromkeys(labels) if label != "N/A"]
-            raise DatasetError(
-                f"{self.source} has categories that the model does not know",
-                found=some(unknown),
-                expected=f"the model's labels, such as {some(known)}",
-                remedy="use annotations for this model, or the --config with its labels",
-            )
+        check_known(self.source, unknown, labels)
         return category_of
 
     def stuff(self, category_of: Sequence[int | None]) -> list[int]:

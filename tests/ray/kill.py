@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from detr_onnx.bench.setting import setting
@@ -39,6 +41,16 @@ OPTIONS = ("--engine", "onnxruntime", "--threads", "1", "--threshold", "0.3", "-
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 6}
 """How soon Ray takes a node for dead: seconds, where its default is half a minute."""
 UNTIL_ROWS_S = 60.0  # that a driver may take until its first rows
+
+
+def loaded_script() -> ModuleType:
+    """`examples/ray/detect.py` as a module."""
+    spec = importlib.util.spec_from_file_location("ray_detect_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +16,7 @@ from detr_onnx.errors import DatasetError, EngineError, ModelFileError, UsageErr
 from detr_onnx.jobs.inputs import Input
 from tests.cli.command_line import PREFIX, ROOT
 from tests.jobs.kill import rows_in
-from tests.ray.kill import SCRIPT, by_path, start
+from tests.ray.kill import SCRIPT, by_path, loaded_script, start
 from tests.small_model import sample_image
 
 pytest.importorskip("pyarrow")
@@ -27,16 +26,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning") 
 
 GOOD, BAD = 20, 3
 FAST = ("--engine", "onnxruntime", "--threads", "1", "--threshold", "0.3")
-
-
-def loaded_script() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("ray_detect_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 script = loaded_script()
