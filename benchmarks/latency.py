@@ -37,6 +37,9 @@ TRANSFORMERS_NETWORKS = 3
 Row = tuple[str, str, str, Path, str | None]
 """Engine, end of the key, title, model file, and requested precision."""
 
+IN_WORDS = {"bf16": "in bf16", "bf16-mixed": "mixed", "bf16-backbone": "backbone in bf16"}
+"""OpenVINO's precisions in titles."""
+
 Ratios = Sequence[tuple[str, str, str, float | None]]
 """Part, key of ours, key of theirs, and the target: the largest ratio."""
 
@@ -45,9 +48,9 @@ RATIOS: Ratios = (
     ("network", "ours-onnxruntime-mask", "torch", None),
     ("network", "ours-onnxruntime-fixed", "optimum-static", 0.80),
     ("network", "ours-openvino-bf16", "openvino-dynamic", 0.85),
-    ("network", "ours-openvino", "openvino-dynamic", None),
+    ("network", "ours-openvino", "openvino-dynamic", 1.0),
     ("network", "ours-openvino", "torch", None),
-    ("network", "ours-openvino-int8", "openvino-dynamic", 0.66),
+    ("network", "ours-openvino-int8", "openvino-dynamic", 0.75),
     ("network", "ours-numpy", "torch", 0.90),
     ("network", "ours-numpy", "optimum-dynamic", 1.30),
     ("total", "ours-preprocessing", "transformers-preprocessing", None),
@@ -65,12 +68,13 @@ def entries(
     """The contenders in the order of their turns; `int8` is a file of the same model."""
     inputs = {"pixels": str(measured.pixels), "image": str(measured.photograph), "threads": threads}
     model, graphs = str(measured.model), measured.graphs
-    int8_rows: list[Row] = [("openvino", "-int8", "OpenVINO, int8, the rest in bf16", int8, "bf16")] if int8 else []
+    int8_rows: list[Row] = [("openvino", "-int8", "OpenVINO, int8, the rest mixed", int8, "bf16-mixed")] if int8 else []
     networks: list[Row] = [
         ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"], None),
         ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"], None),
         ("openvino", "", "OpenVINO", graphs["plain"], None),
         ("openvino", "-fp32", "OpenVINO, in fp32", graphs["plain"], "fp32"),
+        ("openvino", "-bf16-backbone", "OpenVINO, backbone in bf16", graphs["plain"], "bf16-backbone"),
         ("openvino", "-bf16", "OpenVINO, all in bf16", graphs["plain"], "bf16"),
         *int8_rows,
         ("numpy", "", "numpy", measured.model, None),
@@ -139,7 +143,7 @@ def title_of(contender: Contender) -> str:
     title = contender.entry.title
     if "bf16" in title or "fp32" in title:
         return title
-    precision = {"bf16": "in bf16", "bf16-backbone": "backbone in bf16"}.get(contender.runs_on.split(", ")[-1])
+    precision = IN_WORDS.get(contender.runs_on.split(", ")[-1])
     return f"{title}, {precision}" if precision else title
 
 

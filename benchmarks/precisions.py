@@ -28,7 +28,11 @@ PRECISIONS = ("fp32", "fp16-weights", "int8-weights", "int8")
 TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 COMPUTED_IN: dict[str, tuple[tuple[str, str, str | None], ...]] = {
     "onnxruntime": (("", "", None),),
-    "openvino": (("", "", "fp32"), ("-bf16", ", the rest in bf16", "bf16")),
+    "openvino": (
+        ("", "", "fp32"),
+        ("-mixed", ", the rest mixed", "bf16-mixed"),
+        ("-bf16", ", the rest in bf16", "bf16"),
+    ),
 }
 """Engine -> ends of key and title, and the requested precision, which applies to what is not int8."""
 
@@ -40,7 +44,8 @@ RATIOS: Ratios = (
     ("network", "onnxruntime-int8", "onnxruntime-fp32", 0.5),
     *(("network", f"openvino-{kind}", "openvino-fp32", None) for kind in PRECISIONS[1:]),
     ("network", "openvino-int8", "openvino-dynamic", None),
-    ("network", "openvino-int8-bf16", "openvino-dynamic", 0.66),
+    ("network", "openvino-int8-mixed", "openvino-dynamic", 0.75),
+    ("network", "openvino-int8-bf16", "openvino-dynamic", None),
 )
 
 

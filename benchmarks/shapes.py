@@ -28,9 +28,10 @@ from benchmarks.command import absent, benchmark_parser, write_results
 from detr_onnx.bench.setting import setting
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines import Engine, Network
+from detr_onnx.engines.bfloat16 import BF16_BACKBONE, BF16_MIXED
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
-from detr_onnx.engines.openvino import BF16_BACKBONE, openvino_engine
+from detr_onnx.engines.openvino import openvino_engine
 from detr_onnx.errors import DetrError
 from detr_onnx.exporter.calibrate import Model, find_quant_params
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -102,6 +103,7 @@ def contenders(work: Path, threads: int) -> list[Contender]:
         Contender("numpy-fp32", small, lambda: numpy_engine(seeded[0]), FP32),
         Contender("onnxruntime-int8", trained, lambda: onnxruntime_engine(fused_int8, threads=threads), INT8),
         Contender("openvino-fp32", small, lambda: openvino_engine(plain, "fp32", threads), FP32),
+        Contender("openvino-bf16-mixed", small, lambda: openvino_engine(plain, BF16_MIXED, threads), BF16),
         Contender("openvino-bf16-backbone", small, lambda: openvino_engine(plain, BF16_BACKBONE, threads), BF16),
         Contender("openvino-bf16", small, lambda: openvino_engine(plain, "bf16", threads), BF16),
         Contender("openvino-int8", trained, lambda: openvino_engine(plain_int8, "fp32", threads), INT8),

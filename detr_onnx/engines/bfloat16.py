@@ -1,14 +1,15 @@
-"""The backbone of a graph in bfloat16, the rest in float32. OpenVINO computes each node in the type of its inputs.
+"""Parts of a graph in bfloat16, the rest in float32. OpenVINO computes each node in the type of its inputs.
 
-    pixels ── stem ── to bf16 ── stages, projection ── to fp32 ── transformer and heads ── logits, boxes
-
-bfloat16 has 8 significant bits. Rounding costs most accuracy in the stem, and in the transformer and heads, which
-decide between close values. The convolutions between them are four fifths of the work. Rounding their biases would be
-a constant error, so the lost remainder is added again, in the float32 accumulator of the convolution.
+A bfloat16 number has 8 significant bits. Rounding costs most accuracy in the pixels, in sums that run through many
+layers, in positions, and in the decoder, which decides between close values. Convolutions and the products of large
+matrices, which take nearly all of the time, bear it better. Two things make up for most of what they lose: the
+remainder that rounding takes from the bias of a convolution is added again in its float32 accumulator, and the first
+convolution gets the levels 0 to 255 that the pixels are made of, which bfloat16 represents exactly.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,104 +17,195 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.safetensors import widened
+from detr_onnx.image.preprocess import Preprocessing
 
-STEM, PROJECTION = "stem", "projection"  # names of the tensors around it, see `exporter.onnx_file.name_backbone_ends`
-ADAPTERS = ("adapter1", "adapter2", "adapter3")  # of panoptic models: they end in a mask head
+BF16_BACKBONE, BF16_MIXED = "bf16-backbone", "bf16-mixed"
+
+STAGES = r"/backbone/layer"
+PROJECTIONS = r"/input_projection/|/mask_head/adapter"
+STEM = r"/backbone/(conv1|MaxPool)"
+ENCODER = r"/encoder/layers\.\d+/(self_attn/(?!out_proj/Add)|fc1/|fc2/MatMul)"  # neither sums nor what is added
+DECODER = r"/decoder/layers\.\d+/(encoder_attn/[kv]_proj/|fc1/|fc2/MatMul)"  # keys, values and feed-forward layers
+REGIONS = {
+    BF16_BACKBONE: re.compile("|".join((STAGES, PROJECTIONS))),
+    BF16_MIXED: re.compile("|".join((STEM, STAGES, PROJECTIONS, ENCODER, DECODER))),
+}
+"""What each precision computes in bfloat16: names of nodes, which in our graphs are their paths in the model."""
+
+FIRST = "/backbone/conv1/"
 LARGE = 3e38  # about the largest number of float32 and of bfloat16
 
-Ends = tuple[Any, list[Any]]
-"""The outputs of the stem, and of the projection and the adapters, as `openvino.Output`s."""
+
+def can_be_lowered(model: Any) -> bool:
+    """Whether the nodes of an `openvino.Model` have the names of our graphs, and are in float32."""
+    names = re.compile(DECODER)
+    decoder = [node for node in model.get_ops() if names.match(node.get_friendly_name())]
+    return bool(decoder) and all(node.get_output_element_type(0).get_type_name() != "f16" for node in decoder)
 
 
-def backbone_ends(model: Any) -> Ends | None:
-    """The ends of the backbone of an `openvino.Model`; None if no tensors have their names."""
-    tensors = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
-    if not {STEM, PROJECTION} <= tensors.keys():
-        return None
-    return tensors[STEM], [tensors[name] for name in (PROJECTION, *ADAPTERS) if name in tensors]
+def is_lowered(model: Any) -> bool:
+    """Whether a part of the model is in bfloat16."""
+    return any(_gives_bfloat16(node) and node.get_type_name() != "Constant" for node in model.get_ops())
 
 
-def is_lowered(ends: Ends) -> bool:
-    """Whether the backbone is in bfloat16."""
-    return bool(ends[0].get_element_type() != ends[1][0].get_element_type())
+def lower(model: Any, precision: str, preprocessing: Preprocessing, *, stages_in_int8: bool = False) -> None:
+    """Converts the nodes of a precision of `REGIONS` to bfloat16, weights included, in place.
 
-
-def lower_backbone(model: Any, ends: Ends) -> None:
-    """Converts the backbone of a float32 `openvino.Model` to bfloat16, weights included, in place."""
-    from openvino import opset13
-    from openvino.passes import ConstantFolding, Manager
-
-    folding = Manager()
-    folding.register_pass(ConstantFolding())
-    folding.run_passes(model)  # turns unpacked or reshaped weights into constants
-    stem, results = ends
-    last = [_inserted(tensor, lambda tensor: opset13.convert(tensor, "f32")) for tensor in results]
-    for node in _between(model, stem, last):
-        if node.get_type_name() == "Add" and _constants(node):
-            _add_bias_remainder(node)
-    _inserted(stem, lambda tensor: opset13.convert(tensor, "bf16"))
-    for node in _between(model, stem, last):
-        for reader in _constants(node):
-            reader.replace_source_output(_constant(reader.get_source_output().get_node().data))
+    Args:
+        model: an `openvino.Model` in float32.
+        precision: a key of `REGIONS`.
+        preprocessing: how pixels are made of levels.
+        stages_in_int8: the stages of the backbone are in int8 and stay so.
+    """
+    nodes = _region(model, precision, stages_in_int8)
+    for node in nodes:
+        _fold_constants(node)
+    for node in list(nodes):
+        if node.get_friendly_name().startswith(FIRST) and node.get_type_name() == "Convolution":
+            nodes += _convolve_levels(node, preprocessing)
+        elif _is_bias_of_convolution(node):
+            nodes += _add_bias_remainder(node)
+    names, rounded = {node.get_friendly_name() for node in nodes}, dict[str, Any]()
+    for node in nodes:
+        _round_inputs(node, names, rounded)
+    for node in nodes:
+        _widen_output(node, names)
     model.validate_nodes_and_infer_types()
 
 
-def raise_backbone(model: Any, ends: Ends) -> None:
-    """Converts a bfloat16 backbone back to float32, in place; weights keep their rounded values."""
+def raise_to_float32(model: Any) -> None:
+    """Converts everything in bfloat16 back to float32, in place; weights keep their rounded values."""
     from openvino import opset13
 
-    stem, _ = ends
-    start, lowered = stem.get_node().get_name(), set[str]()
     for node in model.get_ordered_ops():
-        sources = [reader.get_source_output().get_node().get_name() for reader in node.inputs()]
-        if not _gives_bfloat16(node) or (lowered.isdisjoint(sources) and start not in sources):
+        if not _gives_bfloat16(node):
             continue
-        lowered.add(node.get_name())
-        for reader in node.inputs():
-            source = reader.get_source_output()
-            if source.get_node().get_type_name() == "Convert" and source.get_node().get_name() in lowered:
-                reader.replace_source_output(stem)  # the conversion to bfloat16
-            elif source.get_node().get_name() not in lowered | {start} and _gives_bfloat16(source.get_node()):
-                reader.replace_source_output(opset13.convert(source, "f32").output(0))  # weights
+        if node.get_type_name() == "Convert":
+            for reader in node.output(0).get_target_inputs():
+                reader.replace_source_output(node.input(0).get_source_output())
+        elif node.get_type_name() == "Constant":
+            _insert_after(node, lambda tensor: opset13.convert(tensor, "f32"))
     model.validate_nodes_and_infer_types()
 
 
-def _gives_bfloat16(node: Any) -> bool:
-    return bool(node.get_output_size() and node.get_output_element_type(0).get_type_name() == "bf16")
-
-
-def _between(model: Any, stem: Any, last: list[Any]) -> list[Any]:
-    """The nodes of floats between the output of the stem and the last nodes, all excluded, in topological order."""
-    reached, names = [], {stem.get_node().get_name()}
-    outside = {node.get_name() for node in last}
+def _region(model: Any, precision: str, stages_in_int8: bool) -> list[Any]:
+    """The nodes to convert, in topological order: those with the right names that depend on the pixels."""
+    region, reached = REGIONS[precision], {node.get_friendly_name() for node in model.get_parameters()}
+    nodes = []
     for node in model.get_ordered_ops():
-        sources = {reader.get_source_output().get_node().get_name() for reader in node.inputs()}
-        if sources & names and node.get_name() not in outside and node.get_output_element_type(0).is_real():
-            names.add(node.get_name())
-            reached.append(node)
-    return reached
+        name = node.get_friendly_name()
+        if reached.isdisjoint(reader.get_source_output().get_node().get_friendly_name() for reader in node.inputs()):
+            continue
+        reached.add(name)
+        is_inside = region.match(name) and not (stages_in_int8 and re.match(STAGES, name))
+        if is_inside and node.get_output_element_type(0).is_real():
+            nodes.append(node)
+    return nodes
 
 
-def _constants(node: Any) -> list[Any]:
-    """The inputs of a node that are float32 constants."""
-    return [reader for reader in node.inputs() if _is_constant(reader.get_source_output())]
+def _fold_constants(node: Any) -> None:
+    """Replaces unpacked or reshaped weights by float32 constants."""
+    from openvino import opset13
+
+    for reader in node.inputs():
+        source = reader.get_source_output()
+        if source.get_node().get_type_name() != "Constant" and source.get_element_type().get_type_name() == "f32":
+            values = _constant_values(source)
+            if values is not None:
+                reader.replace_source_output(opset13.constant(values).output(0))
 
 
-def _is_constant(tensor: Any) -> bool:
-    return bool(tensor.get_node().get_type_name() == "Constant" and tensor.get_element_type().get_type_name() == "f32")
+def _constant_values(tensor: Any) -> NDArray[np.float32] | None:
+    """The values of a tensor that is computed from constants by unpacking or reshaping; None of any other."""
+    node = tensor.get_node()
+    kind, sources = node.get_type_name(), [reader.get_source_output() for reader in node.inputs()]
+    if kind == "Constant":
+        return np.asarray(node.get_data(dtype=np.float32))
+    if kind == "Reshape" and tensor.get_partial_shape().is_static:
+        values = _constant_values(sources[0])
+        return None if values is None else values.reshape(tuple(tensor.get_shape()))
+    if kind not in ("Convert", "Multiply", "Subtract"):
+        return None
+    operands = [values for source in sources if (values := _constant_values(source)) is not None]
+    if len(operands) != len(sources):
+        return None
+    if kind == "Convert":
+        return operands[0]
+    result: NDArray[np.float32] = np.multiply(*operands) if kind == "Multiply" else np.subtract(*operands)
+    return result
 
 
-def _inserted(tensor: Any, make: Callable[[Any], Any]) -> Any:
-    """Inserts the node that `make` builds from a tensor between it and its readers; returns the node."""
-    readers = list(tensor.get_target_inputs())
-    node = make(tensor)
-    for reader in readers:
-        reader.replace_source_output(node.output(0))
-    return node
+def _convolve_levels(conv: Any, preprocessing: Preprocessing) -> list[Any]:
+    """Lets the first convolution read levels y instead of pixels x; returns the new node inside the region.
+
+    x = (y - d) / a, where a and d make y a whole number between -255 and 255, which bfloat16 holds exactly. The
+    weights have twice the channels: their rounded values, and what rounding takes from them.
+    """
+    from openvino import opset13
+
+    weight = conv.input(1).get_source_output().get_node().data.astype(np.float64)  # [D,3,7,7]
+    factor, mean, std = preprocessing.rescale_factor, np.array(preprocessing.mean), np.array(preprocessing.std)
+    a, d = _column(std / factor), _column(mean / factor - np.round(mean / factor))
+    scaled = weight / a
+    (add,) = (reader.get_node() for reader in conv.output(0).get_target_inputs())
+    _shift_bias(add, -(scaled * d).sum((1, 2, 3)))
+    pixels = conv.input(0).get_source_output()
+    levels = opset13.add(opset13.multiply(pixels, a.astype(np.float32)), d.astype(np.float32))  # [B,3,H,W]
+    twice = opset13.concat([levels, levels], 1)  # [B,6,H,W]
+    rounded = widened(_bits(scaled.astype(np.float32)))
+    both = np.concatenate([rounded, (scaled - rounded).astype(np.float32)], 1)  # [D,6,7,7]
+    conv.input(0).replace_source_output(twice.output(0))
+    conv.input(1).replace_source_output(opset13.constant(both).output(0))
+    return [twice]
 
 
-def _add_bias_remainder(add: Any) -> None:
-    """Adds the remainder that a bias loses in bfloat16, after the residual if one is added next.
+def _column(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values.reshape(1, -1, 1, 1)
+
+
+def _shift_bias(add: Any, shift: NDArray[np.float64]) -> None:
+    """Adds `shift` [D] to the constant of an Add."""
+    from openvino import opset13
+
+    (reader,) = _constants(add)
+    bias = reader.get_source_output().get_node().data
+    reader.replace_source_output(opset13.constant((bias + shift.reshape(bias.shape)).astype(np.float32)).output(0))
+
+
+def _round_inputs(node: Any, inside: set[str], rounded: dict[str, Any]) -> None:
+    """Gives a node bfloat16: rounded constants, and conversions of what comes from outside, kept in `rounded`."""
+    from openvino import opset13
+
+    for reader in node.inputs():
+        source = reader.get_source_output()
+        name = source.get_node().get_friendly_name()
+        if name in inside or source.get_element_type().get_type_name() != "f32":
+            continue
+        if name not in rounded:
+            is_constant = source.get_node().get_type_name() == "Constant"
+            rounded[name] = (
+                _constant(source.get_node().data) if is_constant else opset13.convert(source, "bf16").output(0)
+            )
+        reader.replace_source_output(rounded[name])
+
+
+def _widen_output(node: Any, inside: set[str]) -> None:
+    """Gives readers outside float32."""
+    from openvino import opset13
+
+    readers = [
+        reader
+        for reader in node.output(0).get_target_inputs()
+        if reader.get_node().get_friendly_name() not in inside and reader.get_node().get_type_name() != "ShapeOf"
+    ]
+    if readers:
+        wide = opset13.convert(node.output(0), "f32").output(0)
+        for reader in readers:
+            reader.replace_source_output(wide)
+
+
+def _add_bias_remainder(add: Any) -> list[Any]:
+    """Adds the remainder that a bias loses in bfloat16, after the residual if one is added next; returns the new nodes.
 
     OpenVINO fuses it into the convolution, like the bias. It would merge two consecutive constants into one, rounded;
     the clamp between them, whose limits are never reached, prevents that.
@@ -125,9 +217,37 @@ def _add_bias_remainder(add: Any) -> None:
     (reader, *others) = add.output(0).get_target_inputs()
     following = reader.get_node()
     if not others and following.get_type_name() == "Add" and not _constants(following):
-        _inserted(following.output(0), lambda tensor: opset13.add(tensor, remainder))
-    else:
-        _inserted(add.output(0), lambda tensor: opset13.add(opset13.clamp(tensor, -LARGE, LARGE), remainder))
+        return [_insert_after(following, lambda tensor: opset13.add(tensor, remainder))]
+    clamp = _insert_after(add, lambda tensor: opset13.clamp(tensor, -LARGE, LARGE))
+    return [clamp, _insert_after(clamp, lambda tensor: opset13.add(tensor, remainder))]
+
+
+def _insert_after(node: Any, make: Callable[[Any], Any]) -> Any:
+    """Inserts the node that `make` builds from an output between it and its readers; returns the new node."""
+    readers = list(node.output(0).get_target_inputs())
+    new = make(node.output(0))
+    for reader in readers:
+        reader.replace_source_output(new.output(0))
+    return new
+
+
+def _is_bias_of_convolution(node: Any) -> bool:
+    if node.get_type_name() != "Add" or not _constants(node):
+        return False
+    return any(reader.get_source_output().get_node().get_type_name() == "Convolution" for reader in node.inputs())
+
+
+def _constants(node: Any) -> list[Any]:
+    """The inputs of a node that are float32 constants."""
+    return [reader for reader in node.inputs() if _is_constant(reader.get_source_output())]
+
+
+def _is_constant(tensor: Any) -> bool:
+    return bool(tensor.get_node().get_type_name() == "Constant" and tensor.get_element_type().get_type_name() == "f32")
+
+
+def _gives_bfloat16(node: Any) -> bool:
+    return bool(node.get_output_size() and node.get_output_element_type(0).get_type_name() == "bf16")
 
 
 def _constant(values: NDArray[np.float32]) -> Any:

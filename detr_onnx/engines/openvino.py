@@ -16,14 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
-from detr_onnx.engines.bfloat16 import PROJECTION, STEM, backbone_ends, is_lowered, lower_backbone, raise_backbone
+from detr_onnx.engines.bfloat16 import (
+    BF16_BACKBONE,
+    BF16_MIXED,
+    REGIONS,
+    can_be_lowered,
+    is_lowered,
+    lower,
+    raise_to_float32,
+)
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
 from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run, check_sizes, graph_engine, not_text
 from detr_onnx.engines.graph_file import check_graph_file
-from detr_onnx.errors import EngineError, ModelFileError
+from detr_onnx.errors import CheckpointError, EngineError, ModelFileError
+from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.json_input import parse_object
 
-BF16_BACKBONE = "bf16-backbone"
-HINTS = {"fp32": "f32", "bf16": "bf16", BF16_BACKBONE: "f32"}
+HINTS = {"fp32": "f32", "bf16": "bf16", BF16_MIXED: "f32", BF16_BACKBONE: "f32"}
 """OpenVINO's inference precision for each of our precisions; nodes with explicit types keep theirs."""
 
 NARROW = 128
@@ -32,6 +41,7 @@ returns wrong results, different on each run, for feature maps one cell wide and
 cells of 32 pixels. Resized to 800, only images ten times as long as wide are that narrow."""
 
 SHAPES_KEPT = 16  # in OpenVINO's cache of compiled shapes and in oneDNN's; their defaults of 5000 and 1024 fill memory
+COMPUTED_IN = "detr_onnx.computed_in"  # metadata of what `convert_to_ir` stores
 TELEMETRY = "openvino_telemetry"
 HEADS = ("class_labels_classifier", "bbox_predictor")  # prefixes of the names of their weights
 ELEMENT_TYPES = {"i64": "int64", "i32": "int32", "boolean": "bool", "f32": "float32", "f16": "float16"}
@@ -43,12 +53,12 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     Args:
         path: of the file.
         precision: one of `HINTS`. None is the fastest that keeps to the published agreement with float32:
-            "bf16-backbone" for our graphs on processors with bfloat16, else "fp32".
+            "bf16-mixed" for our graphs on processors with bfloat16, else "fp32".
         threads: used by one inference; None is one per physical core.
 
     Raises:
         EngineError: OpenVINO is not installed, or the processor does not have the precision.
-        ModelFileError: the file is missing, damaged or not a DETR, or does not mark the ends of its backbone.
+        ModelFileError: the file is missing, damaged or not a DETR, or has no nodes with the names of our graphs.
     """
     openvino = import_openvino()
     check_graph_file(path)
@@ -62,7 +72,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
         check_sizes(path, [*inputs, *outputs])  # before it allocates them
         precision = precision or _best(model, has_bf16)
-        _set_backbone(model, precision, path)
+        _set_precision(model, precision, path)
         run = _compiled(path, core, model, _options(HINTS[precision], threads))
     except UnicodeDecodeError as error:
         raise not_text(path, error) from error
@@ -90,13 +100,12 @@ def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
 
 
 def _fp32_run(path: Path, threads: int | None) -> Run:
-    """The inference of a file in float32; a backbone stored in bfloat16 is converted back."""
+    """The inference of a file in float32; what is stored in bfloat16 is converted back."""
     core = import_openvino().Core()
     try:
         model = core.read_model(path)
-        ends = backbone_ends(model)
-        if ends and is_lowered(ends):
-            raise_backbone(model, ends)
+        if is_lowered(model):
+            raise_to_float32(model)
         return _compiled(path, core, model, _options("f32", threads))
     except RuntimeError as error:
         raise _unreadable(path, error) from error
@@ -113,37 +122,54 @@ def _unreadable(path: Path, error: Exception) -> ModelFileError:
 
 
 def _best(model: Any, has_bf16: bool) -> str:
-    """The fastest precision that keeps to the published agreement. An int8 backbone is faster than bfloat16 already."""
-    return BF16_BACKBONE if has_bf16 and backbone_ends(model) and not _is_in_int8(model) else "fp32"
+    """The precision that a model is stored in, or the fastest that keeps to the published agreement."""
+    stored = _stored_in(model)
+    return stored or (BF16_MIXED if has_bf16 and can_be_lowered(model) and not _is_in_int8(model) else "fp32")
+
+
+def _stored_in(model: Any) -> str | None:
+    """The precision that `lower` has given a model before it was stored."""
+    return _metadata(model).get(COMPUTED_IN) if is_lowered(model) else None
 
 
 def _is_in_int8(model: Any) -> bool:
     return _metadata(model).get("detr_onnx.precision") == "int8"
 
 
-def _set_backbone(model: Any, precision: str, path: Path) -> None:
-    """Converts the backbone to bfloat16 if the precision asks for it.
+def _set_precision(model: Any, precision: str, path: Path) -> None:
+    """Converts parts of the model to bfloat16 if the precision asks for it.
 
     Raises:
-        ModelFileError: the backbone is in int8, or not marked, or stored in bfloat16 where float32 was requested.
+        ModelFileError: the model is stored in another precision, or its nodes do not have the names of our graphs.
     """
-    ends = backbone_ends(model)
-    if precision == "fp32" and ends and is_lowered(ends):
-        remedy = "use precision bf16-backbone, or the checkpoint"
-        raise ModelFileError(f"{path} is not in fp32", found="a backbone in bfloat16", remedy=remedy)
-    if precision != BF16_BACKBONE:
+    stored = _stored_in(model)
+    if stored not in (None, precision):
+        remedy = f"use precision {stored}, or the checkpoint"
+        raise ModelFileError(f"{path} is not in {precision}", found=f"parts in bfloat16, as of {stored}", remedy=remedy)
+    if stored or precision not in REGIONS:
         return
-    if _is_in_int8(model):
-        remedy = "use precision fp32 or bf16, which apply to the rest"
+    if precision == BF16_BACKBONE and _is_in_int8(model):
+        remedy = f"use precision {BF16_MIXED}, fp32 or bf16, which apply to the rest"
         raise ModelFileError(f"the backbone of {path} cannot be converted to bf16", found="int8", remedy=remedy)
-    if not ends:
+    if not can_be_lowered(model):
         raise ModelFileError(
-            f"{path} does not mark the ends of its backbone",
-            found=f"no tensors named {STEM} and {PROJECTION}",
+            f"{path} cannot be computed in {precision}",
+            found="no nodes in float32 with the names of our graphs",
             remedy="use precision fp32 or bf16, or a file that this version exports",
         )
-    if not is_lowered(ends):
-        lower_backbone(model, ends)
+    lower(model, precision, _preprocessing(model, path), stages_in_int8=_is_in_int8(model))
+    model.set_rt_info(precision, ["framework", COMPUTED_IN])
+
+
+def _preprocessing(model: Any, path: Path) -> Preprocessing:
+    """The preprocessing of a graph of ours, from its metadata."""
+    text = _metadata(model).get("detr_onnx.preprocessing", "{}")
+    try:
+        return Preprocessing.from_json(parse_object(text, "detr_onnx.preprocessing"), f"the metadata of {path}")
+    except CheckpointError as error:
+        raise ModelFileError(
+            f"{path} has metadata that cannot be read", found=str(error), remedy="export the file again"
+        ) from error
 
 
 def _options(hint: str, threads: int | None) -> dict[str, Any]:
@@ -209,7 +235,7 @@ def convert_to_ir(precision: str, graph: Path) -> None:
     openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(graph)
-    _set_backbone(model, precision, graph)
+    _set_precision(model, precision, graph)
     for node in model.get_ops():
         if node.get_friendly_name().startswith(HEADS):
             node.get_rt_info()["precise_0"] = ""  # becomes an attribute of OpenVINO's when written and read again

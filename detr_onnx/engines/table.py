@@ -14,9 +14,9 @@ from pathlib import Path
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines import Engine
+from detr_onnx.engines.bfloat16 import BF16_MIXED
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.openvino import (
-    BF16_BACKBONE,
     HINTS,
     convert_to_ir,
     has_bfloat16,
@@ -122,7 +122,7 @@ def _format_for_openvino(options: EngineOptions) -> GraphFormat:
     """An ONNX file in fp32, which OpenVINO converts when it loads; its own format where it computes in bfloat16."""
     if options.precision == "fp32" or not has_bfloat16():
         return GraphFormat()
-    precision = options.precision or BF16_BACKBONE
+    precision = options.precision or BF16_MIXED
     mark = f"-openvino-{openvino_release()}-{precision}"
     return GraphFormat(suffix=".xml", mark=mark, finish=partial(convert_to_ir, precision))
 

@@ -20,7 +20,6 @@ from detr_onnx import __version__
 from detr_onnx.atomic import atomic_files
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
-from detr_onnx.engines.bfloat16 import ADAPTERS, PROJECTION, STEM
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.exporter.end_to_end import record_end_to_end
 from detr_onnx.exporter.external_data import write_data
@@ -28,7 +27,7 @@ from detr_onnx.exporter.proto import import_onnx, model_proto
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import attentive_detr, detr, panoptic_detr, parameters, stage_names
-from detr_onnx.network.graph import INT64, SINGLE, Graph, Shape, Symbol, Value
+from detr_onnx.network.graph import INT64, Graph, Shape, Value
 from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.quantized import ConvQuantParams
 from detr_onnx.paths import is_directory
@@ -203,15 +202,6 @@ def _record_network(ops: OnnxOps, config: DetrConfig, options: ExportOptions) ->
     for name in options.stages:
         if name not in ("logits", "boxes", "masks"):
             graph.add_output(graph.stages[name], name, [None] * (4 if name.startswith(FEATURE_MAPS) else 3))
-    name_backbone_ends(graph)
-
-
-def name_backbone_ends(graph: Graph) -> None:
-    """Names the float32 feature maps at the ends of the backbone; `engines/bfloat16.py` finds them so."""
-    for name in (STEM, PROJECTION, *ADAPTERS):
-        value = graph.stages.get(name)
-        if isinstance(value, Symbol) and value.dtype == SINGLE:
-            graph.value_names[value] = name
 
 
 def _cells_hw(config: DetrConfig, shape_hw: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from detr_onnx.engines.openvino import BF16_BACKBONE, has_bfloat16
+from detr_onnx.engines.bfloat16 import REGIONS
+from detr_onnx.engines.openvino import has_bfloat16
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, EngineRow
 from detr_onnx.errors import DetrError, EngineError
@@ -22,7 +23,7 @@ from detr_onnx.verify.compare import Inputs, Outputs, Row, Shape, difference, fi
 from detr_onnx.verify.images import Case
 
 SECTION = "engines"
-NEEDS_BFLOAT16 = {BF16_BACKBONE, "bf16"}
+NEEDS_BFLOAT16 = {*REGIONS, "bf16"}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def test_openvino_always_gets_a_precision_since_its_default_depends_on_the_proce
     assert {key: p for key, p in precisions.items() if "fp32" in key} == {
         "openvino-fp32": "fp32",
         "openvino-fp32-bf16": "bf16",
+        "openvino-fp32-bf16-mixed": "bf16-mixed",
         "openvino-fp32-bf16-backbone": "bf16-backbone",
     }
     assert None not in precisions.values()

@@ -122,7 +122,7 @@ def options(arguments: dict[str, Any]) -> dict[str, Any]:
         ({"engine": "torch"}, "no such engine: found 'torch', expected one of auto, openvino, onnxruntime, numpy"),
         (
             {"precision": "int3"},
-            "no such precision: found 'int3', expected one of fp32, bf16, bf16-backbone, fp16, fp16-weights, int8-",
+            "no such precision: found 'int3', expected one of fp32, bf16, bf16-mixed, bf16-backbone, fp16, fp16-",
         ),
         ({"threads": 0}, "the number of threads is wrong: found 0"),
         ({"threads": -1}, "the number of threads is wrong: found -1"),
