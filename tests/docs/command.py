@@ -6,8 +6,10 @@ installs nothing; it looks whether the extras exist.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from detr_onnx import hub
 from tests.docs.parsing import check_extras
 
 PORT, SERVER = "DOCS_PORT", "DOCS_SERVER"
-"""Variables: the port to listen on, and the file that has the process id of the server."""
+"""Variables: the port to listen on, and the file with the process id and the port of the server."""
 POLL_S, PATIENCE_S = 0.05, 120.0
 
 
@@ -38,7 +40,7 @@ def start_server(words: list[str]) -> int:
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    Path(os.environ[SERVER]).write_text(str(server.pid))
+    Path(os.environ[SERVER]).write_text(f"{server.pid} {os.environ[PORT]}")
     until = time.monotonic() + PATIENCE_S
     while server.poll() is None and time.monotonic() < until:
         try:
@@ -50,17 +52,16 @@ def start_server(words: list[str]) -> int:
 
 
 def stop_server(file: Path) -> None:
-    """Ends the server that runs, if one does, and waits until its port is free."""
+    """Ends the server that runs, if one does, and waits until it listens no more."""
     if not file.is_file():
         return
-    pid = int(file.read_text())
+    pid, port = map(int, file.read_text().split())
     file.unlink()
-    try:
+    with contextlib.suppress(OSError):  # it has ended already
         os.kill(pid, signal.SIGTERM)
-        while Path(f"/proc/{pid}/fd").exists() and any(Path(f"/proc/{pid}/fd").iterdir()):
+        while True:  # until the connection is refused
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
             time.sleep(POLL_S)
-    except OSError:
-        return
 
 
 def main(program: str, words: list[str]) -> int:

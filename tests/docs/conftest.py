@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def stage_of(tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A function that returns the stage of a page, in which this process then is, too."""
+    if os.name == "nt" or shutil.which("bash") is None:
+        pytest.skip("the documentation's commands are for a POSIX shell")
     stages = []
     for name, value in settings(*models).items():
         monkeypatch.setenv(name, value)
