@@ -10,5 +10,6 @@ A comment before a block says what a test cannot do with it:
     <!-- test: shape of `detr-onnx detect street.jpg` -->        JSON: has the keys and types that this command prints
 
 Files and directories that a page names exist in the directory in which it runs (`stage.FILES`), and the official
-models are replaced by the demo models.
+models are replaced by the demo models. A page is reported as skipped if some of its blocks need a package that is not
+installed.
 """
