@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.choose_table import SOURCES, choose_table
 from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
 from benchmarks.fuzz_table import fuzz_table
 from benchmarks.job_tables import jobs_table, kill_sentence, limits_table, memory_sentence, stream_table
@@ -286,6 +287,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "formats": ("formats", formats_table),
     "install": ("install", install_sentence),
     "fuzz": ("fuzz", fuzz_table),
+    "choose": ("+".join(SOURCES), choose_table),
     "jobs": ("jobs", jobs_table),
     "stream": ("stream", stream_table),
     "limits": ("limits", limits_table),
@@ -299,7 +301,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "demo-panoptic": ("demo-panoptic", demo_panoptic_table),
     "demo-panoptic-engines": ("demo-panoptic-engines", engines_table),
 }
-"""A table's name -> the name of its results file, and the function that writes it."""
+"""A table's name -> the name of its results file, or several joined by +, and the function that writes it."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +319,10 @@ class Page:
 
 
 def read_results(directory: Path, name: str) -> Results:
-    """A results file; empty where there is none yet."""
+    """A results file; empty where there is none yet. Of several, each by its name; empty unless all exist."""
+    if "+" in name:
+        several = {part: read_results(directory, part) for part in name.split("+")}
+        return several if all(several.values()) else {}
     file = directory / f"{name}.json"
     results: Results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return results
@@ -334,6 +339,7 @@ FILES = Page(
     HERE / "results",
     ("compare", "compare-panoptic", "precisions", "accuracy", "end_to_end", "formats"),
 )
+CHOOSE = Page(ROOT / "docs" / "choose.md", HERE / "results", ("choose",))
 PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
 SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
@@ -342,7 +348,7 @@ VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
 DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 
