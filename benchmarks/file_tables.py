@@ -120,3 +120,26 @@ def _difference(measured: Results | None, right_below: float) -> str:
     if "error" in measured:
         return "**fails**"
     return f"{'right' if measured['logits_of_std'] < right_below else '**wrong**'} ({measured['logits_of_std']:.0e})"
+
+
+def browser_table(results: Results) -> str:
+    """A row for each file in WebAssembly: megabytes, and milliseconds from opening to later images."""
+    head = ("", "file", "open", "first image", "later images")
+    lines = [
+        (row["title"], f"{row['mb']:.1f} MB", row["error"], "", "")
+        if "error" in row
+        else (
+            row["title"],
+            f"{row['mb']:.1f} MB",
+            *(f"{short_number(row[key])} ms" for key in ("open_ms", "first_ms", "ms")),
+        )
+        for row in results["rows"]
+    ]
+    versions, machine = results["versions"], results["machine"]
+    note = (
+        f"One 640x480 JPEG, resized by each model's own rule; without the download. onnxruntime-web "
+        f"{versions['onnxruntime-web']}, WebAssembly, {results['threads']} threads, headless Chromium "
+        f"{versions['chromium'].split('.')[0]}, {machine['processor']}; medians of {results['runs']} images; "
+        f"{results['date']}."
+    )
+    return f"{markdown_table(head, lines)}\n\n{note}"

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.choose_table import SOURCES, choose_table
-from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
+from benchmarks.file_tables import (
+    accuracy_table,
+    browser_table,
+    compare_table,
+    end_to_end_table,
+    formats_table,
+    precisions_table,
+)
 from benchmarks.fuzz_table import fuzz_table
 from benchmarks.job_tables import jobs_table, kill_sentence, limits_table, memory_sentence, stream_table
 from benchmarks.markdown import Results
@@ -286,6 +293,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "end_to_end": ("end_to_end", end_to_end_table),
     "formats": ("formats", formats_table),
     "install": ("install", install_sentence),
+    "browser": ("browser", browser_table),
     "fuzz": ("fuzz", fuzz_table),
     "choose": ("+".join(SOURCES), choose_table),
     "jobs": ("jobs", jobs_table),
@@ -345,10 +353,11 @@ JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory",
 SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
 SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving", "limits"))
 VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
+BROWSER = Page(ROOT / "examples" / "browser" / "README.md", HERE / "results", ("browser",))
 DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

@@ -16,6 +16,8 @@ HERE = Path(__file__).parent / "page"
 FILES = {
     "/": (HERE / "index.html", "text/html; charset=utf-8"),
     "/page.js": (HERE / "page.js", "text/javascript; charset=utf-8"),
+    "/boxes.js": (HERE / "boxes.js", "text/javascript; charset=utf-8"),
+    "/sources.js": (HERE / "sources.js", "text/javascript; charset=utf-8"),
     "/page.css": (HERE / "page.css", "text/css; charset=utf-8"),
     "/sample.jpg": (demo_image(), "image/jpeg"),
 }

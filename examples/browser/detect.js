@@ -1,51 +1,50 @@
-// Detects objects with an end-to-end graph of detr-onnx and onnxruntime-web; the same JSON as `detr-onnx detect`.
+// A network in onnxruntime-web: its session, and detections in the form of `detr-onnx detect`.
 
-import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
+import { preprocess } from "./pixels.js";
 
-// A session and its class names, from the URL of an .onnx file.
-export async function open(address) {
-  const bytes = new Uint8Array(await (await fetch(address)).arrayBuffer());
-  return { session: await ort.InferenceSession.create(bytes), labels: JSON.parse(metadata(bytes, "detr_onnx.labels")) };
+// {ort, session, model}: a network ready to run.
+//   bytes of the .onnx file; model: its entry in site.json; engine: "webgpu" or "wasm"
+export async function open(ort, bytes, model, engine) {
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: engine === "webgpu" ? ["webgpu", "wasm"] : ["wasm"] });
+  return { ort, session, model };
 }
 
 // [{score, label, box: {xmin, ymin, xmax, ymax}}, …], best first; boxes in whole pixels of the upright image.
-export async function detect({ session, labels }, image, threshold = 0.5) {
-  const { scores, labels: ids, boxes } = await session.run({
-    image: await rgb(image),
-    threshold: new ort.Tensor("float32", [threshold], [1]),
-  });
-  return Array.from(scores.data, (score, i) => {
-    const [xmin, ymin, xmax, ymax] = boxes.data.subarray(4 * i, 4 * i + 4).map(Math.trunc);
-    return { score, label: labels[Number(ids.data[i])], box: { xmin, ymin, xmax, ymax } };
-  });
+//   image: {rgba, width, height}, as `decode` of pixels.js returns it
+export async function detect({ ort, session, model }, image, threshold) {
+  const { pixels, width, height } = preprocess(image, model.preprocessing);
+  const inputs = { pixel_values: new ort.Tensor("float32", pixels, [1, 3, height, width]) };
+  if (session.inputNames.includes("pixel_mask")) inputs.pixel_mask = fullMask(ort, height, width);
+  const { logits, pred_boxes } = await session.run(inputs);
+  return detections(logits, pred_boxes, image, model.labels, threshold);
 }
 
-// A Blob with an image -> uint8 [height, width, 3].
-async function rgb(blob) {
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
-  const { width, height } = bitmap;
-  const canvas = new OffscreenCanvas(width, height).getContext("2d");
-  canvas.drawImage(bitmap, 0, 0);
-  const rgba = canvas.getImageData(0, 0, width, height).data;
-  const values = Uint8Array.from({ length: 3 * width * height }, (_, i) => rgba[i + Math.floor(i / 3)]); // no alpha
-  return new ort.Tensor("uint8", values, [height, width, 3]);
+function fullMask(ort, height, width) {
+  return new ort.Tensor("int64", new BigInt64Array(height * width).fill(1n), [1, height, width]);
 }
 
-// One entry of an ONNX file's metadata, which onnxruntime-web does not expose: in protobuf, key, tag 0x12, length, value.
-function metadata(bytes, key) {
-  let at = find(bytes, new TextEncoder().encode(key)) + key.length + 1;
-  let length = 0;
-  for (let shift = 0; ; shift += 7) {
-    length |= (bytes[at] & 0x7f) << shift;
-    if (bytes[at++] < 0x80) break;
+// As `detections_of` in detr_onnx/detections.py, in float32: the best class of each query, if its score exceeds the threshold.
+function detections({ data: logits, dims }, { data: boxes }, { width, height }, labels, threshold) {
+  const [, queries, classes] = dims; // the last class is "no object"
+  const found = [];
+  for (let query = 0; query < queries; query++) {
+    const { score, best } = bestClass(logits.subarray(query * classes, (query + 1) * classes));
+    if (score > threshold) found.push({ score, label: labels[best], box: corners(boxes.subarray(4 * query, 4 * query + 4), width, height) });
   }
-  return new TextDecoder().decode(bytes.subarray(at, at + length));
+  return found.sort((a, b) => b.score - a.score);
 }
 
-// The last position of a sequence of bytes; metadata is at the end of a file.
-function find(bytes, sequence) {
-  for (let at = bytes.length - sequence.length; at >= 0; at--) {
-    if (sequence.every((byte, i) => bytes[at + i] === byte)) return at;
-  }
-  throw new Error("the file has no such metadata: was it written by detr-onnx export --end-to-end?");
+function bestClass(logits) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const powers = logits.map((logit) => Math.exp(logit - largest));
+  const sum = powers.reduce((a, b) => a + b);
+  let best = 0;
+  for (let i = 1; i < powers.length - 1; i++) if (powers[i] > powers[best]) best = i;
+  return { score: Math.fround(powers[best] / sum), best };
+}
+
+// Centre, width and height in 0..1 -> corners in pixels, truncated as in the hosted API.
+function corners([x, y, w, h], width, height) {
+  const px = (centre, half, side) => Math.trunc(Math.fround(Math.fround(centre + half) * side));
+  return { xmin: px(x, -w / 2, width), ymin: px(y, -h / 2, height), xmax: px(x, w / 2, width), ymax: px(y, h / 2, height) };
 }

@@ -1,10 +1,11 @@
 // The page: sends an image to the server and draws the detections. No library, no build, no request to anywhere else.
-"use strict";
+
+import { drawBox, fit, offerClasses, row } from "./boxes.js";
+import { copyButtons, listen } from "./sources.js";
 
 const RUN = "client/v4/accounts/local/ai/run/@cf/facebook/detr-resnet-50";
 const EXPLAIN = "explain";
 const LEAST = 0.05; // the threshold of every request; the slider filters its detections without another request
-const [SHORTEST_PX, LONGEST_PX] = [640, 1600]; // limits of the longer side of the canvas; boxes are scaled with it
 const NEEDS_TOKEN = [9106, 6003, 10000];
 const MESSAGES = {
   3006: "The image is too large for this server.",
@@ -33,31 +34,7 @@ function shown() {
   return state.found.filter((d) => d.score > threshold && (!label || d.label === label));
 }
 
-function hue(label) {
-  let sum = 0;
-  for (const letter of label) sum = (sum * 31 + letter.codePointAt(0)) % 360;
-  return sum;
-}
-
 // Drawing
-
-function drawBox(context, detection, marked) {
-  const { xmin, ymin, xmax, ymax } = detection.box;
-  const [x, y, width, height] = [xmin, ymin, xmax - xmin, ymax - ymin].map((side) => side * state.scale);
-  const unit = Math.max(1, context.canvas.width / 640);
-  context.lineWidth = (marked ? 5 : 2.5) * unit;
-  context.strokeStyle = `hsl(${hue(detection.label)} 85% 45%)`;
-  context.strokeRect(x, y, width, height);
-  const text = `${detection.label} ${detection.score.toFixed(2)}`;
-  context.font = `600 ${13 * unit}px system-ui, sans-serif`;
-  const textWidth = context.measureText(text).width + 8 * unit;
-  const left = Math.max(0, Math.min(x, context.canvas.width - textWidth));
-  const top = Math.max(0, y - 18 * unit);
-  context.fillStyle = `hsl(${hue(detection.label)} 85% 26%)`;
-  context.fillRect(left, top, textWidth, 18 * unit);
-  context.fillStyle = "#fff";
-  context.fillText(text, left + 4 * unit, top + 13.5 * unit);
-}
 
 function draw() {
   const canvas = at("canvas");
@@ -72,7 +49,7 @@ function draw() {
   const detections = shown();
   [...detections].reverse().forEach((d) => {
     context.globalAlpha = state.heat && d !== state.explained ? 0.3 : 1;
-    drawBox(context, d, detections.indexOf(d) === state.marked || d === state.explained);
+    drawBox(context, d, state.scale, detections.indexOf(d) === state.marked || d === state.explained);
   });
   context.globalAlpha = 1;
   const names = detections.map((d) => d.label).join(", ");
@@ -85,20 +62,11 @@ function mark(index) {
   draw();
 }
 
-function row(detection, index) {
-  const item = document.createElement("li");
-  const button = document.createElement("button");
-  const [label, score] = [document.createElement("span"), document.createElement("span")];
-  label.textContent = detection.label;
-  score.textContent = detection.score.toFixed(3);
-  score.className = "score";
-  button.type = "button";
-  button.append(label, score);
+function explainingRow(detection, index) {
+  const item = row(detection, (marked) => mark(marked ? index : -1));
+  const button = item.firstChild;
   button.setAttribute("aria-pressed", String(detection === state.explained));
   button.addEventListener("click", () => explain(detection));
-  for (const event of ["focus", "pointerenter", "click"]) button.addEventListener(event, () => mark(index));
-  for (const event of ["blur", "pointerleave"]) button.addEventListener(event, () => mark(-1));
-  item.append(button);
   return item;
 }
 
@@ -112,7 +80,7 @@ function curlLine() {
 function show() {
   const detections = shown();
   at("threshold-value").textContent = Number(at("threshold").value).toFixed(2);
-  at("found").replaceChildren(...detections.map(row));
+  at("found").replaceChildren(...detections.map(explainingRow));
   at("json").textContent = JSON.stringify(detections, null, 1);
   at("curl").textContent = curlLine();
   at("why").hidden = !detections.length;
@@ -120,12 +88,6 @@ function show() {
   state.marked = -1;
   if (!detections.includes(state.explained)) state.explained = state.heat = null;
   draw();
-}
-
-function offerClasses() {
-  const labels = [...new Set(state.found.map((d) => d.label))].sort();
-  const options = ["", ...labels].map((label) => new Option(label || "all", label));
-  at("class").replaceChildren(...options);
 }
 
 // Requests
@@ -222,22 +184,16 @@ at("canvas").addEventListener("click", (event) => {
   if (detection) explain(detection);
 });
 
-function fit(bitmap) {
-  const canvas = at("canvas");
+function setBitmap(bitmap) {
   state.bitmap = bitmap;
-  canvas.hidden = !bitmap;
+  at("canvas").hidden = !bitmap;
   at("empty").hidden = Boolean(bitmap);
-  if (!bitmap) return;
-  const { width, height } = bitmap;
-  const longer = Math.max(width, height);
-  state.scale = Math.min(LONGEST_PX, Math.max(SHORTEST_PX, longer)) / longer;
-  canvas.width = Math.max(1, Math.round(width * state.scale));
-  canvas.height = Math.max(1, Math.round(height * state.scale));
+  if (bitmap) state.scale = fit(at("canvas"), bitmap);
 }
 
 function setDetections(found) {
   state.found = found;
-  offerClasses();
+  offerClasses(at("class"), found);
   show();
 }
 
@@ -249,7 +205,7 @@ async function detect(blob) {
   say("Detecting …");
   const bitmap = await createImageBitmap(blob).catch(() => null); // upright, as the server sees it
   if (!isLatest()) return;
-  fit(bitmap);
+  setBitmap(bitmap);
   at("empty").textContent = "This browser cannot show this image.";
   setDetections([]);
   try {
@@ -266,95 +222,20 @@ async function detect(blob) {
   }
 }
 
-// Sources of images: file, drop, paste, camera, sample
+// Controls
 
-function firstImage(items) {
-  return [...items].find((item) => item.type.startsWith("image/") || /\.(avif|hei[cf]|jxl|tiff?)$/i.test(item.name));
-}
-
-at("file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  event.target.value = ""; // else the same file could not be chosen again
-  if (file) detect(file);
-});
-for (const name of ["dragover", "drop", "dragleave"]) {
-  document.addEventListener(name, (event) => {
-    event.preventDefault();
-    at("drop").classList.toggle("over", name === "dragover");
-    const image = name === "drop" && firstImage(event.dataTransfer.files);
-    if (image) detect(image);
-    else if (name === "drop") say("This is not an image.", true);
-  });
-}
-document.addEventListener("paste", (event) => {
-  const image = firstImage(event.clipboardData.files);
-  if (image) detect(image);
-});
-
-let stream = null;
-
-function closeCamera() {
-  if (stream) stream.getTracks().forEach((track) => track.stop());
-  stream = null;
-  at("viewfinder").hidden = true;
-}
-
-at("camera").addEventListener("click", async () => {
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    at("video").srcObject = stream;
-    at("viewfinder").hidden = false;
-    await at("video").play();
-    at("shoot").focus();
-  } catch (error) {
-    const reason = navigator.mediaDevices ? `The camera cannot be used: ${error.message}` : "Browsers allow the camera on https and localhost only.";
-    say(reason, true);
-  }
-});
-at("cancel").addEventListener("click", closeCamera);
-at("shoot").addEventListener("click", () => {
-  const video = at("video");
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  closeCamera();
-  canvas.toBlob((blob) => detect(blob), "image/jpeg", 0.92);
-});
-
+listen(detect, (reason) => say(reason, true));
+copyButtons();
 at("sample").addEventListener("click", async () => {
   const response = await fetch("sample.jpg");
   detect(new File([await response.blob()], "sample.jpg", { type: "image/jpeg" }));
 });
-
-// Controls
-
-function selectText(element) {
-  const range = document.createRange();
-  range.selectNodeContents(element);
-  getSelection().removeAllRanges();
-  getSelection().addRange(range);
-}
-
-async function copy(element) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(element.textContent).then(() => true, () => false);
-  selectText(element); // on plain http there is no clipboard object
-  return document.execCommand("copy");
-}
 
 for (const id of ["threshold", "class"]) at(id).addEventListener("input", show);
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (state.blob) detect(state.blob);
 });
-for (const button of document.querySelectorAll(".copy")) {
-  button.addEventListener("click", async () => {
-    const element = at(button.dataset.of);
-    const copied = await copy(element);
-    if (!copied) selectText(element);
-    button.textContent = copied ? "Copied" : "Press Ctrl+C";
-    setTimeout(() => (button.textContent = "Copy"), 1500);
-  });
-}
 
 async function noteDemo() {
   const ready = await fetch("readyz").then((response) => response.json());

@@ -57,8 +57,8 @@ const saysWhere = (page) => page.waitForFunction(() => document.getElementById("
 async function explained(page) {
   const before = await pixels(page);
   const [{ box }] = JSON.parse(await page.textContent("#json"));
-  const place = await page.$eval("#canvas", (canvas) => ({ width: canvas.getBoundingClientRect().width, scale: state.scale * canvas.getBoundingClientRect().width / canvas.width }));
-  const position = { x: (box.xmin + box.xmax) / 2 * place.scale, y: (box.ymin + box.ymax) / 2 * place.scale };
+  const scale = await page.$eval("#canvas", (canvas) => canvas.getBoundingClientRect().width / canvas.width); // one of its pixels is one of the image
+  const position = { x: (box.xmin + box.xmax) / 2 * scale, y: (box.ymin + box.ymax) / 2 * scale };
   await page.click("#canvas", { position });
   await saysWhere(page);
   const open = await pixels(page);
