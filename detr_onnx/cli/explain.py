@@ -132,7 +132,7 @@ def write_arrays(maps: AttentionMaps, output: Path) -> None:
     from detr_onnx.atomic import write_atomically
 
     file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **maps.arrays())
+    np.savez_compressed(file, **maps.arrays())
     try:
         write_atomically(output, file.getvalue())
     except OSError as error:
