@@ -216,7 +216,7 @@ def convert_to_ir(precision: str, graph: Path) -> None:
 
 
 def _write_whole(graph: Path, precision: str, whole: Path) -> None:
-    """The graph in OpenVINO's format, as it is. A function of its own: Windows removes no file while a model maps it."""
+    """The graph in OpenVINO's format, as it is. At its end the model is gone: Windows removes no file that one maps."""
     openvino = import_openvino()
     model = openvino.Core().read_model(graph)
     _set_backbone(model, precision, graph)

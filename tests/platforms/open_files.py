@@ -14,9 +14,9 @@ import pytest
 def in_use() -> set[str]:
     """The files that this process has open or mapped."""
     names = set()
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            names.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+            names.add(os.fspath(descriptor.readlink()))
         except OSError:  # that of the listing itself
             continue
     for line in Path("/proc/self/maps").read_text().splitlines():
@@ -31,7 +31,7 @@ def refuse_what_windows_refuses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def check(call: str, path: Any, *, is_target: bool = False) -> None:
         name = os.path.realpath(os.fspath(path))
         used = sorted(n for n in in_use() if n == name or n.startswith(name + os.sep))
-        is_directory_replaced = is_target and os.path.isdir(name)
+        is_directory_replaced = is_target and Path(name).is_dir()
         if used or is_directory_replaced:
             refused.append(f"{call} {name}: {used or 'a directory is replaced'}")
             raise PermissionError(13, "The process cannot access the file because it is being used", name)
@@ -46,8 +46,8 @@ def refuse_what_windows_refuses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def removing(original: Callable[..., Any], call: str) -> Callable[..., Any]:
         def remove(path: Any, *, dir_fd: int | None = None) -> Any:
-            folder = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else ""
-            check(call, os.path.join(folder, path))
+            folder = Path(f"/proc/self/fd/{dir_fd}").readlink() if dir_fd is not None else Path()
+            check(call, folder / path)
             return original(path, dir_fd=dir_fd)
 
         return remove
