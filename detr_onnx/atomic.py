@@ -97,6 +97,17 @@ def place_together(moves: Sequence[Callable[[], object]], first: Path) -> None:
         move()
 
 
+def place_directory(fresh: Path, target: Path) -> None:
+    """Moves a finished directory into place, where nothing or an empty directory is.
+
+    Raises:
+        OSError: there is something else.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        target.rmdir()  # Windows replaces no directory, not even an empty one
+    fresh.replace(target)
+
+
 @contextlib.contextmanager
 def draft_directory(parent: Path) -> Iterator[Path]:
     """An empty directory that only this user can read; it is removed when the block ends.

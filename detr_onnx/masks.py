@@ -92,6 +92,7 @@ class MaskLogits:
     def _resized(self, values: Floats) -> Iterator[tuple[slice, Floats]]:
         """Rows of the image, and the values [m,h,w] as [m,rows,W] there."""
         H, W = self.image_hw
+        values = values if len(values) else np.zeros((0, 1, 1), np.float32)  # OpenVINO 2025.0: no masks of no size
         down, right = (
             _neighbours(cells, share, pixels)
             for cells, share, pixels in zip(values.shape[1:], self.share_hw, self.image_hw, strict=True)

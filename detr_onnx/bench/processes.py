@@ -8,7 +8,6 @@ recorded brings the files into the page cache and the built graph into this pack
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -76,4 +75,6 @@ def run_in_turns(
 
 def floor_mb() -> float:
     """Peak memory of this process in megabytes. No child can show less."""
+    import resource  # not on Windows, where `detr-onnx bench` refuses to run
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_UNIT / 1e6

@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def machine() -> dict[str, Any]:
-    """Processor, its instruction sets that decide which kernels run, cores, memory, system, Python."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Processor, its instruction sets that decide which kernels run, cores, memory (or None), system, Python."""
+    memory = memory_bytes()
     return {
         "processor": processor(),
         "features": cpu_features(),
         "cores": os.cpu_count(),
-        "memory_gb": round(memory / 2**30),
+        "memory_gb": round(memory / 2**30) if memory is not None else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
@@ -38,15 +38,31 @@ def setting(program: str, arguments: Sequence[str]) -> dict[str, Any]:
         program: the command without its arguments.
         arguments: the arguments; absolute paths are shortened.
     """
-    load = os.getloadavg()[0]
-    if load > QUIET_LOAD:
+    load = one_minute_load()
+    if load is not None and load > QUIET_LOAD:
         logger.warning("other programs are running (load %.1f); the results will be noisy", load)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "command": " ".join([program, *(short_path(argument) for argument in arguments)]),
         "machine": machine(),
-        "load_before": round(load, 2),
+        "load_before": round(load, 2) if load is not None else None,
     }
+
+
+def memory_bytes() -> int | None:
+    """The memory of this machine; None where the system does not tell it to Python, as Windows."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def one_minute_load() -> float | None:
+    """How many processes ran or waited on average in the last minute; None on Windows, which does not count them."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -18,7 +19,8 @@ from detr_onnx.paths import is_directory
 from detr_onnx.text import printable
 
 PROGRESS_AFTER_S = 2.0  # shorter runs show no progress
-CLEAR_LINE = "\r\x1b[K"
+LINE_WIDTH = 79
+CLEAR_LINE = "\r\x1b[K" if sys.platform != "win32" else f"\r{'':{LINE_WIDTH}}\r"  # some consoles there show escapes
 
 ANOTHER_FILE = "choose another file"
 
@@ -64,6 +66,8 @@ def print_result(text: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
+        if sys.platform == "win32" and getattr(error, "errno", None) == errno.EINVAL:  # its word for a closed pipe
+            raise BrokenPipeError from error
         found = getattr(error, "strerror", None) or "a closed stdout"
         raise OutputError("the results cannot be written", found=found, remedy="send stdout elsewhere") from error
 
@@ -98,7 +102,7 @@ def live_line(shown: bool) -> Iterator[Callable[[str], None]]:
 
     def show(text: str) -> None:
         if shown:
-            sys.stderr.write(CLEAR_LINE + text[:79])
+            sys.stderr.write(CLEAR_LINE + text[:LINE_WIDTH])
             sys.stderr.flush()
 
     try:

@@ -15,6 +15,7 @@ from detr_onnx.cli.interrupts import interrupt_on_termination, was_interrupted
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import open_detector
 from detr_onnx.errors import DetrError, OutputError, UsageError
+from detr_onnx.paths import file_name
 from detr_onnx.text import printable
 from detr_onnx.video.sources import is_live, is_video, shown_name
 
@@ -117,7 +118,8 @@ def video_paths(sources: Sequence[str], save: str | None) -> Sequence[Path | Non
             raise UsageError(f"several videos cannot be saved in the one file {save}", remedy="name a directory")
         return [target]
     names = [Path(source if not is_live(source) else "live.mp4") for source in sources]
-    paths = [target / (name.name if name.suffix.lower() in FORMATS else f"{name.stem}.mp4") for name in names]
+    files = [name.name if name.suffix.lower() in FORMATS else f"{name.stem}.mp4" for name in names]
+    paths = [target / file_name(file) for file in files]
     if len({path.name.casefold() for path in paths}) < len(paths):
         raise UsageError("two videos would have the same name", found=str(target), remedy="save them in two runs")
     return paths

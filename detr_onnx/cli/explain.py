@@ -7,7 +7,7 @@ import logging
 import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detr_onnx.cli.console import ANOTHER_FILE, check_output_file
 from detr_onnx.cli.detect import warn_about_demo
@@ -132,7 +132,8 @@ def write_arrays(maps: AttentionMaps, output: Path) -> None:
     from detr_onnx.atomic import write_atomically
 
     file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **maps.arrays())
+    arrays: dict[str, Any] = dict(maps.arrays())
+    np.savez_compressed(file, **arrays)  # without allow_pickle, which numpy before 2.1 takes for an array
     try:
         write_atomically(output, file.getvalue())
     except OSError as error:

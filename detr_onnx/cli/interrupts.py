@@ -13,6 +13,8 @@ from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from detr_onnx.signals import STOP, TERMINATION
+
 if TYPE_CHECKING:
     from detr_onnx.errors import DetrError
 
@@ -84,7 +86,7 @@ def stop_on_signals() -> Iterator[list[int]]:
             _raise(number, frame)
         stopped.append(number)
 
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [n for n in STOP if signal.getsignal(n) is not signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     before = {number: signal.signal(number, note) for number in numbers}
@@ -101,15 +103,16 @@ def interrupt_on_termination() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals belong to that one
         yield
         return
-    before = signal.signal(signal.SIGTERM, _raise)
+    before = {number: signal.signal(number, _raise) for number in TERMINATION}
     try:
         yield
     except KeyboardInterrupt:
-        if signal.SIGTERM in _signals:
+        if not set(TERMINATION).isdisjoint(_signals):
             raise SystemExit(TERMINATED) from None
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def error_unless_interrupted(name: str, error: Exception) -> DetrError:

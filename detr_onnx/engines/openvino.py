@@ -233,18 +233,23 @@ def convert_to_ir(precision: str, graph: Path) -> None:
     heads stay float32: in a graph all in bfloat16 their results would be rounded, too.
     """
     openvino = import_openvino()
-    core = openvino.Core()
-    model = core.read_model(graph)
+    with tempfile.TemporaryDirectory(dir=graph.parent) as place:
+        whole = Path(place, "whole.xml")
+        _write_whole(graph, precision, whole)
+        openvino.save_model(openvino.Core().read_model(whole), graph.with_suffix(".xml"), compress_to_fp16=True)
+    graph.with_name(f"{graph.name}.data").unlink()
+    graph.unlink()
+
+
+def _write_whole(graph: Path, precision: str, whole: Path) -> None:
+    """The graph in OpenVINO's format, as it is. At its end the model is gone: Windows removes no file that one maps."""
+    openvino = import_openvino()
+    model = openvino.Core().read_model(graph)
     _set_precision(model, precision, graph)
     for node in model.get_ops():
         if node.get_friendly_name().startswith(HEADS):
             node.get_rt_info()["precise_0"] = ""  # becomes an attribute of OpenVINO's when written and read again
-    with tempfile.TemporaryDirectory(dir=graph.parent) as place:
-        whole = Path(place, "whole.xml")
-        openvino.serialize(model, whole, whole.with_suffix(".bin"))
-        openvino.save_model(core.read_model(whole), graph.with_suffix(".xml"), compress_to_fp16=True)
-    graph.with_name(f"{graph.name}.data").unlink()
-    graph.unlink()
+    openvino.serialize(model, whole, whole.with_suffix(".bin"))
 
 
 def _runner(path: Path, compiled: Any) -> Run:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
+import re
 from collections.abc import Mapping, Sequence
 
 from detr_onnx.errors import EngineError, UsageError
@@ -48,6 +49,7 @@ FOR_MANY_SIZES: dict[str, dict[str, object]] = {
 """Options for images of many sizes; those of the user win."""
 
 
+OPTION_START = re.compile(r":(?![\\/])")  # not the colon of C:\cache
 ON_THE_CPU = {"cpu", "dnnl", "openvino", "xnnpack"}  # as far as their names tell
 
 
@@ -63,7 +65,7 @@ def parse_providers(text: str) -> list[Provider]:
 
 
 def _parse_one(text: str) -> Provider:
-    name, *pairs = text.split(":")
+    name, *pairs = OPTION_START.split(text)
     options = dict(pair.partition("=")[::2] for pair in pairs)
     if not name or "" in options or len(options) < len(pairs) or not all("=" in pair for pair in pairs):
         raise _unreadable(text)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.atomic import draft_directory, write_atomically
+from detr_onnx.atomic import draft_directory, place_directory, write_atomically
 from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.masks import PanopticSegmentation
@@ -143,7 +143,7 @@ def panoptic_results(
         yield results
         with _written(file):
             file.unlink(missing_ok=True)  # so that it is never beside the PNGs of others
-            fresh.replace(png_directory(file))
+            place_directory(fresh, png_directory(file))
             write_atomically(file, results.json(categories).encode())
 
 

@@ -104,7 +104,9 @@ def write_required_operators(converted: Path) -> Path:
     """
     config = converted.with_suffix(CONFIG_SUFFIX)
     command = [sys.executable, "-c", WRITE_CONFIG, converted.name, config.name]
-    done = subprocess.run(command, cwd=converted.parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=converted.parent, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         raise EngineError(
             "ONNX Runtime's tools cannot list the operators that the file needs",

@@ -164,7 +164,7 @@ def _format_of(path: Path) -> str:
     suffix = path.suffix.lower()
     Image.preinit()
     image_format = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
-    if image_format is None or image_format not in Image.SAVE:
+    if not suffix or image_format is None or image_format not in Image.SAVE:  # "" is registered in Pillow 10
         raise OutputError(
             f"cannot write {path}",
             found=f"the suffix {suffix!r}" if suffix else "no suffix",

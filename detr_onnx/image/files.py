@@ -104,7 +104,8 @@ def image_suffixes() -> frozenset[str]:
     """The suffixes, in lower case, of the raster images that Pillow or one of its plug-ins reads."""
     from PIL import Image
 
-    readable = {s for s, form in Image.registered_extensions().items() if form in Image.OPEN and form not in NOT_IMAGES}
+    registered = Image.registered_extensions().items()
+    readable = {s for s, form in registered if s and form in Image.OPEN and form not in NOT_IMAGES}  # "" in Pillow 10
     return frozenset(readable.union(MORE_SUFFIXES))
 
 

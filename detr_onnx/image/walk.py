@@ -124,4 +124,4 @@ def _blocks(folder: str) -> Iterator[list[os.DirEntry[str]]]:
 def _visible(names: Iterable[str], pattern: str) -> Iterator[str]:
     """The names without those of operating systems, unless the pattern has them itself."""
     hidden = {name for name in SYSTEM_NAMES if name not in pattern.casefold()}
-    return (name for name in names if hidden.isdisjoint(name.casefold().split("/")))
+    return (name for name in names if hidden.isdisjoint(name.casefold().replace(os.sep, "/").split("/")))

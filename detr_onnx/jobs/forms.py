@@ -48,13 +48,16 @@ class Labelled:
         return self.prefix + self.relative(path)
 
     def relative(self, path: str) -> str:
-        """The path relative to the directory."""
+        """The path relative to the directory; with / also on Windows, as in URLs and in the labels of other tools."""
         if self.relative_to is None:
-            return path
-        relative = os.path.relpath(path, self.relative_to)
+            return path.replace(os.sep, "/") if self.prefix else path
+        try:
+            relative = os.path.relpath(path, self.relative_to)
+        except ValueError:  # another drive of Windows
+            relative = os.pardir
         if relative.startswith(os.pardir):
             raise UsageError(f"{path} is not in {self.relative_to}", remedy="give --relative-to another directory")
-        return relative
+        return relative.replace(os.sep, "/")
 
 
 def ndjson(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:

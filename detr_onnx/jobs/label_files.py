@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from xml.etree import ElementTree
 
+from detr_onnx.atomic import place_directory
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.forms import NO_CLASS, Labelled, Rows, classified, clipped, good
 from detr_onnx.jobs.rows import Row
 from detr_onnx.jobs.settings import JobSettings
+from detr_onnx.paths import file_name
 
 DRAFT = ".detr-onnx-labels-"
 
@@ -53,7 +55,7 @@ def write_directory(output: Path, rows: Rows, settings: JobSettings, names: Labe
         with tempfile.TemporaryDirectory(prefix=DRAFT, dir=output.absolute().parent) as draft:
             fresh = Path(draft, "fresh")  # not `draft` itself, which nobody else may read
             _fill(fresh, rows, settings, names, form)
-            fresh.replace(output)
+            place_directory(fresh, output)
     except FileExistsError as error:
         what = f"two images would have the file {Path(error.filename).name}"
         raise OutputError(what, remedy="collect images whose names differ before their suffix") from error
@@ -67,12 +69,12 @@ def _fill(directory: Path, rows: Rows, settings: JobSettings, names: Labelled, f
     folder.mkdir(parents=True)
     if form.extra is not None:
         name, content = form.extra(settings.class_names)
-        (directory / name).write_text(content, encoding="utf-8")
+        (directory / name).write_text(content, encoding="utf-8", newline="\n")
     common = _common_directory(rows) if names.relative_to is None else ""
     for row in good(rows()):
         path = folder / _inside(os.path.relpath(row["path"], common) if common else names.relative(row["path"]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f"{path.stem}{form.suffix}").open("x", encoding="utf-8") as file:
+        with path.with_name(f"{path.stem}{form.suffix}").open("x", encoding="utf-8", newline="\n") as file:
             file.write(form.text(row, settings.class_names, names.name(row["path"])))
 
 
@@ -92,7 +94,7 @@ def _inside(path: str) -> Path:
     """The path without what would lead out of a directory; members of tar files may have any name."""
     plain = PurePath(path)
     parts = [part for part in plain.relative_to(plain.anchor).parts if part != os.pardir]
-    return Path(*parts)
+    return Path(*map(file_name, parts))
 
 
 def yolo_text(row: Row, class_names: list[str], name: str) -> str:

@@ -2,10 +2,12 @@
 
 Text has a path a line, in any encoding of names. A path that contains a newline, or begins with a double quote, is
 written as a JSON string. A file with a NUL byte near its start is a list of `find -print0`, without any quoting.
+On Windows names are text, and lists are UTF-8.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
@@ -26,6 +28,7 @@ COLUMN = "path"
 MAX_LINE_BYTES = 1 << 16
 SAMPLE_BYTES = 1 << 16
 BATCH_ROWS = 4096
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what `>` writes in Windows PowerShell
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def _stdin(manifest: Manifest) -> BinaryIO:
 def _lines(file: BinaryIO, manifest: Manifest) -> Iterator[str]:
     """The paths of a text file, of stdin, or of NDJSON."""
     head = file.peek(SAMPLE_BYTES)[:SAMPLE_BYTES] if isinstance(file, io.BufferedReader) else b""
+    if head.startswith(UTF_16):
+        raise manifest.error("UTF-16", "UTF-8, which PowerShell writes with `| Out-File -Encoding utf8 list.txt`")
     if b"\0" in head:
         yield from _until_nul(file, manifest)
         return
@@ -136,7 +141,7 @@ def _lines(file: BinaryIO, manifest: Manifest) -> Iterator[str]:
         if number == 1:
             text = text.removeprefix(b"\xef\xbb\xbf")
         if text:
-            yield _json_path(text, manifest, number) if is_ndjson or text.startswith(b'"') else os.fsdecode(text)
+            yield _json_path(text, manifest, number) if is_ndjson or text.startswith(b'"') else _decoded(text, manifest)
 
 
 def _json_path(text: bytes, manifest: Manifest, number: int) -> str:
@@ -156,6 +161,13 @@ def _until_nul(file: BinaryIO, manifest: Manifest) -> Iterator[str]:
         *paths, rest = (rest + chunk).split(b"\0")
         if len(rest) > MAX_LINE_BYTES:
             raise manifest.error(f"a path of more than {MAX_LINE_BYTES} bytes")
-        yield from (os.fsdecode(path) for path in paths if path)
+        yield from (_decoded(path, manifest) for path in paths if path)
     if rest:
-        yield os.fsdecode(rest)
+        yield _decoded(rest, manifest)
+
+
+def _decoded(path: bytes, manifest: Manifest) -> str:
+    try:
+        return os.fsdecode(path)
+    except UnicodeDecodeError as error:  # on Windows; elsewhere names may have any bytes
+        raise manifest.error(f"{path[:100]!r}", "UTF-8") from error

@@ -21,6 +21,7 @@ import sys
 from types import FrameType
 
 from detr_onnx.errors import DetrError
+from detr_onnx.signals import TERMINATION
 
 NEEDED = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
 
@@ -33,9 +34,13 @@ def check_installed() -> None:
 
 
 def exit_on_sigterm() -> None:
-    """Makes SIGTERM end this process with status 0. By default the kernel ignores it for process 1 of a container."""
+    """Makes SIGTERM, on Windows also Ctrl-Break, end this process with status 0.
+
+    By default the kernel ignores SIGTERM for process 1 of a container.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         sys.exit(0)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in TERMINATION:
+        signal.signal(number, end)

@@ -65,7 +65,9 @@ def _bound(family: int, protocol: int, address: Any) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, protocol)
     try:
         if family != getattr(socket, "AF_UNIX", None):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # on Windows SO_REUSEADDR would let two servers have one port
+            option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+            listener.setsockopt(socket.SOL_SOCKET, option, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError:

@@ -30,17 +30,23 @@ from detr_onnx.server.observe import LINGER_S, RequestLogMiddleware
 from detr_onnx.server.settings import Settings
 from detr_onnx.server.threads import DaemonThreads
 from detr_onnx.server.workers import stop_with_parent, supervise
+from detr_onnx.signals import STOP
 
 KEEP_ALIVE_S = 30
 POLL_S = 0.5
+MACOS_OPEN_FILES = 10240  # OPEN_MAX: its setrlimit refuses more, though getrlimit says that there is no limit
 
 
 def serve(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT; the exit status.
 
     Raises:
+        UsageError: several workers on Windows.
         DetrError: the detector cannot be opened, or the address cannot be listened on.
     """
+    if settings.workers > 1 and sys.platform == "win32":  # its asyncio cannot share a socket, nor be asked to end
+        remedy = "start several servers on ports of their own, behind a reverse proxy"
+        raise UsageError("--workers needs Linux or macOS", found=f"{settings.workers} on Windows", remedy=remedy)
     with listening(settings) as listener:
         if settings.workers > 1:
             work = partial(work_on, settings, listener)
@@ -155,10 +161,14 @@ class Process:
             tasks[0].result()  # raises the error of loading
 
     def _take_signals(self) -> None:
-        """Handles signals in place of uvicorn, which would drop requests; not on Windows or outside the main thread."""
-        with contextlib.suppress(NotImplementedError, RuntimeError):
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        """Handles signals in place of uvicorn, which would drop requests; not outside the main thread."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(RuntimeError, ValueError):
+            for number in STOP:
+                try:
+                    loop.add_signal_handler(number, self._stop)
+                except NotImplementedError:  # on Windows
+                    signal.signal(number, lambda number, frame: loop.call_soon_threadsafe(self._stop))
             self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
 
     async def _load(self) -> None:
@@ -240,6 +250,7 @@ def raise_file_limit() -> None:
     except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    for limit in (hard, MACOS_OPEN_FILES) if soft != hard else ():
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, soft), hard))
+            return

@@ -76,7 +76,7 @@ def package_versions() -> dict[str, str]:
 
 def without_directories(text: str) -> str:
     """The text with the directories of absolute paths left out, so that it tells nothing about its user."""
-    for known in {str(Path.cwd()), os.path.expanduser("~")} - {"/", "~", ""}:  # noqa: PTH111 - raises without a home
+    for known in {str(Path.cwd()), os.path.expanduser("~")} - {Path.cwd().anchor, "~", ""}:  # noqa: PTH111 - raises without a home
         text = text.replace(known + os.sep, "").replace(known, "…")
     return ABSOLUTE.sub("", text)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from detr_onnx.errors import UsageError
+from detr_onnx.errors import UsageError, VideoError
 from detr_onnx.video.file import VideoFile
 from detr_onnx.video.frames import Selection
 from detr_onnx.video.live import LiveVideo, Reconnection
-from detr_onnx.video.sources import WEB_SCHEMES, is_live, url_scheme
+from detr_onnx.video.sources import WEB_SCHEMES, is_camera, is_live, url_scheme
 
 Video = VideoFile | LiveVideo
 VideoSource = str | os.PathLike[str] | int
@@ -39,7 +40,7 @@ def open_video(
 
     Raises:
         VideoError: the file cannot be opened, has no video, or no decoder for it; a live stream is opened when its
-            first frame is taken.
+            first frame is taken; or a camera on a system other than Linux.
         MissingPackageError: PyAV is not installed.
         UsageError: a number is out of range, or the source is not a name.
     """
@@ -47,6 +48,7 @@ def open_video(
         found = type(source).__name__
         raise UsageError("no video can be opened from this", found=found, expected="a path, a URL or a camera's number")
     name = f"/dev/video{source}" if isinstance(source, int) else os.fsdecode(source)
+    _check_system(name)
     selection = Selection(every, fps, start_s, duration_s)
     reconnection = reconnection or Reconnection()
     if is_live(name):
@@ -56,3 +58,14 @@ def open_video(
         file.close()
         return LiveVideo(name, selection, reconnection)
     return file
+
+
+def _check_system(name: str) -> None:
+    """Raises VideoError for a camera on another system than Linux."""
+    if is_camera(name) and sys.platform != "linux":
+        raise VideoError(
+            f"cannot open the camera {name}",
+            found=f"the system {sys.platform}",
+            expected="Linux: cameras are opened by V4L2",
+            remedy="publish the camera as a stream, with ffmpeg for example, and give its URL",
+        )

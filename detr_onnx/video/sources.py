@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from urllib.parse import urlsplit
 
 from detr_onnx.paths import is_directory
@@ -44,7 +45,7 @@ def is_camera(source: str) -> bool:
         state = os.stat(source)  # noqa: PTH116 - as splitext
     except (OSError, ValueError):
         return bool(CAMERA.fullmatch(source))
-    return stat.S_ISCHR(state.st_mode) and os.major(state.st_rdev) == V4L2_MAJOR
+    return sys.platform == "linux" and stat.S_ISCHR(state.st_mode) and os.major(state.st_rdev) == V4L2_MAJOR
 
 
 def is_live(source: str) -> bool:

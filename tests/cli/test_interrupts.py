@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detr_onnx import Detector
@@ -20,6 +21,7 @@ from tests.cli.command_line import ROOT, in_a_process
 from tests.small_model import sample_image
 
 pytest.importorskip("onnxruntime")
+UMATH = f"numpy.{'_core' if np.__version__ >= '2' else 'core'}._multiarray_umath"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals there are others")
 
 HOOK = """
@@ -37,7 +39,7 @@ sys.meta_path.insert(0, Interrupter)
 """
 MODULES = [
     "detr_onnx.cli", "detr_onnx.cli.interrupts", "detr_onnx.cli.main", "argparse", "detr_onnx.cli.agree",
-    "detr_onnx.image.files", "detr_onnx.cli.formats", "numpy", "numpy.linalg", "numpy._core._multiarray_umath",
+    "detr_onnx.image.files", "detr_onnx.cli.formats", "numpy", "numpy.linalg", UMATH,
     "detr_onnx.detector", "PIL.Image", "PIL._imaging", "onnxruntime", "onnxruntime.capi.onnxruntime_pybind11_state",
     "PIL.ImageDraw",
 ]  # fmt: skip

@@ -48,6 +48,7 @@ GPU_BUILD = [TENSORRT, CUDA, CPU]
         ),
         ("CUDA:empty=", [("CUDA", {"empty": ""})]),
         ("X:a=b=c", [("X", {"a": "b=c"})]),
+        (r"X:a=C:\cache:b=D:/x,CPU", [("X", {"a": r"C:\cache", "b": "D:/x"}), "CPU"]),
         ('["CUDA"]', ["CUDA"]),
         ('[["TensorRT", {"shapes": "x:1x3,y:1"}], "CPU"]', [("TensorRT", {"shapes": "x:1x3,y:1"}), "CPU"]),
     ],

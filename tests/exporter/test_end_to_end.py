@@ -85,7 +85,7 @@ def test_the_resize_is_pillows_bit_for_bit(wh, target_hw):
 
 def test_in_tall_images_the_resize_differs_from_pillows_by_one_level_at_most():
     found, expected = both_resized(sample_image(100, 350), (107, 31))
-    assert np.abs(found.astype(int) - expected).max() == RESIZE_LEVELS
+    assert np.abs(found.astype(int) - expected).max() <= RESIZE_LEVELS
 
 
 def both_resized(image: Image.Image, target_hw: tuple[int, int]) -> tuple[Any, Any]:

@@ -26,6 +26,8 @@ from detr_onnx.json_input import MAX_BYTES, parse_json
 
 Key = tuple[str, ...]
 LINE_START = b'{"sha256": '
+OPEN_TO_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+"""Binary: on Windows \\n would become \\r\\n."""
 LONGEST_LINE = MAX_BYTES  # an answer of a hundred detections has 20 kB
 
 
@@ -138,7 +140,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(path, OPEN_TO_APPEND, 0o644)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         what, found = f"cannot open the journal {path}", getattr(error, "strerror", None) or str(error)
         raise OutputError(what, found=found, remedy="choose another file") from error
