@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.file_tables import accuracy_table, compare_table, end_to_end_table, formats_table, precisions_table
+from benchmarks.file_tables import (
+    accuracy_table,
+    compare_int8_table,
+    compare_table,
+    end_to_end_table,
+    formats_table,
+    precisions_table,
+)
 from benchmarks.fuzz_table import fuzz_table
 from benchmarks.job_tables import jobs_table, kill_sentence, limits_table, memory_sentence, stream_table
 from benchmarks.markdown import Results
@@ -279,6 +286,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "serving": ("serving", serving_table),
     "precisions": ("precisions", precisions_table),
     "compare": ("compare", compare_table),
+    "compare-int8": ("compare-int8", compare_int8_table),
     "compare-panoptic": ("compare-panoptic", compare_panoptic_table),
     "panoptic": ("panoptic", panoptic_table),
     "accuracy": ("accuracy", accuracy_table),
@@ -332,7 +340,7 @@ SPEED = Page(
 FILES = Page(
     ROOT / "docs" / "files.md",
     HERE / "results",
-    ("compare", "compare-panoptic", "precisions", "accuracy", "end_to_end", "formats"),
+    ("compare", "compare-panoptic", "compare-int8", "precisions", "accuracy", "end_to_end", "formats"),
 )
 PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))

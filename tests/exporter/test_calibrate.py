@@ -169,7 +169,7 @@ def test_a_trial_that_cannot_pass_ends_early_and_the_last_one_does_not(small, al
     monkeypatch.setattr(trial, "THRESHOLD", 0.0)
     monkeypatch.setattr(trial, "FEWEST_DETECTIONS", 1)
     monkeypatch.setattr(calibrate, "FEWEST_DETECTIONS", 1)
-    monkeypatch.setattr(trial, "IDENTICAL_AT_LEAST", 1.0)  # seeded weights do not reach it in any image
+    monkeypatch.setattr(trial, "required_share", lambda detections: 1.1)
     found = calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), no_progress)
     *earlier, last = (t.agreement.images for t in found.trials)
     assert set(earlier) == {1}
