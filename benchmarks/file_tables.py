@@ -101,7 +101,7 @@ def compare_int8_table(results: Results) -> str:
         f"Images: {demo[0]['images']} scenes for the demo model{photographs}. "
         f"Agreement on {results['held_out']} held-out scenes, above a score of {results['score']}, with "
         f"{demo[0]['agreement']['reference']} detections of fp32. Whole processes, one after the other, "
-        f"{results['threads']} threads, load before {results['load_before']}; processor time is that of all cores. "
+        f"{results['threads']} threads; processor time is that of all cores, which other programs disturb less. "
         f"{circumstances}; {results['date']}."
     )
     return f"{markdown_table(head, lines)}\n\n{note}"

@@ -137,18 +137,36 @@ def main() -> None:
     for name, default in (("calibrate", "build/calibration/images"), ("held-out", "build/held-out/images")):
         parser.add_argument(f"--{name}", type=Path, default=Path(default), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--photographs", type=Path, metavar="DIR", help="to calibrate the model of full size with")
+    parser.add_argument(
+        "--only", choices=("demo", "full-size"), help="measure one part, and keep the file's other part"
+    )
     arguments = parser.parse_args()
-    head, demo = setting("python -m export.compare_int8", sys.argv[1:]), demo_directory()
-    work = arguments.work / "compare-int8"
-    held_out = sorted(arguments.held_out.iterdir())
-    rows = quantized(demo, arguments.calibrate, work / "demo", arguments)
-    results = {**head, "threads": arguments.threads, "held_out": len(held_out), "score": SCORE}
-    results["demo"] = compared(rows, demo, work / "demo", held_out)
-    if arguments.photographs is not None:
-        seeded = subject(arguments.work)
-        results["full_size_model"] = seeded.title
-        results["full_size"] = quantized(seeded.model, arguments.photographs, work / "seeded", arguments)
+    results = setting("python -m export.compare_int8", sys.argv[1:])
+    results |= demo_part(arguments) if arguments.only != "full-size" else {}
+    results |= full_size_part(arguments) if arguments.photographs and arguments.only != "demo" else {}
+    if arguments.only:
+        earlier = json.loads(arguments.json.read_text(encoding="utf-8"))
+        results = {**earlier, **results, "command": f"{earlier['command']}; {results['command']}"}
     write_results(arguments.json, results)
+
+
+def demo_part(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The demo model, with its agreement on the held-out images."""
+    demo, work, held_out = (
+        demo_directory(),
+        arguments.work / "compare-int8" / "demo",
+        sorted(arguments.held_out.iterdir()),
+    )
+    rows = quantized(demo, arguments.calibrate, work, arguments)
+    head = {"threads": arguments.threads, "held_out": len(held_out), "score": SCORE}
+    return {**head, "demo": compared(rows, demo, work, held_out)}
+
+
+def full_size_part(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The model of full size."""
+    seeded = subject(arguments.work)
+    rows = quantized(seeded.model, arguments.photographs, arguments.work / "compare-int8" / "seeded", arguments)
+    return {"full_size_model": seeded.title, "full_size": rows}
 
 
 if __name__ == "__main__":
