@@ -17,6 +17,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from detr_onnx.network.detr import parameters
 from detr_onnx.network.quantized import ConvQuantParams
 
 FLOATS_AT_MOST = 0.75  # share of the layers; with more of them in float, int8 is no faster
-LAYER_IMAGES = 2  # for measuring each layer alone, which takes a session a layer; their cells are thousands
+LAYER_VALUES = 50_000  # of the backbone's output, to measure each layer alone by: two photographs at full size
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class _Search:
 
     def noise_of_layers(self, method: str) -> dict[str, float]:
         """The noise of each convolution when it alone is in 8 bits."""
-        subset, weights = self.observed.subset()[:LAYER_IMAGES], parameters(self.model[0].tensors)
+        subset, weights = _first_with(LAYER_VALUES, self.observed.subset()), parameters(self.model[0].tensors)
         quant_params = self.observed.quant_params(method)
         return {
             path: self._noise(weights, {path: quant_params[path]}, subset)
@@ -191,7 +192,7 @@ class _Search:
             fp16_feed_forward=fp16_feed_forward,
         )
         step = f"int8 by {method}{', feed-forward in fp16' if fp16_feed_forward else ''}"
-        step += f", {len(float_layers)} layers in fp32" if float_layers else ""
+        step += f", {len(float_layers)} layer{'s' if len(float_layers) > 1 else ''} in fp32" if float_layers else ""
         found = self._compared(options, f"{step}, on {len(self.observed.images)} images", to_the_end)
         expected = self.observed.outputs[: len(found)]
         noise = relative_noise(cells_of(expected), cells_of(found))
@@ -217,6 +218,12 @@ class _Search:
     def can_improve(self, trial: Trial) -> bool:
         """Whether more float layers could make it pass; they do not help against too few detections."""
         return trial.trouble() is not None and self.observed.detections() >= FEWEST_DETECTIONS
+
+
+def _first_with(values: int, subset: list[tuple[Path, Floats]]) -> list[tuple[Path, Floats]]:
+    """The first images, until their samples have so many values."""
+    before = accumulate((len(cells) for _, cells in subset), initial=0)
+    return [image for image, count in zip(subset, before, strict=False) if count < values]
 
 
 def _ranges(quant_params: ConvQuantParams | None) -> dict[str, tuple[float, float]]:

@@ -191,6 +191,12 @@ def test_an_interrupt_leaves_nothing_behind(small, album, monkeypatch):
     assert not list(Path("tmp").iterdir())
 
 
+def test_layers_are_measured_on_as_many_images_as_give_enough_values():
+    images = [(Path(name), np.zeros(3, np.float32)) for name in "abcd"]
+    for values, expected in ((1, "a"), (3, "a"), (4, "ab"), (100, "abcd")):
+        assert [str(path) for path, _ in calibrate._first_with(values, images)] == [*expected]
+
+
 def test_images_of_one_colour_are_skipped(small, album):
     images = [*sorted(Path("images").iterdir()), *sorted(Path("grey").iterdir())]
     found = calibrate.calibrate(read_model(small), images, no_progress)
