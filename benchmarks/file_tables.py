@@ -88,6 +88,38 @@ def precisions_table(results: Results) -> str:
     return f"{rows}\n\n{note}; {results['date']}."
 
 
+def compare_int8_table(results: Results) -> str:
+    """A row for each quantizer and model: time, size, and agreement with fp32 where the model has been trained."""
+    head = ("", "time", "processor time", "file", "runs in", "identical detections", "scores differ by")
+    models = (("demo", "demo"), (results.get("full_size_model", ""), "full_size"))
+    lines = [_quantizer_row(title, row) for title, key in models for row in results.get(key, ())]
+    versions_by_name = {name: v for row in results["demo"] for name, v in row["versions"].items()}
+    circumstances = ", ".join(f"{name} {version}" for name, version in versions_by_name.items())
+    demo, full = results["demo"], results.get("full_size", ())
+    photographs = f", {full[0]['images']} photographs for the other" if full else ""
+    note = (
+        f"Images: {demo[0]['images']} scenes for the demo model{photographs}. "
+        f"Agreement on {results['held_out']} held-out scenes, above a score of {results['score']}, with "
+        f"{demo[0]['agreement']['reference']} detections of fp32. Whole processes, one after the other, "
+        f"{results['threads']} threads; processor time is that of all cores, which other programs disturb less. "
+        f"{circumstances}; {results['date']}."
+    )
+    return f"{markdown_table(head, lines)}\n\n{note}"
+
+
+def _quantizer_row(model: str, row: Results) -> tuple[str, ...]:
+    agreed = row.get("agreement")
+    return (
+        f"{row['title']}, {model}",
+        f"{short_number(row['seconds'])} s",
+        f"{short_number(row['processor_seconds'])} s",
+        f"{row['mb']:.1f} MB",
+        row.get("runtime", ""),
+        f"{100 * agreed['identical']:.1f} %" if agreed else "",
+        f"{agreed['score_difference']:.1e}" if agreed else "",
+    )
+
+
 def end_to_end_table(results: Results) -> str:
     """A row for each directory of images: the largest differences between the end-to-end graph and `Detector`."""
     head = ("model, images", "detections", "images with the same labels", "scores", "boxes")

@@ -22,6 +22,7 @@ from benchmarks.choose_table import SOURCES, choose_table
 from benchmarks.file_tables import (
     accuracy_table,
     browser_table,
+    compare_int8_table,
     compare_table,
     end_to_end_table,
     formats_table,
@@ -287,6 +288,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "serving": ("serving", serving_table),
     "precisions": ("precisions", precisions_table),
     "compare": ("compare", compare_table),
+    "compare-int8": ("compare-int8", compare_int8_table),
     "compare-panoptic": ("compare-panoptic", compare_panoptic_table),
     "panoptic": ("panoptic", panoptic_table),
     "accuracy": ("accuracy", accuracy_table),
@@ -345,7 +347,7 @@ SPEED = Page(
 FILES = Page(
     ROOT / "docs" / "files.md",
     HERE / "results",
-    ("compare", "compare-panoptic", "precisions", "accuracy", "end_to_end", "formats"),
+    ("compare", "compare-panoptic", "compare-int8", "precisions", "accuracy", "end_to_end", "formats"),
 )
 CHOOSE = Page(ROOT / "docs" / "choose.md", HERE / "results", ("choose",))
 PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))

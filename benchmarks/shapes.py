@@ -33,7 +33,8 @@ from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.openvino import openvino_engine
 from detr_onnx.errors import DetrError
-from detr_onnx.exporter.calibrate import Model, find_quant_params
+from detr_onnx.exporter.calibrate import find_quant_params
+from detr_onnx.exporter.observation import Model
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.metadata import read_model

@@ -36,3 +36,10 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def short_number(value: float) -> str:
     """A positive number to about three digits: 640, 23.1, 2.35."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, such as "0:07", with hours in front if there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

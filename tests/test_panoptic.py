@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_onnx import Detector, ModelFileError, UsageError, rle
+from detr_onnx import Detections, Detector, ModelFileError, UsageError, rle
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.evaluation.agreement import Agreement
@@ -195,15 +195,15 @@ def test_masks_that_differ_are_refused_even_if_detections_agree():
 
 
 def test_mask_iou_is_that_of_the_masks_of_identical_detections():
-    logits, boxes = np.zeros((1, 3, 3), np.float32), np.full((1, 3, 4), 0.5, np.float32)
-    logits[0, :2, 0] = boxes[0, 1, :2] = 9  # two detections, far apart
-    kept, sizes, masks = np.array([[True, True, False]]), np.array([[60, 90]]), np.zeros((2, 4, 6), np.bool_)
+    boxes, masks = np.array([[0, 0, 9, 9], [20, 20, 30, 30]], np.float32), np.zeros((2, 4, 6), np.bool_)
+    detections = Detections(np.ones(2, np.float32), np.zeros(2, np.int64), boxes, ("a", "b"))
     masks[0, :2] = True  # the second is empty
     wider = masks.copy()
     wider[0] = True
-    expected, found = (ImageOutputs(logits, boxes, sizes, boxes, kept, values) for values in (masks, wider))
-    assert trial.mask_iou_of([expected], [expected], ("a", "b")) == 1.0
-    assert trial.mask_iou_of([expected], [found], ("a", "b")) == pytest.approx((0.5 + 1) / 2)
+    packed = (np.packbits(values, axis=-1) for values in (masks, wider))
+    expected, found = (ImageOutputs(detections, masks=values) for values in packed)
+    assert trial.mask_iou_of([expected], [expected]) == 1.0
+    assert trial.mask_iou_of([expected], [found]) == pytest.approx((0.5 + 1) / 2)
 
 
 @pytest.mark.parametrize("engine", GRAPH_ENGINES)

@@ -7,20 +7,22 @@ import logging
 import os
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import check_output_file, print_result, progress, write_file
+from detr_onnx.cli.console import check_output_file, print_result, write_file
 from detr_onnx.cli.options import add_source_options, add_verbose
+from detr_onnx.cli.step_progress import step_progress
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import DetrError, OutputError, UsageError
 from detr_onnx.image.files import find_images
 from detr_onnx.paths import exists, is_directory
 
 if TYPE_CHECKING:
-    from detr_onnx.exporter.calibrate import Calibration, Model
+    from detr_onnx.exporter.calibrate import Calibration
+    from detr_onnx.exporter.observation import Model
     from detr_onnx.exporter.onnx_file import ExportOptions
 
 HELP = "write a checkpoint as an .onnx or .ort file"
@@ -192,7 +194,7 @@ def calibrated(model: Model, images: Sequence[Path], arguments: Namespace) -> Ca
     """
     from detr_onnx.exporter.calibrate import calibrate
 
-    calibration = calibrate(model, images, with_progress, layers=arguments.report is not None)
+    calibration = calibrate(model, images, step_progress, layers=arguments.report is not None)
     chosen, trouble = calibration.chosen, calibration.chosen.trouble()
     logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.float_layers))
     if arguments.report is not None:
@@ -207,15 +209,6 @@ def calibrated(model: Model, images: Sequence[Path], arguments: Namespace) -> Ca
     if trouble:
         logger.warning("int8 was forced: %s, expected %s", *trouble)
     return calibration
-
-
-def with_progress(title: str, items: Sequence[Any]) -> Iterator[Any]:
-    """Yields the items, with a progress line on a terminal."""
-    logger.info("%s", title)
-    with progress(len(items), results_on_stdout=False) as show:
-        for number, item in enumerate(items, start=1):
-            show(number, title)
-            yield item
 
 
 def write_report(calibration: Calibration, output: str) -> None:

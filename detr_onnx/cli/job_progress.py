@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import CLEAR_LINE
+from detr_onnx.text import clock
 
 if TYPE_CHECKING:
     from detr_onnx.jobs.inputs import Inputs
@@ -64,14 +65,8 @@ def progress_line(rows: int, failed: int, new: int, elapsed_s: float, total: int
     if total:
         parts.insert(0, f"{min(1.0, rows / total):4.0%}")
         if rate:
-            parts.append(f"{_clock(max(0, total - rows) / rate)} left")
+            parts.append(f"{clock(max(0, total - rows) / rate)} left")
     return "  ".join(parts)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _count(inputs: Inputs) -> int | None:

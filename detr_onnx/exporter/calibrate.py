@@ -1,57 +1,55 @@
 """Post-training int8 quantization of the backbone's convolutions, with an accuracy gate.
 
-    images ── fp32 with taps ──► histograms ── a method ──► quantization parameters ── int8 ──► compared with fp32
-                                                                      ▲                               │
-                                                                      └── without the worst layers ◄──┘ until it passes
+    images ── fp32 with taps ──► histograms ── methods, on a few images ──► the best ──► int8 on all, beside fp32
+                                                                              ▲                     │
+                                                                              └ without the worst ◄─┘ until it passes
+                                                                                     layers
 
-Every method is tried, and the gate decides. ONNX Runtime runs both networks, one image at a time; of an image only
-counts and outputs are kept. Other quantizers edit a finished graph; here the graph is recorded with its quantization,
-while each convolution still has its ReLU and its shortcut.
+fp32 runs once on each image (`observation.py`). A method is weighed by the noise of the backbone alone on a few
+images, and the gate decides about the best one. ONNX Runtime runs all networks, one image at a time; of an image only
+counts and detections are kept. Other quantizers edit a finished graph; here the graph is recorded with its
+quantization, while each convolution still has its ReLU and its shortcut.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from detr_onnx.atomic import draft_directory
-from detr_onnx.checkpoint.load import Checkpoint
+from detr_onnx.engines.graph import PIXELS
 from detr_onnx.engines.onnxruntime import named_outputs
-from detr_onnx.errors import DatasetError
-from detr_onnx.exporter.onnx_file import ExportOptions, record, write_graph, write_onnx
-from detr_onnx.exporter.ranges import METHODS, Histogram
-from detr_onnx.exporter.taps import add_taps
+from detr_onnx.exporter.observation import Model, Observation, Progress, observe
+from detr_onnx.exporter.onnx_file import ExportOptions, write_backbone, write_onnx
+from detr_onnx.exporter.ranges import METHODS
 from detr_onnx.exporter.trial import (
     CELLS,
     FEWEST_DETECTIONS,
     IDENTICAL_AT_LEAST,
     MASKS_AT_LEAST,
     SCORES_AT_MOST,
+    Floats,
+    Hope,
     ImageOutputs,
-    Run,
     Trial,
     agreement_of,
+    cells_of,
     mask_iou_of,
     relative_noise,
     run_network,
+    sampled_cells,
 )
-from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
-from detr_onnx.network.quantized import ConvQuantParams, QuantParams
+from detr_onnx.image.preprocess import batch, read_rgb
+from detr_onnx.network.detr import parameters
+from detr_onnx.network.quantized import ConvQuantParams
 
-Model = tuple[Checkpoint, Preprocessing]
-T = TypeVar("T")
-Progress = Callable[[str, Sequence[T]], Iterable[T]]
-"""Passes the items of a step on, and shows the step's name and how many items are done."""
-
-QUANTIZED = (
-    "backbone."  # path of the convolutions computed in 8 bits; the others are a tenth of the work, and sensitive
-)
 FLOATS_AT_MOST = 0.75  # share of the layers; with more of them in float, int8 is no faster
-LAYER_IMAGES = 8  # for measuring each layer alone, which takes a session a layer
+LAYER_VALUES = 50_000  # of the backbone's output, to measure each layer alone by: two photographs at full size
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,17 @@ class Calibration:
 
     Attributes:
         quant_params: of the convolutions that are computed in 8 bits, by path.
-        chosen: the trial that had them.
-        trials: all of them, in the order they were made.
+        chosen: the trial that had them. It compares all images.
+        trials: all of them, in the order they were made. One that cannot pass any more ends early, so its figures are
+            those of the first images.
+        methods: the noise of each method on a few images, when all layers are in 8 bits.
         layers: the noise of each convolution when it alone is in 8 bits; empty if neither needed nor requested.
     """
 
     quant_params: Mapping[str, ConvQuantParams]
     chosen: Trial
     trials: tuple[Trial, ...]
+    methods: Mapping[str, float]
     layers: Mapping[str, float]
 
     def metadata(self) -> dict[str, str]:
@@ -92,6 +93,7 @@ class Calibration:
                 "score_difference_at_most": SCORES_AT_MOST,
                 **({} if self.chosen.mask_iou is None else {"mask_iou_at_least": MASKS_AT_LEAST}),
             },
+            "methods": {method: round(noise, 6) for method, noise in self.methods.items()},
             "chosen": self.chosen.figures(),
             "trials": [trial.figures() for trial in self.trials],
             "layers": rows,
@@ -113,121 +115,115 @@ def calibrate(model: Model, images: Sequence[Path], progress: Progress[Any], *, 
         EngineError: when ONNX Runtime or `onnx` is missing.
     """
     with draft_directory(Path(tempfile.gettempdir())) as directory:
-        session = _observe(model, images, progress, directory)
-        trials = [session.trial(method) for method in METHODS]
-        chosen = min(trials, key=_rank)
-        if _can_improve(chosen):  # first what costs a few megabytes and no time
-            trials.append(session.trial(chosen.method, fp16_feed_forward=True))
-            chosen = trials[-1]
-        noise = session.layer_noise(chosen.method) if layers or _can_improve(chosen) else {}
+        search = _Search(model, observe(model, images, progress, directory), progress, directory)
+        methods = search.noise_of_methods()
+        best = min(methods, key=lambda method: methods[method])
+        trials = [search.trial(best)]
+        if search.can_improve(trials[-1]):  # first what costs a few megabytes and no time
+            trials.append(search.trial(best, fp16_feed_forward=True))
+        noise = search.noise_of_layers(best) if layers or search.can_improve(trials[-1]) else {}
         worst, count = sorted(noise, key=lambda path: -noise[path]), 1
-        while _can_improve(chosen) and count <= FLOATS_AT_MOST * len(worst):
-            trials.append(session.trial(chosen.method, tuple(worst[:count]), fp16_feed_forward=True))
-            chosen, count = trials[-1], count + max(1, count // 2)
-    return Calibration(session.quant_params(chosen.method, chosen.float_layers), chosen, tuple(trials), noise)
+        while search.can_improve(trials[-1]) and count <= FLOATS_AT_MOST * len(worst):
+            trials.append(search.trial(best, tuple(worst[:count]), fp16_feed_forward=True))
+            count += max(1, count // 2)
+        if trials[-1].agreement.images < len(search.observed.images):
+            trials[-1] = search.trial(best, trials[-1].float_layers, trials[-1].fp16_feed_forward, to_the_end=True)
+    chosen = trials[-1]
+    quant_params = search.observed.quant_params(best, chosen.float_layers)
+    return Calibration(quant_params, chosen, tuple(trials), methods, noise)
 
 
 def find_quant_params(model: Model, images: Sequence[Path], method: str) -> dict[str, ConvQuantParams]:
     """The quantization parameters that a method gives, without a trial: enough to measure speed."""
     with draft_directory(Path(tempfile.gettempdir())) as directory:
-        return _observe(model, images, lambda _, items: items, directory).quant_params(method)
-
-
-def _rank(trial: Trial) -> tuple[bool, float]:
-    """Trials that pass come first; then those with less noise."""
-    return trial.trouble() is not None, trial.noise
-
-
-def _can_improve(trial: Trial) -> bool:
-    """Whether more float layers could make it pass; they do not help against too few detections."""
-    return trial.trouble() is not None and trial.agreement.reference >= FEWEST_DETECTIONS
+        return observe(model, images, lambda _, items: items, directory).quant_params(method)
 
 
 @dataclass(frozen=True)
-class _Session:
-    """What trials are made with: images, fp32's outputs and the histograms of each convolution's input and output."""
+class _Search:
+    """What candidates are measured with."""
 
     model: Model
-    images: Sequence[Path]
-    expected: Sequence[ImageOutputs]
-    histograms: Mapping[str, tuple[Histogram, Histogram]]
+    observed: Observation
     progress: Progress[Any]
     directory: Path
 
-    def quant_params(self, method: str, float_layers: Sequence[str] = ()) -> dict[str, ConvQuantParams]:
-        """Of all convolutions but the float ones."""
-        find = METHODS[method]
+    def noise_of_methods(self) -> dict[str, float]:
+        """The noise of each method on the subset of the images, with all layers in 8 bits."""
+        subset, weights = self.observed.subset(), parameters(self.model[0].tensors)
+        step = f"{len(METHODS)} methods on {len(subset)} images"
         return {
-            path: ConvQuantParams(QuantParams.of_range(*find(x)), QuantParams.of_range(*find(y)))
-            for path, (x, y) in self.histograms.items()
-            if path not in float_layers
+            method: self._noise(weights, self.observed.quant_params(method), subset)
+            for method in self.progress(step, list(METHODS))
         }
 
-    def trial(self, method: str, float_layers: tuple[str, ...] = (), fp16_feed_forward: bool = False) -> Trial:
-        """Runs the int8 network on all images."""
-        step = f"int8, {method}{', feed-forward weights in fp16' if fp16_feed_forward else ''}"
-        step += f", {len(float_layers)} layers in float" if float_layers else ""
-        images = self.progress(step, self.images)
+    def noise_of_layers(self, method: str) -> dict[str, float]:
+        """The noise of each convolution when it alone is in 8 bits."""
+        subset, weights = _first_with(LAYER_VALUES, self.observed.subset()), parameters(self.model[0].tensors)
+        quant_params = self.observed.quant_params(method)
+        return {
+            path: self._noise(weights, {path: quant_params[path]}, subset)
+            for path in self.progress("each layer alone in int8", list(quant_params))
+        }
+
+    def _noise(
+        self, weights: Mapping[str, Any], quant_params: Mapping[str, ConvQuantParams], subset: list[tuple[Path, Floats]]
+    ) -> float:
+        """Of the backbone's output, which takes less time than the whole network."""
+        graph, (checkpoint, preprocessing) = self.directory / "backbone.onnx", self.model
+        write_backbone(graph, weights, checkpoint.config, quant_params)
+        run = named_outputs(graph)
+        found = [sampled_cells(run({PIXELS: batch([read_rgb(path)], preprocessing)[0]}, [CELLS])) for path, _ in subset]
+        return relative_noise([cells for _, cells in subset], found)
+
+    def trial(
+        self,
+        method: str,
+        float_layers: tuple[str, ...] = (),
+        fp16_feed_forward: bool = False,
+        to_the_end: bool = False,
+    ) -> Trial:
+        """Compares the int8 network with fp32 on all images, or until it cannot pass any more."""
         options = ExportOptions(
+            mask=False,
+            stages=(CELLS,),
             precision="int8",
-            quant_params=self.quant_params(method, float_layers),
+            quant_params=self.observed.quant_params(method, float_layers),
             fp16_feed_forward=fp16_feed_forward,
         )
-        found = list(self._outputs(options, images))
-        compared = self.expected, found, self.model[0].config.labels
-        noise, mask_iou = relative_noise(self.expected, found), mask_iou_of(*compared)
-        return Trial(method, float_layers, fp16_feed_forward, agreement_of(*compared), noise, mask_iou)
+        step = f"int8 by {method}{', feed-forward in fp16' if fp16_feed_forward else ''}"
+        step += f", {len(float_layers)} layer{'s' if len(float_layers) > 1 else ''} in fp32" if float_layers else ""
+        found = self._compared(options, f"{step}, on {len(self.observed.images)} images", to_the_end)
+        expected = self.observed.outputs[: len(found)]
+        noise = relative_noise(cells_of(expected), cells_of(found))
+        compared = agreement_of(expected, found), noise, mask_iou_of(expected, found)
+        return Trial(method, float_layers, fp16_feed_forward, *compared)
 
-    def layer_noise(self, method: str) -> dict[str, float]:
-        """The noise of each convolution when it alone is in 8 bits."""
-        quant_params, images = self.quant_params(method), self.images[:LAYER_IMAGES]
-        return {
-            path: relative_noise(
-                self.expected, list(self._outputs(ExportOptions(quant_params={path: quant_params[path]}), images))
-            )
-            for path in self.progress("each layer alone", list(quant_params))
-        }
+    def _compared(self, options: ExportOptions, step: str, to_the_end: bool) -> list[ImageOutputs]:
+        """The outputs for the images, up to the one after which the gate is lost."""
+        run, found, hope = None, list[ImageOutputs](), Hope(self.observed.detections())
+        (checkpoint, preprocessing), graph = self.model, self.directory / "trial.onnx"
+        for path, expected in self.progress(step, list(zip(self.observed.images, self.observed.outputs, strict=True))):
+            if run is None:  # once the step is shown, since writing the graph takes seconds
+                write_onnx(graph, checkpoint, preprocessing, options, external_data=True)
+                run = named_outputs(graph)
+            pixels, _, sizes_hw = batch([read_rgb(path)], preprocessing)
+            outputs = run_network(run, pixels, checkpoint.config.masks)
+            found.append(ImageOutputs.of(outputs, sizes_hw, checkpoint.config.labels, expected.cells is not None))
+            hope.add(expected, found[-1])
+            if hope.is_lost() and not to_the_end:
+                break
+        return found
 
-    def _outputs(self, options: ExportOptions, images: Iterable[Path]) -> Iterator[ImageOutputs]:
-        run = None
-        for path in images:
-            run = run or self._network(options)  # once the step is shown, since writing the graph takes seconds
-            pixels, _, sizes_hw = batch([read_rgb(path)], self.model[1])
-            yield ImageOutputs.of(run_network(run, pixels, self.model[0].config.masks), sizes_hw)
-
-    def _network(self, options: ExportOptions) -> Run:
-        graph = self.directory / "trial.onnx"
-        write_onnx(graph, *self.model, replace(options, mask=False, stages=(CELLS,)), external_data=True)
-        return named_outputs(graph)
+    def can_improve(self, trial: Trial) -> bool:
+        """Whether more float layers could make it pass; they do not help against too few detections."""
+        return trial.trouble() is not None and self.observed.detections() >= FEWEST_DETECTIONS
 
 
-def _observe(model: Model, images: Sequence[Path], progress: Progress[Any], directory: Path) -> _Session:
-    """Runs fp32 on all images but those of one colour, and counts the values at each convolution."""
-    options = ExportOptions(mask=False, stages=(CELLS,))
-    graph = record(*model, options)
-    taps = add_taps(graph, QUANTIZED)
-    write_graph(directory / "fp32.onnx", graph, *model, options, external_data=True)
-    run = named_outputs(directory / "fp32.onnx")
-    histograms = {name: Histogram() for names in taps.values() for name in names}
-    used, expected = [], []
-    for path in progress("fp32", images):
-        image = read_rgb(path)
-        if image.getcolors(maxcolors=1):
-            continue
-        pixels, _, sizes_hw = batch([image], model[1])
-        outputs = run_network(run, pixels, model[0].config.masks, histograms)
-        used.append(path)
-        expected.append(ImageOutputs.of(outputs, sizes_hw))
-        for name, histogram in histograms.items():
-            histogram.add(outputs[name])
-    if not used:
-        raise DatasetError(
-            "the images to calibrate with show nothing",
-            found=f"one colour only in each of {len(images)}",
-            expected="images like those that the network will see",
-        )
-    by_path = {path: (histograms[x], histograms[y]) for path, (x, y) in taps.items()}
-    return _Session(model, used, expected, by_path, progress, directory)
+def _first_with(values: int, subset: list[tuple[Path, Floats]]) -> list[tuple[Path, Floats]]:
+    """The first images, until their samples have so many values."""
+    before = accumulate((len(cells) for _, cells in subset), initial=0)
+    return [image for image, count in zip(subset, before, strict=False) if count < values]
 
 
 def _ranges(quant_params: ConvQuantParams | None) -> dict[str, tuple[float, float]]:

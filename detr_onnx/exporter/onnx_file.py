@@ -30,6 +30,7 @@ from detr_onnx.network.detr import attentive_detr, detr, panoptic_detr, paramete
 from detr_onnx.network.graph import INT64, Graph, Shape, Value
 from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.quantized import ConvQuantParams
+from detr_onnx.network.resnet import stages
 from detr_onnx.paths import is_directory
 
 Array = NDArray[Any]
@@ -116,6 +117,27 @@ def write_graph(
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
+
+
+def write_backbone(
+    path: Path, weights: Mapping[str, Array], config: DetrConfig, quant_params: Mapping[str, ConvQuantParams]
+) -> None:
+    """Writes the graph from pixels to what the transformer gets, the stage "projection", and `{path}.data` beside it.
+
+    Args:
+        path: the .onnx file.
+        weights: of the whole model, as `parameters` returns them.
+        config: of the model.
+        quant_params: of the convolutions to compute in 8 bits.
+    """
+    ops = OnnxOps(weights, Graph(), quant_params=quant_params)
+    pixels = ops.graph.input("pixel_values", shape=["batch", 3, "height", "width"])
+    *_, feature = stages(ops.at("backbone"), config.backbone, pixels)
+    ops.graph.add_output(ops.conv("input_projection", feature), PROJECTION, [None] * 4)
+    data = path.with_name(f"{path.name}.data")
+    with atomic_files(path, data) as (file, data_file):
+        file.write(model_proto(ops.graph, data).SerializeToString(deterministic=True))
+        write_data(data_file, ops.graph)
 
 
 def onnx_model(checkpoint: Checkpoint, preprocessing: Preprocessing, options: ExportOptions) -> Any:

@@ -31,37 +31,38 @@ OUTPUTS = (LOGITS, BOXES, CELLS)
 
 @dataclass(frozen=True)
 class ImageOutputs:
-    """What a network computes for one image.
+    """What is kept of a network's outputs for one image.
 
     Attributes:
-        logits: [1,Q,C+1].
-        boxes_cxcywh: [1,Q,4].
-        sizes_hw: [1,2] of the image, in pixels.
-        cells: a sample of what the backbone passes to the transformer.
-        kept: [1,Q] the queries that have masks; None if the model has no mask head.
-        masks: [n,h,w] of the kept queries, at the size of the network's output; None likewise.
+        detections: those above `THRESHOLD`.
+        cells: a sample of what the backbone passes to the transformer; None if the noise is not measured here.
+        masks: [n,h,w/8] of the detections, at the size of the network's output, eight pixels a byte; None if the model
+            has no mask head.
     """
 
-    logits: Floats
-    boxes_cxcywh: Floats
-    sizes_hw: NDArray[np.int64]
-    cells: Floats
-    kept: NDArray[np.bool_] | None = None
-    masks: NDArray[np.bool_] | None = None
+    detections: Detections
+    cells: Floats | None = None
+    masks: NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, outputs: Mapping[str, Any], sizes_hw: NDArray[np.int64]) -> ImageOutputs:
-        """From a graph's outputs by name."""
-        cells = outputs[CELLS].ravel()[::CELLS_EVERY].copy()
+    def of(
+        cls, outputs: Mapping[str, Any], sizes_hw: NDArray[np.int64], labels: Sequence[str], with_cells: bool
+    ) -> ImageOutputs:
+        """From a graph's outputs by name, for one image of this size [1,2]."""
+        cells = sampled_cells(outputs) if with_cells else None
+        logits, boxes = outputs[LOGITS], outputs[BOXES]
         if MASKS not in outputs:
-            return cls(outputs[LOGITS], outputs[BOXES], sizes_hw, cells)
-        kept = np.zeros(outputs[LOGITS].shape[:2], np.bool_)
+            return cls(detections_of(logits, boxes, sizes_hw, labels, THRESHOLD)[0], cells)
+        kept = np.zeros(logits.shape[:2], np.bool_)
         kept[tuple(outputs[KEPT].T)] = True
-        return cls(outputs[LOGITS], outputs[BOXES], sizes_hw, cells, kept, outputs[MASKS] >= 0)
+        detections = detections_of(logits, boxes, sizes_hw, labels, THRESHOLD, kept)[0]
+        return cls(detections, cells, np.packbits(outputs[MASKS] >= 0, axis=-1))
 
-    def detections(self, labels: tuple[str, ...]) -> Detections:
-        """Those above `THRESHOLD`."""
-        return detections_of(self.logits, self.boxes_cxcywh, self.sizes_hw, labels, THRESHOLD, self.kept)[0]
+
+def sampled_cells(outputs: Mapping[str, Any]) -> Floats:
+    """[n] of what the backbone passes to the transformer."""
+    cells: Floats = outputs[CELLS].ravel()[::CELLS_EVERY].copy()
+    return cells
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Trial:
         float_layers: convolutions of the backbone that are computed in float32.
         fp16_feed_forward: whether the feed-forward layers' weights have 16 bits instead of 8.
         agreement: of the detections.
-        noise: `relative_noise` of the backbone's output. It is steadier than detections, which one level can change.
+        noise: `relative_noise` of the backbone's output, in some of the images. It is steadier than detections, which
+            one level can change.
         mask_iou: mean IoU of the masks of identical detections; None if the model has no mask head, or there are none.
     """
 
@@ -92,7 +94,11 @@ class Trial:
                 f"{agreed.reference} detections of fp32 in {agreed.images} images, too few to judge by",
                 f"at least {FEWEST_DETECTIONS}",
             )
-        identical, difference, required = agreed.identical or 0.0, agreed.score_difference or 0.0, self.required()
+        identical, difference, required = (
+            agreed.identical or 0.0,
+            agreed.score_difference or 0.0,
+            required_share(agreed.reference),
+        )
         found, expected = (
             f"{identical:.1%} identical detections, scores differing by {difference:.4f}",
             (f"at least {required:.1%} and at most {SCORES_AT_MOST}"),
@@ -102,12 +108,6 @@ class Trial:
             passes = passes and self.mask_iou >= MASKS_AT_LEAST
             found, expected = f"{found}, a mean IoU of masks of {self.mask_iou:.3f}", f"{expected}, {MASKS_AT_LEAST}"
         return None if passes else (found, expected)
-
-    def required(self) -> float:
-        """The share of identical detections to pass: the bound and two standard errors of so many above it."""
-        bound = IDENTICAL_AT_LEAST
-        error = math.sqrt(bound * (1 - bound) / max(1, self.agreement.reference))
-        return min(1.0, bound + STANDARD_ERRORS * error)
 
     def figures(self) -> dict[str, Any]:
         """The measurements, for JSON."""
@@ -121,28 +121,34 @@ class Trial:
         }
 
 
-def agreement_of(expected: Sequence[ImageOutputs], found: Sequence[ImageOutputs], labels: tuple[str, ...]) -> Agreement:
+def cells_of(outputs: Sequence[ImageOutputs]) -> list[Floats]:
+    """The samples of cells, of the images that have one."""
+    return [image.cells for image in outputs if image.cells is not None]
+
+
+def agreement_of(expected: Sequence[ImageOutputs], found: Sequence[ImageOutputs]) -> Agreement:
     """Of the detections in the same images."""
-    pairs = zip(expected, found, strict=True)
-    return agreement((reference.detections(labels), other.detections(labels)) for reference, other in pairs)
+    return agreement((reference.detections, other.detections) for reference, other in zip(expected, found, strict=True))
 
 
-def mask_iou_of(
-    expected: Sequence[ImageOutputs], found: Sequence[ImageOutputs], labels: tuple[str, ...]
-) -> float | None:
+def mask_iou_of(expected: Sequence[ImageOutputs], found: Sequence[ImageOutputs]) -> float | None:
     """Mean IoU of the masks of the detections that both have; None without masks."""
     overlaps = []
     for reference, other in zip(expected, found, strict=True):
         if reference.masks is not None and other.masks is not None:
-            matches = pairs(reference.detections(labels), other.detections(labels))
+            matches = pairs(reference.detections, other.detections)
             overlaps += [_iou(reference.masks[i], other.masks[j]) for i, j, _ in matches]
     return float(np.mean(overlaps)) if overlaps else None
 
 
-def _iou(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Of two masks of one size; 1 if both are empty."""
-    union = np.count_nonzero(mask | other)
-    return np.count_nonzero(mask & other) / union if union else 1.0
+def _iou(mask: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Of two masks of one size, eight pixels a byte; 1 if both are empty."""
+    union = _pixels(mask | other)
+    return _pixels(mask & other) / union if union else 1.0
+
+
+def _pixels(mask: NDArray[np.uint8]) -> int:
+    return int(np.count_nonzero(np.unpackbits(mask)))
 
 
 def run_network(run: Run, pixels: Floats, has_masks: bool, others: Iterable[str] = ()) -> Mapping[str, Any]:
@@ -154,9 +160,45 @@ def run_network(run: Run, pixels: Floats, has_masks: bool, others: Iterable[str]
     return run(feeds, names)
 
 
-def relative_noise(expected: Sequence[ImageOutputs], found: Sequence[ImageOutputs]) -> float:
-    """Root mean square of what the backbone's output differs by, over that of the output; of the first images."""
-    pairs = list(zip(expected[: len(found)], found, strict=True))
-    noise = np.mean([np.mean((reference.cells - other.cells) ** 2) for reference, other in pairs])
-    signal = np.mean([np.mean(reference.cells**2) for reference, _ in pairs])
+def relative_noise(expected: Sequence[Floats], found: Sequence[Floats]) -> float:
+    """Root mean square of what the backbone's output differs by, over that of the output; both as `sampled_cells`."""
+    noise = np.mean([np.mean((reference - other) ** 2) for reference, other in zip(expected, found, strict=True)])
+    signal = np.mean([np.mean(reference**2) for reference in expected])
     return float(np.sqrt(noise / signal))
+
+
+@dataclass
+class Hope:
+    """Whether a trial that is under way can still pass.
+
+    Attributes:
+        total: detections of fp32 in all images.
+        reference, tested, matched: those of fp32, of int8 and of both, in the images so far.
+    """
+
+    total: int
+    reference: int = 0
+    tested: int = 0
+    matched: int = 0
+
+    def add(self, expected: ImageOutputs, found: ImageOutputs) -> None:
+        """Counts the detections of one more image."""
+        self.reference += len(expected.detections)
+        self.tested += len(found.detections)
+        self.matched += len(pairs(expected.detections, found.detections))
+
+    def is_lost(self) -> bool:
+        """Whether too many detections differ, even if all those in the other images agree.
+
+        With so few detections that no trial passes, each goes on to the end, for the figures.
+        """
+        identical = self.matched + self.total - self.reference
+        share = identical / max(1, self.tested - self.matched + self.total)
+        return self.total >= FEWEST_DETECTIONS and share < required_share(self.total)
+
+
+def required_share(detections: int) -> float:
+    """The share of identical detections to pass: the bound and two standard errors of so many above it."""
+    bound = IDENTICAL_AT_LEAST
+    error = math.sqrt(bound * (1 - bound) / max(1, detections))
+    return min(1.0, bound + STANDARD_ERRORS * error)

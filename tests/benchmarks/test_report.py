@@ -41,6 +41,25 @@ MEMORY: dict[str, Any] = {
         {"key": "ours", "title": "ours, numpy", "peak_mb": figures(300), "wall_s": figures(1.2), "at_most_mb": 500},
     ],
 }
+COMPARE_INT8: dict[str, Any] = {
+    "date": "2026-01-02",
+    "threads": 2,
+    "load_before": 0.1,
+    "held_out": 500,
+    "score": 0.5,
+    "demo": [
+        {"title": "ours", "seconds": 30.0, "processor_seconds": 55.0, "mb": 4.9, "images": 100,
+         "runtime": "onnxruntime", "versions": {"onnxruntime": "1.0"},
+         "agreement": {"reference": 900, "identical": 0.988, "score_difference": 6e-3}},
+        {"title": "NNCF", "seconds": 60.0, "processor_seconds": 110.0, "mb": 3.3, "images": 100,
+         "runtime": "openvino", "versions": {"nncf": "3.0"},
+         "agreement": {"reference": 900, "identical": 0.95, "score_difference": 1e-2}},
+    ],
+    "full_size_model": "seeded DETR-R50",
+    "full_size": [
+        {"title": "ours", "seconds": 80.0, "processor_seconds": 150.0, "mb": 48.2, "images": 64, "versions": {}},
+    ],
+}  # fmt: skip
 RIGHT, WRONG = {"logits_of_std": 4e-6, "boxes": 1e-6}, {"logits_of_std": 2.5, "boxes": 0.3}
 COMPARE: dict[str, Any] = {
     "model": "seeded",
@@ -246,6 +265,7 @@ RESULTS = {
     "demo-results": DEMO,
     "demo-engines": ENGINES,
     "panoptic": PANOPTIC,
+    "compare-int8": COMPARE_INT8,
     "compare-panoptic": COMPARE_PANOPTIC,
     "demo-panoptic": DEMO_PANOPTIC,
     "demo-panoptic-engines": {**ENGINES, "mask_pixels": 1_000_000, "mask_pixels_that_differ": 12},
@@ -270,6 +290,13 @@ def test_panoptic_rows_are_relative_to_detection() -> None:
     assert lines[2] == "| ours, numpy | detection, no masks | 1300 | | |"
     assert lines[3] == "| ours, numpy | 10 | 1600 | 1.23× | 450 MB |"
     assert lines[4] == "| theirs | all 100, whatever is kept | 16700 | 15.20× | 12,500 MB |"
+
+
+def test_quantizers_are_compared_by_time_size_and_agreement() -> None:
+    ours, theirs, full_size = report.TABLES["compare-int8"][1](COMPARE_INT8).splitlines()[2:5]
+    assert ours == "| ours, demo | 30.0 s | 55.0 s | 4.9 MB | onnxruntime | 98.8 % | 6.0e-03 |"
+    assert theirs == "| NNCF, demo | 60.0 s | 110 s | 3.3 MB | openvino | 95.0 % | 1.0e-02 |"
+    assert full_size == "| ours, seeded DETR-R50 | 80.0 s | 150 s | 48.2 MB | | | |"
 
 
 def test_panoptic_graphs_are_compared_by_their_masks() -> None:

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from detr_onnx import Detector
-from detr_onnx.cli import console
-from detr_onnx.cli.export import with_progress
+from detr_onnx.cli.step_progress import step_line, step_progress
 from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.exporter import calibrate, trial
 from detr_onnx.exporter.calibrate import FLOATS_AT_MOST
+from detr_onnx.exporter.observation import SUBSET
 from detr_onnx.exporter.ranges import METHODS
-from detr_onnx.exporter.trial import FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCORES_AT_MOST, Trial
+from detr_onnx.exporter.trial import FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCORES_AT_MOST, Hope, Trial
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 from tests.cli.command_line import complaint, outcome
@@ -66,7 +66,10 @@ def album(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def refused(album, capsys):
     def refused(*arguments: object, status: int) -> str:
-        return complaint(outcome(["export", *arguments, "-o", "m.onnx"], capsys), status)
+        exit_status, out, err = outcome(["export", *arguments, "-o", "m.onnx"], capsys)
+        *steps, last = err.splitlines(keepends=True)
+        assert all(step.startswith("detr-onnx: ") and "error" not in step for step in steps)
+        return complaint((exit_status, out, last), status)
 
     return refused
 
@@ -100,15 +103,45 @@ def test_a_network_that_detects_nothing_does_not_pass():
     assert trial_with(100, 0.0, None).trouble() is not None
 
 
+@pytest.mark.parametrize(
+    ("reference", "tested", "matched", "lost"),
+    [
+        (0, 0, 0, False),
+        (500, 500, 500, False),
+        (500, 500, 497, False),  # 3 of 1000 are only in the one, and 3 only in the other
+        (500, 500, 490, True),
+        (500, 520, 500, True),
+        (100, 80, 80, True),
+    ],
+)
+def test_a_trial_ends_when_it_cannot_pass_even_if_all_the_rest_agrees(reference, tested, matched, lost):
+    assert Hope(1000, reference, tested, matched).is_lost() == lost
+    rest = 1000 - reference
+    identical = (matched + rest) / (reference + tested - matched + rest)
+    assert (trial_with(1000, identical).trouble() is not None) == lost
+
+
+def test_a_trial_with_few_detections_goes_on_to_the_end():
+    assert not Hope(FEWEST_DETECTIONS - 1, 10, 10, 0).is_lost()
+
+
 # The search
 
 
-def test_every_method_is_tried_and_of_those_that_pass_the_one_with_least_noise_is_chosen(scenes):
-    found = calibrate.calibrate(read_model(demo_directory()), sorted(scenes.iterdir()), no_progress)
-    methods = [t for t in found.trials if not t.float_layers and not t.fp16_feed_forward]
-    assert [t.method for t in methods] == list(METHODS)
-    passing = [t for t in found.trials if t.trouble() is None]
-    assert found.chosen == min(passing or found.trials, key=lambda t: t.noise)
+def test_every_method_is_weighed_on_a_few_images_and_the_one_with_least_noise_alone_on_all(scenes):
+    steps = []
+
+    def record(step, items):
+        steps.append((step, len(items)))
+        return items
+
+    found = calibrate.calibrate(read_model(demo_directory()), sorted(scenes.iterdir()), record)
+    assert steps[:2] == [(f"fp32 on {SCENES} images", SCENES), (f"4 methods on {SUBSET} images", len(METHODS))]
+    others = ("each layer", f"int8 by {found.chosen.method}")
+    assert all(step.startswith(others) for step, _ in steps[2:])
+    assert found.methods.keys() == METHODS.keys()
+    assert {t.method for t in found.trials} == {min(found.methods, key=found.methods.get)}
+    assert found.chosen == found.trials[-1]
     assert found.chosen.agreement.identical > MOSTLY
     assert found.chosen.agreement.images == SCENES
     assert set(found.chosen.float_layers).isdisjoint(found.quant_params)
@@ -132,6 +165,38 @@ def test_the_worst_layers_stay_in_float_until_the_gate_passes(small, album, monk
     assert found.report()["passed"] is False
 
 
+def test_a_trial_that_cannot_pass_ends_early_and_the_last_one_does_not(small, album, monkeypatch):
+    monkeypatch.setattr(trial, "THRESHOLD", 0.0)
+    monkeypatch.setattr(trial, "FEWEST_DETECTIONS", 1)
+    monkeypatch.setattr(calibrate, "FEWEST_DETECTIONS", 1)
+    monkeypatch.setattr(trial, "required_share", lambda detections: 1.1)
+    found = calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), no_progress)
+    *earlier, last = (t.agreement.images for t in found.trials)
+    assert set(earlier) == {1}
+    assert last == 3
+    assert found.chosen.trouble() is not None
+
+
+def test_an_interrupt_leaves_nothing_behind(small, album, monkeypatch):
+    Path("tmp").mkdir()
+    monkeypatch.setattr(calibrate.tempfile, "gettempdir", lambda: "tmp")
+
+    def until_int8(step, items):
+        if step.startswith("int8"):
+            raise KeyboardInterrupt
+        return items
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), until_int8)
+    assert not list(Path("tmp").iterdir())
+
+
+def test_layers_are_measured_on_as_many_images_as_give_enough_values():
+    images = [(Path(name), np.zeros(3, np.float32)) for name in "abcd"]
+    for values, expected in ((1, "a"), (3, "a"), (4, "ab"), (100, "abcd")):
+        assert [str(path) for path, _ in calibrate._first_with(values, images)] == [*expected]
+
+
 def test_images_of_one_colour_are_skipped(small, album):
     images = [*sorted(Path("images").iterdir()), *sorted(Path("grey").iterdir())]
     found = calibrate.calibrate(read_model(small), images, no_progress)
@@ -146,14 +211,24 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_is_shown_when_stdout_is_a_terminal_too(monkeypatch):
-    monkeypatch.setattr(console, "PROGRESS_AFTER_S", 0.0)
+def test_a_terminal_has_a_bar_with_the_name_of_the_step(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setattr(sys, "stderr", Terminal())
-    assert list(with_progress("int8, mse", [1, 2, 3])) == [1, 2, 3]
-    assert "3/3" in sys.stderr.getvalue()
-    assert "int8, mse" in sys.stderr.getvalue()
+    assert list(step_progress("int8 by mse", [1, 2, 3])) == [1, 2, 3]
+    assert "2/3  0:00 left  int8 by mse" in sys.stderr.getvalue()
+    assert sys.stderr.getvalue().startswith("\r\x1b[Kdetr-onnx: int8 by mse\n")
     assert sys.stdout.getvalue() == ""
+
+
+def test_elsewhere_a_step_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert list(step_progress("int8 by mse", [1, 2, 3])) == [1, 2, 3]
+    assert sys.stderr.getvalue() == "detr-onnx: int8 by mse\n"
+
+
+def test_the_bar_tells_the_share_and_the_time_left():
+    assert step_line("fp32", 0, 64, 0.1) == "--------------------  0/64  fp32"
+    assert step_line("fp32", 16, 64, 20.0) == "#####---------------  16/64  1:00 left  fp32"
 
 
 def test_the_command_writes_the_report_and_the_metadata(scenes, tmp_path, monkeypatch, capsys):
@@ -162,7 +237,8 @@ def test_the_command_writes_the_report_and_the_metadata(scenes, tmp_path, monkey
     status, out, err = outcome(["export", "demo", "-o", "m.onnx", *int8], capsys)
     assert status == 0, err
     report = json.loads(out)
-    assert report.keys() == {"passed", "bounds", "chosen", "trials", "layers"}
+    assert report.keys() == {"passed", "bounds", "methods", "chosen", "trials", "layers"}
+    assert report["methods"].keys() == METHODS.keys()
     convolutions = [layer["layer"] for layer in report["layers"]]
     assert "backbone.conv1" in convolutions
     assert [layer["noise"] for layer in report["layers"]] == sorted(

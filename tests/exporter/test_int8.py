@@ -13,7 +13,8 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.errors import EngineError
-from detr_onnx.exporter.calibrate import QUANTIZED, find_quant_params
+from detr_onnx.exporter.calibrate import find_quant_params
+from detr_onnx.exporter.observation import QUANTIZED
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model, write_onnx
 from detr_onnx.image.preprocess import batch
 from detr_onnx.models.metadata import read_model

@@ -19,6 +19,8 @@ SERVES_S = 1.0  # how long the server runs after it has started
 
 _MODEL = ("-m", "../inputs/small", "--engine", "numpy")
 
+INT8 = ("--precision", "int8", "--calibrate", "../inputs/images", "--force")
+
 INTERRUPTIBLE: Mapping[str, Scenario] = {
     "detect": Scenario(("detect", "../inputs/images", *_MODEL, "--save", "out/")),
     "detect-build": Scenario(
@@ -26,6 +28,7 @@ INTERRUPTIBLE: Mapping[str, Scenario] = {
         ("onnx", "onnxruntime"),
     ),
     "export": Scenario(("export", "../inputs/small", "-o", "m.ort"), ("onnx", "onnxruntime")),
+    "export-int8": Scenario(("export", "../inputs/small", "-o", "m.onnx", *INT8), ("onnx", "onnxruntime")),
     "bench": Scenario(("bench", *_MODEL, "--runs", "1", "--image", "../inputs/images/0.png")),
     "serve": Scenario(("serve", *_MODEL, "--port", "0", "--no-access-log"), ("starlette", "uvicorn")),
 }
