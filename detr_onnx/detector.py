@@ -55,7 +55,7 @@ class Detector:
             such as ["CUDA"] or [("TensorRT", {"trt_fp16_enable": True}), "CUDA"]; None is the CPU.
         precision: "fp32"; with OpenVINO on processors with bfloat16 also "bf16-backbone", its default there, and
             "bf16", which is faster and less accurate; with ONNX Runtime one that `export` writes, such as "fp16" for a
-            GPU. None is the engine's default.
+            GPU, and on ARM64 processors with the flag bf16 "bf16". None is the engine's default.
         threads: used by one operation; None leaves it to the engine.
         shortest_edge: length in pixels that the short side of images is resized to, in place of the model's own. The
             limit of the long side changes in proportion.
