@@ -227,6 +227,21 @@ def install_sentence(results: Results) -> str:
     return f"Installed size with all dependencies: {sizes}."
 
 
+def containers_table(results: Results) -> str:
+    """Size, start and memory of the container images."""
+    rows = [
+        (row["title"], f"{row['mb']:.0f} MB", row["engine"], f"{row['start_s']:.1f} s", f"{row['peak_mb']} MB")
+        for row in results["rows"]
+    ]
+    machine = results["machine"]
+    note = (
+        "Size: of the files in the image. Start: from the first import to the detections in the demo scene, with the "
+        f"demo model; medians of {results['runs']} processes. Base: {results['base']}, {machine['system']}; "
+        f"{machine['processor']}, {machine['cores']} cores, load {results['load_before']}; {results['date']}."
+    )
+    return f"{markdown_table(('image', 'size', 'engine', 'start', 'peak memory'), rows)}\n\n{note}"
+
+
 def demo_table(results: Results) -> str:
     """Accuracy of the demo model, from the output of `detr-onnx evaluate --format json`."""
     figures = {name: value for name, value in results["figures"].items() if name.startswith("AP")}
@@ -285,6 +300,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "end_to_end": ("end_to_end", end_to_end_table),
     "formats": ("formats", formats_table),
     "install": ("install", install_sentence),
+    "containers": ("containers", containers_table),
     "fuzz": ("fuzz", fuzz_table),
     "jobs": ("jobs", jobs_table),
     "stream": ("stream", stream_table),
@@ -334,6 +350,7 @@ FILES = Page(
     HERE / "results",
     ("compare", "compare-panoptic", "precisions", "accuracy", "end_to_end", "formats"),
 )
+EDGE = Page(ROOT / "docs" / "edge.md", HERE / "results", ("containers",))
 PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
 SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
@@ -342,7 +359,7 @@ VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
 DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, EDGE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

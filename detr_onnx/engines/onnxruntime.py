@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ ERRORS, FATAL = 3, 4  # severities in ONNX Runtime's log on stderr
 LONGEST_PRECISION = 20  # characters; a file may say anything
 BF16 = "bf16"
 ARM_BFLOAT16 = "mlas.enable_gemm_fastmath_arm64_bfloat16", "1"  # matrix products and 1x1 convolutions round to bfloat16
+NOT_INSTALLED = "run pip install onnxruntime, or use engine numpy with a checkpoint"
+NO_32_BITS = "install a 64-bit system, since ONNX Runtime has no packages for 32 bits such as armv7"
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on, wheels for Linux and macOS report to Microsoft unless it is set
 NODE_ASSIGNMENT = "session.record_ep_graph_assignment_info"  # older versions ignore it
 
@@ -132,7 +135,7 @@ def import_onnxruntime() -> Any:
         raise EngineError(
             "engine onnxruntime needs the package onnxruntime",
             found=str(error),
-            remedy="run pip install onnxruntime, or use engine numpy with a checkpoint",
+            remedy=NO_32_BITS if sys.maxsize < 2**32 else NOT_INSTALLED,
         ) from error
     return onnxruntime
 
