@@ -232,14 +232,14 @@ COMPARE_PANOPTIC: dict[str, Any] = {
     ],
 }  # fmt: skip
 CONTAINERS = {
-    "date": "2026-01-01", "machine": LATENCY["machine"], "load_before": 0.1, "base": "a base", "runs": 5,
+    "date": "2026-01-01", "machine": {**LATENCY["machine"], "system": "Linux x86_64"}, "load_before": 0.1, "base": "a base", "runs": 5,
     "at_most_mb": 120,
     "rows": [{"key": "small", "title": "small", "mb": 99.6, "engine": "numpy", "start_s": 1.24, "peak_mb": 201}],
 }  # fmt: skip
 RESULTS = {
-    "containers": CONTAINERS,
     "latency": LATENCY,
     "memory": MEMORY,
+    "containers": CONTAINERS,
     "compare": COMPARE,
     "accuracy": ACCURACY,
     "end_to_end": END_TO_END,
