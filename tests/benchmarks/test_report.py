@@ -232,7 +232,8 @@ COMPARE_PANOPTIC: dict[str, Any] = {
     ],
 }  # fmt: skip
 CONTAINERS = {
-    "date": "2026-01-01", "machine": {**LATENCY["machine"], "system": "Linux x86_64"}, "load_before": 0.1, "base": "a base", "runs": 5,
+    "date": "2026-01-01", "machine": {**LATENCY["machine"], "system": "Linux x86_64"},
+    "load_before": 0.1, "base": "a base", "runs": 5,
     "at_most_mb": 120,
     "rows": [{"key": "small", "title": "small", "mb": 99.6, "engine": "numpy", "start_s": 1.24, "peak_mb": 201}],
 }  # fmt: skip
