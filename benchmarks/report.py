@@ -236,6 +236,26 @@ def install_sentence(results: Results) -> str:
     return f"Installed size with all dependencies: {sizes}."
 
 
+def containers_table(results: Results) -> str:
+    """Size, start and memory of the container images."""
+    rows = [
+        (row["title"], f"{row['mb']:.0f} MB", row["engine"], _start(row), f"{row['peak_mb']} MB")
+        for row in results["rows"]
+    ]
+    machine = results["machine"]
+    note = (
+        "Size: of the files in the image. Start: from the first import to the detections in the demo scene, with the "
+        f"demo model; medians of {results['runs']} processes. Base: {results['base']}, {machine['system']}; "
+        f"{machine['processor']}, {machine['cores']} cores, load {results['load_before']}; {results['date']}."
+    )
+    return f"{markdown_table(('image', 'size', 'engine', 'start', 'peak memory'), rows)}\n\n{note}"
+
+
+def _start(row: Results) -> str:
+    """Of a container; a busy machine gives none that is worth keeping."""
+    return f"{row['start_s']:.1f} s" if "start_s" in row else "not measured"
+
+
 def demo_table(results: Results) -> str:
     """Accuracy of the demo model, from the output of `detr-onnx evaluate --format json`."""
     figures = {name: value for name, value in results["figures"].items() if name.startswith("AP")}
@@ -296,6 +316,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "formats": ("formats", formats_table),
     "install": ("install", install_sentence),
     "browser": ("browser", browser_table),
+    "containers": ("containers", containers_table),
     "fuzz": ("fuzz", fuzz_table),
     "choose": ("+".join(SOURCES), choose_table),
     "jobs": ("jobs", jobs_table),
@@ -350,6 +371,7 @@ FILES = Page(
     ("compare", "compare-panoptic", "compare-int8", "precisions", "accuracy", "end_to_end", "formats"),
 )
 CHOOSE = Page(ROOT / "docs" / "choose.md", HERE / "results", ("choose",))
+EDGE = Page(ROOT / "docs" / "edge.md", HERE / "results", ("containers",))
 PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
 SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
@@ -359,7 +381,7 @@ BROWSER = Page(ROOT / "examples" / "browser" / "README.md", HERE / "results", ("
 DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, EDGE, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

@@ -228,7 +228,7 @@ def test_a_name_that_the_package_does_not_have_says_which_it_has():
 
 def test_the_engines_and_precisions_of_the_command_line_are_those_of_the_table():
     assert (defaults.DEFAULT_ENGINE, *ENGINES) == defaults.ENGINES
-    assert ENGINES["onnxruntime"].precisions == defaults.EXPORT_PRECISIONS
+    assert ENGINES["onnxruntime"].precisions == (*defaults.EXPORT_PRECISIONS, "bf16")
 
 
 def test_the_version_stands_in_one_place_and_the_changelog_has_it():

@@ -39,7 +39,8 @@ def add_engine_options(parser: ArgumentParser) -> None:
     add("--providers", metavar="A,B", help=PROVIDERS_HELP)
     add(
         "--precision",
-        help="fp32; openvino: also bf16-mixed, bf16-backbone, bf16; onnxruntime: export's (default: its best)",
+        help="fp32; openvino: also bf16-mixed, bf16-backbone, bf16; onnxruntime: those of export, and bf16 on ARM64 "
+        "processors with the flag bf16 (default: the engine's best)",
     )
     add("--threads", type=int, metavar="N", help="threads within one operation (default: the engine's choice)")
     add("--size", type=int, metavar="PX", help="scale images to this length of the short side (default: the model's)")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 X86 = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
-CPU_FEATURES = (*X86, "asimd", "sve")
+ARM_BFLOAT16 = "bf16"  # Linux's name of the flag; x86's is avx512_bf16
+CPU_FEATURES = (*X86, "asimd", "sve", ARM_BFLOAT16)
+SYSCTL = "/usr/sbin/sysctl", "-n", "hw.optional.arm.FEAT_BF16"  # on macOS: prints 1 or 0
+SYSCTL_S = 5  # seconds
 
 
 def processor() -> str:
@@ -21,6 +25,24 @@ def cpu_features() -> list[str]:
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     has = set(found[1].split()) if found else set()
     return [feature for feature in CPU_FEATURES if feature in has]
+
+
+def bfloat16_flag() -> tuple[str, bool]:
+    """Where this system tells of ARM64's bfloat16 products, and whether they are there; False if it cannot tell."""
+    system, machine = platform.system(), platform.machine().lower()
+    if machine not in ("aarch64", "arm64"):
+        return f"the flag {ARM_BFLOAT16} of ARM64, on {system} {machine}", False
+    if system == "Darwin":
+        return f"{SYSCTL[-1]} of sysctl", _sysctl() == "1"
+    return f"the flag {ARM_BFLOAT16} in /proc/cpuinfo", ARM_BFLOAT16 in cpu_features()
+
+
+def _sysctl() -> str:
+    """The flag's value on macOS; empty where there is none, as on older versions."""
+    try:
+        return subprocess.run(SYSCTL, capture_output=True, text=True, timeout=SYSCTL_S, check=False).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _cpuinfo() -> str:

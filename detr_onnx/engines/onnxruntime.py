@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.binding import DEVICES, bound_run
-from detr_onnx.engines.cpu import cpu_features
+from detr_onnx.engines.cpu import bfloat16_flag, cpu_features
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
 from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, not_text
 from detr_onnx.engines.graph_file import check_graph_file
@@ -41,13 +42,19 @@ VNNI = {"avx512_vnni", "avx_vnni"}  # they accumulate in 32 bits; EXACT_INT8 wou
 ON_CPU: ResolvedProviders = [(CPU, {})]
 ERRORS, FATAL = 3, 4  # severities in ONNX Runtime's log on stderr
 LONGEST_PRECISION = 20  # characters; a file may say anything
+BF16 = "bf16"
+ARM_BFLOAT16 = "mlas.enable_gemm_fastmath_arm64_bfloat16", "1"  # matrix products and 1x1 convolutions round to bfloat16
+NOT_INSTALLED = "run pip install onnxruntime, or use engine numpy with a checkpoint"
+NO_32_BITS = "install a 64-bit system, since ONNX Runtime has no packages for 32 bits such as armv7"
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on, wheels for Linux and macOS report to Microsoft unless it is set
 NODE_ASSIGNMENT = "session.record_ep_graph_assignment_info"  # older versions ignore it
 
 logger = logging.getLogger(__name__)
 
 
-def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, threads: int | None = None) -> Engine:
+def onnxruntime_engine(
+    path: Path, providers: ProviderSpec | None = None, threads: int | None = None, bfloat16: bool = False
+) -> Engine:
     """Runs a graph file in ONNX Runtime.
 
     Args:
@@ -55,14 +62,18 @@ def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, thread
         providers: execution providers in order of preference, "CUDA" or "CUDAExecutionProvider", or pairs of such a
             name and options; None is the CPU.
         threads: used by one operator; None is one per physical core.
+        bfloat16: whether the CPU computes float32's matrix products and 1x1 convolutions in bfloat16.
 
     Raises:
-        EngineError: ONNX Runtime is not installed, or a provider is not in this build, did not start, or runs no node.
+        EngineError: ONNX Runtime is not installed, or a provider is not in this build, did not start, or runs no node,
+            or the processor has no bfloat16 that ONNX Runtime uses.
         ModelFileError: the file is missing, damaged or not a DETR.
         UsageError: the providers are not names, or pairs of a name and options.
     """
     wanted = resolve_providers(providers, import_onnxruntime().get_available_providers())
-    session = new_session(path, wanted, threads)
+    if bfloat16:
+        _check_bfloat16(wanted)
+    session = new_session(path, wanted, threads, bfloat16=bfloat16)
     try:
         inputs, outputs = ([_port(v) for v in values] for values in (session.get_inputs(), session.get_outputs()))
         metadata = dict(session.get_modelmeta().custom_metadata_map)
@@ -80,7 +91,7 @@ def onnxruntime_engine(path: Path, providers: ProviderSpec | None = None, thread
         except Exception as error:
             raise _failed(path, {name: value.shape for name, value in feeds.items()}, error) from error
 
-    return graph_engine(path, _title(session, metadata), inputs, outputs, metadata, run)
+    return graph_engine(path, _title(session, metadata, bfloat16), inputs, outputs, metadata, run)
 
 
 def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]]:
@@ -124,18 +135,23 @@ def import_onnxruntime() -> Any:
         raise EngineError(
             "engine onnxruntime needs the package onnxruntime",
             found=str(error),
-            remedy="run pip install onnxruntime, or use engine numpy with a checkpoint",
+            remedy=NO_32_BITS if sys.maxsize < 2**32 else NOT_INSTALLED,
         ) from error
     return onnxruntime
 
 
 def new_session(
-    path: Path, wanted: ResolvedProviders, threads: int | None, written: Path | None = None
+    path: Path,
+    wanted: ResolvedProviders,
+    threads: int | None,
+    written: Path | None = None,
+    bfloat16: bool = False,
 ) -> onnxruntime.InferenceSession:
     """A session for a file on the providers that `providers.resolve_providers` returns.
 
     Args:
         written: a path for the graph as ONNX Runtime has optimised it; its weights go into a second file beside it.
+        bfloat16: whether products of float32 are computed in bfloat16, where an ARM64 processor can.
 
     Raises:
         EngineError: ONNX Runtime is not installed, or a provider did not start.
@@ -151,6 +167,8 @@ def new_session(
         options.add_session_config_entry(entry, "1")
     if _overflows(cpu_features()):
         options.add_session_config_entry(*EXACT_INT8)
+    if bfloat16:
+        options.add_session_config_entry(*ARM_BFLOAT16)
     options.add_session_config_entry(NODE_ASSIGNMENT, "0" if names == [CPU] else "1")
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -231,7 +249,22 @@ def _reason(error: Exception) -> str:
     return lines[0].rpartition(" : ")[2].strip()[:200]
 
 
-def _title(session: onnxruntime.InferenceSession, metadata: Mapping[str, str]) -> str:
+def _check_bfloat16(wanted: ResolvedProviders) -> None:
+    """Raises EngineError unless the CPU is the only provider and has ARM64's bfloat16 products."""
+    if wanted != ON_CPU:
+        found, remedy = ", ".join(name for name, _ in wanted), "leave the providers or the precision out"
+        raise EngineError("ONNX Runtime has precision bf16 on the CPU only", found=found, remedy=remedy)
+    flag, is_set = bfloat16_flag()
+    if not is_set:
+        raise EngineError(
+            "this processor has no bfloat16 products that ONNX Runtime uses",
+            found=f"not set: {flag}",
+            remedy="use precision fp32, or engine openvino on x86-64",
+        )
+
+
+def _title(session: onnxruntime.InferenceSession, metadata: Mapping[str, str], bfloat16: bool) -> str:
     version = import_onnxruntime().__version__
-    precision = printable(metadata.get("detr_onnx.precision", "as exported")[:LONGEST_PRECISION])
+    stored = metadata.get("detr_onnx.precision", "as exported")
+    precision = BF16 if bfloat16 else printable(stored[:LONGEST_PRECISION])
     return f"onnxruntime {version}, {session.get_providers()[0]}, {precision}"

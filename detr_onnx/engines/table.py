@@ -15,7 +15,7 @@ from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines import Engine
 from detr_onnx.engines.bfloat16 import BF16_MIXED
-from detr_onnx.engines.onnxruntime import onnxruntime_engine
+from detr_onnx.engines.onnxruntime import BF16, onnxruntime_engine
 from detr_onnx.engines.openvino import (
     HINTS,
     convert_to_ir,
@@ -95,12 +95,18 @@ class EngineRow:
         return [package for package in needed if importlib.util.find_spec(package) is None]
 
 
+def _graph_precision(options: EngineOptions) -> str | None:
+    """The precision of the graph that ONNX Runtime needs: bf16 is how it computes a graph in fp32."""
+    return "fp32" if options.precision == BF16 else options.precision
+
+
 def _open_in_onnxruntime(graph: Path, options: EngineOptions) -> Engine:
-    engine = onnxruntime_engine(graph, options.providers, options.threads)
-    precision = (engine.metadata or {}).get("detr_onnx.precision", options.precision)
-    if options.precision is not None and precision != options.precision:
+    wanted = _graph_precision(options)
+    engine = onnxruntime_engine(graph, options.providers, options.threads, options.precision == BF16)
+    precision = (engine.metadata or {}).get("detr_onnx.precision", wanted)
+    if wanted is not None and precision != wanted:
         raise EngineError(
-            f"the graph does not have precision {options.precision}",
+            f"the graph does not have precision {wanted}",
             found=precision,
             remedy="export it in that precision",
         )
@@ -108,8 +114,8 @@ def _open_in_onnxruntime(graph: Path, options: EngineOptions) -> Engine:
 
 
 def _format_for_onnxruntime(options: EngineOptions) -> GraphFormat:
-    fused, precision = takes_fused_attention(options.providers), options.precision or "fp32"
-    if precision != "fp32" or options.providers is not None:
+    fused, precision = takes_fused_attention(options.providers), _graph_precision(options) or "fp32"
+    if options.precision not in (None, "fp32") or options.providers is not None:  # `check_probe` expects fp32's results
         return GraphFormat(precision, fused)
     return GraphFormat(precision, fused, mark=f"-{optimized_for()}", finish=optimize, check=check_probe)
 
@@ -147,7 +153,7 @@ ENGINES = {
         EngineRow(
             name="onnxruntime",
             package="onnxruntime",
-            precisions=EXPORT_PRECISIONS,
+            precisions=(*EXPORT_PRECISIONS, BF16),
             options=frozenset({"providers", "threads"}),
             instead_of_options="leave them out",
             graphs=GraphRunner((ONNX, ".ort"), _open_in_onnxruntime, _format_for_onnxruntime),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from detr_onnx.engines.bfloat16 import REGIONS
+from detr_onnx.engines.cpu import bfloat16_flag
 from detr_onnx.engines.openvino import has_bfloat16
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, EngineRow
@@ -83,8 +84,8 @@ def _reason(row: EngineRow, precision: str | None, source: Source) -> str | None
             return "runs checkpoints only"
         if source.graph.suffix.lower() not in row.graphs.suffixes:
             return f"does not read {source.graph.suffix} files"
-    if precision in NEEDS_BFLOAT16 and not has_bfloat16():
-        return "the processor has no bfloat16"
+    if precision in NEEDS_BFLOAT16 and not (bfloat16_flag()[1] if row.name == "onnxruntime" else has_bfloat16()):
+        return f"the processor has no bfloat16 for {row.name}"
     if precision == "int8" and source.checkpoint is not None:
         return "needs images for calibration: verify the exported file"
     return None

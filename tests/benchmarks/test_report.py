@@ -250,9 +250,16 @@ COMPARE_PANOPTIC: dict[str, Any] = {
                          "other": {"logits_of_std": 1e-6, "masks_of_std": 0.5}, "mixed": {"error": "no"}}},
     ],
 }  # fmt: skip
+CONTAINERS = {
+    "date": "2026-01-01", "machine": {**LATENCY["machine"], "system": "Linux x86_64"},
+    "load_before": 0.1, "base": "a base", "runs": 5,
+    "at_most_mb": 120,
+    "rows": [{"key": "small", "title": "small", "mb": 99.6, "engine": "numpy", "start_s": 1.24, "peak_mb": 201}],
+}  # fmt: skip
 RESULTS = {
     "latency": LATENCY,
     "memory": MEMORY,
+    "containers": CONTAINERS,
     "compare": COMPARE,
     "accuracy": ACCURACY,
     "end_to_end": END_TO_END,
@@ -493,6 +500,10 @@ def test_the_figures_of_the_demo_model_name_what_was_measured() -> None:
     assert row == "| 0.750 | 0.950 | 0.500 | 0.970 | 0.100 |"
     assert note == "500 scenes, 2249 objects; numpy 2, fp32, one image at a time."
     assert "| 500 | 2300 | 0 | 3e-06 | 4e-04 px |" in report.engines_table(ENGINES)
+
+
+def test_a_container_has_its_size_engine_start_and_memory() -> None:
+    assert "| small | 100 MB | numpy | 1.2 s | 201 MB |" in report.containers_table(CONTAINERS)
 
 
 def test_installed_sizes_are_one_sentence() -> None:

@@ -192,13 +192,15 @@ def test_a_graph_of_another_precision_than_the_requested_one_is_an_error(graph):
 
 def test_auto_takes_an_engine_that_has_the_requested_precision(small):
     assert choose(Source(small, None), EngineOptions(precision="fp16")).name == "onnxruntime"
-    assert choose(Source(small, None), EngineOptions(precision="bf16")).name == "openvino"
+    assert choose(Source(small, None), EngineOptions(precision="bf16-backbone")).name == "openvino"
     assert choose(Source(None, Path("m.xml")), EngineOptions()).name == "openvino"
     assert choose(Source(None, Path("m.ort")), EngineOptions()).name == "onnxruntime"
 
 
 def test_a_precision_that_only_another_engine_has_is_an_error_that_names_it(small):
-    with pytest.raises(EngineError, match="engine numpy has no precision bf16: found fp32; use engine openvino"):
+    with pytest.raises(
+        EngineError, match="numpy has no precision bf16: found fp32; use engine openvino or onnxruntime"
+    ):
         open_model(small, EngineOptions("numpy", precision="bf16"))
 
 

@@ -1,0 +1,50 @@
+"""Exports the demo model to the files that `answers.py` runs.
+
+    python -m tests.arm64.files DIR
+
+int8 is calibrated with views of the demo scene and written with --force: a dozen views of one scene are too few for the
+exporter's own judgement, which wants an error of sampling below its bound. `compare.py` applies the bound itself.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageEnhance, ImageOps
+
+from detr_onnx.models.open import demo_image
+
+INT8, ORT, END_TO_END = "int8.onnx", "model.ort", "end-to-end.onnx"
+VIEWS = 8
+EXPORTS: dict[str, tuple[str, ...]] = {ORT: (), END_TO_END: ("--end-to-end",)}
+
+
+def write_views(directory: Path) -> None:
+    """The demo scene mirrored, cropped and in other lights."""
+    with Image.open(demo_image()) as opened:
+        scene = opened.convert("RGB")
+    for number in range(VIEWS):
+        view = ImageOps.mirror(scene) if number % 2 else scene
+        view = view.crop((4 * number, 2 * number, view.width - number, view.height - 3 * number))
+        ImageEnhance.Brightness(view).enhance(0.8 + 0.04 * number).save(directory / f"{number:02}.png")
+
+
+def export(file: Path, *options: str) -> None:
+    """Writes a file of the demo model."""
+    subprocess.run([sys.executable, "-m", "detr_onnx", "export", "demo", "-o", file, *options], check=True)
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    for name, options in EXPORTS.items():
+        export(directory / name, *options)
+    with tempfile.TemporaryDirectory() as views:
+        write_views(Path(views))
+        export(directory / INT8, "--precision", "int8", "--calibrate", views, "--force")
+
+
+if __name__ == "__main__":
+    main()
