@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weights.training.loss import Targets, match
-from weights.training.model import DemoConfig, DemoDetr, hugging_face_names, sine_position
+from weights.training.model import DemoConfig, DemoDetr, own_parameters, sine_position
 
 GROUPS = 8  # of channels, which are normalised together
 ALPHA, GAMMA = 0.25, 2  # of the focal loss, as in the paper
@@ -116,8 +116,7 @@ def frozen_detector(directory: Path) -> DemoDetr:
     config = DemoConfig(groups=1)
     model = DemoDetr(config)
     shipped = load_file(directory / "model.safetensors")
-    own = {name: shipped[theirs].float() for name, theirs in hugging_face_names(model.state_dict()).items()}
-    model.load_state_dict(own, strict=False)
+    model.load_state_dict(own_parameters(shipped, model.state_dict()), strict=False)
     return model.eval().requires_grad_(False)
 
 

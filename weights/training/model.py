@@ -96,6 +96,12 @@ class Backbone(nn.Module):
         self.embedder.eval()
         self.stages[0].eval()
 
+    def freeze_statistics(self) -> None:
+        """Freezes the batch norm statistics of all stages, whose convolutions still learn."""
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
     def forward(self, x: Tensor) -> Tensor:
         """[B,3,H,W] -> [B,192,ceil(H/16),ceil(W/16)]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.embedder.training):
@@ -333,6 +339,14 @@ def hugging_face_parameters(parameters: dict[str, Tensor], queries: int) -> dict
         kept = tensor[:queries] if name.startswith("query_position_embeddings.") else tensor
         shipped[theirs] = kept.detach().clone().contiguous()
     return shipped
+
+
+def own_parameters(shipped: dict[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """The inverse: the checkpoint's tensors in float32 under our names, of those of `names` that ship.
+
+    The checkpoint has the queries of one group, so they fit a model with `groups=1`.
+    """
+    return {name: shipped[theirs].float() for name, theirs in hugging_face_names(names).items()}
 
 
 def hugging_face_config(config: DemoConfig, id2label: dict[str, str]) -> dict[str, object]:

@@ -13,6 +13,7 @@ import io
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from weights.training.natural import natural_background
 from weights.training.pictograms import CATEGORIES, Category, pictogram
 
 Pixels = NDArray[np.uint8]
@@ -41,6 +43,9 @@ class SceneRules:
     max_degrees: float = 25.0
     min_visible: float = MIN_VISIBLE
     size_hw: tuple[int, int] | None = None  # instead of a random size
+    natural: float = 0.0  # share of scenes with objects whose background looks like a photograph
+    empty: float = 0.0  # share of scenes that are such a background alone
+    photographs: Path | None = None  # a directory of JPEG files for these backgrounds
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,14 @@ def scene(seed: int, index: int, rules: SceneRules = SceneRules()) -> Scene:
     """Scene number `index` of the series `seed`; every call returns the same pixels."""
     rng = np.random.default_rng([seed, index])
     height, width = _size(rng, rules)
-    canvas = np.array(_background(rng, height, width), np.float32)
+    empty = rules.empty > 0 and rng.random() < rules.empty
+    natural = empty or (rules.natural > 0 and rng.random() < rules.natural)
+    make = partial(natural_background, photographs=rules.photographs) if natural else _background
+    canvas = np.array(make(rng, height, width), np.float32)
     owner = np.zeros((height, width), np.int32)  # 0 background, k the k-th object
     categories: list[Category] = []
     full_px: list[int] = []
-    for _ in range(int(rng.integers(rules.objects[0], rules.objects[1] + 1))):
+    for _ in range(0 if empty else int(rng.integers(rules.objects[0], rules.objects[1] + 1))):
         category = CATEGORIES[int(rng.integers(len(CATEGORIES)))]
         for _ in range(TRIES):
             sprite = _sprite(rng, category, rules, min(height, width))

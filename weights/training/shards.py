@@ -46,9 +46,7 @@ class Example:
 
 def example(scene: Scene, short_px: int, long_px: int) -> Example:
     """The resized scene, with boxes relative to its size."""
-    image = Image.open(io.BytesIO(scene.jpeg)).convert("RGB")
-    height, width = resized_hw(*scene.size_hw, short_px, long_px)
-    pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = resized(Image.open(io.BytesIO(scene.jpeg)).convert("RGB"), short_px, long_px)
     scale = np.array(scene.size_hw[::-1] * 2, np.float32)
     corners = scene.boxes_xyxy / scale
     boxes, classes = np.zeros((SLOTS, 4), np.float32), np.full(SLOTS, NO_OBJECT, np.int64)
@@ -56,6 +54,12 @@ def example(scene: Scene, short_px: int, long_px: int) -> Example:
     boxes[:count] = np.concatenate(((corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]), 1)
     classes[:count] = scene.coco_ids
     return Example(pixels, boxes, classes)
+
+
+def resized(image: Image.Image, short_px: int, long_px: int) -> NDArray[np.uint8]:
+    """The pixels [H,W,3] at the size that the model's preprocessing gives an image."""
+    height, width = resized_hw(image.height, image.width, short_px, long_px)
+    return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def batch(examples: list[Example], augment: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor, Targets]:
