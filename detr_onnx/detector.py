@@ -55,7 +55,7 @@ class Detector:
             such as ["CUDA"] or [("TensorRT", {"trt_fp16_enable": True}), "CUDA"]; None is the CPU.
         precision: "fp32"; with OpenVINO on processors with bfloat16 also "bf16-mixed", its default there, and
             "bf16-backbone", slower and nearer to float32, and "bf16", faster and farther from it; with ONNX Runtime one
-            that `export` writes, such as "fp16" for a GPU, and "bf16" on ARM64 processors with the flag bf16. None is the
+            that `export` writes, such as "fp16" for a GPU, and "bf16" on ARM64 processors that have it. None is the
             engine's default.
         threads: used by one operation; None leaves it to the engine.
         shortest_edge: length in pixels that the short side of images is resized to, in place of the model's own. The

@@ -160,18 +160,7 @@ def new_session(
     onnxruntime = import_onnxruntime()
     check_graph_file(path)
     names = [name for name, _ in wanted]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL if names == [CPU] else ERRORS  # a GPU's failure is only logged
-    options.enable_mem_pattern = False  # it keeps a plan for every input shape for good
-    for entry in MAPPED if path.suffix.lower() == ".ort" else ():
-        options.add_session_config_entry(entry, "1")
-    if _overflows(cpu_features()):
-        options.add_session_config_entry(*EXACT_INT8)
-    if bfloat16:
-        options.add_session_config_entry(*ARM_BFLOAT16)
-    options.add_session_config_entry(NODE_ASSIGNMENT, "0" if names == [CPU] else "1")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options = _session_options(path, names == [CPU], threads, bfloat16)
     if written is not None:
         options.optimized_model_filepath = str(written)
         options.add_session_config_entry(OPTIMIZED_DATA, f"{written.name}.data")
@@ -192,6 +181,22 @@ def new_session(
         raise _unreadable(path, names, error) from error
     _check_started(session, names)
     return session
+
+
+def _session_options(path: Path, on_cpu: bool, threads: int | None, bfloat16: bool) -> Any:
+    options = import_onnxruntime().SessionOptions()
+    options.log_severity_level = FATAL if on_cpu else ERRORS  # a GPU's failure is only logged
+    options.enable_mem_pattern = False  # it keeps a plan for every input shape for good
+    for entry in MAPPED if path.suffix.lower() == ".ort" else ():
+        options.add_session_config_entry(entry, "1")
+    if _overflows(cpu_features()):
+        options.add_session_config_entry(*EXACT_INT8)
+    if bfloat16:
+        options.add_session_config_entry(*ARM_BFLOAT16)
+    options.add_session_config_entry(NODE_ASSIGNMENT, "0" if on_cpu else "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
 
 
 def _overflows(features: Collection[str]) -> bool:

@@ -133,7 +133,7 @@ def write_backbone(
     ops = OnnxOps(weights, Graph(), quant_params=quant_params)
     pixels = ops.graph.input("pixel_values", shape=["batch", 3, "height", "width"])
     *_, feature = stages(ops.at("backbone"), config.backbone, pixels)
-    ops.graph.add_output(ops.conv("input_projection", feature), PROJECTION, [None] * 4)
+    ops.graph.add_output(ops.conv("input_projection", feature), "projection", [None] * 4)
     data = path.with_name(f"{path.name}.data")
     with atomic_files(path, data) as (file, data_file):
         file.write(model_proto(ops.graph, data).SerializeToString(deterministic=True))
