@@ -30,11 +30,13 @@ class Choice:
 CHECKPOINT = "any checkpoint"
 CHOICES = (
     Choice("nothing in particular", "`[openvino,export]`", "none", CHECKPOINT, "precisions/openvino-fp32",
-           "latency/ours-openvino", "memory/ours-openvino", "openvino-fp32-bf16-backbone"),
+           "latency/ours-openvino", "memory/ours-openvino", "openvino-fp32-bf16-mixed"),
     Choice("every detection as PyTorch finds it", "`[openvino,export]`", "`--precision fp32`", CHECKPOINT,
            "precisions/openvino-fp32", "latency/ours-openvino-fp32", "", "openvino-fp32"),
     Choice("speed, with an int8 file", "`[openvino]`", "none", "`.onnx`, int8",
            "precisions/openvino-int8", "precisions/openvino-int8", "", "openvino-int8"),
+    Choice("speed, with an int8 file, on a processor with bfloat16", "`[openvino]`", "`--precision bf16-mixed`",
+           "`.onnx`, int8", "precisions/openvino-int8", "precisions/openvino-int8-mixed", "", "openvino-int8-bf16-mixed"),
     Choice("speed, without writing a file", "`[openvino,export]`", "`--precision bf16`", CHECKPOINT,
            "precisions/openvino-fp32", "latency/ours-openvino-bf16", "memory/ours-openvino-bf16", "openvino-fp32-bf16"),
     Choice("few packages", "no extra", "none", "`.onnx`", "precisions/onnxruntime-fp32",

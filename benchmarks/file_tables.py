@@ -154,6 +154,28 @@ def _difference(measured: Results | None, right_below: float) -> str:
     return f"{'right' if measured['logits_of_std'] < right_below else '**wrong**'} ({measured['logits_of_std']:.0e})"
 
 
+def regions_table(results: Results) -> str:
+    """A row for each set of parts in bfloat16: milliseconds, agreement with float32, AP."""
+    head = ("in bfloat16", "network", "of the stock export's time", "identical detections", "scores differ by", "AP")
+    lines = [
+        (
+            row["title"],
+            f"{row['network_ms']['median']:.0f} ms",
+            f"{row['ratio']['median']:.2f}" if row["ratio"] else "",
+            f"{row['identical']:.1%}",
+            f"{row['score_difference']:.4f}",
+            f"{row['AP']:.4f}",
+        )
+        for row in results["rows"]
+    ]
+    stock = f"optimum's export all in bf16: {results['stock_ms']['median']:.0f} ms; " if results["stock_ms"] else ""
+    note = (
+        f"Model: {results['model']}; {results['scenes']} held-out scenes; {stock}{results['machine']['processor']}, "
+        f"{results['threads']} threads; medians of {results['runs']} runs in turns; {results['date']}."
+    )
+    return f"{markdown_table(head, lines)}\n\n{note}"
+
+
 def browser_table(results: Results) -> str:
     """A row for each file in WebAssembly: megabytes, and milliseconds from opening to later images."""
     head = ("", "file", "open", "first image", "later images")

@@ -27,6 +27,7 @@ from benchmarks.file_tables import (
     end_to_end_table,
     formats_table,
     precisions_table,
+    regions_table,
 )
 from benchmarks.fuzz_table import fuzz_table
 from benchmarks.job_tables import jobs_table, kill_sentence, limits_table, memory_sentence, stream_table
@@ -305,6 +306,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "memory": ("memory", memory_table),
     "memory-in-short": ("memory", memory_in_short),
     "sizes": ("sizes", sizes_table),
+    "regions": ("regions", regions_table),
     "serving": ("serving", serving_table),
     "precisions": ("precisions", precisions_table),
     "compare": ("compare", compare_table),
@@ -363,7 +365,7 @@ README = Page(ROOT / "README.md", HERE / "results", ("latency-in-short", "memory
 SPEED = Page(
     ROOT / "docs" / "speed.md",
     HERE / "results",
-    ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes"),
+    ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes", "regions"),
 )
 FILES = Page(
     ROOT / "docs" / "files.md",

@@ -48,16 +48,16 @@ def is_lowered(model: Any) -> bool:
     return any(_gives_bfloat16(node) and node.get_type_name() != "Constant" for node in model.get_ops())
 
 
-def lower(model: Any, precision: str, preprocessing: Preprocessing, *, stages_in_int8: bool = False) -> None:
-    """Converts the nodes of a precision of `REGIONS` to bfloat16, weights included, in place.
+def lower(model: Any, region: re.Pattern[str], preprocessing: Preprocessing, *, stages_in_int8: bool = False) -> None:
+    """Converts the nodes of a region to bfloat16, weights included, in place.
 
     Args:
         model: an `openvino.Model` in float32.
-        precision: a key of `REGIONS`.
+        region: matches the names of the nodes, such as one of `REGIONS`.
         preprocessing: how pixels are made of levels.
         stages_in_int8: the stages of the backbone are in int8 and stay so.
     """
-    nodes = _region(model, precision, stages_in_int8)
+    nodes = _nodes_of(model, region, stages_in_int8)
     for node in nodes:
         _fold_constants(node)
     for node in list(nodes):
@@ -88,10 +88,9 @@ def raise_to_float32(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def _region(model: Any, precision: str, stages_in_int8: bool) -> list[Any]:
+def _nodes_of(model: Any, region: re.Pattern[str], stages_in_int8: bool) -> list[Any]:
     """The nodes to convert, in topological order: those with the right names that depend on the pixels."""
-    region, reached = REGIONS[precision], {node.get_friendly_name() for node in model.get_parameters()}
-    nodes = []
+    nodes, reached = [], {node.get_friendly_name() for node in model.get_parameters()}
     for node in model.get_ordered_ops():
         name = node.get_friendly_name()
         if reached.isdisjoint(reader.get_source_output().get_node().get_friendly_name() for reader in node.inputs()):

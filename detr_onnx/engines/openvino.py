@@ -157,7 +157,7 @@ def _set_precision(model: Any, precision: str, path: Path) -> None:
             found="no nodes in float32 with the names of our graphs",
             remedy="use precision fp32 or bf16, or a file that this version exports",
         )
-    lower(model, precision, _preprocessing(model, path), stages_in_int8=_is_in_int8(model))
+    lower(model, REGIONS[precision], _preprocessing(model, path), stages_in_int8=_is_in_int8(model))
     model.set_rt_info(precision, ["framework", COMPUTED_IN])
 
 

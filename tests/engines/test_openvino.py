@@ -12,7 +12,7 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.checkpoint.load import Checkpoint
-from detr_onnx.engines.bfloat16 import BF16_BACKBONE, BF16_MIXED, is_lowered, lower, raise_to_float32
+from detr_onnx.engines.bfloat16 import BF16_BACKBONE, BF16_MIXED, REGIONS, is_lowered, lower, raise_to_float32
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.openvino import convert_to_ir, has_bfloat16, openvino_engine
 from detr_onnx.engines.options import EngineOptions
@@ -177,7 +177,7 @@ def lowered_model(path: Path, precision: str) -> object:
 
     model = openvino.Core().read_model(path)
     assert not is_lowered(model)
-    lower(model, precision, Preprocessing())
+    lower(model, REGIONS[precision], Preprocessing())
     assert is_lowered(model)
     assert not [node for node in model.get_ops() if node.get_type_name() == "Result" and says(node, "bf16")]
     return model
@@ -238,10 +238,8 @@ def test_the_first_convolution_of_an_image_is_as_good_as_in_float32(checkpoint, 
         (result,) = compiled({"pixel_values": pixels}).values()
         return result[:, :, 2:-2, 2:-2]
 
-    exact, lowered = (openvino.Core().read_model(graph(checkpoint, tmp_path)) for _ in range(2))
-    lower(lowered, BF16_MIXED, preprocessing)
-    raised = openvino.Core().read_model(graph(checkpoint, tmp_path))
-    lower(raised, BF16_MIXED, preprocessing)
+    exact, raised = (openvino.Core().read_model(graph(checkpoint, tmp_path)) for _ in range(2))
+    lower(raised, REGIONS[BF16_MIXED], preprocessing)
     raise_to_float32(raised)
     expected = first(exact)
     np.testing.assert_allclose(first(raised), expected, rtol=0, atol=2e-4 * np.abs(expected).max())
@@ -251,7 +249,7 @@ def test_what_biases_lose_in_bf16_is_added_again(checkpoint, tmp_path):
     import openvino
 
     exact, lowered = (openvino.Core().read_model(graph(checkpoint, tmp_path)) for _ in range(2))
-    lower(lowered, BF16_BACKBONE, Preprocessing())
+    lower(lowered, REGIONS[BF16_BACKBONE], Preprocessing())
     biases = {name: value for name, value in constants(exact) if name.endswith("bias") and "backbone.layer" in name}
     kept = [value for _, value in constants(lowered)]
     for bias in biases.values():

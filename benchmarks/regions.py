@@ -1,0 +1,149 @@
+"""Parts of the network in bfloat16 in OpenVINO: time at full size, agreement with float32 on the demo model.
+
+    python weights/training/scenes.py --seed 2 --count 500 --out build/held-out
+    python -m benchmarks.regions --optimum build/optimum [--data build/held-out] [--runs 10]
+
+Each row is one more part, then other choices. Times are of the network alone, in turns with optimum's export of any
+size, which OpenVINO computes all in bfloat16 by default.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy import agreement_figures, coco_figures, exported
+from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.latency import optimum_files
+from benchmarks.setting import show
+from benchmarks.subject import SEED, subject
+from detr_onnx import Detector
+from detr_onnx.bench.setting import setting
+from detr_onnx.bench.timings import figures, ratio
+from detr_onnx.detections import Detections
+from detr_onnx.engines.bfloat16 import BF16_MIXED, DECODER, ENCODER, PROJECTIONS, STAGES, STEM, lower
+from detr_onnx.engines.openvino import COMPUTED_IN, import_openvino, openvino_engine
+from detr_onnx.evaluation.coco import Annotations, read_annotations
+from detr_onnx.image.preprocess import Preprocessing
+
+Files = dict[str, tuple[Path, str | None]]
+"""Title -> file, and the precision to open it in."""
+
+WARM_UP, PAUSE_S = 2, 0.05
+CONVOLUTIONS = (STAGES, PROJECTIONS)
+FEED_FORWARD = r"/encoder/layers\.\d+/(fc1/|fc2/MatMul)"
+KEYS_AND_VALUES = r"/decoder/layers\.\d+/encoder_attn/[kv]_proj/"
+SUMS = r"/encoder/layers\.\d+/(Add|self_attn/out_proj|fc2|\w+_layer_norm)"
+ATTENTION = r"/decoder/layers\.\d+/(encoder|self)_attn/"
+REGIONS: dict[str, tuple[str, ...]] = {
+    "stages and projection (`bf16-backbone`)": CONVOLUTIONS,
+    "and the encoder's feed-forward layers": (*CONVOLUTIONS, FEED_FORWARD),
+    "and the encoder's attention": (*CONVOLUTIONS, ENCODER),
+    "and the decoder's keys and values": (*CONVOLUTIONS, ENCODER, KEYS_AND_VALUES),
+    "and the decoder's feed-forward layers": (*CONVOLUTIONS, ENCODER, DECODER),
+    "and the stem, from levels (`bf16-mixed`)": (*CONVOLUTIONS, ENCODER, DECODER, STEM),
+    "and the encoder's sums": (*CONVOLUTIONS, ENCODER, DECODER, STEM, SUMS),
+    "`bf16-mixed` and the decoder's attention": (*CONVOLUTIONS, ENCODER, DECODER, STEM, ATTENTION),
+}
+"""Title -> patterns of node names."""
+
+
+def write_lowered(graph: Path, patterns: tuple[str, ...], file: Path) -> Path:
+    """The graph in OpenVINO's format, with the nodes of the patterns in bfloat16."""
+    openvino = import_openvino()
+    model = openvino.Core().read_model(graph)
+    lower(model, re.compile("|".join(patterns)), Preprocessing())  # of the demo model and of DETR-R50: ImageNet's
+    model.set_rt_info(BF16_MIXED, ["framework", COMPUTED_IN])  # so that it is opened as it is
+    openvino.serialize(model, file, file.with_suffix(".bin"))
+    return file
+
+
+def network_times(files: Files, pixels: Path, runs: int, threads: int) -> dict[str, list[float]]:
+    """Seconds of one image, by title, in turns."""
+    values = np.load(pixels)
+    engines = {title: openvino_engine(file, precision, threads) for title, (file, precision) in files.items()}
+    seconds: dict[str, list[float]] = {title: [] for title in engines}
+    for number in range(1 - WARM_UP, runs + 1):
+        show(number, "all")
+        for title, engine in engines.items():
+            start = time.perf_counter()
+            engine.network(values, None)
+            seconds[title] += [time.perf_counter() - start] if number > 0 else []
+            time.sleep(PAUSE_S)
+    return seconds
+
+
+def found_by(file: Path, precision: str | None, images: dict[int, Path]) -> dict[int, Detections]:
+    """All detections of the demo model in a file, by image."""
+    detector = Detector(file, engine="openvino", precision=precision)
+    return {image_id: detector(image, 0.0) for image_id, image in images.items()}
+
+
+def rows(
+    files_of: Callable[[str], Files],
+    seconds: dict[str, list[float]],
+    truth: Annotations,
+    images: dict[int, Path],
+    stock: str | None,
+) -> Iterator[dict[str, Any]]:
+    """A row for each region: agreement and AP of the demo model, time of the full size."""
+    files = files_of("demo")
+    exact = found_by(files["float32"][0], "fp32", images)
+    for title, (file, precision) in files.items():
+        show(0, title)
+        found = exact if title == "float32" else found_by(file, precision, images)
+        yield {
+            "title": title,
+            "network_ms": figures(seconds[title], 1000, digits=1),
+            "ratio": ratio(seconds[title], seconds[stock]) if stock else None,
+            **agreement_figures(found, exact),
+            "AP": coco_figures(found, truth)["AP"],
+        }
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    shared = ("--work", "--optimum", "--threads")
+    parser = benchmark_parser("benchmarks.regions", "Parts in bfloat16.", *shared, results="regions", runs=10)
+    help_text = "scenes of weights/training/scenes.py (default: %(default)s)"
+    parser.add_argument("--data", type=Path, default=Path("build/held-out"), metavar="DIR", help=help_text)
+    arguments = parser.parse_args()
+    head = setting("python -m benchmarks.regions", sys.argv[1:])
+    work = arguments.work / "regions"
+    work.mkdir(parents=True, exist_ok=True)
+    measured = subject(arguments.work, None)
+    demo = exported("demo", work / "demo.onnx", ())
+
+    def files_of(name: str) -> Files:
+        graph = demo if name == "demo" else measured.graphs["plain"]
+        lowered: Files = {
+            title: (write_lowered(graph, patterns, work / f"{name}-{number}.xml"), None)
+            for number, (title, patterns) in enumerate(REGIONS.items())
+        }
+        return {"float32": (graph, "fp32"), **lowered, "everything (`bf16`)": (graph, "bf16")}
+
+    stock = {"stock": (optimum_files(arguments.optimum)["dynamic"], "bf16")} if arguments.optimum else {}
+    seconds = network_times({**files_of("full"), **stock}, measured.pixels, arguments.runs, arguments.threads)
+    truth = read_annotations(arguments.data / "annotations.json")
+    images = truth.images(arguments.data / "images")
+    results = {
+        **head,
+        "model": f"seeded DETR-R50 (seed {SEED}), and the demo model",
+        "threads": arguments.threads,
+        "runs": arguments.runs,
+        "scenes": len(images),
+        "stock_ms": figures(seconds["stock"], 1000, digits=1) if stock else None,
+        "rows": [*rows(files_of, seconds, truth, images, "stock" if stock else None)],
+        "left_out": absent({} if stock else {"optimum's export": "--optimum was not given"}),
+    }
+    write_results(arguments.json, results)
+
+
+if __name__ == "__main__":
+    main()
