@@ -176,6 +176,33 @@ def regions_table(results: Results) -> str:
     return f"{markdown_table(head, lines)}\n\n{note}"
 
 
+def gpu_table(results: Results) -> str:
+    """A row for each contender and batch: milliseconds an image, and relative to PyTorch eager; then agreement."""
+    head = ("images at a time", "", "ms an image", "p10–p90", "of transformers, eager")
+    lines = [
+        (
+            str(row["batch"]),
+            row["title"],
+            f"{row['image_ms']['median']:.2f}",
+            f"{row['image_ms']['p10']:.2f}–{row['image_ms']['p90']:.2f}",
+            f"{row['of_eager']['median']:.2f}×" if row["of_eager"] else "",
+        )
+        for row in results["rows"]
+    ]
+    agreement = "; ".join(
+        f"{key}: logits {values['logits'] / values['logits_std']:.0e} of their spread, boxes {values['boxes']:.0e}"
+        for key, values in results["agreement"].items()
+    )
+    streamed = "; ".join(f"{name} {rate}" for name, rate in results["stream_images_per_s"].items())
+    device = results["card"] or results["machine"]["processor"]
+    note = (
+        f"Model: {results['model']}; {device}; medians of {results['runs']} runs in turns. Largest differences from "
+        f"float32 in numpy: {agreement}. `Detector.stream`, images a second: "
+        f"{streamed}. {results['date']}."
+    )
+    return f"{markdown_table(head, lines)}\n\n{note}"
+
+
 def browser_table(results: Results) -> str:
     """A row for each file in WebAssembly: megabytes, and milliseconds from opening to later images."""
     head = ("", "file", "open", "first image", "later images")

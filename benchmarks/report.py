@@ -26,6 +26,7 @@ from benchmarks.file_tables import (
     compare_table,
     end_to_end_table,
     formats_table,
+    gpu_table,
     precisions_table,
     regions_table,
 )
@@ -307,6 +308,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "memory-in-short": ("memory", memory_in_short),
     "sizes": ("sizes", sizes_table),
     "regions": ("regions", regions_table),
+    "gpu": ("gpu", gpu_table),
     "serving": ("serving", serving_table),
     "precisions": ("precisions", precisions_table),
     "compare": ("compare", compare_table),
@@ -372,6 +374,7 @@ FILES = Page(
     HERE / "results",
     ("compare", "compare-panoptic", "compare-int8", "precisions", "accuracy", "end_to_end", "formats"),
 )
+GPU = Page(ROOT / "docs" / "gpu.md", HERE / "results", ("gpu",))
 CHOOSE = Page(ROOT / "docs" / "choose.md", HERE / "results", ("choose",))
 EDGE = Page(ROOT / "docs" / "edge.md", HERE / "results", ("containers",))
 PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))
@@ -383,7 +386,7 @@ BROWSER = Page(ROOT / "examples" / "browser" / "README.md", HERE / "results", ("
 DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, EDGE, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS, SECURITY)
+PAGES = (README, SPEED, FILES, EDGE, GPU, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS, SECURITY)
 PLOT = ROOT / "docs" / "latency.svg"
 
 

@@ -235,6 +235,24 @@ def transformers_network(mode: str, options: Options) -> Ready:
     return Ready(timed(NETWORK, lambda: run({"pixel_values": pixels, "pixel_mask": mask})), f"PyTorch, {mode}")
 
 
+def transformers_on_device(mode: str, options: Options) -> Ready:
+    """The torch model alone on `options["device"]`, in float16 on a GPU, from pixels of the CPU to results there."""
+    import numpy as np
+    import torch
+
+    device = options["device"]
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    run, pixels = _transformers(mode, options, device, dtype), torch.from_numpy(np.load(options["pixels"]))
+
+    def turn() -> Any:
+        values = pixels.to(device, dtype)
+        mask = torch.ones((len(pixels), *pixels.shape[2:]), dtype=torch.int64, device=device)
+        outputs = run({"pixel_values": values, "pixel_mask": mask})
+        return outputs.logits.cpu(), outputs.pred_boxes.cpu()
+
+    return Ready(timed(NETWORK, turn), f"PyTorch, {mode}, {device}, {str(dtype).removeprefix('torch.')}")
+
+
 def transformers_parts(mode: str, options: Options) -> Ready:
     """From a file to its detections, part by part, with the image processor that transformers chooses."""
     from transformers import AutoImageProcessor
@@ -253,7 +271,7 @@ def transformers_parts(mode: str, options: Options) -> Ready:
     return Ready(in_parts(DETECT, steps), f"PyTorch, {mode}")
 
 
-def _transformers(mode: str, options: Options) -> Callable[[Any], Any]:
+def _transformers(mode: str, options: Options, device: str = "cpu", dtype: Any = None) -> Callable[[Any], Any]:
     import contextlib
 
     import torch
@@ -261,7 +279,7 @@ def _transformers(mode: str, options: Options) -> Callable[[Any], Any]:
 
     torch.set_num_threads(options["threads"])
     network: Any = DetrForObjectDetection.from_pretrained(options["model"]).eval()
-    network = network.float()  # the checkpoint may be in float16
+    network = network.to(device, dtype or torch.float32)  # the checkpoint may be in float16
     network = torch.compile(network) if mode == "torch.compile" else network
     cast = partial(torch.autocast, "cpu", torch.bfloat16) if mode == "bf16" else contextlib.nullcontext
 
@@ -344,6 +362,7 @@ KINDS: dict[str, Callable[[Options], Ready]] = {
     **{f"{name}-network": partial(stock_network, name) for name in ("onnxruntime", "openvino")},
     **{f"{name}-detect": partial(stock_detect, name) for name in ("onnxruntime", "openvino")},
     **{f"{name}-network": partial(transformers_network, name) for name in ("eager", "bf16", "torch.compile")},
+    **{f"{name}-device": partial(transformers_on_device, name) for name in ("eager", "torch.compile")},
     **{f"{name}-parts": partial(transformers_parts, name) for name in ("eager", "bf16", "torch.compile")},
     "panoptic": transformers_panoptic,
     "preprocessing": transformers_preprocessing,

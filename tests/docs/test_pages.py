@@ -17,8 +17,12 @@ OPTIONS_OF_OTHERS = {"--device", "--disable_exceptions", "--disable_rtti", "--bu
     "--block",
     "--wave",
     "--stall",
+    "--resolution",
+    "--target",
+    "--python-nncf",
+    "--python-peers",
 }
-"""Options in the text of docker, of ONNX Runtime's build and of examples/ray/detect.py."""
+"""Options in the text of docker, uv, ONNX Runtime's build, examples/ray/detect.py and the benchmarks."""
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
