@@ -12,11 +12,11 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.evaluation.average_precision import Progress, import_pycocotools
 from detr_onnx.evaluation.coco import Annotations
-from detr_onnx.hub import is_hub_name
+from detr_onnx.hub import WrongFileError, is_hub_name
 from detr_onnx.models.open import locate, open_model
 from detr_onnx.models.parts import Source
 from detr_onnx.paths import is_file
-from detr_onnx.verify.checks import Check, Notice
+from detr_onnx.verify.checks import NOT_TRIED, Check, Notice
 from detr_onnx.verify.engines import Subject, check_engines, contenders, only_numpy
 from detr_onnx.verify.files import check_files, check_source, official_name
 from detr_onnx.verify.golden import check_golden
@@ -70,7 +70,10 @@ def verify(request: Request, notice: Notice, progress: Progress = iter) -> Repor
     """
     image, dataset = golden_image(request.golden_image), read_coco(request.coco)
     notice("the files")
-    source = locate(request.model, **request.source_options)
+    try:
+        source = locate(request.model, **request.source_options)
+    except WrongFileError as error:
+        return Report(request.model, request.reference, tuple(_damaged(request, error.snapshot, notice)))
     subject = Subject(request.model, source, request.reference, {"config": request.config, **request.source_options})
     reference = locate(request.reference, **request.source_options) if request.reference else None
     checks = (*_checks(request, subject, reference, image, notice), *_coco(request, subject, dataset, progress))
@@ -81,6 +84,14 @@ def verify(request: Request, notice: Notice, progress: Progress = iter) -> Repor
             remedy="run pip install 'detr-onnx[all]'",
         )  # fmt: skip
     return Report(request.model, request.reference, checks)
+
+
+def _damaged(request: Request, snapshot: Path, notice: Notice) -> Iterator[Check]:
+    """The files of a pinned model that is not opened because one of them is wrong; the rest is not tried."""
+    source = Source(snapshot, None)
+    yield from check_files(source, official(request, source), notice)
+    for section in ("published values", "engines", *(["COCO"] if request.coco else [])):
+        yield Check(section, "all", NOT_TRIED, "not run: a file is not the pinned one")
 
 
 def golden_image(given: Path | None) -> Path | None:
