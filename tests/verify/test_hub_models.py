@@ -15,7 +15,7 @@ from tests.verify.test_verify import lines_of
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-pytest.importorskip("huggingface_hub")
+hub_utils = pytest.importorskip("huggingface_hub.utils")
 
 NAME, COMMIT = "owner/pinned", "b" * 40
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -32,11 +32,14 @@ def stand_in(small, tmp_path, monkeypatch):
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    hub_utils.disable_progress_bars()  # their setting in the environment is read at import only
     with StandInHub() as hub:
         hub.add(NAME, content, commit=COMMIT)
-        hub.add("owner/other", content)
+        # with the same config.json it would be recognised as the pinned model
+        hub.add("owner/other", content | {"config.json": content["config.json"] + b"\n"})
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
+    hub_utils.enable_progress_bars()
 
 
 def cached(tmp_path: Path, file: str) -> Path:
@@ -73,10 +76,19 @@ def test_a_damaged_pinned_file_is_named_offline_and_nothing_is_run(verify, stand
     assert (status, err, lines_of(out, "FAILED").keys()) == (1, "", {"model.safetensors"})
     assert {"config.json", "preprocessor_config.json"} <= lines_of(out, "ok").keys()
     assert out.count("not run: a file is not the pinned one") == 2
-    assert out.splitlines()[-1] == "1 FAILED (files: model.safetensors); 5 checks, 2 not tried"
+    assert out.splitlines()[-1] == "1 FAILED (files: model.safetensors); 3 checks, 2 not tried"
     report = json.loads(Path("r.json").read_text(encoding="utf-8"))
     assert [c["name"] for c in report["checks"] if c["outcome"] == "FAILED"] == ["model.safetensors"]
     assert (report["agrees"], str(tmp_path) in json.dumps(report)) == (False, False)
+
+
+def test_a_damaged_pinned_file_is_downloaded_again_where_the_hub_may_be_asked(verify, stand_in, tmp_path):
+    assert verify(NAME)[0] == 0
+    weights = cached(tmp_path, "model.safetensors")
+    weights.write_bytes(weights.read_bytes() + b"more")
+    status, out, _ = verify(NAME)
+    assert (status, lines_of(out, "FAILED")) == (0, {})
+    assert len(stand_in.bodies()) == len(FILES) + 1
 
 
 def test_a_hub_that_serves_other_bytes_ends_in_the_table(verify, stand_in):
