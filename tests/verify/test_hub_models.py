@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
-from detr_onnx.hub import Model, PinnedFile, fetch
-from detr_onnx.verify import files
-from tests.standin_hub import StandInHub
+from tests.verify.pinned import FILES, NAME, cached
 from tests.verify.test_verify import lines_of
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-hub_utils = pytest.importorskip("huggingface_hub.utils")
-
-NAME, COMMIT = "owner/pinned", "b" * 40
-FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-
-
-@pytest.fixture
-def stand_in(small, tmp_path, monkeypatch):
-    """A hub with the small model, whose files are pinned."""
-    content = {name: (small / name).read_bytes() for name in FILES}
-    pins = {name: PinnedFile(len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
-    pinned = (Model(NAME, COMMIT, pins),)
-    monkeypatch.setitem(fetch.__kwdefaults__, "pinned", pinned)
-    monkeypatch.setattr(files, "PINNED", pinned)
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    hub_utils.disable_progress_bars()  # their setting in the environment is read at import only
-    with StandInHub() as hub:
-        hub.add(NAME, content, commit=COMMIT)
-        # with the same config.json it would be recognised as the pinned model
-        hub.add("owner/other", content | {"config.json": content["config.json"] + b"\n"})
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        yield hub
-    hub_utils.enable_progress_bars()
-
-
-def cached(tmp_path: Path, file: str) -> Path:
-    return next(tmp_path.glob(f"home/hub/models--owner--pinned/snapshots/{COMMIT}/{file}"))
+pytest.importorskip("huggingface_hub")
 
 
 def test_a_pinned_model_is_downloaded_then_verified_offline(verify, stand_in):

@@ -1,0 +1,97 @@
+"""`detr-onnx verify` of an official name: its published outputs, with a small model in place of the official one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detr_onnx import Detector
+from detr_onnx.verify import published
+from detr_onnx.verify.published import PUBLISHED, Detected, Outputs, Published
+from tests.small_model import sample_image, write_small_checkpoint
+from tests.verify.pinned import FILES, OFFICIAL, cached
+from tests.verify.test_verify import lines_of
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+IMAGE = "golden.png"
+OF_ENGINES = ("logits", "boxes", "labels", "scores", "first box, px", "whole pixels")
+
+
+def rounded(array) -> tuple[tuple[float, ...], ...]:
+    """The part that is published, to four digits."""
+    return tuple(tuple(round(float(value), 4) for value in row) for row in array[0, :3, :3])
+
+
+def outputs_of(model: Path, image: Image.Image) -> Outputs:
+    """The published outputs, were they of this model."""
+    detector = Detector(model, engine="numpy")
+    pixels, mask, _ = detector.preprocess([image])
+    logits, boxes = detector.network(pixels, mask)
+    found = detector(image, published.THRESHOLD)
+    boxes_px = [[float(value) for value in row] for row in found.xyxy]
+    detected = Detected(
+        tuple(round(float(score), 4) for score in found.scores),
+        tuple(found.labels),
+        tuple(round(value, 4) for value in boxes_px[0]),
+        tuple(tuple(map(int, row)) for row in boxes_px),
+    )
+    return Outputs(rounded(logits), rounded(boxes), detections=detected)
+
+
+@pytest.fixture
+def values(small, few_images, monkeypatch) -> Outputs:
+    """Published outputs of the small model under the official name, on `IMAGE` in the working directory."""
+    image = sample_image(90, 60, 5)
+    image.save(IMAGE)
+    values = outputs_of(small, image)
+    pixels = Detector(small, engine="numpy").preprocess([image])[0]
+    monkeypatch.setattr(published, "PIXELS_SHAPE", pixels.shape)
+    monkeypatch.setattr(published, "PIXELS", tuple(round(float(value), 4) for value in pixels[0, 0, 0, :3]))
+    monkeypatch.setitem(PUBLISHED, OFFICIAL, Published(values))
+    return values
+
+
+def test_another_model_under_the_official_name_fails_on_the_published_numbers(verify, stand_in):
+    status, out, _ = verify(OFFICIAL)
+    assert (status, lines_of(out, "FAILED").keys()) == (1, {"tensors", "parameters"})
+    assert set(FILES) <= lines_of(out, "ok").keys()
+    assert "--golden-image must name 000000039769.png" in lines_of(out, "not tried")["outputs"]
+
+
+def test_a_damaged_config_of_the_official_model_is_named_offline(verify, stand_in, tmp_path):
+    verify(OFFICIAL)
+    config = cached(tmp_path, "config.json", OFFICIAL)
+    config.write_bytes(config.read_bytes() + b" ")
+    status, out, _ = verify(OFFICIAL, "--offline")
+    assert (status, lines_of(out, "FAILED").keys()) == (1, {"config.json"})
+    assert "the pinned file" in lines_of(out, "FAILED")["config.json"]
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_the_model_of_the_published_outputs_agrees(verify, stand_in, values, monkeypatch, variable):
+    if variable:
+        monkeypatch.setenv("DETR_ONNX_GOLDEN_IMAGE", IMAGE)
+    status, out, _ = verify(OFFICIAL, *([] if variable else ["--golden-image", IMAGE]))
+    assert (status, lines_of(out, "FAILED")) == (0, {}), out
+    assert values.detections
+    of_engines = {f"{engine} fp32, {name}" for engine in ("numpy", "onnxruntime") for name in OF_ENGINES}
+    assert of_engines | {"pixels", "pixels, shape"} <= lines_of(out, "ok").keys()
+
+
+def test_other_weights_fail_on_the_published_outputs(verify, values, tmp_path):
+    other = write_small_checkpoint(tmp_path / "other", seed=8)
+    status, out, _ = verify(other, "--published", OFFICIAL, "--golden-image", IMAGE)
+    assert status == 1
+    assert {"numpy fp32, logits", "onnxruntime fp32, logits", "numpy fp32, boxes"} <= lines_of(out, "FAILED").keys()
+    assert {"pixels", "pixels, shape"} <= lines_of(out, "ok").keys()
+
+
+def test_another_image_fails_on_the_pixels(verify, small, values):
+    sample_image(80, 60, 6).save("another.png")
+    status, out, _ = verify(small, "--published", OFFICIAL, "--golden-image", "another.png")
+    assert status == 1
+    assert {"pixels", "pixels, shape", "numpy fp32, logits"} <= lines_of(out, "FAILED").keys()
