@@ -76,7 +76,7 @@ def verify(request: Request, notice: Notice, progress: Progress = iter) -> Repor
     notice("the files")
     source, is_whole = _located(request)
     name = official(request, source)
-    checks = [*check_files(source, name, notice)]
+    checks = [*check_files(source, name, notice, revision(request))]
     if is_whole:
         subject = Subject(request.model, source, request.reference, request.options)
         checks += _check_graph(request, subject)
@@ -157,6 +157,12 @@ def official(request: Request, source: Source) -> str | None:
         return request.published
     name = request.model.split("@")[0]
     return name if name in PUBLISHED and is_hub_name(request.model) else official_name(source)
+
+
+def revision(request: Request) -> str:
+    """The revision of an official name; empty for the pinned one, and for a model that should be an official one."""
+    name, _, revision = request.model.partition("@")
+    return revision if request.published is None and name in PUBLISHED and is_hub_name(request.model) else ""
 
 
 def _check_graph(request: Request, subject: Subject) -> Iterator[Check]:

@@ -71,6 +71,15 @@ def test_a_damaged_config_of_the_official_model_is_named_offline(verify, stand_i
     assert "the pinned file" in lines_of(out, "FAILED")["config.json"]
 
 
+def test_another_revision_of_the_official_name_is_not_compared_with_the_pinned_files(verify, stand_in, small):
+    content = {name: (small / name).read_bytes() for name in FILES}
+    content["config.json"] += b"\n"
+    stand_in.add(OFFICIAL, content, commit="c" * 40, revision="later")
+    status, out, _ = verify(f"{OFFICIAL}@later")
+    assert (status, lines_of(out, "FAILED").keys()) == (1, {"tensors", "parameters"})
+    assert all("as the hub announced it" in lines_of(out, "ok")[file] for file in FILES)
+
+
 @pytest.mark.parametrize("variable", [False, True])
 def test_the_model_of_the_published_outputs_agrees(verify, stand_in, values, monkeypatch, variable):
     if variable:
