@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from detr_onnx import Detector
 from detr_onnx.verify import published
-from detr_onnx.verify.published import PUBLISHED, Detected, Outputs, Published
-from tests.small_model import sample_image, write_small_checkpoint
+from detr_onnx.verify.published import PUBLISHED, Detected, Outputs, Panoptic, Published
+from tests.small_model import patches, sample_image, write_panoptic_checkpoint, write_small_checkpoint
 from tests.verify.pinned import FILES, OFFICIAL, cached
 from tests.verify.test_verify import lines_of
 
@@ -42,16 +44,43 @@ def outputs_of(model: Path, image: Image.Image) -> Outputs:
     return Outputs(rounded(logits), rounded(boxes), detections=detected)
 
 
+def panoptic_of(model: Path, image: Image.Image) -> Panoptic:
+    """The published masks and segments, were they of this model."""
+    detector = Detector(model, engine="numpy")
+    pixels, mask, _ = detector.preprocess([image])
+    masks = detector.segment(pixels, mask, 0.0).masks
+    found = detector.panoptic(image, published.THRESHOLD)
+    first = found.segments_info[0]
+    return Panoptic(
+        masks.shape,
+        rounded(masks),
+        len(found.segments_info),
+        (first["id"], first["label_id"], first["was_fused"]),
+        round(first["score"], 4),
+        int(found.segmentation[0, 0]),
+    )
+
+
 @pytest.fixture
-def values(small, few_images, monkeypatch) -> Outputs:
-    """Published outputs of the small model under the official name, on `IMAGE` in the working directory."""
+def publish(few_images, monkeypatch):
+    """Saves `IMAGE` into the working directory, and makes these outputs the published ones of an official name."""
+
+    def publish(name: str, model: Path, image: Image.Image, values: Outputs) -> None:
+        image.save(IMAGE)
+        pixels = Detector(model, engine="numpy").preprocess([image])[0]
+        monkeypatch.setattr(published, "PIXELS_SHAPE", pixels.shape)
+        monkeypatch.setattr(published, "PIXELS", tuple(round(float(value), 4) for value in pixels[0, 0, 0, :3]))
+        monkeypatch.setitem(PUBLISHED, name, Published(values))
+
+    return publish
+
+
+@pytest.fixture
+def values(small, publish) -> Outputs:
+    """Published outputs of the small model under the official name."""
     image = sample_image(90, 60, 5)
-    image.save(IMAGE)
     values = outputs_of(small, image)
-    pixels = Detector(small, engine="numpy").preprocess([image])[0]
-    monkeypatch.setattr(published, "PIXELS_SHAPE", pixels.shape)
-    monkeypatch.setattr(published, "PIXELS", tuple(round(float(value), 4) for value in pixels[0, 0, 0, :3]))
-    monkeypatch.setitem(PUBLISHED, OFFICIAL, Published(values))
+    publish(OFFICIAL, small, image, values)
     return values
 
 
@@ -104,3 +133,22 @@ def test_another_image_fails_on_the_pixels(verify, small, values):
     status, out, _ = verify(small, "--published", OFFICIAL, "--golden-image", "another.png")
     assert status == 1
     assert {"pixels", "pixels, shape", "numpy fp32, logits"} <= lines_of(out, "FAILED").keys()
+
+
+def test_masks_and_segments_are_compared_and_those_of_others_fail(verify, publish, tmp_path):
+    model, image = write_panoptic_checkpoint(tmp_path / "panoptic"), patches(160, 120)
+    name = f"{OFFICIAL}-panoptic"
+    right = replace(outputs_of(model, image), detections=None, panoptic=panoptic_of(model, image))
+    publish(name, model, image, right)
+    arguments = (model, "--published", name, "--golden-image", IMAGE)
+    status, out, _ = verify(*arguments)
+    assert status == 0, out
+    of_numpy = {"numpy, shape of the masks", "numpy, masks"}
+    of_engine = {f"onnxruntime fp32, {what}" for what in ("segments", "first segment", "its score", "corner")}
+    assert of_numpy | of_engine <= lines_of(out, "ok").keys()
+    masks = tuple(map(tuple, np.array(right.panoptic.masks) + 0.01))
+    wrong = Panoptic((1, 2, 3), masks, 99, (7, 7, True), right.panoptic.first_score + 0.01, right.panoptic.corner + 1)
+    publish(name, model, image, replace(right, panoptic=wrong))
+    status, out, _ = verify(*arguments)
+    assert status == 1
+    assert of_numpy | of_engine <= lines_of(out, "FAILED").keys()
