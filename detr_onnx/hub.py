@@ -45,6 +45,12 @@ class UnreachableError(HubError):
     """The hub did not answer, or its answer says nothing about the model; a cached copy may be used instead."""
 
 
+class WrongFileError(HubError):
+    """A file of a pinned model is not the pinned one; `snapshot` is the directory with the model's files."""
+
+    snapshot = Path()
+
+
 @dataclass(frozen=True)
 class PinnedFile:
     """The size and the sha256 that a file must have."""
@@ -108,7 +114,8 @@ def fetch(
         pinned: models whose files are verified.
 
     Raises:
-        HubError: the model does not exist, cannot be downloaded now, or its files are not the pinned ones.
+        HubError: the model does not exist or cannot be downloaded now.
+        WrongFileError: its files are not the pinned ones.
         MissingPackageError: the model is not cached and huggingface_hub is not installed.
         OutputError: the cache cannot be written.
     """
@@ -124,12 +131,14 @@ def fetch(
         wrong = _wrong_files(snapshot, model, record)
     for file in wrong:
         found, pin = record_of(snapshot / file), model.files[file]
-        raise HubError(
+        error = WrongFileError(
             f"{file} of {model.name} is not the pinned file",
             found=f"{found.bytes} bytes with sha256 {found.sha256}",
             expected=f"{pin.bytes} bytes with sha256 {pin.sha256}",
             remedy="download it again; if it stays so, the hub or HF_ENDPOINT serves another file",
         )
+        error.snapshot = snapshot
+        raise error
     return snapshot
 
 

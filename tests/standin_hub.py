@@ -5,7 +5,7 @@
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
 
 As on the hub, a .safetensors file is answered with a redirect to another host (here: `localhost` in place of
-127.0.0.1), its size and sha256 in X-Linked-Size and X-Linked-Etag.
+127.0.0.1), its size and sha256 in X-Linked-Size and X-Linked-Etag. The ETag of any other file is git's sha1 of it.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         size = _size(content)
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(asked[1]) if asked else 0
-        headers = {"Content-Length": str(size - start), "ETag": f'"{_sha256(content)[:40]}"', "Accept-Ranges": "bytes"}
+        headers = {"Content-Length": str(size - start), "ETag": f'"{_git_sha1(content)}"', "Accept-Ranges": "bytes"}
         if asked:
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
         self._start(206 if asked else 200, headers | self._commit(repository))
@@ -266,6 +266,12 @@ def _read(content: bytes | Path, start: int, length: int) -> bytes:
     with content.open("rb") as file:
         file.seek(start)
         return file.read(length)
+
+
+def _git_sha1(content: bytes | Path) -> str:
+    """The name that git gives to a file's content."""
+    body = content.read_bytes() if isinstance(content, Path) else content
+    return hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
 
 
 def _sha256(content: bytes | Path) -> str:

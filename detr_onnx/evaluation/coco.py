@@ -151,7 +151,7 @@ def image_paths(source: str, files: Mapping[int, str], directory: Path) -> dict[
         raise DatasetError(
             f"{source} names files outside of {directory}",
             found=some(outside),
-            expected="names relative to --images, without ..",
+            expected="names relative to that directory, without ..",
             remedy="correct file_name in the annotations",
         )
     paths = {image_id: directory / name for image_id, name in files.items()}
@@ -160,7 +160,7 @@ def image_paths(source: str, files: Mapping[int, str], directory: Path) -> dict[
         raise DatasetError(
             f"{source} names images that are not in {directory}",
             found=f"{len(paths) - len(missing)} of {len(paths)}, without {some(missing)}",
-            remedy="set --images to the directory of these annotations",
+            remedy="give the directory with the images of these annotations",
         )
     return paths
 

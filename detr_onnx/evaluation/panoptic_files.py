@@ -23,9 +23,11 @@ from detr_onnx.atomic import draft_directory, place_directory, write_atomically
 from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.masks import PanopticSegmentation
-from detr_onnx.paths import exists, is_directory
+from detr_onnx.paths import exists, is_directory, is_file
 
 Ids = NDArray[np.int32]
+
+UNPLACED = ".detr-onnx-json.part"  # the JSON in the directory of its PNGs; a process killed before moving it leaves it
 
 
 def ids_to_rgb(ids: Ids) -> NDArray[np.uint8]:
@@ -65,6 +67,8 @@ def check_results_file(file: Path) -> None:
         found = "a directory" if is_directory(file) else None
         found = found or (f"no directory {file.parent}" if directory != file else "a name without a suffix")
         raise OutputError(f"cannot write {file}", found=found, expected="a file such as panoptic.json")
+    if _is_left_by_a_kill(directory):
+        return
     if exists(directory) and (not is_directory(directory) or any(directory.iterdir())):
         found = "a directory that is not empty" if is_directory(directory) else "a file"
         remedy = "choose another file, or remove what is there"
@@ -142,9 +146,23 @@ def panoptic_results(
         results = PanopticResults(fresh, category_of)
         yield results
         with _written(file):
-            file.unlink(missing_ok=True)  # so that it is never beside the PNGs of others
-            place_directory(fresh, png_directory(file))
-            write_atomically(file, results.json(categories).encode())
+            write_atomically(fresh / UNPLACED, results.json(categories).encode())
+            _place(fresh, file)
+
+
+def _place(fresh: Path, file: Path) -> None:
+    """Moves the PNGs, and the JSON among them, to where they belong."""
+    directory = png_directory(file)
+    file.unlink(missing_ok=True)  # so that it is never beside the PNGs of others
+    if _is_left_by_a_kill(directory):
+        directory.replace(fresh.with_name("left"))  # beside the draft, with which it is removed
+    place_directory(fresh, directory)
+    (directory / UNPLACED).replace(file)
+
+
+def _is_left_by_a_kill(directory: Path) -> bool:
+    """Whether the PNGs are those of a process that was killed before it moved their JSON."""
+    return is_directory(directory) and is_file(directory / UNPLACED)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-OK, FAILED, NOT_TRIED, REFERENCE = "ok", "FAILED", "not tried", "reference"
+OK, FAILED, SHOWN, NOT_TRIED, REFERENCE = "ok", "FAILED", "shown", "not tried", "reference"
 
 Notice = Callable[[str], None]
 """Called with what comes next, to show progress."""
@@ -19,7 +19,7 @@ class Check:
     Attributes:
         section: "files", "published values", "engines" or "COCO".
         name: what was checked.
-        outcome: `OK`, `FAILED`, `NOT_TRIED` or `REFERENCE`.
+        outcome: `OK`, `FAILED`, `SHOWN` (a figure that nothing is required of), `NOT_TRIED` or `REFERENCE`.
         found: what was found, in a few words; for what was not tried, why.
         expected: what it had to be; empty where nothing was required.
         figures: the same in numbers, for JSON.

@@ -6,8 +6,9 @@ checkpoint that it was written from, if that is given, else the first engine tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from detr_onnx.engines.bfloat16 import REGIONS
@@ -43,6 +44,11 @@ class Subject:
     reference: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def contenders(self) -> tuple[Contender, ...]:
+        """All engines and precisions of the table, numpy first."""
+        return tuple(_contenders(self.source))
+
     def open(self, engine: str, precision: str | None) -> OpenModel:
         return open_model(self.model, EngineOptions(engine, precision=precision), **self.options)
 
@@ -60,8 +66,7 @@ class Contender:
         return f"{self.engine} {self.precision or ''}".strip()
 
 
-def contenders(source: Source) -> Iterator[Contender]:
-    """All engines and precisions of the table, numpy first."""
+def _contenders(source: Source) -> Iterator[Contender]:
     for row in sorted(ENGINES.values(), key=lambda row: row.name != "numpy"):
         for precision in _precisions(row, source):
             has_graph = source.graph is not None and (source.checkpoint is None or precision == "fp32")
@@ -128,16 +133,15 @@ def check_engines(subject: Subject, cases: list[Case], notice: Notice) -> Iterat
     Raises:
         DetrError: the reference cannot be opened.
     """
-    tried = [*contenders(subject.source)]
-    able = [contender for contender in tried if contender.reason is None]
+    able = [contender for contender in subject.contenders if contender.reason is None]
     if not able and subject.reference is None:
-        raise _nothing_runs(tried)
+        raise _nothing_runs(subject.contenders)
     notice("the reference")
     reference, first = open_reference(subject, able)
     yield Check(
         SECTION, first or f"{reference.model.engine.title} (reference)", REFERENCE, reference.model.engine.title
     )
-    for contender in tried:
+    for contender in subject.contenders:
         if contender.reason is not None:
             yield Check(SECTION, contender.name, NOT_TRIED, contender.reason)
         elif contender.name != first:
@@ -145,7 +149,7 @@ def check_engines(subject: Subject, cases: list[Case], notice: Notice) -> Iterat
             yield check_contender(subject, contender, reference, cases)
 
 
-def _nothing_runs(tried: list[Contender]) -> EngineError:
+def _nothing_runs(tried: Sequence[Contender]) -> EngineError:
     found = "; ".join(dict.fromkeys(f"{c.engine}: {c.reason}" for c in tried))
     return EngineError("no installed engine runs this model", found=found, remedy="run pip install 'detr-onnx[all]'")
 

@@ -25,9 +25,10 @@ SHOWN = 16  # of a digest in the table; all of them are in the JSON
 CHUNK_BYTES = 1 << 20
 
 
-def pinned_files(official: str | None) -> Mapping[str, PinnedFile]:
-    """The pinned files of an official model; empty for others."""
-    return next((model.files for model in PINNED if model.name == official), {})
+def pinned_files(official: str | None, revision: str = "") -> Mapping[str, PinnedFile]:
+    """The pinned files of an official model; empty for others, and for a revision that is not the pinned one."""
+    found = (model.files for model in PINNED if model.name == official and model.revision.startswith(revision))
+    return next(found, {})
 
 
 def official_name(source: Source) -> str | None:
@@ -41,13 +42,19 @@ def official_name(source: Source) -> str | None:
     return next((model.name for model in PINNED if model.files[CONFIG].sha256 == digest), None)
 
 
-def check_files(source: Source, official: str | None, notice: Notice) -> Iterator[Check]:
+def check_files(source: Source, official: str | None, notice: Notice, revision: str = "") -> Iterator[Check]:
     """A check for each file of the model.
+
+    Args:
+        source: the files.
+        official: the official model that it is, or should be.
+        notice: called with the name of each file.
+        revision: that was asked for; empty for the pinned one.
 
     Raises:
         DetrError: the weights cannot be found.
     """
-    pinned = pinned_files(official)
+    pinned = pinned_files(official, revision)
     weights = model_files(source)
     directory = weights[0].parent
     small = (directory / name for name in (CONFIG, *PREPROCESSING) if source.checkpoint is not None)

@@ -22,7 +22,7 @@ from detr_onnx.panoptic import panoptic_of
 from detr_onnx.verify import published
 from detr_onnx.verify.checks import FAILED, NOT_TRIED, Check, Notice, judged
 from detr_onnx.verify.compare import Inputs
-from detr_onnx.verify.engines import Subject, contenders
+from detr_onnx.verify.engines import Subject
 from detr_onnx.verify.published import Detected, Panoptic
 
 SECTION = "published values"
@@ -64,7 +64,7 @@ def check_golden(
     yield from check_pixels(inputs)
     notice("published values: numpy, stage by stage")
     yield from check_stages(checkpoint, values, inputs)
-    for contender in contenders(subject.source):
+    for contender in subject.contenders:
         if contender.precision != "fp32" or contender.reason is not None:
             continue
         notice(f"published values: {contender.engine}")

@@ -15,7 +15,7 @@ from typing import Any
 from detr_onnx import __version__
 from detr_onnx.engines.cpu import cpu_features, processor
 from detr_onnx.text import printable
-from detr_onnx.verify.checks import FAILED, NOT_TRIED, Check
+from detr_onnx.verify.checks import FAILED, NOT_TRIED, SHOWN, Check
 
 PACKAGES = (
     "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnx", "openvino", "huggingface_hub",
@@ -102,7 +102,8 @@ def verdict(checks: Sequence[Check]) -> str:
     """One sentence: how many checks failed, and which."""
     failed = [f"{check.section}: {check.name}" for check in checks if check.outcome == FAILED]
     skipped = sum(check.outcome == NOT_TRIED for check in checks)
-    tried = f"{len(checks) - skipped} checks, {skipped} not tried"
+    tried = sum(check.outcome not in (NOT_TRIED, SHOWN) for check in checks)
+    counted = f"{tried} checks, {skipped} not tried"
     return printable(
-        f"{len(failed)} FAILED ({'; '.join(failed)}); {tried}" if failed else f"everything agrees; {tried}"
+        f"{len(failed)} FAILED ({'; '.join(failed)}); {counted}" if failed else f"everything agrees; {counted}"
     )

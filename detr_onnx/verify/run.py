@@ -12,12 +12,12 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.evaluation.average_precision import Progress, import_pycocotools
 from detr_onnx.evaluation.coco import Annotations
-from detr_onnx.hub import is_hub_name
+from detr_onnx.hub import WrongFileError, is_hub_name
 from detr_onnx.models.open import locate, open_model
 from detr_onnx.models.parts import Source
 from detr_onnx.paths import is_file
-from detr_onnx.verify.checks import Check, Notice
-from detr_onnx.verify.engines import Subject, check_engines, contenders, only_numpy
+from detr_onnx.verify.checks import NOT_TRIED, Check, Notice
+from detr_onnx.verify.engines import Subject, check_engines, only_numpy
 from detr_onnx.verify.files import check_files, check_source, official_name
 from detr_onnx.verify.golden import check_golden
 from detr_onnx.verify.images import cases
@@ -53,6 +53,10 @@ class Request:
     def source_options(self) -> dict[str, Any]:
         return {"offline": self.offline, "cache_dir": self.cache_dir}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"config": self.config, **self.source_options}
+
 
 Dataset = tuple[Annotations, Mapping[int, Path]]
 
@@ -70,17 +74,52 @@ def verify(request: Request, notice: Notice, progress: Progress = iter) -> Repor
     """
     image, dataset = golden_image(request.golden_image), read_coco(request.coco)
     notice("the files")
-    source = locate(request.model, **request.source_options)
-    subject = Subject(request.model, source, request.reference, {"config": request.config, **request.source_options})
-    reference = locate(request.reference, **request.source_options) if request.reference else None
-    checks = (*_checks(request, subject, reference, image, notice), *_coco(request, subject, dataset, progress))
-    if only_numpy([*checks]) and not any(check.section == "published values" and check.figures for check in checks):
-        reasons = {f"{c.engine}: {c.reason}" for c in contenders(source) if c.reason}
-        raise EngineError(
-            "there is no second engine to compare with", found="; ".join(sorted(reasons)) or None,
-            remedy="run pip install 'detr-onnx[all]'",
-        )  # fmt: skip
-    return Report(request.model, request.reference, checks)
+    source, is_whole = _located(request)
+    name = official(request, source)
+    checks = [*check_files(source, name, notice, revision(request))]
+    if is_whole:
+        subject = Subject(request.model, source, request.reference, request.options)
+        checks += _check_graph(request, subject)
+        checks += _computed(subject, PUBLISHED.get(name or "", Published()), image, dataset, notice, progress)
+    else:
+        checks += _not_run(request)
+    return Report(request.model, request.reference, tuple(checks))
+
+
+def _located(request: Request) -> tuple[Source, bool]:
+    """The files of the model; False with those of a pinned model that is not opened, because one of them is wrong."""
+    try:
+        return locate(request.model, **request.source_options), True
+    except WrongFileError as error:
+        return Source(error.snapshot, None), False
+
+
+def _not_run(request: Request) -> Iterator[Check]:
+    for section in ("published values", "engines", *(["COCO"] if request.coco else [])):
+        yield Check(section, "all", NOT_TRIED, "not run: a file is not the pinned one")
+
+
+def _computed(
+    subject: Subject,
+    published: Published,
+    image: Path | None,
+    dataset: Dataset | None,
+    notice: Notice,
+    progress: Progress,
+) -> list[Check]:
+    """Everything that opens the model."""
+    checks: list[Check] = []
+    if subject.source.checkpoint is not None:
+        checks += check_golden(subject, published.outputs, image, notice)
+    checks += check_engines(subject, cases(), notice)
+    if dataset is not None:
+        checks += _coco(subject, dataset, published.coco, progress)
+    if only_numpy(checks) and not any(check.section == "published values" and check.figures for check in checks):
+        reasons = {f"{contender.engine}: {contender.reason}" for contender in subject.contenders if contender.reason}
+        found = "; ".join(sorted(reasons)) or None
+        remedy = "run pip install 'detr-onnx[all]'"
+        raise EngineError("there is no second engine to compare with", found=found, remedy=remedy)
+    return checks
 
 
 def golden_image(given: Path | None) -> Path | None:
@@ -120,34 +159,33 @@ def official(request: Request, source: Source) -> str | None:
     return name if name in PUBLISHED and is_hub_name(request.model) else official_name(source)
 
 
-def _checks(
-    request: Request, subject: Subject, reference: Source | None, image: Path | None, notice: Notice
-) -> Iterator[Check]:
-    name = official(request, subject.source)
-    yield from check_files(subject.source, name, notice)
-    if subject.source.graph is not None:
-        metadata = _metadata(subject)
-        yield from check_source(subject.source, metadata, reference.checkpoint if reference else None)
-    values = PUBLISHED.get(name or "", Published()).outputs
-    if subject.source.checkpoint is not None:
-        yield from check_golden(subject, values, image, notice)
-    yield from check_engines(subject, cases(), notice)
+def revision(request: Request) -> str:
+    """The revision of an official name; empty for the pinned one, and for a model that should be an official one."""
+    name, _, revision = request.model.partition("@")
+    return revision if request.published is None and name in PUBLISHED and is_hub_name(request.model) else ""
+
+
+def _check_graph(request: Request, subject: Subject) -> Iterator[Check]:
+    """Whether a graph was written from the weights that it is compared with."""
+    if subject.source.graph is None:
+        return
+    reference = locate(request.reference, **request.source_options) if request.reference else Source(None, None)
+    yield from check_source(subject.source, _metadata(subject), reference.checkpoint)
 
 
 def _metadata(subject: Subject) -> Mapping[str, str]:
     """What a graph file says about itself; empty where no engine here opens it."""
-    able = [c for c in contenders(subject.source) if c.reason is None and c.engine != "numpy"]
+    able = [c for c in subject.contenders if c.reason is None and c.engine != "numpy"]
     if not able:
         return {}
     return open_model(subject.model, EngineOptions(able[0].engine), **subject.options).engine.metadata or {}
 
 
-def _coco(request: Request, subject: Subject, dataset: Dataset | None, progress: Progress) -> Iterator[Check]:
-    if dataset is None:
-        return
+def _coco(subject: Subject, dataset: Dataset, published: Mapping[str, float], progress: Progress) -> Iterator[Check]:
     from detr_onnx.detector import Detector
     from detr_onnx.verify.coco import check_coco
 
-    detector = Detector(request.model, **subject.options)
-    figures = PUBLISHED.get(official(request, subject.source) or "", Published()).coco
-    yield from check_coco(detector, *dataset, figures, progress)
+    def opened() -> Detector:
+        return Detector(subject.model, **subject.options)
+
+    return check_coco(opened, *dataset, published, progress)

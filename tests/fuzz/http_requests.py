@@ -25,12 +25,12 @@ import numpy as np
 from PIL import Image
 
 from detr_onnx import Detector
-from detr_onnx.engines import Segments
 from tests.fuzz.mutate import mutate_bytes, mutate_json
 from tests.fuzz.run import Kind
+from tests.fuzz.stub_networks import stub_attention, stub_network, stub_segments
 
 PACKAGES = ("starlette", "anyio", "prometheus_client", "python_multipart")
-SIDE, QUERIES = 16, 5
+SIDE = 16
 TOKEN = "a-token"
 MAX_BODY, MAX_PIXELS = 1 << 21, 1 << 16
 RUN = "/client/v4/accounts/a/ai/run/@cf/facebook/detr-resnet-50"
@@ -40,6 +40,7 @@ HUGGING_FACE = "/models/facebook/detr-resnet-50"
 SEGMENTATION = f"{HUGGING_FACE}/pipeline/image-segmentation"
 INFER, INDEX = "/v2/models/detr-resnet-50/infer", "/v2/repository/index"
 DEEPSTACK = "/v1/vision/detection"
+EXPLAIN = "/explain"
 LENGTH = "inference-header-content-length"
 JSON, BINARY = "application/json", "application/octet-stream"
 BOUNDARY = "a-boundary"
@@ -128,7 +129,9 @@ class Server:
 
         detector = Detector("demo", engine="numpy", shortest_edge=SIDE)
         network = stub_network(len(detector.class_names))
-        detector._engine = replace(detector._engine, network=network, segment=stub_segments(network))
+        detector._engine = replace(
+            detector._engine, network=network, segment=stub_segments(network), attention=lambda: stub_attention(network)
+        )
         settings = Settings(lambda: detector, "demo", max_body=MAX_BODY, max_pixels=MAX_PIXELS, access_log=False)
         self.app, self.service = application(settings, detector)
         self.guarded_app, self.guarded_service = application(replace(settings, token=TOKEN), detector)
@@ -154,28 +157,6 @@ class Server:
 def _named(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
     return f"{type(error).__name__}: {error}"[:150]
-
-
-def stub_network(classes: int) -> Callable[..., Any]:
-    """A network that finds one object of the first class, whatever the image."""
-
-    def network(pixels: Any, mask: Any) -> tuple[Any, Any]:
-        logits = np.zeros((len(pixels), QUERIES, classes + 1), np.float32)
-        logits[:, 0, 0] = 9.0
-        return logits, np.full((len(pixels), QUERIES, 4), 0.5, np.float32)
-
-    return network
-
-
-def stub_segments(network: Callable[..., Any]) -> Callable[..., Segments]:
-    """The same with masks of everything, for the first query or for all."""
-
-    def segment(pixels: Any, mask: Any, threshold: float) -> Segments:
-        queries = range(QUERIES if threshold < 0 else int(threshold < 1))
-        kept = np.array([(0, query) for query in queries], np.int64).reshape(-1, 2)
-        return Segments(*network(pixels, mask), kept, np.ones((len(kept), 4, 4), np.float32))
-
-    return segment
 
 
 @functools.cache
@@ -309,6 +290,16 @@ def deepstack() -> dict[str, HttpRequest]:
     return {name: HttpRequest(DEEPSTACK, {"content-type": FORM}, body) for name, body in forms.items()}
 
 
+def explain() -> dict[str, HttpRequest]:
+    compressed = {"content-type": BINARY, "content-encoding": "gzip"}
+    return {
+        "raw": HttpRequest(EXPLAIN, {"content-type": "image/png"}, png()),
+        "threshold": HttpRequest(f"{EXPLAIN}?threshold=0.001", {"content-type": BINARY}, png()),
+        "token": HttpRequest(EXPLAIN, {"content-type": BINARY, "authorization": f"Bearer {TOKEN}"}, png()),
+        "gzip": HttpRequest(EXPLAIN, compressed, gzip.compress(png(), mtime=0)),
+    }
+
+
 # Mutations
 
 
@@ -411,11 +402,24 @@ def read_deepstack(response: HttpResponse) -> str:
     return "predictions" if fields["predictions"] else "no predictions"
 
 
+def read_explain(response: HttpResponse) -> str:
+    fields = response.json
+    if response.status != 200:
+        return refused(response, fields["error"])
+    for item in fields["objects"]:
+        with Image.open(io.BytesIO(base64.b64decode(item["heat"].partition(",")[2]))) as heat:
+            heat.load()
+        if heat.size != (fields["columns"], fields["rows"]) or not 0 < item["peak"] <= 1:
+            raise AssertionError(f"{item} is not a map of {fields['rows']} rows and {fields['columns']} columns")
+    return f"maps of {checked(fields['objects'])}"
+
+
 READERS: dict[str, Callable[[HttpResponse], str]] = {
     "/v2": read_kserve,
     "/models/": read_hugging_face,
     "/hf-inference/": read_hugging_face,
     "/v1/vision/": read_deepstack,
+    EXPLAIN: read_explain,
     "": read_workers_ai,
 }
 """Prefixes of paths, and who reads the responses there."""
@@ -447,4 +451,6 @@ def kind(requests: Callable[[], dict[str, HttpRequest]]) -> Kind:
     return Kind(seeds, mutate, read, (), 8)
 
 
-WORKERS_AI, HUGGING_FACE_API, KSERVE, DEEPSTACK_API = map(kind, (workers_ai, hugging_face, kserve, deepstack))
+WORKERS_AI, HUGGING_FACE_API, KSERVE, DEEPSTACK_API, EXPLANATIONS = map(
+    kind, (workers_ai, hugging_face, kserve, deepstack, explain)
+)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tests.fuzz.caches import MANIFESTS
 from tests.fuzz.checkpoints import MODEL_CONFIGS, SAFETENSORS, SHARDED_INDEXES
 from tests.fuzz.graphs import GRAPH_FILES, GRAPH_METADATA, GRAPHS
-from tests.fuzz.http_requests import DEEPSTACK_API, HUGGING_FACE_API, KSERVE, WORKERS_AI
+from tests.fuzz.http_requests import DEEPSTACK_API, EXPLANATIONS, HUGGING_FACE_API, KSERVE, WORKERS_AI
 from tests.fuzz.images import IMAGES
 from tests.fuzz.journals import API_RESPONSES, JOURNALS
 from tests.fuzz.json_files import (
@@ -39,4 +39,5 @@ KINDS: Mapping[str, Kind] = {
     "hugging-face": HUGGING_FACE_API,
     "kserve": KSERVE,
     "deepstack": DEEPSTACK_API,
+    "explain": EXPLANATIONS,
 }

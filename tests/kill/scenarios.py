@@ -24,7 +24,7 @@ from tests.kill.snapshot import (
     sizes_in_manifest,
     whole_page,
 )
-from tests.small_model import SEED, sample_image, write_small_checkpoint
+from tests.small_model import SEED, sample_image, write_panoptic_checkpoint, write_small_checkpoint
 from tests.standin_hub import StandInHub
 
 IMAGES = 5
@@ -48,6 +48,7 @@ class Scenario:
         others: what that file needs.
         readers: what is compared of files whose bytes differ from run to run, by pattern of their path.
         stdout: whether the answers on stdout are the same each time.
+        once: whether it refuses to replace what it has finished.
     """
 
     command: tuple[str, ...]
@@ -58,6 +59,7 @@ class Scenario:
     others: tuple[str, ...] = ()
     readers: Mapping[str, Reader] = field(default_factory=lambda: READERS)
     stdout: bool = True
+    once: bool = False
 
     def is_possible(self) -> bool:
         """Whether the packages that it needs are installed."""
@@ -65,9 +67,10 @@ class Scenario:
 
 
 def write_inputs(directory: Path) -> None:
-    """What all commands read: two checkpoints and some images."""
+    """What all commands read: three checkpoints and some images."""
     write_small_checkpoint(directory / "small")
     write_small_checkpoint(directory / "older", SEED + 1)
+    write_panoptic_checkpoint(directory / "panoptic")
     (directory / "images").mkdir()
     for number in range(IMAGES):
         sample_image(70 + 9 * number, 50, number).save(directory / "images" / f"{number}.png")
@@ -124,6 +127,15 @@ SCENARIOS: Mapping[str, Scenario] = {
         ("detect", "../inputs/images/0.png", "-m", MODEL, "--engine", "numpy"), ("huggingface_hub",), standin_hub
     ),
     "detect": Scenario(("detect", "../inputs/images", "-m", "../inputs/small", "--engine", "numpy", "--save", "out/")),
+    "detect-panoptic": Scenario(
+        (
+            *("detect", "../inputs/images", "-m", "../inputs/panoptic", "--engine", "numpy", "--threshold", "0.35"),
+            *("--format", "panoptic", "-o", "p.json"),
+        ),
+        first="p.json",
+        others=tuple(f"p/{number}.png" for number in range(IMAGES)),
+        once=True,
+    ),
     "compare-hosted": Scenario(
         (
             *("compare-hosted", "../inputs/images", "-m", "../inputs/small", "--engine", "numpy"),

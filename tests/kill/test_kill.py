@@ -17,7 +17,15 @@ from tests.kill.steps import kill_before_each_change
 
 pytest.importorskip("resource", reason="needs POSIX")
 COUNT, SEED = 2, 3
-IN_THE_SUITE = ("build", "export-external-data", "export-ort", "download", "detect", "compare-hosted")
+IN_THE_SUITE = (
+    "build",
+    "export-external-data",
+    "export-ort",
+    "download",
+    "detect",
+    "detect-panoptic",
+    "compare-hosted",
+)
 """The others take longer and write in the same ways; `python -m tests.kill` has them all."""
 
 
@@ -42,6 +50,12 @@ def test_a_command_that_is_killed_leaves_nothing_torn_and_the_next_run_is_right(
     report = run_scenario(possible(SCENARIOS[name]), COUNT, SEED, inputs, tmp_path)
     assert report.faults == []
     assert report.outcomes[KILLED] >= 1
+
+
+def test_panoptic_results_that_are_killed_before_any_change_of_a_file_leave_nothing_torn(tmp_path, inputs):
+    report = kill_before_each_change(SCENARIOS["detect-panoptic"], inputs, tmp_path)
+    assert report.faults == []
+    assert report.outcomes[KILLED] > 5
 
 
 @pytest.mark.slow
