@@ -14,23 +14,21 @@ import argparse
 import contextlib
 import functools
 import http.client
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from benchmarks.command import benchmark_parser, write_results
 from benchmarks.load import RUN
 from benchmarks.memory import subject_paths
+from benchmarks.server import listening
 from benchmarks.setting import environment
 from benchmarks.subject import PHOTOGRAPH_WH
 from detr_onnx.bench.setting import setting
@@ -81,16 +79,6 @@ def serve(prefix: list[str], model: str, bodies: list[bytes], clients: int, vari
             return {"ready_s": round(ready_s, 1), "drained_s": round(drained_s, 1)} if drained_s else None
         finally:
             process.kill()
-
-
-def listening(process: subprocess.Popen[str]) -> str | None:
-    """The address of a server that has started; None if it ended instead."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("{") and "url" in (event := json.loads(line)):
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            return str(urlsplit(event["url"]).netloc)
-    return None
 
 
 def drain(process: subprocess.Popen[str], address: str, bodies: list[bytes]) -> float | None:

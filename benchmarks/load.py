@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -11,20 +12,36 @@ import threading
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from benchmarks.server import health_ms, resident_mb
 from detr_onnx import Detector
 
 IMAGE = Path(__file__).parent.parent / "examples" / "demo-scene.jpg"
 RUN = "/client/v4/accounts/0123/ai/run/@cf/facebook/detr-resnet-50"
 JSON = {"content-type": "application/json"}
 
+RIGHT, WRONG, REFUSED, LOST, KILLED = ENDS = ("right", "wrong", "refused", "lost", "killed_with_worker")
+"""What becomes of a request: its response is whole and as expected, or whole and another; it is refused for the time
+being, with 429 or 503; there is no whole response; or that, and the test had killed the worker that held its
+connection."""
+REFUSALS = (429, 503)
+SAMPLE_S = 0.25
+QUARTERS = ((1, 2), (2, 4), (4, 6), (6, 8))  # eighths of a run; the first is left out, while caches fill
+
 HEADER = b"IHDR\0\0\xff\xff\0\0\xff\xff\x08\x02\0\0\0"  # 65535 x 65535
 BOMB = b"\x89PNG\r\n\x1a\n\0\0\0\r" + HEADER + zlib.crc32(HEADER).to_bytes(4, "big") + b"\0\0\0\0IDAT"
+
+
+def api_content(body: bytes) -> Any:
+    """The result of a response of Cloudflare's API, or its error code."""
+    fields = json.loads(body)
+    return fields["result"] if fields["success"] else fields["errors"][0]["code"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,9 @@ class Kind:
         share: its weight in the mix.
         path, headers, body: of the request.
         status: the expected status.
-        expected: the expected result, or the error code.
+        expected: the expected content.
+        content: reads it from a response's body.
+        method: of the request.
     """
 
     name: str
@@ -46,6 +65,8 @@ class Kind:
     body: bytes
     status: int
     expected: Any
+    content: Callable[[bytes], Any] = api_content
+    method: str = "POST"
 
 
 def jpeg(image: Image.Image, quality: int = 85) -> bytes:
@@ -55,10 +76,15 @@ def jpeg(image: Image.Image, quality: int = 85) -> bytes:
     return file.getvalue()
 
 
-def kinds(detector: Detector) -> list[Kind]:
-    """Valid and invalid requests; expected results are those of `detector`."""
+def scene_crops() -> list[bytes]:
+    """Four images of different sizes."""
     scene = Image.open(IMAGE).convert("RGB")
-    crops = [jpeg(scene.crop((0, 0, 320 + 40 * i, 240 + 30 * i))) for i in range(4)]
+    return [jpeg(scene.crop((0, 0, 320 + 40 * i, 240 + 30 * i))) for i in range(4)]
+
+
+def kinds(detector: Detector) -> list[Kind]:
+    """Valid and invalid requests of Cloudflare's API; expected results are those of `detector`."""
+    crops = scene_crops()
     results = [detector(crop, 0.1).to_api() for crop in crops]
     valid = [
         kind
@@ -83,82 +109,111 @@ def kinds(detector: Detector) -> list[Kind]:
     ]
 
 
-def send(connection: http.client.HTTPConnection, kind: Kind) -> str | None:
-    """What is wrong with the response, or None."""
+def sent(connection: http.client.HTTPConnection, kind: Kind, killed: set[int]) -> tuple[str, str]:
+    """What became of a request, of `ENDS`, and a word on it.
+
+    Args:
+        connection: of one client; opened again where it is closed.
+        kind: the request.
+        killed: the clients' ports of connections whose worker the test has killed.
+    """
+    port = 0
     try:
-        connection.request("POST", kind.path, kind.body, kind.headers)
+        port = open_port(connection, killed)
+        connection.request(kind.method, kind.path, kind.body, kind.headers)
         response = connection.getresponse()
-        fields = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
         connection.close()
-        return f"{kind.name}: {type(error).__name__}"
-    content = fields["result"] if fields["success"] else fields["errors"][0]["code"]
+        return KILLED if port in killed else LOST, f"{kind.name}: {type(error).__name__}"
+    if response.status in REFUSALS:
+        return REFUSED, f"{kind.name}: {response.status}"
+    try:
+        content = kind.content(body)
+    except (ValueError, LookupError, TypeError):
+        content = body
     as_expected = (response.status, content) == (kind.status, kind.expected)
-    return None if as_expected else f"{kind.name}: {response.status} {str(content)[:80]}"
+    return RIGHT if as_expected else WRONG, f"{kind.name}: {response.status} {str(content)[:80]}"
 
 
-def load(address: str, pid: int, kinds: list[Kind], count: int, concurrency: int) -> dict[str, Any]:
-    """Sends `count` requests of mixed kinds; counts, wrong responses, memory and health."""
-    requests = random.Random(1).choices(kinds, [kind.share for kind in kinds], k=count)
-    numbers, wrong, memory, health = iter(range(count)), Counter[str](), [], []
-    lock = threading.Lock()
-    done = threading.Event()
+def open_port(connection: http.client.HTTPConnection, killed: set[int]) -> int:
+    """The client's port of a connection, opened if need be; a new connection is not one of `killed`."""
+    if connection.sock is None:
+        connection.connect()
+        killed.discard(connection.sock.getsockname()[1])  # that was an older connection's
+    return int(connection.sock.getsockname()[1])
+
+
+def mixed(kinds: Sequence[Kind]) -> Iterator[Kind]:
+    """Requests without end, the same ones each time."""
+    random_kinds, shares = random.Random(1), [kind.share for kind in kinds]
+    while True:
+        yield random_kinds.choices(kinds, shares)[0]
+
+
+def load(
+    address: str, pid: int, requests: Iterator[Kind], concurrency: int, killed: set[int] | None = None
+) -> dict[str, Any]:
+    """What became of the requests, sent by so many clients at once; health, and the memory of the process `pid`.
+
+    Args:
+        killed: see `sent`; None where the test kills no worker.
+    """
+    by_kind, ended = Counter[str](), {end: Counter[str]() for end in ENDS}
+    memory, health = [], []
+    lock, done = threading.Lock(), threading.Event()
 
     def client() -> None:
         connection = http.client.HTTPConnection(address, timeout=900)
         while True:
             with lock:
-                number = next(numbers, None)
-                memory.append(resident_mb(pid))
-            if number is None:
+                kind = next(requests, None)
+            if kind is None:
                 return connection.close()
-            if error := send(connection, requests[number]):
-                with lock:
-                    wrong[error] += 1
+            end, detail = sent(connection, kind, set() if killed is None else killed)
+            with lock:
+                by_kind[kind.name] += 1
+                ended[end][detail] += 1
 
-    def watch_health() -> None:
-        while not done.wait(0.25):
-            health.append(health_ms(address))
+    def watch() -> None:
+        while not done.wait(SAMPLE_S):
+            with contextlib.suppress(OSError, http.client.HTTPException):  # the worker that answers may be killed
+                memory.append(resident_mb(pid))
+                health.append(health_ms(address))
 
-    watcher, clients = (
-        threading.Thread(target=watch_health),
-        [threading.Thread(target=client) for _ in range(concurrency)],
-    )
+    threads = [threading.Thread(target=client) for _ in range(concurrency)]
+    watcher = threading.Thread(target=watch)
     started = time.perf_counter()
-    for thread in (watcher, *clients):
+    for thread in (watcher, *threads):
         thread.start()
-    for thread in clients:
+    for thread in threads:
         thread.join()
     seconds = time.perf_counter() - started
     done.set()
     watcher.join()
-    quarter = count // 4
-    first, last = (statistics.median(part) for part in (memory[quarter // 2 : quarter], memory[-quarter:]))
     return {
-        "requests": count,
+        "requests": by_kind.total(),
         "concurrency": concurrency,
         "seconds": round(seconds, 1),
-        "by_kind": dict(sorted(Counter(kind.name for kind in requests).items())),
-        "wrong": dict(wrong),
-        "memory_mb_first_quarter": round(first, 1),
-        "memory_mb_last_quarter": round(last, 1),
-        "memory_ratio": round(last / first, 3),
-        "health_ms_p50": round(statistics.median(health), 1),
-        "health_ms_p99": round(sorted(health)[int(len(health) * 0.99) - 1], 1),
-        "health_ms_max": round(max(health), 1),
+        "by_kind": dict(sorted(by_kind.items())),
+        **{end: dict(ended[end]) for end in ENDS[1:]},
+        **memory_by_quarter(memory),
+        **percentiles(health),
     }
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process, in megabytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
+def memory_by_quarter(memory_mb: Sequence[float]) -> dict[str, Any]:
+    """The medians of a run's quarters, and the last relative to the first; without the run's first eighth."""
+    eighth = len(memory_mb) / 8
+    parts = [memory_mb[int(first * eighth) : int(last * eighth)] or memory_mb for first, last in QUARTERS]
+    medians = [round(statistics.median(part), 1) for part in parts]
+    return {"memory_mb_by_quarter": medians, "memory_ratio": round(medians[-1] / medians[0], 3)}
 
 
-def health_ms(address: str) -> float:
-    """Milliseconds of a request to /healthz on a new connection."""
-    started = time.perf_counter()
-    connection = http.client.HTTPConnection(address, timeout=60)
-    connection.request("GET", "/healthz")
-    connection.getresponse().read()
-    connection.close()
-    return (time.perf_counter() - started) * 1e3
+def percentiles(health: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and maximum of the milliseconds of health checks."""
+    return {
+        "health_ms_p50": round(statistics.median(health), 1),
+        "health_ms_p99": round(sorted(health)[int((len(health) - 1) * 0.99)], 1),
+        "health_ms_max": round(max(health), 1),
+    }

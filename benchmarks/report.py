@@ -36,6 +36,7 @@ from benchmarks.markdown import Results
 from benchmarks.panoptic_tables import compare_panoptic_table, panoptic_table
 from benchmarks.plot import bars as bars_of
 from benchmarks.scale_tables import ray_kill_sentence, ray_table, scale_table
+from benchmarks.server_tables import serving_table, siege_table
 from detr_onnx.text import markdown_table, short_number
 
 HERE = Path(__file__).parent
@@ -202,35 +203,6 @@ def sizes_table(results: Results) -> str:
     return markdown_table(("resident memory", *(f"after {count} sizes" for count in shown), "growth"), lines)
 
 
-def serving_table(results: Results) -> str:
-    """What the server was tested with, what was measured, and the limit."""
-    load, siege, overhead, bars = (results[name] for name in ("load", "siege", "overhead", "bars"))
-    requests = f"{load['requests']:,} requests of {len(load['by_kind'])} kinds, {load['concurrency']} at a time"
-    rough = f"{siege['idle_or_half_open']} idle or half-open connections, {siege['slow_bodies']} slow bodies"
-    rough += f", {siege['gigabyte_bodies_at_once']} bodies of a gigabyte, decompression bombs, huge arrays"
-    image = f"overhead over `Detector` in the same process, {overhead['bytes'] / 1000:.0f} kB image"
-    rows = (
-        (f"{requests}: wrong answers", str(sum(load["wrong"].values())), "0"),
-        ("resident memory, last quarter relative to the first", f"{load['memory_ratio']:.3f}×", f"{bars['memory']}×"),
-        ("`/healthz` meanwhile, p50, p99", _milliseconds(load), f"{bars['health_ms']:.0f} ms"),
-        (f"{rough}: `/healthz` p50, p99", _milliseconds(siege), f"{bars['health_ms']:.0f} ms"),
-        (
-            "highest resident memory meanwhile",
-            f"{siege['memory_mb_most']:.0f} MB ({siege['memory_mb_before']:.0f} before)",
-            "",
-        ),
-        (f"{image}, raw body", f"{overhead['raw_ms']:+.1f} ms", f"{bars['raw_ms']:.0f} ms"),
-        ("the same as a JSON array", f"{overhead['json_ms']:+.1f} ms", f"{bars['json_ms']:.0f} ms"),
-    )
-    machine = results["machine"]
-    note = f"Model: demo; {machine['processor']}, {machine['cores']} cores, clients on the same; {results['date']}."
-    return f"{markdown_table(('', 'measured', 'limit'), rows)}\n\n{note}"
-
-
-def _milliseconds(health: Results) -> str:
-    return f"{health['health_ms_p50']:.0f}, {health['health_ms_p99']:.0f} ms"
-
-
 def install_sentence(results: Results) -> str:
     """The sizes of fresh installations, in one sentence."""
     rows = {row["key"]: row for row in results["rows"]}
@@ -310,6 +282,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "regions": ("regions", regions_table),
     "gpu": ("gpu", gpu_table),
     "serving": ("serving", serving_table),
+    "siege": ("siege", siege_table),
     "precisions": ("precisions", precisions_table),
     "compare": ("compare", compare_table),
     "compare-int8": ("compare-int8", compare_int8_table),
@@ -380,7 +353,7 @@ EDGE = Page(ROOT / "docs" / "edge.md", HERE / "results", ("containers",))
 PANOPTIC = Page(ROOT / "docs" / "panoptic.md", HERE / "results", ("panoptic",))
 JOBS = Page(ROOT / "docs" / "jobs.md", HERE / "results", ("jobs", "jobs-memory", "jobs-kill"))
 SCALE = Page(ROOT / "docs" / "scale.md", HERE / "results", ("ray", "scale", "ray-kill"))
-SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving", "limits"))
+SERVER = Page(ROOT / "docs" / "server.md", HERE / "results", ("serving", "siege", "limits"))
 VIDEO = Page(ROOT / "docs" / "video.md", HERE / "results", ("video",))
 BROWSER = Page(ROOT / "examples" / "browser" / "README.md", HERE / "results", ("browser",))
 DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")

@@ -9,21 +9,19 @@ without other load, the overhead of a request over `Detector` in the same proces
 
 from __future__ import annotations
 
-import contextlib
 import http.client
+import itertools
 import json
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL import Image
 
 from benchmarks.command import benchmark_parser, write_results
-from benchmarks.load import BOMB, IMAGE, JSON, RUN, health_ms, jpeg, kinds, load
+from benchmarks.load import IMAGE, JSON, LOST, RUN, WRONG, jpeg, kinds, load, mixed
+from benchmarks.server import health_ms, serving
 from benchmarks.siege import siege
 from detr_onnx import Detector
 from detr_onnx.bench.setting import setting
@@ -32,19 +30,6 @@ from detr_onnx.server.run import raise_file_limit
 BARS = {"memory": 1.05, "raw_ms": 5.0, "json_ms": 25.0, "health_ms": 100.0}
 OVERHEAD_BYTES = 100_000
 RUNS, WARM_UP = 40, 3
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[tuple[int, str]]:
-    """Starts a server as a user would; its process id and its address."""
-    options = ["-m", "demo", "--port", "0", "--no-access-log", "--timeout", "600"]
-    command = [sys.executable, "-m", "detr_onnx", "serve", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process.pid, urlsplit(json.loads(process.stderr.readline())["url"]).netloc
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def overhead(address: str, detector: Detector, runs: int) -> dict[str, Any]:
@@ -88,14 +73,15 @@ def main() -> int:
     results = setting("python -m benchmarks.serving", sys.argv[1:])
     raise_file_limit()
     detector = Detector("demo")
-    with serving() as (pid, address):
+    with serving("-m", "demo", "--timeout", "600") as (process, address):
+        requests = itertools.islice(mixed(kinds(detector)), arguments.requests)
         results["overhead"] = overhead(address, detector, arguments.runs)
-        results["load"] = load(address, pid, kinds(detector), arguments.requests, arguments.concurrency)
-        results["siege"] = siege(address, pid, BOMB)
+        results["load"] = load(address, process.pid, requests, arguments.concurrency)
+        results["siege"] = siege(address, process.pid)
         results["alive_after"] = health_ms(address) > 0
     results["bars"] = BARS
     write_results(arguments.json, results)
-    return 1 if results["load"]["wrong"] else 0
+    return 1 if results["load"][WRONG] or results["load"][LOST] else 0
 
 
 if __name__ == "__main__":

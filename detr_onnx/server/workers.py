@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
 
 from detr_onnx.atomic import draft_directory
@@ -35,8 +36,13 @@ Work = Callable[..., None]
 
 @dataclass(frozen=True)
 class Worker:
-    """A process, and the event that it sets once it serves. The process can use the event only while this keeps it."""
+    """A process, and the event that it sets once it serves. The process can use the event only while this keeps it.
 
+    Attributes:
+        number: from 0; a worker that replaces another has the same.
+    """
+
+    number: int
     process: BaseProcess
     started: Any
 
@@ -50,12 +56,12 @@ def supervise(count: int, work: Work, announce: Callable[[], None], stop_listeni
         DetrError: the first did not start, or the system has no place for the files that processes share.
     """
     with _metrics_directory() as directory, _stop_signals() as signals:
-        workers = [_start(work, alone=True)]
+        workers = [_start(work, 0, alone=True)]
         while not signals and not workers[0].started.wait(POLL_S):
             if not workers[0].process.is_alive():
                 raise DetrError("a worker did not start", found=f"exit status {workers[0].process.exitcode}")
         if not signals:
-            workers += [_start(work) for _ in range(count - 1)]
+            workers += [_start(work, number) for number in range(1, count)]
             announce()
         while not signals:
             wait([worker.process.sentinel for worker in workers], POLL_S)
@@ -77,22 +83,28 @@ def stop_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _start(work: Work, *, alone: bool = False) -> Worker:
+def _start(work: Work, number: int, *, alone: bool = False) -> Worker:
     context = multiprocessing.get_context("spawn")  # fork would copy the locks of other threads in any state
     try:
         started = context.Event()
     except OSError as error:
         raise _no_shared_files(error) from error
-    process = context.Process(target=work, args=(started, alone))
+    process = context.Process(target=_run, args=(work, number, started, alone))
     process.start()
-    return Worker(process, started)
+    return Worker(number, process, started)
+
+
+def _run(work: Work, number: int, started: Any, alone: bool) -> None:
+    """Runs a worker, which counts on in the files of the one it replaces: /metrics reads all files each time."""
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: number)  # type: ignore[no-untyped-call]
+    work(started, alone)
 
 
 def _successor(work: Work, ended: Worker, directory: str) -> Worker:
     logger.warning("worker %s ended with status %s; starting another", ended.process.pid, ended.process.exitcode)
-    mark_process_dead(ended.process.pid, directory)  # type: ignore[no-untyped-call]
+    mark_process_dead(ended.number, directory)  # type: ignore[no-untyped-call]
     time.sleep(RESTART_S)
-    return _start(work)
+    return _start(work, ended.number)
 
 
 def _finish(workers: list[Worker]) -> int:

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.command import OPTIONS, benchmark_parser, write_results
 
 ROOT = Path(__file__).parents[2]
-NEEDED = {"benchmarks.serving": "starlette", "benchmarks.accuracy": "pycocotools"}
+NEEDED = {"benchmarks.serving": "starlette", "benchmarks.siege": "starlette", "benchmarks.accuracy": "pycocotools"}
 MODULES = [
     *sorted(
         f"benchmarks.{file.stem}"

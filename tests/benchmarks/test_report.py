@@ -223,6 +223,26 @@ SERVING: dict[str, Any] = {
     },
     "bars": {"memory": 1.05, "raw_ms": 5.0, "json_ms": 25.0, "health_ms": 100.0},
 }
+SIEGE: dict[str, Any] = {
+    **{key: LATENCY[key] for key in ("date", "machine")},
+    "model": "demo-panoptic",
+    "workers": 2,
+    "requests": 123_456,
+    "by_kind": {"a": 1, "b": 2},
+    "concurrency": 32,
+    "seconds": 3600.4,
+    "wrong": {"bomb: 200": 2},
+    "lost": {"raw: TimeoutError": 1, "json: RemoteDisconnected": 3},
+    "killed_with_worker": {"raw: RemoteDisconnected": 1200},
+    "refused": {},
+    "events": {"kills": 160, "reloads": 80, "attacks": 79},
+    "memory_mb_by_quarter": [200.0, 201.0, 202.0, 203.0],
+    "memory_ratio": 1.015,
+    "supervisor_mb": [50.1, 50.4],
+    "health_ms_p50": 5.0,
+    "health_ms_p99": 50.0,
+    "limits": {"requests": 100_000, "memory": 1.05},
+}
 PANOPTIC: dict[str, Any] = {
     **{key: LATENCY[key] for key in ("date", "machine", "threads", "runs", "left_out")},
     "model": "Seeded panoptic DETR-R50",
@@ -268,6 +288,7 @@ RESULTS = {
     "precisions": PRECISIONS,
     "sizes": SIZES,
     "serving": SERVING,
+    "siege": SIEGE,
     "fuzz": FUZZ,
     "demo-results": DEMO,
     "demo-engines": ENGINES,
@@ -492,6 +513,16 @@ def test_the_table_of_the_server_has_measurements_and_limits() -> None:
     assert "| 10,000 requests of 2 kinds, 32 at a time: wrong answers | 3 | 0 |" in table
     assert "| highest resident memory meanwhile | 300 MB (200 before) | |" in table
     assert "| the same as a JSON array | +20.0 ms | 25 ms |" in table
+
+
+def test_the_table_of_the_soak_test_tells_wrong_lost_and_killed_requests_apart() -> None:
+    table = report.siege_table(SIEGE)
+    assert "| requests of 2 kinds | 123,456 | 100,000 |" in table
+    assert "| wrong answers | 2 | 0 |" in table
+    assert "| lost requests | 4 | 0 |" in table
+    assert "| requests whose worker the test killed | 1,200 | |" in table
+    assert "| resident memory of the older worker by quarter | 200, 201, 202, 203 MB | |" in table
+    assert table.splitlines()[-1].startswith("60 minutes, 2 workers, 32 clients at a time, 160 kills, 80 reloads")
 
 
 def test_the_figures_of_the_demo_model_name_what_was_measured() -> None:

@@ -22,6 +22,7 @@ pytest.importorskip("onnxruntime")
 from detr_onnx import server
 from detr_onnx.cli import main as cli
 from detr_onnx.server import run as server_run
+from detr_onnx.server.workers import METRICS_DIRECTORY
 from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
 from tests.server.process import post, served
 
@@ -253,10 +254,20 @@ def test_a_worker_that_dies_is_replaced_and_the_counts_of_all_are_added_up():
         before = {
             pid for pid in children.read_text().split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
         }
-        os.kill(int(min(before)), signal.SIGKILL)
+        killed, other = sorted(before)
+        os.kill(int(killed), signal.SIGKILL)
         until(lambda: len(set(children.read_text().split()) - before) >= 1)
         for _ in range(6):
             assert post(url, IMAGE) == 200
+        until(lambda: runs_counted(url) == 12)
+        until(lambda: {"0", "1"} == {file.stem.rpartition("_")[2] for file in count_files(other)})
+
+
+def count_files(worker: str) -> list[Path]:
+    """The files in which the workers of the same server count; they end with a worker's number."""
+    variables = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    directory = next(v for v in variables if v.startswith(METRICS_DIRECTORY.encode())).partition(b"=")[2]
+    return [*Path(directory.decode()).glob("*.db")]
 
 
 def test_it_listens_on_loopback_by_default():
