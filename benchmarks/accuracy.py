@@ -92,13 +92,13 @@ def in_openvino(stored: str) -> list[tuple[str, str, str]]:
     if stored == "int8":
         return [
             ("fp32", "", ""),
-            ("bf16-mixed", "-bf16-mixed", ", the rest mixed"),
+            ("bf16-mixed", "-bf16-mixed", ", the rest in bf16-mixed"),
             ("bf16", "-bf16", ", the rest in bf16"),
         ]
     return [
         ("fp32", "", ""),
         ("bf16", "-bf16", ", all in bf16"),
-        ("bf16-mixed", "-bf16-mixed", ", mixed"),
+        ("bf16-mixed", "-bf16-mixed", ", bf16-mixed"),
         ("bf16-backbone", "-bf16-backbone", ", backbone in bf16"),
     ]
 

@@ -74,7 +74,7 @@ def choose_table(results: Results) -> str:
 def _figures(choice: Choice, rows: Results) -> tuple[str, str, str, str]:
     """Size, time, memory and agreement."""
     size, memory = _row(choice.size, rows), _row(choice.memory, rows)
-    agreement = rows["accuracy"][choice.agreement] if choice.agreement else None
+    agreement = rows["accuracy"].get(choice.agreement)
     return (
         f"{size['mb']:.0f} MB" if size else "",
         f"{_time(choice.time, rows):.2f}×" if choice.time else "",

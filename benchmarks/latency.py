@@ -37,7 +37,7 @@ TRANSFORMERS_NETWORKS = 3
 Row = tuple[str, str, str, Path, str | None]
 """Engine, end of the key, title, model file, and requested precision."""
 
-IN_WORDS = {"bf16": "in bf16", "bf16-mixed": "mixed", "bf16-backbone": "backbone in bf16"}
+IN_WORDS = {"bf16": "in bf16", "bf16-mixed": "bf16-mixed", "bf16-backbone": "backbone in bf16"}
 """OpenVINO's precisions in titles."""
 
 Ratios = Sequence[tuple[str, str, str, float | None]]
@@ -68,7 +68,8 @@ def entries(
     """The contenders in the order of their turns; `int8` is a file of the same model."""
     inputs = {"pixels": str(measured.pixels), "image": str(measured.photograph), "threads": threads}
     model, graphs = str(measured.model), measured.graphs
-    int8_rows: list[Row] = [("openvino", "-int8", "OpenVINO, int8, the rest mixed", int8, "bf16-mixed")] if int8 else []
+    int8_title = "OpenVINO, int8, the rest in bf16-mixed"
+    int8_rows: list[Row] = [("openvino", "-int8", int8_title, int8, "bf16-mixed")] if int8 else []
     networks: list[Row] = [
         ("onnxruntime", "-mask", "onnxruntime, any size, with mask", graphs["mask"], None),
         ("onnxruntime", "-fixed", "onnxruntime, one size", graphs["fixed"], None),

@@ -40,7 +40,7 @@ def programs(arguments: argparse.Namespace, subject: dict[str, str]) -> list[Pro
     """The programs in the order of their turns; `subject` has the paths of the model and the image."""
     threads = arguments.threads
     has_bf16 = bool(BF16 & set(cpu_features()))
-    in_bf16 = ", mixed" if has_bf16 else ""
+    in_bf16 = ", bf16-mixed" if has_bf16 else ""
     detect = (sys.executable, "-m", "detr_onnx", "detect", subject["photograph"], "-m", subject["model"])
     with_threads = ("--threads", str(threads))
     all_bf16 = (*detect, "--engine", "openvino", "--precision", "bf16", *with_threads)

@@ -30,7 +30,7 @@ COMPUTED_IN: dict[str, tuple[tuple[str, str, str | None], ...]] = {
     "onnxruntime": (("", "", None),),
     "openvino": (
         ("", "", "fp32"),
-        ("-mixed", ", the rest mixed", "bf16-mixed"),
+        ("-mixed", ", the rest in bf16-mixed", "bf16-mixed"),
         ("-bf16", ", the rest in bf16", "bf16"),
     ),
 }
