@@ -21,6 +21,7 @@ OPTIONS_OF_OTHERS = {"--device", "--disable_exceptions", "--disable_rtti", "--bu
     "--target",
     "--python-nncf",
     "--python-peers",
+    "--minutes",
 }
 """Options in the text of docker, uv, ONNX Runtime's build, examples/ray/detect.py and the benchmarks."""
 
