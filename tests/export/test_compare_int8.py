@@ -47,5 +47,5 @@ def test_a_quantizer_that_reports_versions_is_recorded_with_them_and_its_time():
     times, versions = timed([sys.executable, "-c", report], {})
     assert versions == {"nncf": "9.9"}
     assert times["seconds"] > 0
-    assert times["processor_seconds"] > 0
+    assert times["processor_seconds"] >= 0  # a short program may have used less than a tick
     assert "onnx" in timed([sys.executable, "-c", ""], {})[1]
