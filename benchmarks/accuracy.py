@@ -15,6 +15,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,19 @@ def exported(model: str, file: Path, options: Sequence[str]) -> Path:
     return file
 
 
+@cache
+def exported_once(model: str, work: Path, suffix: str, options: tuple[str, ...]) -> Path:
+    """The exported file; rows that differ in the engine's precision share it, since calibrating takes minutes."""
+    name = "-".join(["model", *(option.strip("-") for option in options if not Path(option).exists())])
+    return exported(model, work / f"{name}{suffix}", options)
+
+
 def opened(entry: Entry, model: str, work: Path) -> tuple[Detect, str, Path]:
     """The entry's function, the sentence on its engine, and its file."""
     if not entry.suffix:
         detector = Detector(model, engine=entry.engine or "auto")
         return with_all_queries(detector), detector.runtime, weights_file(locate(model).checkpoint or Path())
-    file = exported(model, work / f"{entry.key}{entry.suffix}", entry.options)
+    file = exported_once(model, work, entry.suffix, entry.options)
     if entry.engine is None:
         detect, title = end_to_end_detector(file)
         return lambda image: detect(image, 0.0), title, file

@@ -82,6 +82,11 @@ def peers(measured: Subject, ours: dict[str, dict[str, Any]], python: str | None
     ]
 
 
+def title_of(key: str) -> str:
+    """Of our contender with this key."""
+    return f"ours, {key.replace('-', ', ')}"
+
+
 def latency_rows(contenders: list[Contender], batch: int) -> Iterator[dict[str, Any]]:
     """A row for each contender: milliseconds an image."""
     seconds = {contender.entry.key: contender.seconds[NETWORK] for contender in contenders}
@@ -137,14 +142,14 @@ def measure(
     rows, agreements, missing = list[dict[str, Any]](), dict[str, dict[str, float]](), dict[str, str]()
     for batch in batches:
         ours = our_options(measured, work / "gpu", batch, names, threads)
-        entries = [Entry(key, f"ours, {key.replace('-', ', ')}", our_command(NETWORK, o)) for key, o in ours.items()]
+        entries = [Entry(key, title_of(key), our_command(NETWORK, options)) for key, options in ours.items()]
         with start_all([*entries, *peers(measured, ours, python, device)], environment(work, threads)) as started:
             contenders, left_out = started
             run_interleaved(contenders, runs, WARM_UP, show)
             rows += latency_rows(contenders, batch)
             missing |= left_out
         for key, options in ours.items() if batch == 1 else ():
-            if f"ours, {key.replace('-', ', ')}" not in left_out:
+            if title_of(key) not in left_out:
                 agreements[key] = agreement(options, exact, measured.pixels)
     return rows, agreements, missing
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import agreement_figures, coco_figures, exported
+from benchmarks.accuracy import agreement_figures, coco_figures, exported, with_all_queries
 from benchmarks.command import absent, benchmark_parser, write_results
 from benchmarks.latency import optimum_files
 from benchmarks.setting import show
@@ -36,6 +36,7 @@ Files = dict[str, tuple[Path, str | None]]
 """Title -> file, and the precision to open it in."""
 
 WARM_UP, PAUSE_S = 2, 0.05
+STOCK = "optimum's export"
 CONVOLUTIONS = (STAGES, PROJECTIONS)
 FEED_FORWARD = r"/encoder/layers\.\d+/(fc1/|fc2/MatMul)"
 KEYS_AND_VALUES = r"/decoder/layers\.\d+/encoder_attn/[kv]_proj/"
@@ -81,30 +82,35 @@ def network_times(files: Files, pixels: Path, runs: int, threads: int) -> dict[s
 
 def found_by(file: Path, precision: str | None, images: dict[int, Path]) -> dict[int, Detections]:
     """All detections of the demo model in a file, by image."""
-    detector = Detector(file, engine="openvino", precision=precision)
-    return {image_id: detector(image, 0.0) for image_id, image in images.items()}
+    detect = with_all_queries(Detector(file, engine="openvino", precision=precision))
+    return {image_id: detect(image) for image_id, image in images.items()}
 
 
 def rows(
-    files_of: Callable[[str], Files],
-    seconds: dict[str, list[float]],
-    truth: Annotations,
-    images: dict[int, Path],
-    stock: str | None,
+    files: Files, seconds: dict[str, list[float]], truth: Annotations, images: dict[int, Path]
 ) -> Iterator[dict[str, Any]]:
-    """A row for each region: agreement and AP of the demo model, time of the full size."""
-    files = files_of("demo")
-    exact = found_by(files["float32"][0], "fp32", images)
+    """A row for each file of the demo model: agreement and AP, beside the time of the full size."""
+    exact: dict[int, Detections] = {}
     for title, (file, precision) in files.items():
         show(0, title)
-        found = exact if title == "float32" else found_by(file, precision, images)
+        found = found_by(file, precision, images)
+        exact = exact or found  # float32 comes first
         yield {
             "title": title,
             "network_ms": figures(seconds[title], 1000, digits=1),
-            "ratio": ratio(seconds[title], seconds[stock]) if stock else None,
+            "ratio": ratio(seconds[title], seconds[STOCK]) if STOCK in seconds else None,
             **agreement_figures(found, exact),
             "AP": coco_figures(found, truth)["AP"],
         }
+
+
+def files_of(graph: Path, work: Path) -> Files:
+    """The graph in float32, lowered by each region, and all in bfloat16."""
+    lowered: Files = {
+        title: (write_lowered(graph, patterns, work / f"{graph.stem}-{number}.xml"), None)
+        for number, (title, patterns) in enumerate(REGIONS.items())
+    }
+    return {"float32": (graph, "fp32"), **lowered, "everything (`bf16`)": (graph, "bf16")}
 
 
 def main() -> None:
@@ -118,18 +124,11 @@ def main() -> None:
     work = arguments.work / "regions"
     work.mkdir(parents=True, exist_ok=True)
     measured = subject(arguments.work, None)
-    demo = exported("demo", work / "demo.onnx", ())
-
-    def files_of(name: str) -> Files:
-        graph = demo if name == "demo" else measured.graphs["plain"]
-        lowered: Files = {
-            title: (write_lowered(graph, patterns, work / f"{name}-{number}.xml"), None)
-            for number, (title, patterns) in enumerate(REGIONS.items())
-        }
-        return {"float32": (graph, "fp32"), **lowered, "everything (`bf16`)": (graph, "bf16")}
-
-    stock = {"stock": (optimum_files(arguments.optimum)["dynamic"], "bf16")} if arguments.optimum else {}
-    seconds = network_times({**files_of("full"), **stock}, measured.pixels, arguments.runs, arguments.threads)
+    demo = files_of(exported("demo", work / "demo.onnx", ()), work)
+    full = files_of(measured.graphs["plain"], work)
+    if arguments.optimum:
+        full[STOCK] = optimum_files(arguments.optimum)["dynamic"], "bf16"
+    seconds = network_times(full, measured.pixels, arguments.runs, arguments.threads)
     truth = read_annotations(arguments.data / "annotations.json")
     images = truth.images(arguments.data / "images")
     results = {
@@ -138,9 +137,9 @@ def main() -> None:
         "threads": arguments.threads,
         "runs": arguments.runs,
         "scenes": len(images),
-        "stock_ms": figures(seconds["stock"], 1000, digits=1) if stock else None,
-        "rows": [*rows(files_of, seconds, truth, images, "stock" if stock else None)],
-        "left_out": absent({} if stock else {"optimum's export": "--optimum was not given"}),
+        "stock_ms": figures(seconds[STOCK], 1000, digits=1) if STOCK in seconds else None,
+        "rows": [*rows(demo, seconds, truth, images)],
+        "left_out": absent({} if STOCK in seconds else {"optimum's export": "--optimum was not given"}),
     }
     write_results(arguments.json, results)
 

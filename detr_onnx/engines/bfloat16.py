@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.safetensors import widened
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 
 BF16_BACKBONE, BF16_MIXED = "bf16-backbone", "bf16-mixed"
 

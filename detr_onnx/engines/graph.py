@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import NOTHING_KEPT, Attention, AttentiveNetwork, Engine, Floats, Mask, Segments
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.json_input import parse_object
 from detr_onnx.network.config import DetrConfig
 
@@ -30,7 +31,7 @@ TYPES = {
     MASK: ("int64", "int32", "bool", *FLOATS),
     **dict.fromkeys((KEPT, POINTS, ATTENDING), ("int64",)),
 }
-OWN_VERSION = "detr_onnx.version"  # in the metadata of graphs that this package exported
+OWN_VERSION, PREPROCESSING = "detr_onnx.version", "detr_onnx.preprocessing"  # in the metadata of graphs of ours
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3, THRESHOLD: 1, KEPT: 2, MASKS: 3}
 AXES |= {POINTS: 2, ATTENDING: 2, OBJECTS: 5, CELLS: 6}
 FETCH_AGAIN = "export or fetch the file again"
@@ -147,9 +148,25 @@ def _stride(path: Path, metadata: Mapping[str, str]) -> int:
         fields = parse_object(metadata.get("detr_onnx.config", ""), "detr_onnx.config")
         return DetrConfig.from_fields(fields).backbone.stride
     except CheckpointError as error:
-        raise ModelFileError(
-            f"{path} has metadata that cannot be read", found=str(error), remedy="export the file again"
-        ) from error
+        raise metadata_error(path, error) from error
+
+
+def read_preprocessing(path: Path, text: str) -> Preprocessing:
+    """The preprocessing of a graph of ours, from the text of its metadata.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    try:
+        return Preprocessing.from_json(parse_object(text, PREPROCESSING), f"the metadata of {path}")
+    except CheckpointError as error:
+        raise metadata_error(path, error) from error
+
+
+def metadata_error(path: Path, error: CheckpointError) -> ModelFileError:
+    """The error for a graph of ours that does not describe itself as it should."""
+    what = f"{path} has metadata that cannot be read"
+    return ModelFileError(what, found=str(error), remedy="export the file again")
 
 
 def _feeder(

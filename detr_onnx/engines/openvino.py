@@ -26,11 +26,19 @@ from detr_onnx.engines.bfloat16 import (
     raise_to_float32,
 )
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import PIXELS, Feeds, Port, Run, check_sizes, graph_engine, not_text
+from detr_onnx.engines.graph import (
+    PIXELS,
+    PREPROCESSING,
+    Feeds,
+    Port,
+    Run,
+    check_sizes,
+    graph_engine,
+    not_text,
+    read_preprocessing,
+)
 from detr_onnx.engines.graph_file import check_graph_file
-from detr_onnx.errors import CheckpointError, EngineError, ModelFileError
-from detr_onnx.image.processor_config import Preprocessing
-from detr_onnx.json_input import parse_object
+from detr_onnx.errors import EngineError, ModelFileError
 
 HINTS = {"fp32": "f32", "bf16": "bf16", BF16_MIXED: "f32", BF16_BACKBONE: "f32"}
 """OpenVINO's inference precision for each of our precisions; nodes with explicit types keep theirs."""
@@ -129,7 +137,8 @@ def _best(model: Any, has_bf16: bool) -> str:
 
 def _stored_in(model: Any) -> str | None:
     """The precision that `lower` has given a model before it was stored."""
-    return _metadata(model).get(COMPUTED_IN) if is_lowered(model) else None
+    stored = _metadata(model).get(COMPUTED_IN)
+    return stored if stored and is_lowered(model) else None
 
 
 def _is_in_int8(model: Any) -> bool:
@@ -157,19 +166,9 @@ def _set_precision(model: Any, precision: str, path: Path) -> None:
             found="no nodes in float32 with the names of our graphs",
             remedy="use precision fp32 or bf16, or a file that this version exports",
         )
-    lower(model, REGIONS[precision], _preprocessing(model, path), stages_in_int8=_is_in_int8(model))
+    preprocessing = read_preprocessing(path, _metadata(model).get(PREPROCESSING, "{}"))
+    lower(model, REGIONS[precision], preprocessing, stages_in_int8=_is_in_int8(model))
     model.set_rt_info(precision, ["framework", COMPUTED_IN])
-
-
-def _preprocessing(model: Any, path: Path) -> Preprocessing:
-    """The preprocessing of a graph of ours, from its metadata."""
-    text = _metadata(model).get("detr_onnx.preprocessing", "{}")
-    try:
-        return Preprocessing.from_json(parse_object(text, "detr_onnx.preprocessing"), f"the metadata of {path}")
-    except CheckpointError as error:
-        raise ModelFileError(
-            f"{path} has metadata that cannot be read", found=str(error), remedy="export the file again"
-        ) from error
 
 
 def _options(hint: str, threads: int | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.engines import Engine
+from detr_onnx.engines.graph import PREPROCESSING as METADATA_PREPROCESSING
+from detr_onnx.engines.graph import metadata_error, read_preprocessing
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.image.processor_config import image_processor_fields
@@ -106,17 +108,14 @@ def _own_description(
     graph: Path, metadata: Mapping[str, str], labels: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], Preprocessing]:
     """Reads what `exporter.onnx_file.metadata` wrote; of the class names only if there are no others."""
-    try:
-        if labels is None:
+    if labels is None:
+        try:
             labels = DetrConfig.from_fields(
                 parse_object(metadata.get("detr_onnx.config", ""), "detr_onnx.config")
             ).labels
-        preprocessing = parse_object(metadata.get("detr_onnx.preprocessing", ""), "detr_onnx.preprocessing")
-        return labels, Preprocessing.from_json(preprocessing, f"the metadata of {graph}")
-    except CheckpointError as error:
-        raise ModelFileError(
-            f"{graph} has metadata that cannot be read", found=str(error), remedy="export the file again"
-        ) from error
+        except CheckpointError as error:
+            raise metadata_error(graph, error) from error
+    return labels, read_preprocessing(graph, metadata.get(METADATA_PREPROCESSING, ""))
 
 
 def class_names(labels: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -13,23 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image, ImageEnhance, ImageOps
-
-from detr_onnx.models.open import demo_image
+from tests.demo_views import write_views
 
 INT8, ORT, END_TO_END = "int8.onnx", "model.ort", "end-to-end.onnx"
 VIEWS = 8
 EXPORTS: dict[str, tuple[str, ...]] = {ORT: (), END_TO_END: ("--end-to-end",)}
-
-
-def write_views(directory: Path) -> None:
-    """The demo scene mirrored, cropped and in other lights."""
-    with Image.open(demo_image()) as opened:
-        scene = opened.convert("RGB")
-    for number in range(VIEWS):
-        view = ImageOps.mirror(scene) if number % 2 else scene
-        view = view.crop((4 * number, 2 * number, view.width - number, view.height - 3 * number))
-        ImageEnhance.Brightness(view).enhance(0.8 + 0.04 * number).save(directory / f"{number:02}.png")
 
 
 def export(file: Path, *options: str) -> None:
@@ -42,7 +30,7 @@ def main() -> None:
     for name, options in EXPORTS.items():
         export(directory / name, *options)
     with tempfile.TemporaryDirectory() as views:
-        write_views(Path(views))
+        write_views(Path(views), VIEWS)
         export(directory / INT8, "--precision", "int8", "--calibrate", views, "--force")
 
 

@@ -4,6 +4,7 @@ const { chromium } = require("playwright-core");
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
+const giveImage = require("../server/sdk_clients/give_image.cjs");
 
 const folder = process.argv[2];
 const images = fs.readdirSync(`${folder}/images`);
@@ -48,14 +49,7 @@ const isReady = (page) => page.waitForFunction(() => document.getElementById("st
 const isolated = (page) => page.waitForFunction(() => self.crossOriginIsolated && document.getElementById("model").options.length, null, { timeout: TIMEOUT });
 
 async function given(page, kind) {
-  const encoded = fs.readFileSync(`${folder}/images/scene.jpg`).toString("base64");
-  return after(page, () => page.evaluate(([kind, encoded]) => {
-    const transfer = new DataTransfer();
-    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
-    transfer.items.add(new File([bytes], `${kind}.jpg`, { type: "image/jpeg" }));
-    const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: transfer }) : new ClipboardEvent("paste", { clipboardData: transfer });
-    document.dispatchEvent(event);
-  }, [kind, encoded]));
+  return after(page, () => giveImage(page, kind, `${folder}/images/scene.jpg`));
 }
 
 // The first visit: isolation, the download, every source of images, every control, every kind of file.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
 from detr_onnx import Detector
 from detr_onnx.cli.step_progress import step_line, step_progress
@@ -24,6 +24,7 @@ from detr_onnx.exporter.trial import FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCOR
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 from tests.cli.command_line import complaint, outcome
+from tests.demo_views import write_views
 from tests.small_model import sample_image
 
 MOSTLY = 0.9  # of a dozen views of one scene; the bound itself is for real calibration images
@@ -42,12 +43,7 @@ def no_progress(step, items):
 def scenes(tmp_path_factory) -> Path:
     """A directory of the demo scene, mirrored, cropped and in other lights."""
     directory = tmp_path_factory.mktemp("scenes")
-    with Image.open(demo_image()) as opened:
-        scene = opened.convert("RGB")
-    for number in range(SCENES):
-        view = ImageOps.mirror(scene) if number % 2 else scene
-        view = view.crop((4 * number, 2 * number, view.width - number, view.height - 3 * number))
-        ImageEnhance.Brightness(view).enhance(0.8 + 0.04 * number).save(directory / f"{number:02}.png")
+    write_views(directory, SCENES)
     return directory
 
 

@@ -1,6 +1,7 @@
 // A real browser on the page: `node browser.cjs URL IMAGE FOLDER` prints what it sees as JSON and saves screenshots in
 // FOLDER, which has the images tall.png and image.tiff.
 const { chromium } = require("playwright-core");
+const giveImage = require("./give_image.cjs");
 
 const [url, image, folder] = process.argv.slice(2);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -29,14 +30,7 @@ async function look(page) {
 
 // The same image by an event, as of a drop or a paste.
 async function given(page, kind) {
-  const encoded = require("fs").readFileSync(image).toString("base64");
-  await after(page, () => page.evaluate(([kind, encoded]) => {
-    const transfer = new DataTransfer();
-    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
-    transfer.items.add(new File([bytes], `${kind}.jpg`, { type: "image/jpeg" }));
-    const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: transfer }) : new ClipboardEvent("paste", { clipboardData: transfer });
-    document.dispatchEvent(event);
-  }, [kind, encoded]));
+  await after(page, () => giveImage(page, kind, image));
   return [await page.textContent("#curl"), JSON.parse(await page.textContent("#json")).length];
 }
 
