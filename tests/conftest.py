@@ -150,20 +150,9 @@ def server(detector: Detector) -> Iterator[LiveServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def shared_camera() -> Iterator[Camera]:
-    """An RTSP camera on loopback that stays on."""
-    yield from started_camera()
-
-
 @pytest.fixture
 def camera() -> Iterator[Camera]:
-    """An RTSP camera on loopback that a test may switch off."""
-    yield from started_camera()
-
-
-def started_camera() -> Iterator[Camera]:
-    """A camera; the test is skipped where there is no RTSP server."""
+    """An RTSP camera on loopback; the test is skipped where there is no RTSP server."""
     from tests.video.standin_camera import PACKAGES, Camera, has_rtsp_server
 
     if not has_rtsp_server():

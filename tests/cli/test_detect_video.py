@@ -231,14 +231,14 @@ def test_a_reader_of_rows_may_stop_reading(clip, start):
 
 
 @POSIX_ONLY
-def test_rows_of_a_stream_are_printed_at_once_and_ctrl_c_ends_it(start, shared_camera: Camera):
-    process = start(shared_camera.url(), "--save", "out.mp4")
+def test_rows_of_a_stream_are_printed_at_once_and_ctrl_c_ends_it(start, camera: Camera):
+    process = start(camera.url(), "--save", "out.mp4")
     assert process.stdout
     rows = [json.loads(process.stdout.readline()) for _ in range(3)]  # this would wait for a full buffer
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert rows[0]["file"] == shared_camera.url()
+    assert rows[0]["file"] == camera.url()
     assert rows[0]["seconds"] <= rows[1]["seconds"] < rows[2]["seconds"]
     assert b"Traceback" not in err
     assert b" dropped, " in err
@@ -260,8 +260,8 @@ def test_ctrl_c_while_a_camera_is_away_ends_the_run(start, camera: Camera):
     assert read_clip(Path("out.mp4"))[0]
 
 
-def test_a_stream_ends_by_itself_after_the_duration(detect, shared_camera: Camera):
-    status, rows, err = detect(shared_camera.url(), "--duration", "0.5", "--fps", "10")
+def test_a_stream_ends_by_itself_after_the_duration(detect, camera: Camera):
+    status, rows, err = detect(camera.url(), "--duration", "0.5", "--fps", "10")
     assert (status, len(rows) >= 1) == (0, True)
     assert all(row["seconds"] < 0.5 for row in rows)
-    assert err.startswith(f"detr-onnx: {shown_name(shared_camera.url())}: ")
+    assert err.startswith(f"detr-onnx: {shown_name(camera.url())}: ")

@@ -8,6 +8,9 @@
 
 The frames are H.264 without latency of the encoder. Each shows when it was made, as 48 black and white fields: the
 system's monotonic clock in microseconds, which is the same in all processes.
+
+GStreamer does not always answer a client that comes at the moment when another one leaves, so whoever looks at one
+stream after another starts a server for each.
 """
 
 from __future__ import annotations
@@ -52,7 +55,10 @@ def serve(port: int, width: int, height: int, fps: int) -> None:
 
     Gst.init(None)
 
-    def feed(source: Gst.Element, plays: threading.Event, limit: int | None, ends: bool) -> None:
+    def feed(
+        source: Gst.Element, asked: threading.Event, plays: threading.Event, limit: int | None, ends: bool
+    ) -> None:
+        asked.wait()  # a frame from before the pipeline has its base time is shown hours later
         start, count, played = time.monotonic(), 0, 0
         while limit is None or played < limit:  # without frames before it plays, the stream would not be described
             time.sleep(max(0.0, start + count / fps - time.monotonic()))
@@ -75,13 +81,13 @@ def serve(port: int, width: int, height: int, fps: int) -> None:
             "! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 "
             "! rtph264pay name=pay0 pt=96 config-interval=1 )"
         )
-        factory.set_shared(name == "live")
 
         def configure(factory: object, media: object, limit: int | None = limit, ends: bool = name == "short") -> None:
             source = media.get_element().get_by_name_recurse_up("source")
-            plays = threading.Event()
+            asked, plays = threading.Event(), threading.Event()
+            source.connect("need-data", lambda source, length: asked.set())
             media.connect("new-state", lambda media, state: state == Gst.State.PLAYING and plays.set())
-            threading.Thread(target=feed, args=(source, plays, limit, ends), daemon=True).start()
+            threading.Thread(target=feed, args=(source, asked, plays, limit, ends), daemon=True).start()
 
         factory.connect("media-configure", configure)
         server.get_mount_points().add_factory(f"/{name}", factory)

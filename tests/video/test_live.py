@@ -34,8 +34,8 @@ def take(video: object, count: int) -> list[tuple[int, float]]:
     return [(frame.frame_index, frame.seconds) for frame in itertools.islice(iter(video), count)]  # type: ignore[call-overload]
 
 
-def test_frames_of_a_stream_come_at_once_with_their_times(shared_camera: Camera):
-    with open_video(shared_camera.url(), reconnection=PATIENT) as video:
+def test_frames_of_a_stream_come_at_once_with_their_times(camera: Camera):
+    with open_video(camera.url(), reconnection=PATIENT) as video:
         before = time.monotonic()
         frames = [*itertools.islice(video, 10)]
         times = [made_at(frame.image) for frame in frames]
@@ -47,8 +47,8 @@ def test_frames_of_a_stream_come_at_once_with_their_times(shared_camera: Camera)
         assert frame.seconds == pytest.approx(made - times[0], abs=0.2)
 
 
-def test_while_somebody_is_busy_frames_are_dropped_and_the_newest_comes_next(shared_camera: Camera):
-    with open_video(shared_camera.url(), reconnection=PATIENT) as video:
+def test_while_somebody_is_busy_frames_are_dropped_and_the_newest_comes_next(camera: Camera):
+    with open_video(camera.url(), reconnection=PATIENT) as video:
         frames = iter(video)
         next(frames)
         time.sleep(0.5)
@@ -61,15 +61,15 @@ def test_while_somebody_is_busy_frames_are_dropped_and_the_newest_comes_next(sha
 
 
 @pytest.mark.parametrize("options", [{"every": 5}, {"fps": 5}])
-def test_frames_that_are_not_wanted_are_not_dropped(shared_camera: Camera, options):
-    with open_video(shared_camera.url(), reconnection=PATIENT, **options) as video:
+def test_frames_that_are_not_wanted_are_not_dropped(camera: Camera, options):
+    with open_video(camera.url(), reconnection=PATIENT, **options) as video:
         indices = [index for index, _ in take(video, 3)]
     assert all(4 <= later - earlier <= 6 for earlier, later in itertools.pairwise(indices))  # times jitter
     assert video.counts.dropped == 0
 
 
-def test_a_stream_ends_after_the_wanted_duration(shared_camera: Camera):
-    with open_video(shared_camera.url(), duration_s=0.3, reconnection=PATIENT) as video:
+def test_a_stream_ends_after_the_wanted_duration(camera: Camera):
+    with open_video(camera.url(), duration_s=0.3, reconnection=PATIENT) as video:
         frames = take(video, 1000)
     assert 1 <= len(frames) <= 8
     assert all(seconds < 0.3 for _, seconds in frames)
@@ -103,22 +103,22 @@ def test_a_camera_that_vanishes_is_an_error_after_some_attempts(camera: Camera, 
     assert video.counts.reconnects == IMPATIENT.attempts
 
 
-def test_a_camera_that_falls_silent_is_connected_again(shared_camera: Camera, caplog):
+def test_a_camera_that_falls_silent_is_connected_again(camera: Camera, caplog):
     reconnection = Reconnection(first_wait_s=0.05, timeout_s=6)  # opening takes one second on an idle machine
-    with open_video(shared_camera.url("silent"), reconnection=reconnection) as video:
+    with open_video(camera.url("silent"), reconnection=reconnection) as video:
         assert any(video.counts.reconnects for _ in video)
     assert "no data in time; connecting again" in caplog.text
 
 
-def test_a_stream_that_ends_is_connected_again(shared_camera: Camera, caplog):
-    with open_video(shared_camera.url("short"), reconnection=PATIENT) as video:
+def test_a_stream_that_ends_is_connected_again(camera: Camera, caplog):
+    with open_video(camera.url("short"), reconnection=PATIENT) as video:
         assert any(video.counts.reconnects for _ in video)
     assert "the connection ended; connecting again" in caplog.text
 
 
-def test_a_wrong_path_is_an_error_at_once(shared_camera: Camera):
+def test_a_wrong_path_is_an_error_at_once(camera: Camera):
     with pytest.raises(VideoError, match="found 404 Not Found; check the path of the stream"):
-        take(open_video(shared_camera.url("nonesuch")), 1)
+        take(open_video(camera.url("nonesuch")), 1)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "tcp"])
