@@ -43,9 +43,9 @@ def test_a_graph_of_openvino_runs_in_openvino_and_has_its_weights_beside_it(work
 
 
 def test_a_quantizer_that_reports_versions_is_recorded_with_them_and_its_time():
-    report = """print('{"seconds": 1.0, "versions": {"nncf": "9.9"}}'); sum(range(3_000_000))"""
+    report = """print('{"seconds": 1.0, "versions": {"nncf": "9.9"}}'); __import__("time").sleep(0.3)"""
     times, versions = timed([sys.executable, "-c", report], {})
     assert versions == {"nncf": "9.9"}
-    assert times["seconds"] > 0
+    assert times["seconds"] >= 0.3
     assert times["processor_seconds"] >= 0  # a short program may have used less than a tick
     assert "onnx" in timed([sys.executable, "-c", ""], {})[1]
