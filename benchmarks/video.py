@@ -80,10 +80,10 @@ def take_turns(detectors: dict[str, Detector], file: Path, runs: int) -> dict[tu
     return seconds
 
 
-def live(detector: Detector, url: str, seconds: float) -> dict[str, Any]:
-    """Latencies of the rows of a stream, rows a second, and the share of frames that were dropped."""
+def live(detector: Detector, seconds: float) -> dict[str, Any]:
+    """Latencies of the rows of a new camera's stream, rows a second, and the share of frames that were dropped."""
     ages_s = []
-    with open_video(url, duration_s=seconds) as video:
+    with Camera(*PHOTOGRAPH_WH, CAMERA_FPS) as camera, open_video(camera.url(), duration_s=seconds) as video:
         start = time.monotonic()
         for frame in detector.video(video):
             json.dumps(frame.detections.to_api())
@@ -111,14 +111,8 @@ def rows(detectors: dict[str, Detector], file: Path, runs: int, seconds: float) 
             "runs_on": detector.runtime,
             "frames_per_s": {"video": rate(ours), "loop": rate(loop)},
             "ratio": ratio(ours, loop),
-            "live": live_of_new_camera(detector, seconds) if has_rtsp_server() else None,
+            "live": live(detector, seconds) if has_rtsp_server() else None,
         }
-
-
-def live_of_new_camera(detector: Detector, seconds: float) -> dict[str, Any]:
-    """`live` of a server that nobody has looked at before."""
-    with Camera(*PHOTOGRAPH_WH, CAMERA_FPS) as camera:
-        return live(detector, camera.url(), seconds)
 
 
 def main() -> None:
