@@ -103,7 +103,7 @@ def collect(directory: Path, output: Path, form: str | None, names: Labelled, *,
             raise OutputError(f"{directory} is not complete", found="; ".join(gaps), remedy=remedy)
         logger.warning("%s is not complete: %s", directory, "; ".join(gaps))
     if form not in WITH_ERRORS and (failed := collection.failed()):
-        logger.warning("%d images that failed are left out", failed)
+        logger.warning("images that failed, and are left out: %d", failed)
     if form in DIRECTORY_FORMS:
         write_directory(output, collection.rows, collection.settings, names, DIRECTORY_FORMS[form])
         return
