@@ -19,7 +19,7 @@ from detr_onnx.engines.table import ENGINES, EngineRow
 from detr_onnx.errors import DetrError, EngineError
 from detr_onnx.models.open import OpenModel, open_model
 from detr_onnx.models.parts import Source
-from detr_onnx.verify.bars import bar_for
+from detr_onnx.verify.bars import FEWEST_DETECTIONS, bar_for
 from detr_onnx.verify.checks import FAILED, NOT_TRIED, REFERENCE, Check, Notice, judged
 from detr_onnx.verify.compare import Inputs, Outputs, Row, Shape, difference, fits
 from detr_onnx.verify.images import Case
@@ -197,6 +197,8 @@ def _judged(name: str, precision: str, rows: list[Row], labels: tuple[str, ...],
         expected = f"{precision}: {'; '.join(troubles)}; worst on {differs.worst}; "
         expected += f"it agrees as {like} would" if like else "it computes something else"
     same = "-" if differs.identical is None else f"{differs.identical:.1%} of {differs.detections}"
+    if differs.detections < FEWEST_DETECTIONS:
+        same += " (too few to judge by)"
     found = "; ".join(
         (
             f"{differs.digits} digits",
