@@ -45,7 +45,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the box loss and of the auxiliary encoder loss, which is left out at 0."""
+    """Weights of the box loss and of the auxiliary encoder loss."""
 
     boxes: float = 1.0
     cells: float = 1.0
@@ -53,10 +53,23 @@ class Weights:
 
 def losses(outputs: Outputs, targets: Targets, groups: int, eos: float, weights: Weights) -> Losses:
     """The training loss; `eos` is the weight of no-object."""
-    layers, batch, total, classes_1 = outputs.logits.shape
+    class_loss, box_loss = query_losses(outputs.logits, outputs.boxes, targets, groups, eos)
+    cells = cell_loss(outputs, targets, eos)
+    layers = outputs.logits.shape[0]
+    weighted_sum = CLASS_COST * class_loss + weights.boxes * box_loss + weights.cells * cells
+    return Losses(
+        weighted_sum, float(class_loss.detach()) / layers, float(box_loss.detach()) / layers, float(cells.detach())
+    )
+
+
+def query_losses(
+    all_logits: Tensor, all_boxes: Tensor, targets: Targets, groups: int, eos: float
+) -> tuple[Tensor, Tensor]:
+    """DETR's loss of classes and of boxes, summed over layers, of logits [L,B,G*Q,C+1] and boxes [L,B,G*Q,4]."""
+    layers, batch, total, classes_1 = all_logits.shape
     queries = total // groups
-    logits = outputs.logits.reshape(layers, batch, groups, queries, classes_1)
-    boxes = outputs.boxes.reshape(layers, batch, groups, queries, 4)
+    logits = all_logits.reshape(layers, batch, groups, queries, classes_1)
+    boxes = all_boxes.reshape(layers, batch, groups, queries, 4)
     rows, query, target = match(logits.detach(), boxes.detach(), targets)  # rows index L*B*G
     flat_logits = logits.reshape(-1, queries, classes_1)
     image = rows // groups % batch
@@ -69,12 +82,7 @@ def losses(outputs: Outputs, targets: Targets, groups: int, eos: float, weights:
     count = max(1.0, len(rows) / layers)
     l1 = (predicted - true).abs().sum() / count
     giou = (1 - paired_giou(predicted, true)).sum() / count
-    box_loss = L1_COST * l1 + GIOU_COST * giou
-    cells = cell_loss(outputs, targets, eos) if weights.cells else torch.zeros(())
-    weighted_sum = CLASS_COST * class_loss + weights.boxes * box_loss + weights.cells * cells
-    return Losses(
-        weighted_sum, float(class_loss.detach()) / layers, float(box_loss.detach()) / layers, float(cells.detach())
-    )
+    return class_loss, L1_COST * l1 + GIOU_COST * giou
 
 
 @torch.no_grad()

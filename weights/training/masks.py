@@ -7,15 +7,13 @@ Letters: T objects of one scene, D model, M heads, h,w cells.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from weights.training.loss import Targets, match
-from weights.training.model import DemoConfig, DemoDetr, own_parameters, sine_position
+from weights.training.model import DemoConfig, DemoDetr, sine_position
 
 GROUPS = 8  # of channels, which are normalised together
 ALPHA, GAMMA = 0.25, 2  # of the focal loss, as in the paper
@@ -111,15 +109,6 @@ def shipped_parameters(model: Masks) -> dict[str, Tensor]:
     return shipped
 
 
-def frozen_detector(directory: Path) -> DemoDetr:
-    """The shipped model in torch, without the parts that only training it uses."""
-    config = DemoConfig(groups=1)
-    model = DemoDetr(config)
-    shipped = load_file(directory / "model.safetensors")
-    model.load_state_dict(own_parameters(shipped, model.state_dict()), strict=False)
-    return model.eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def see(model: DemoDetr, pixels: Tensor, targets: Targets) -> tuple[Frozen, Tensor]:
     """What the detector makes of one scene, and [T] the number of the object that each of its matched queries is for.
@@ -138,9 +127,7 @@ def see(model: DemoDetr, pixels: Tensor, targets: Targets) -> tuple[Frozen, Tens
     projection = model.input_projection(x)
     cells_hw = projection.shape[2:]
     position = sine_position(torch.ones(1, *cells_hw, dtype=torch.bool), model.config.d_model)
-    memory = projection.flatten(2).transpose(1, 2)
-    for layer in model.encoder:
-        memory = layer(memory, position, None)
+    memory = model.encode(projection.flatten(2).transpose(1, 2), position, None)
     query = model.query_position_embeddings.weight[None]
     states = torch.zeros_like(query)
     for layer in model.decoder:

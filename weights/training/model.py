@@ -9,8 +9,10 @@ Letters: B batch, G groups, Q queries of a group, D model, h,w cells, N = h*w, L
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -95,12 +97,6 @@ class Backbone(nn.Module):
         """Freezes stem and first stage, with the batch norm statistics gathered so far."""
         self.embedder.eval()
         self.stages[0].eval()
-
-    def freeze_statistics(self) -> None:
-        """Freezes the batch norm statistics of all stages, whose convolutions still learn."""
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,3,H,W] -> [B,192,ceil(H/16),ceil(W/16)]."""
@@ -252,17 +248,21 @@ class DemoDetr(nn.Module):
         position = sine_position(valid_hw, self.config.d_model)  # [B,N,D]
         valid = valid_hw.flatten(1)
         keys = None if bool(valid.all()) else valid[:, None, None, :]
-        memory = feature.flatten(2).transpose(1, 2)  # [B,N,D]
-        early_places = self.early_cell_place(memory)
+        cells = feature.flatten(2).transpose(1, 2)  # [B,N,D]
+        memory = self.encode(cells, position, keys)
+        logits, boxes = self.decode(memory, position, keys, groups)
+        places = torch.stack((self.early_cell_place(cells), self.cell_place(memory)))
+        return Outputs(logits, boxes, self.cell_classifier(memory), self.cell_box(memory), places, valid, cells_hw)
+
+    def encode(self, cells: Tensor, position: Tensor, keys: Tensor | None) -> Tensor:
+        """The projected cells and their positions [B,N,D] -> memory [B,N,D]; `keys` [B,1,1,N] bool, None: all valid."""
+        memory = cells
         with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
             for encoder_layer in self.encoder:
                 memory = encoder_layer(memory, position, keys)
-        memory = memory.float()
-        logits, boxes = self._decode(memory, position, keys, groups)
-        places = torch.stack((early_places, self.cell_place(memory)))
-        return Outputs(logits, boxes, self.cell_classifier(memory), self.cell_box(memory), places, valid, cells_hw)
+        return memory.float()
 
-    def _decode(self, memory: Tensor, position: Tensor, keys: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
+    def decode(self, memory: Tensor, position: Tensor, keys: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
         """Logits [L,B,G*Q,C+1] and boxes [L,B,G*Q,4] after every decoder layer."""
         query = self.query_position_embeddings.weight[: groups * self.config.queries]
         query = query.expand(memory.shape[0], -1, -1)  # [B,G*Q,D]
@@ -347,6 +347,22 @@ def own_parameters(shipped: dict[str, Tensor], names: Iterable[str]) -> dict[str
     The checkpoint has the queries of one group, so they fit a model with `groups=1`.
     """
     return {name: shipped[theirs].float() for name, theirs in hugging_face_names(names).items()}
+
+
+def load_weights(directory: Path) -> DemoDetr:
+    """The checkpoint's model, in float32, with one group of queries; what only training uses is random."""
+    model = DemoDetr(DemoConfig(groups=1))
+    shipped = load_file(directory / "model.safetensors")
+    model.load_state_dict(own_parameters(shipped, model.state_dict()), strict=False)
+    return model
+
+
+def save_weights(model: DemoDetr, directory: Path) -> None:
+    """Writes model.safetensors in the layout of Hugging Face, with float16 parameters."""
+    shipped = hugging_face_parameters(model.state_dict(), model.config.queries)
+    path = directory / "model.safetensors"
+    save_file({name: tensor.half().contiguous() for name, tensor in shipped.items()}, path, {"format": "pt"})
+    path.chmod(0o644)
 
 
 def hugging_face_config(config: DemoConfig, id2label: dict[str, str]) -> dict[str, object]:

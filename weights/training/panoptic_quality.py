@@ -11,7 +11,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +22,13 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from detr_onnx import Detections, Detector
 from detr_onnx.boxes import iou
+from detr_onnx.evaluation.panoptic_quality import Category, Ids, PanopticQuality, Segment
 from weights.training.pictograms import CATEGORIES
 from weights.training.scenes import Scene, coco_ground_truth, file_name, scene
-
-Ids = NDArray[np.int32]
 
 THRESHOLD = 0.5  # of scores, of the probability of a pixel, and of the IoU of a match
 KEPT_SHARE = 0.8  # of the pixels of a mask that others must leave it
 BACKGROUND_ID, BACKGROUND = 255, 1000  # in the PNGs, and as a category
-
-
-@dataclass
-class Counts:
-    """Matched, false and missed segments of a category, and the sum of the IoUs of the matched."""
-
-    matched: int = 0
-    false: int = 0
-    missed: int = 0
-    iou: float = 0.0
-
-    def figures(self) -> dict[str, float]:
-        """PQ, SQ and RQ in 0..1, as panopticapi defines them."""
-        sq = self.iou / self.matched if self.matched else 0.0
-        rq = self.matched / (self.matched + self.false / 2 + self.missed / 2)
-        return {"PQ": sq * rq, "SQ": sq, "RQ": rq}
 
 
 def segments(found: Detections) -> Ids:
@@ -68,22 +51,13 @@ def segments(found: Detections) -> Ids:
     return ids
 
 
-def count(counts: defaultdict[int, Counts], truth: Scene, ids: Ids, labels: NDArray[np.int64]) -> None:
-    """Adds one scene. Segments match if they have the same category and an IoU above a half."""
-    pairs = np.bincount((truth.owners.astype(np.int64) << 8 | ids).ravel(), minlength=1 << 16).reshape(256, 256)
-    areas = {own: int(area) for own, area in enumerate(np.bincount(ids.ravel())) if area}
-    matched = set()
-    for k, (coco_id, area) in enumerate(zip(truth.coco_ids.tolist(), truth.areas.tolist(), strict=True), start=1):
-        ious = {own: float(pairs[k, own] / (area + areas[own] - pairs[k, own])) for own in areas if own}
-        own = max(ious, key=lambda own: ious[own] if labels[own - 1] == coco_id else -1.0, default=0)
-        if own and labels[own - 1] == coco_id and ious[own] > THRESHOLD:
-            matched.add(own)
-            counts[coco_id].matched += 1
-            counts[coco_id].iou += ious[own]
-        else:
-            counts[coco_id].missed += 1
-    for own in areas.keys() - matched - {0}:
-        counts[int(labels[own - 1])].false += 1
+def count(quality: PanopticQuality, truth: Scene, ids: Ids, class_ids: NDArray[np.int64]) -> None:
+    """Adds one scene, whose background is a crowd."""
+    true_ids = np.where(truth.owners == 0, BACKGROUND_ID, truth.owners).astype(np.int32)
+    true_segments = {k: Segment(coco_id) for k, coco_id in enumerate(truth.coco_ids.tolist(), start=1)}
+    true_segments[BACKGROUND_ID] = Segment(BACKGROUND, is_crowd=True)
+    own_segments = {int(k): Segment(int(class_ids[k - 1])) for k in np.unique(ids) if k}
+    quality.add(true_ids, true_segments, ids, own_segments)
 
 
 def mask_ious(truth: Scene, found: Detections) -> Iterator[float]:
@@ -100,25 +74,20 @@ def mask_ious(truth: Scene, found: Detections) -> Iterator[float]:
 
 def evaluate(detector: Detector, scenes: list[Scene]) -> dict[str, Any]:
     """The results of a model on scenes, one at a time."""
-    counts: defaultdict[int, Counts] = defaultdict(Counts)
+    quality = PanopticQuality()
     ious: list[float] = []
     for one in scenes:
         found = detector(one.jpeg, THRESHOLD)
-        count(counts, one, segments(found), found.class_ids)
+        count(quality, one, segments(found), found.class_ids)
         ious += mask_ious(one, found)
-    names = {category.coco_id: category.name for category in CATEGORIES}
-    rows = [
-        {"id": k, "label": names.get(k, "?"), "segments": c.matched + c.missed} | c.figures()
-        for k, c in sorted(counts.items())
-    ]
-    figures = {name: float(np.mean([row[name] for row in rows])) for name in ("PQ", "SQ", "RQ")}
+    result = quality.result({one.coco_id: Category(one.name, is_thing=True) for one in CATEGORIES})
     return {
-        "images": len(scenes),
-        "segments": sum(len(one.coco_ids) for one in scenes),
-        "figures": figures,
+        "images": result.images,
+        "segments": result.segments,
+        "figures": {name: result.figures[name] for name in ("PQ", "SQ", "RQ")},
         "matched_detections": len(ious),
         "mask_iou": float(np.mean(ious)),
-        "classes": rows,
+        "classes": [asdict(row) for row in result.classes],
     }
 
 

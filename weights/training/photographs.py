@@ -1,9 +1,9 @@
-"""Collects the photographs that `train.py --from` needs, which are in the public domain and not in this repository.
+"""Collects the photographs that `train_decoder.py` needs, which are in the public domain and not in this repository.
 
     git clone --bare URL SOURCES/NAME          # each of the repositories in photographs.json
     python weights/training/photographs.py --sources SOURCES --out build/photographs
 
-`train` has those for backgrounds, `quiet` those on which training counts false detections; none is in both.
+`train` has those for backgrounds, `quiet` those in which training counts false detections; none is in both.
 """
 
 import argparse

@@ -87,14 +87,14 @@ def batch(examples: list[Example], augment: np.random.Generator | None) -> tuple
     return tensor, torch.from_numpy(mask), targets
 
 
-def grouped(examples: list[Example], size: int, mixed: float, rng: np.random.Generator) -> list[list[Example]]:
-    """Batches of similar shapes, and a share `mixed` of batches of any shapes, which train the mask; shuffled."""
-    order = rng.permutation(len(examples))
+def grouped(sizes_hw: NDArray[np.int64], size: int, mixed: float, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Batches, as indices of `sizes_hw` [S,2], of similar shapes, and a share `mixed` of batches of any; shuffled."""
+    order = rng.permutation(len(sizes_hw))
     any_shape, rest = order[: int(mixed * len(order))], order[int(mixed * len(order)) :]
-    aspects = np.array([np.log(examples[i].pixels.shape[0] / examples[i].pixels.shape[1]) for i in rest])
+    aspects = np.log(sizes_hw[rest, 0] / sizes_hw[rest, 1])
     similar = rest[np.argsort(aspects + rng.normal(0, 0.05, len(rest)))]
     chunks = [part[i : i + size] for part in (any_shape, similar) for i in range(0, len(part) - size + 1, size)]
-    return [[examples[i] for i in chunks[k]] for k in rng.permutation(len(chunks))]
+    return [chunks[k] for k in rng.permutation(len(chunks))]
 
 
 # Files

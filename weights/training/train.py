@@ -2,11 +2,9 @@
 
     python weights/training/train.py --work DIR                  # again to resume
     python weights/training/train.py --work DIR --export DIR     # write the checkpoint
-    python weights/training/train.py --work DIR --from weights/demo --photographs DIR
 
-With `--from`, training starts from that checkpoint and teaches it to find nothing in photographs. Without, the backbone
-first learns to classify single pictograms; then the whole model is trained with small scenes, then with larger ones
-while the learning rate falls. The moving average of the parameters is what ships.
+First the backbone learns to classify single pictograms; then the whole model is trained with small scenes, then with
+larger ones while the learning rate falls. The moving average of the parameters is what ships.
 """
 
 import argparse
@@ -21,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,12 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from detr_onnx.image.preprocess import Preprocessing
 from weights.training.evaluate import coco_figures, coco_rows
 from weights.training.labels import ID2LABEL
-from weights.training.loss import Targets, losses
-from weights.training.model import DemoConfig, DemoDetr, hugging_face_config, hugging_face_parameters, own_parameters
-from weights.training.natural import photograph_paths
-from weights.training.quietness import false_per_photograph
-from weights.training.recipes import FIRST, QUIET, Recipe
-from weights.training.scenes import Scene, coco_ground_truth, scene
+from weights.training.loss import Targets, Weights, losses
+from weights.training.model import DemoConfig, DemoDetr, hugging_face_config, save_weights
+from weights.training.scenes import Scene, SceneRules, coco_ground_truth, scene
 from weights.training.shards import (
     Example,
     Phase,
@@ -49,12 +43,27 @@ from weights.training.shards import (
 SEED = 1
 VALIDATION_SEED, VALIDATION_SCENES = 3, 80
 WINDOW = 4  # shards per round, and so the number of times a scene is used
-WEIGHT_DECAY, CLIP = 1e-4, 0.1
-WARM_UP_STEPS, SHORT_WARM_UP_STEPS = 200, 20  # from random and from trained parameters
+RATE, WEIGHT_DECAY, CLIP = 3e-4, 1e-4, 0.1
+WARM_UP_STEPS = 200
 AVERAGE = 0.998
 MIXED = 0.1  # share of batches with mixed shapes
-SAVE_SECONDS = 100
+EOS = 0.2  # DETR uses 0.1, with more than three times as many queries
+WEIGHTS, LAST_WEIGHTS = Weights(), Weights(boxes=2.0, cells=0.2)  # in the last phase boxes have the largest error
+SAVE_SECONDS, VALIDATE_ROUNDS, LOG_STEPS = 100, 8, 60
+
+PHASES = (
+    Phase("single", 100, SceneRules((64, 64), 1.0, (1, 1), (0.28, 0.95)), 64, 64, 6, 96, 4032),
+    Phase("small", 101, SceneRules((112, 160), 1.6, (1, 5), (0.15, 2 / 3)), 112, 176, 27, 16, 360),
+    Phase("full", 102, SceneRules((128, 384)), 128, 208, 22, 16, 360),
+    Phase("sharp", 103, SceneRules((128, 384), objects=(2, 8)), 160, 256, 61, 16, 360),
+    Phase("fine", 104, SceneRules(objects=(2, 8)), 208, 336, 20, 16, 360),
+    Phase("large", 105, SceneRules(objects=(2, 8)), 256, 416, 26, 16, 360),
+    Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 32, 16, 360),
+    Phase("close", 107, SceneRules(objects=(2, 8)), 384, 608, 16, 16, 360),
+)
 STATES = ("model", "average", "naming", "adamw", "muon")  # parts of the trainer in its checkpoint
+FROZEN_STEM_FROM = 2  # phase; DETR freezes stem and first stage too
+FALL_FROM = 0.818  # share of the detector's rounds after which the cosine begins
 
 
 @dataclass
@@ -68,25 +77,13 @@ class Progress:
 
 
 class Trainer:
-    """The model, its moving average, its optimisers and its files.
+    """The model, its moving average, its optimisers and its files."""
 
-    Args:
-        work: the directory of checkpoint, log and shards.
-        recipe: the phases.
-        start: a directory with a checkpoint like the shipped one, whose parameters are the first; None: random ones.
-        quiet: photographs without pictograms, in which validation counts detections.
-    """
-
-    def __init__(
-        self, work: Path, recipe: Recipe = FIRST, start: Path | None = None, quiet: tuple[Path, ...] = ()
-    ) -> None:
+    def __init__(self, work: Path) -> None:
         torch.manual_seed(SEED)
-        self.work, self.recipe, self.quiet = work, recipe, quiet
-        self.config = DemoConfig(groups=recipe.groups)
+        self.work = work
+        self.config = DemoConfig()
         self.model = DemoDetr(self.config).to(memory_format=torch.channels_last)
-        if start is not None:
-            shipped = load_file(start / "model.safetensors")
-            self.model.load_state_dict(own_parameters(shipped, self.model.state_dict()), strict=False)
         self.average = copy.deepcopy(self.model).eval()
         self.naming = nn.Linear(
             self.config.widths[-1], self.config.classes
@@ -113,9 +110,9 @@ class Trainer:
     def run(self) -> None:
         """Trains from the last checkpoint to the end."""
         self.resume()
-        start_renderer(self.recipe.phases, WINDOW, (self.progress.phase, self.progress.round), self.work / "shards")
-        while self.progress.phase < len(self.recipe.phases):
-            phase = self.phase
+        start_renderer(PHASES, WINDOW, (self.progress.phase, self.progress.round), self.work / "shards")
+        while self.progress.phase < len(PHASES):
+            phase = PHASES[self.progress.phase]
             while self.progress.round < phase.rounds:
                 self.round(phase)
             self.progress.phase, self.progress.round = self.progress.phase + 1, 0
@@ -129,12 +126,12 @@ class Trainer:
         paths = [shard_path(self.work / "shards", position.phase, position.round + k) for k in range(WINDOW)]
         examples = [example for path in paths for example in read_shard(path)]
         tally = np.zeros(4)
-        batches = grouped(examples, phase.batch, MIXED, rng)
-        for k, batch_examples in enumerate(batches):
+        batches = grouped(np.array([one.pixels.shape[:2] for one in examples]), phase.batch, MIXED, rng)
+        for k, chosen in enumerate(batches):
             self.set_rates(k / len(batches))
-            tally += self.step(phase, batch(batch_examples, rng))
-            if (k + 1) % self.recipe.log_steps == 0:
-                self.log_losses(phase, tally / self.recipe.log_steps)
+            tally += self.step(phase, batch([examples[i] for i in chosen], rng))
+            if (k + 1) % LOG_STEPS == 0:
+                self.log_losses(phase, tally / LOG_STEPS)
                 tally[:] = 0
         paths[0].unlink()
         if position.round + 1 == phase.rounds:
@@ -146,10 +143,8 @@ class Trainer:
     def step(self, phase: Phase, data: tuple[Tensor, Tensor, Targets]) -> NDArray[np.float64]:
         """One update; returns the loss and three of its parts."""
         self.model.train()
-        if self.progress.phase >= self.recipe.frozen_stem_from:
+        if self.progress.phase >= FROZEN_STEM_FROM:
             self.model.backbone.freeze_stem()
-        if self.recipe.frozen_statistics:
-            self.model.backbone.freeze_statistics()
         self.model.zero_grad(set_to_none=True)
         self.naming.zero_grad(set_to_none=True)
         parts = self.name_one(*data) if phase.name == "single" else self.detect(*data)
@@ -173,25 +168,21 @@ class Trainer:
     def detect(self, pixels: Tensor, mask: Tensor, targets: Targets) -> tuple[Tensor, float, float, float]:
         """The detection loss and its parts."""
         outputs = self.model(pixels, mask, self.config.groups)
-        last = self.progress.phase == len(self.recipe.phases) - 1
-        weights = self.recipe.last_weights if last else self.recipe.weights
-        all_ = losses(outputs, targets, self.config.groups, self.recipe.eos, weights)
+        last = self.progress.phase == len(PHASES) - 1
+        all_ = losses(outputs, targets, self.config.groups, EOS, LAST_WEIGHTS if last else WEIGHTS)
         return all_.total, all_.classes, all_.boxes, all_.cells
 
     def set_rates(self, share: float) -> None:
         """Sets the learning rates at `share` of the current round: warm-up, constant, then a cosine to a hundredth."""
         position = self.progress
-        single = self.phase.name == "single"
-        first = int(self.recipe.phases[0].name == "single")  # of the detector's phases
-        detector = sum(phase.rounds for phase in self.recipe.phases[first:])
-        done = sum(phase.rounds for phase in self.recipe.phases[first : position.phase]) + position.round + share
-        fall_from = self.recipe.fall_from
-        fall = 0.0 if single else max(0.0, done / detector - fall_from) / (1 - fall_from)
+        detector = sum(phase.rounds for phase in PHASES[1:])
+        done = sum(phase.rounds for phase in PHASES[1 : position.phase]) + position.round + share
+        fall = 0.0 if position.phase == 0 else max(0.0, done / detector - FALL_FROM) / (1 - FALL_FROM)
         factor = 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, fall))) / 2
-        steps_in = (position.round + share) * 60 if first and position.phase == 1 else position.step
-        factor *= min(1.0, (steps_in + 1) / (WARM_UP_STEPS if first else SHORT_WARM_UP_STEPS))
+        steps_in = (position.round + share) * 60 if position.phase == 1 else position.step
+        factor *= min(1.0, (steps_in + 1) / WARM_UP_STEPS)
         for group in (*self.adamw.param_groups, *self.muon.param_groups):
-            group["lr"] = self.recipe.rate * factor * (4 if single else 1)
+            group["lr"] = RATE * factor * (4 if position.phase == 0 else 1)
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -201,17 +192,12 @@ class Trainer:
         new = [t for t in self.model.state_dict().values() if t.is_floating_point()]
         torch._foreach_lerp_(ours, new, 1 - keep)
 
-    @property
-    def phase(self) -> Phase:
-        """The current phase, after the end the last one."""
-        return self.recipe.phases[min(self.progress.phase, len(self.recipe.phases) - 1)]
-
     # Files
 
     def pause_for_files(self, position: Progress) -> None:
         """Validates and saves between rounds, at intervals."""
         now = time.monotonic()
-        if self.phase.name != "single" and position.round % self.recipe.validate_rounds == 0:
+        if position.phase > 0 and position.round % VALIDATE_ROUNDS == 0:
             self.validate()
         if now - self.saved > SAVE_SECONDS:
             self.save()
@@ -219,7 +205,7 @@ class Trainer:
     def log(self, entry: dict[str, object]) -> None:
         """Appends one JSON line to the log."""
         position = self.progress
-        head = {"phase": self.phase.name, "step": position.step}
+        head = {"phase": PHASES[min(position.phase, len(PHASES) - 1)].name, "step": position.step}
         seconds = round(position.seconds + time.monotonic() - self.started)
         with (self.work / "log.jsonl").open("a") as file:
             file.write(json.dumps(head | {"seconds": seconds} | entry) + "\n")
@@ -233,14 +219,11 @@ class Trainer:
     def validate(self) -> None:
         """Logs COCO's figures of the average on the validation scenes, at the size of the current phase."""
         self.validation = self.validation or [scene(VALIDATION_SEED, k) for k in range(VALIDATION_SCENES)]
-        phase = self.phase
+        phase = PHASES[min(self.progress.phase, len(PHASES) - 1)]
         rows: list[dict[str, object]] = []
         for image_id, scene_ in enumerate(self.validation, start=1):
             rows += self.rows(image_id, scene_, example(scene_, phase.short_px, phase.long_px))
-        figures = coco_figures(coco_ground_truth(self.validation), rows)
-        if self.quiet:
-            figures["false_per_photograph"] = false_per_photograph(self.average, self.quiet, phase)
-        self.log({"validation": figures})
+        self.log({"validation": coco_figures(coco_ground_truth(self.validation), rows)})
 
     @torch.inference_mode()
     def rows(self, image_id: int, original: Scene, resized: Example) -> list[dict[str, object]]:
@@ -278,12 +261,10 @@ def as_matrix(kernel: Tensor) -> nn.Parameter:
 def export_checkpoint(trainer: Trainer, directory: Path) -> None:
     """Writes the average as a checkpoint in Hugging Face's layout, with float16 parameters."""
     directory.mkdir(parents=True, exist_ok=True)
-    shipped = hugging_face_parameters(trainer.average.state_dict(), trainer.config.queries)
-    save_file({n: t.half().contiguous() for n, t in shipped.items()}, directory / "model.safetensors", {"format": "pt"})
-    (directory / "model.safetensors").chmod(0o644)
+    save_weights(trainer.average, directory)
     config = hugging_face_config(trainer.config, ID2LABEL)
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    phase = trainer.recipe.phases[-1]
+    phase = PHASES[min(trainer.progress.phase, len(PHASES) - 1)]
     preprocessing = Preprocessing(shortest_edge=phase.short_px, longest_edge=phase.long_px)
     preprocessor = preprocessing.to_json() | {"format": "coco_detection", "do_pad": True}
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
@@ -293,21 +274,10 @@ def main() -> None:
     """Trains, or exports the last checkpoint."""
     parser = argparse.ArgumentParser(description="Trains the demo model, or exports its last checkpoint.")
     parser.add_argument("--work", type=Path, required=True, help="checkpoint, log and shards")
-    parser.add_argument("--from", dest="start", type=Path, metavar="DIR", help="train this checkpoint further")
-    parser.add_argument("--photographs", type=Path, metavar="DIR", help="with --from: written by photographs.py")
     parser.add_argument("--export", type=Path, help="write the Hugging Face checkpoint here and stop")
     arguments = parser.parse_args()
-    if arguments.photographs and not arguments.start:
-        parser.error("--photographs goes with --from: the first training has no photographs")
-    recipe, quiet = QUIET if arguments.start else FIRST, tuple[Path, ...]()
-    if arguments.photographs:
-        recipe = recipe.with_photographs(arguments.photographs / "train")
-        try:
-            _, quiet = (photograph_paths(arguments.photographs / part) for part in ("train", "quiet"))
-        except ValueError as error:
-            parser.error(str(error))
     arguments.work.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(arguments.work, recipe, arguments.start, quiet)
+    trainer = Trainer(arguments.work)
     if arguments.export is None:
         trainer.run()
     else:

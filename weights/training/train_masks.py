@@ -32,12 +32,12 @@ from weights.training.masks import (
     Frozen,
     Masks,
     attention_losses,
-    frozen_detector,
     mask_ious,
     mask_losses,
     see,
     shipped_parameters,
 )
+from weights.training.model import load_weights
 from weights.training.scenes import Scene, SceneRules, scene
 from weights.training.shards import batch, example
 
@@ -94,7 +94,7 @@ class Trainer:
     def __init__(self, work: Path) -> None:
         torch.manual_seed(SEED)
         self.work = work
-        self.detector = frozen_detector(DETECTOR)
+        self.detector = load_weights(DETECTOR).eval().requires_grad_(False)
         self.model = Masks(self.detector.config)
         self.average = copy.deepcopy(self.model).eval()
         self.adamw = torch.optim.AdamW(self.model.parameters(), weight_decay=WEIGHT_DECAY)
