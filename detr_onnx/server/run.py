@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -123,6 +124,19 @@ def uvicorn_server(settings: Settings, app: RequestLogMiddleware) -> uvicorn.Ser
     return uvicorn.Server(config)
 
 
+@dataclass(frozen=True)
+class Idle:
+    """A connection without a request under way.
+
+    Attributes:
+        cycle: uvicorn's object for the last request; None before the first.
+        since: when it was first seen to be idle after that request, in seconds of the monotonic clock.
+    """
+
+    cycle: Any
+    since: float
+
+
 class Process:
     """One serving process, from loading to the last response.
 
@@ -211,28 +225,36 @@ class Process:
 
     async def _look_after(self) -> None:
         """Closes idle connections, and ends a stuck worker so that it is replaced."""
-        since: dict[Any, float] = {}
+        idle: dict[Any, Idle] = {}
         while True:
             await asyncio.sleep(POLL_S)
-            since = self._close_idle(since)
+            idle = self._close_idle(idle)
             if self._settings.workers > 1 and self._service.status == "stuck":
                 self.exit_status = 1
                 self._stop()
 
-    def _close_idle(self, since: dict[Any, float]) -> dict[Any, float]:
-        """Closes connections on which no request has been under way for `idle_s`: not begun, or half a header.
+    def _close_idle(self, before: dict[Any, Idle]) -> dict[Any, Idle]:
+        """Closes connections that wait too long for a complete header: `idle_s` for the first, then `KEEP_ALIVE_S`.
+
+        uvicorn's own limit ends with the first byte of a header, so half a header would keep a connection open.
 
         Args:
-            since: when each idle connection was first seen to be idle.
+            before: the connections that were idle at the last look.
+
+        Returns:
+            those that are idle now. With a request since the last look, a connection is idle from now on.
         """
         now = time.monotonic()
-        connections = self._server.server_state.connections
-        idle = [c for c in connections if c.cycle is None or c.cycle.response_complete]  # type: ignore[union-attr]
-        since = {connection: since.get(connection, now) for connection in idle}
-        for connection, start in since.items():
-            if now - start > self._settings.idle_s:
+        idle: dict[Any, Idle] = {}
+        for connection in self._server.server_state.connections:
+            cycle = connection.cycle  # type: ignore[union-attr]
+            if cycle is not None and not cycle.response_complete:
+                continue
+            last = before.get(connection)
+            idle[connection] = last if last is not None and last.cycle is cycle else Idle(cycle, now)
+            if now - idle[connection].since > (self._settings.idle_s if cycle is None else KEEP_ALIVE_S):
                 connection.transport.close()
-        return since
+        return idle
 
 
 def announce(settings: Settings, listener: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import http.client
@@ -10,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -22,6 +24,7 @@ pytest.importorskip("onnxruntime")
 from detr_onnx import server
 from detr_onnx.cli import main as cli
 from detr_onnx.server import run as server_run
+from detr_onnx.server.settings import Settings
 from detr_onnx.server.workers import METRICS_DIRECTORY
 from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
 from tests.server.process import post, served
@@ -192,6 +195,44 @@ def test_a_thousand_idle_and_half_open_connections_do_not_block_others(detector)
         until(lambda: len(crowded.server.server_state.connections) >= 1000)
         assert crowded.get("/healthz").status == 200
         assert crowded.post(RUN, IMAGE).status == 200
+
+
+@pytest.fixture
+def watched(detector, monkeypatch):
+    """The address of a server that closes connections soon: 0.6 s before the first header, 1.2 s after a response."""
+    monkeypatch.setattr(server_run, "KEEP_ALIVE_S", 1.2)
+    monkeypatch.setattr(server_run, "POLL_S", 0.05)
+    settings = Settings(lambda: detector, "demo", access_log=False, idle_s=0.6)
+    started = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = server_run.Process(settings, listener, started, detector)
+        thread = threading.Thread(target=lambda: asyncio.run(process.run()))
+        thread.start()
+        assert started.wait(PATIENCE_S)
+        yield listener.getsockname()
+        process._server.should_exit = True
+        thread.join()
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_connection_with_a_request_now_and_then_stays_open(watched):
+    with socket.create_connection(watched, timeout=PATIENCE_S) as connection:
+        for _ in range(12):
+            connection.sendall(HEALTH)
+            assert response_on(connection).status == 200
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize("before", [b"", HEALTH], ids=["the first header", "a later header"])
+def test_half_a_header_does_not_keep_a_connection_open(watched, before):
+    with socket.create_connection(watched, timeout=PATIENCE_S) as connection:
+        if before:
+            connection.sendall(before)
+            assert response_on(connection).status == 200
+        connection.sendall(HEAD.encode())
+        assert connection.recv(1) == b""
 
 
 # The command, as a process
