@@ -55,8 +55,13 @@ class Origin:
 
 
 def row_path(name: str) -> str:
-    """A file's name as it is in rows: bytes that are not UTF-8 are spelt out, as `caf\\xe9.jpg`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace") if not name.isascii() else name
+    """A file's name as it is in rows: bytes that are not UTF-8 are escaped, as in `caf\\xe9.jpg`."""
+    if name.isascii():
+        return name
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate, which a list in JSON may contain and no file system can
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def row_of(path: str, size_wh: Sequence[int], detections: Detections, origin: Origin) -> Row:
