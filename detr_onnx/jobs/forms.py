@@ -49,13 +49,13 @@ class Labelled:
 
     def relative(self, path: str) -> str:
         """The path relative to the directory; with / also on Windows, as in URLs and in the labels of other tools."""
-        if self.relative_to is None:
+        if self.relative_to is None or not path:
             return path.replace(os.sep, "/") if self.prefix else path
         try:
             relative = os.path.relpath(path, self.relative_to)
         except ValueError:  # another drive of Windows
             relative = os.pardir
-        if relative.startswith(os.pardir):
+        if relative.split(os.sep, 1)[0] == os.pardir:
             raise UsageError(f"{path} is not in {self.relative_to}", remedy="give --relative-to another directory")
         return relative.replace(os.sep, "/")
 

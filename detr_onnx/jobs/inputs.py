@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from detr_onnx.errors import DatasetError, DetrError, ImageError, UsageError
 from detr_onnx.image.files import STDIN, image_suffixes, suffix
@@ -155,7 +155,7 @@ def _is_found(file: str, real_top: str) -> bool:
     """
     if not file.startswith(real_top) or suffix(file) not in image_suffixes() or not is_file(file):
         return False
-    return not any(map(is_hidden, file[len(real_top) :].split(os.sep)))
+    return not any(map(is_hidden, PurePath(file[len(real_top) :]).parts))
 
 
 def _is_input(name: str) -> bool:

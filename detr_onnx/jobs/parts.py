@@ -22,6 +22,7 @@ from detr_onnx.atomic import atomic_file, write_atomically
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.rows import (
     FIELDS,
+    MAX_LINE_BYTES,
     Origin,
     Row,
     arrow_schema,
@@ -33,7 +34,7 @@ from detr_onnx.jobs.rows import (
 )
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.jobs.shard import Shard
-from detr_onnx.json_input import MAX_BYTES, read_object, whole_numbers
+from detr_onnx.json_input import read_object, whole_numbers
 from detr_onnx.text import printable
 
 NDJSON, PARQUET = "ndjson", "parquet"
@@ -92,7 +93,7 @@ def read_part(path: Path) -> Iterator[Row]:
             yield from _parquet_rows(path)
             return
         with path.open("rb") as file:
-            while line := file.readline(MAX_BYTES + 1):
+            while line := file.readline(MAX_LINE_BYTES + 1):
                 yield from_line(line, printable(str(path)))
     except OSError as error:
         raise OutputError(f"{path} cannot be read", found=error.strerror or str(error)) from error

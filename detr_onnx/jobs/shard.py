@@ -12,6 +12,7 @@ from hashlib import blake2b
 from detr_onnx.errors import UsageError
 
 SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+MAX_SHARDS = 999_999
 
 
 @dataclass(frozen=True, order=True)

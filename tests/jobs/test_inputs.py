@@ -173,7 +173,9 @@ def test_a_list_that_comes_from_a_pipe_is_read_once_and_its_writer_is_not_cut_of
 
 
 def test_an_argument_that_is_only_an_at_sign_names_no_list():
-    with pytest.raises(DatasetError, match=r"^@ names no list of paths: expected a file, such as @list\.txt, or @- for"):
+    with pytest.raises(
+        DatasetError, match=r"^@ names no list of paths: expected a file, such as @list\.txt, or @- for"
+    ):
         Inputs(["@"])
 
 
@@ -209,7 +211,9 @@ def test_a_path_in_parquet_that_is_not_utf8_is_an_error(here):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table({"path": pa.array([b"caf\xe9.jpg"]).view(pa.string())}), "list.parquet")
-    with pytest.raises(DatasetError, match=r"list\.parquet cannot be read: found b'caf\\xe9\.jpg' in the column 'path'"):
+    with pytest.raises(
+        DatasetError, match=r"list\.parquet cannot be read: found b'caf\\xe9\.jpg' in the column 'path'"
+    ):
         paths("@list.parquet")
 
 
