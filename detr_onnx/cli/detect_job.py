@@ -16,6 +16,7 @@ from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import DEMO_NOTE, open_detector
 from detr_onnx.defaults import DEFAULT_MODEL, DEMOS
 from detr_onnx.errors import UsageError
+from detr_onnx.paths import exists
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
@@ -48,6 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def is_job(arguments: Namespace) -> bool:
     """Whether the arguments describe a job; UsageError for options that only a job has, or that a job does not have."""
     if arguments.output is None:
+        lists = [argument for argument in arguments.images if argument.startswith("@") and not exists(argument)]
+        if lists:
+            raise UsageError(f"the list {lists[0]} can be used only with -o", remedy="add -o DIR")
         for name, value in (
             ("--shard", arguments.shard),
             ("--batch-files", arguments.batch_files),

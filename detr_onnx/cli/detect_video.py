@@ -85,7 +85,9 @@ def run(arguments: Namespace) -> int:
 
 
 def check_options(arguments: Namespace) -> None:
-    """Raises UsageError for options that do not go together."""
+    """Raises UsageError for options that do not go together, and for numbers that are out of range."""
+    from detr_onnx.video.frames import Selection
+
     if arguments.format not in (None, "ndjson"):
         found = f"--format {arguments.format}"
         raise UsageError("a video gives a row for each frame", found=found, expected="--format ndjson, the default")
@@ -93,12 +95,18 @@ def check_options(arguments: Namespace) -> None:
         raise UsageError("-o is for images", found=shown_name(arguments.images[0]), remedy="redirect the output")
     if arguments.annotations is not None:
         raise UsageError("--annotations is for images", found=shown_name(arguments.images[0]))
+    for option, value in (("--shard", arguments.shard), ("--batch-files", arguments.batch_files)):
+        if value is not None:
+            raise UsageError(f"{option} is for images", found=shown_name(arguments.images[0]))
+    if arguments.retry:
+        raise UsageError("--retry is for images", found=shown_name(arguments.images[0]))
     live = [source for source in arguments.images if is_live(source)]
     if live and len(arguments.images) > 1:
         found = ", ".join(map(shown_name, arguments.images[:3]))
         raise UsageError("a live stream does not end", found=found, remedy="run one detect for each stream")
     if live and arguments.start > 0:
         raise UsageError("--start is for files", found=shown_name(live[0]))
+    Selection(arguments.every, arguments.fps, arguments.start, arguments.duration)
 
 
 def video_paths(sources: Sequence[str], save: str | None) -> Sequence[Path | None]:

@@ -63,8 +63,7 @@ class VideoFile:
             self._container.close()
             raise
         self._stream.thread_type = "AUTO"
-        step_s = frame_seconds(self._stream) * selection.every
-        self.frame_s = max(step_s, 1 / selection.fps) if selection.fps else step_s
+        self.frame_s = selection.frame_s(frame_seconds(self._stream))
         self._origin_s = (self._container.start_time or 0) / MICROSECONDS
         self._upright = Upright(self.name)
 

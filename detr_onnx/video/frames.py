@@ -85,7 +85,7 @@ class Selection:
     duration_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 1:
+        if not 1 <= self.every <= 1e9:
             raise UsageError("every is wrong", found=str(self.every), expected="a number of frames from 1 up")
         if self.fps is not None and not 0 < self.fps <= 1e6:
             raise UsageError("fps is wrong", found=str(self.fps), expected="frames a second, more than 0")
@@ -95,6 +95,11 @@ class Selection:
             raise UsageError("the start is wrong", found=str(self.start_s), expected="seconds from 0 up")
         if self.duration_s is not None and not 0 < self.duration_s <= 1e9:
             raise UsageError("the duration is wrong", found=str(self.duration_s), expected="seconds, more than 0")
+
+    def frame_s(self, source_frame_s: float) -> float:
+        """How long a wanted frame is shown on average, in seconds, from the same figure of all frames."""
+        step_s = source_frame_s * self.every
+        return max(step_s, 1 / self.fps) if self.fps is not None else step_s
 
     @property
     def end_s(self) -> float | None:

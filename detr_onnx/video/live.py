@@ -187,15 +187,15 @@ class LiveVideo:
         wait_s = self._reconnection.wait_s(failures)
         logger.warning("%s: %s; connecting again in %.1f s", printable(self.name), printable(why), wait_s)
         self._expect_within(wait_s + OPENING_STEPS * self._reconnection.timeout_s)
-        self._closing.wait(wait_s)
-        self.counts.reconnects += 1
+        if not self._closing.wait(wait_s):
+            self.counts.reconnects += 1
 
     def _read_connection(self) -> bool:
         """Reads one connection to its end; returns whether that is the end of the stream, too."""
         timeout_s = self._reconnection.timeout_s
         with open_input(self.source, timeout_s) as container:
             stream = video_stream(container, self.source)
-            self.frame_s = frame_seconds(stream) * self.selection.every
+            self.frame_s = self.selection.frame_s(frame_seconds(stream))
             clock = None
             for frame in decoded(container, stream, self.counts):
                 self._expect_within(timeout_s)

@@ -71,6 +71,7 @@ def test_labels_and_thresholds_apply(run):
             "-o does not write coco: expected ndjson or parquet",
         ),
         (["--save", "x/", "-o", "out"], "--save cannot be used with -o; leave one of them out"),
+        (["@list.txt"], "the list @list.txt can be used only with -o; add -o DIR"),
         (["--threshold", "2", "-o", "out"], "the threshold is out of range: found 2.0, expected a number from 0 to 1"),
     ],
 )

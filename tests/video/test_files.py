@@ -85,6 +85,7 @@ def test_frames_can_be_chosen(tmp_path, options, numbers):
     ("options", "words"),
     [
         ({"every": 0}, "every is wrong: found 0, expected a number of frames from 1 up"),
+        ({"every": 10**400}, "every is wrong: found 1000"),
         ({"fps": 0}, "fps is wrong: found 0, expected frames a second, more than 0"),
         ({"fps": float("nan")}, "fps is wrong: found nan, expected frames a second, more than 0"),
         ({"fps": 5, "every": 2}, "every and fps exclude each other; choose one of them"),
