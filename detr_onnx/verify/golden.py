@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,8 @@ def close(name: str, found: Any, expected: Any, tolerance: float) -> Check:
         return judged(SECTION, name, False, f"shape {list(actual.shape)}", f"shape {list(wanted.shape)}")
     off = float(np.abs(actual - wanted).max(initial=0.0))
     expected_words = f"at most {tolerance:.0e}"
-    return judged(
-        SECTION, name, off <= tolerance, f"off by {off:.1e}", expected_words, {"off": off, "at_most": tolerance}
-    )
+    figures = {"off": off if math.isfinite(off) else None, "at_most": tolerance}  # JSON has no other numbers
+    return judged(SECTION, name, off <= tolerance, f"off by {off:.1e}", expected_words, figures)
 
 
 def same(name: str, found: object, expected: object) -> Check:

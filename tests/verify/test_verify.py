@@ -17,6 +17,9 @@ from detr_onnx.engines.table import ENGINES
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
+from detr_onnx.verify.checks import FAILED
+from detr_onnx.verify.golden import close
+from detr_onnx.verify.report import without_directories
 from tests.cli.command_line import in_a_process
 from tests.small_model import write_small_checkpoint
 from tests.verify.stubs import liar, stub_row
@@ -125,6 +128,24 @@ def test_with_numpy_alone_there_is_nothing_to_compare(refused, small, monkeypatc
     monkeypatch.setattr("detr_onnx.engines.table.ENGINES", {"numpy": ENGINES["numpy"]})
     monkeypatch.setattr("detr_onnx.verify.engines.ENGINES", {"numpy": ENGINES["numpy"]})
     assert refused(small).startswith("there is no second engine to compare with")
+
+
+def test_no_directory_of_the_user_is_told_whether_it_is_in_the_current_one_or_beside_it(tmp_path, monkeypatch):
+    home = tmp_path / "Jane Doe"
+    project = home / "project"
+    project.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(project)
+    for directory in (home, project, home / "a-client", project / "a-client", home / "a" / "b", Path("/opt/a-client")):
+        assert without_directories(f"cannot read {directory / 'm.onnx'}: no") == "cannot read m.onnx: no"
+    assert without_directories(f"no model in {project}") == "no model in …"
+
+
+def test_outputs_that_are_not_numbers_fail_and_are_still_json():
+    check = close("logits", [float("nan")], [1.0], 1e-3)
+    assert (check.outcome, check.found) == (FAILED, "off by nan")
+    assert json.loads(json.dumps(check.figures, allow_nan=False)) == {"off": None, "at_most": 1e-3}
 
 
 def test_the_json_has_versions_and_results_and_no_directory(verify, small, tmp_path, monkeypatch):
