@@ -165,6 +165,14 @@ def test_the_json_has_versions_and_results_and_no_directory(verify, small, tmp_p
 # Wrong input
 
 
+def test_a_golden_image_that_the_environment_names_and_that_is_missing_is_said_to_come_from_there(refused, monkeypatch):
+    monkeypatch.setenv("DETR_ONNX_GOLDEN_IMAGE", "nowhere.png")
+    assert refused("demo", status=2) == (
+        "there is no image nowhere.png; let the environment variable DETR_ONNX_GOLDEN_IMAGE name 000000039769.png, "
+        "or leave it out"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -174,6 +182,7 @@ def test_the_json_has_versions_and_results_and_no_directory(verify, small, tmp_p
         (["demo", "--published", "somebody/else"], 2, "no values are published for that model"),
         (["demo", "--json", "no/where.json"], 1, "cannot write no/where.json"),
         (["facebook/detr-resnet-50", "--offline", "--cache-dir", "empty"], 1, "facebook/detr-resnet-50 is not cached"),
+        (["facebook/detr-resnet-50", "--offline", "--published", "a/b"], 2, "no values are published for that model"),
         (["demo", "--reference", "nowhere"], 2, "there is no model 'nowhere'"),
     ],
 )
