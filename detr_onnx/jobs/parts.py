@@ -1,4 +1,4 @@
-"""The files of a job: numbered parts, each written whole and moved into place, and a note of what is finished.
+"""The files of a job: numbered parts, each moved into place when it is complete, and a note for a finished shard.
 
     out/_job.json                                settings.py
     out/part-000017.ndjson                       rows; with --format parquet, .parquet
@@ -83,7 +83,7 @@ def write_part(path: Path, rows: Sequence[Row], settings: JobSettings) -> None:
 
 
 def read_part(path: Path) -> Iterator[Row]:
-    """The rows of a part, in turn.
+    """The rows of a part, one by one.
 
     Raises:
         OutputError: it is damaged, or not a part of a job; rows before the damage have been yielded.
@@ -96,7 +96,8 @@ def read_part(path: Path) -> Iterator[Row]:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 yield from_line(line, printable(str(path)))
     except OSError as error:
-        raise OutputError(f"{path} cannot be read", found=error.strerror or str(error)) from error
+        found, remedy = error.strerror or str(error), "allow this user to read it, or move it elsewhere"
+        raise OutputError(f"{path} cannot be read", found=found, remedy=remedy) from error
 
 
 def count_rows(path: Path) -> int:
@@ -131,14 +132,16 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def done_paths(part: Part, origin: Origin) -> list[tuple[str, bool]]:
-    """The path of each row in a part, and whether it failed. A damaged part is moved aside and has none.
+    """The path of each row in a part, and whether its image failed. A damaged part is renamed, and has no rows.
 
     Raises:
-        OutputError: it has rows of another model or version.
+        OutputError: it has rows of another model or version, or the system does not let it be read.
     """
     try:
         rows = [(r["path"], r["error"] is not None, origin_of(r)) for r in read_part(part.path)]
     except OutputError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise  # such as no permission: the part may be whole
         aside = part.path.with_name(f"_damaged-{part.path.name}")
         part.path.replace(aside)
         logger.warning("%s; it is now %s, and its images are detected again", error, aside.name)
@@ -156,7 +159,7 @@ def done_paths(part: Part, origin: Origin) -> list[tuple[str, bool]]:
 
 
 def drop_failed(path: Path, settings: JobSettings) -> None:
-    """Takes the rows of failed images out of a part, which goes if there are no others."""
+    """Takes the rows of failed images out of a part; removes the part if it has no others."""
     rows = [row for row in read_part(path) if row["error"] is None]
     if rows:
         write_part(path, rows, settings)

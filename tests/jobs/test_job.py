@@ -341,6 +341,18 @@ def test_a_row_with_megabytes_of_masks_can_be_read_again(photos, detector):
     assert list(read_part(part)) == [row]
 
 
+def test_a_part_that_the_system_does_not_let_be_read_stays_where_it_is(photos, detector):
+    a_job(detector).run(detector)
+    part = Path("out/part-000001.ndjson")
+    part.unlink()
+    part.mkdir()  # also root cannot read it
+    with pytest.raises(
+        OutputError, match=r"out/part-000001\.ndjson cannot be read: found .*; allow this user to read it"
+    ):
+        a_job(detector).run(detector)
+    assert part.is_dir()
+
+
 def test_a_part_of_another_version_is_refused_and_stays(photos, detector):
     a_job(detector).run(detector)
     part = Path("out/part-000002.ndjson")
