@@ -47,14 +47,14 @@ class Detect:
         column: of the paths, which are text, or bytes where a name is not UTF-8.
         directory: that relative paths start from; workers have current directories of their own.
         threads: that the network uses; give the actor as many CPUs by num_cpus.
-        engine: this one and the next six are as for `Detector`.
+        engine: this and the next six arguments are as for `Detector`.
         precision: what to compute in.
         providers: of ONNX Runtime.
-        shortest_edge: in pixels.
-        config: for a model without one.
-        offline: never contact the hub.
-        cache_dir: where models and built graphs are.
-        settings: of the job that the rows are for; None if there is none.
+        shortest_edge: length of the short side of a resized image, in pixels.
+        config: config.json for a model without one.
+        offline: whether to do without the hub.
+        cache_dir: the directory of cached models and graphs.
+        settings: of the job that the rows are for; None if they are for no job.
 
     Raises:
         DetrError: as `Detector`.
@@ -90,7 +90,8 @@ class Detect:
         here = JobSettings.of(self._detector, job.model, threshold, labels, job.format, job.shards)
         if different := differences(here, job):
             remedy = "give all nodes the same model and version, and name --engine and --precision"
-            raise EngineError("a node differs", found=different[0], expected=different[1], remedy=remedy)
+            what = "this node would make other rows than the job has"
+            raise EngineError(what, found=different[0], expected=different[1], remedy=remedy)
         self._schema = arrow_schema(job.metadata(), masks=job.masks)
 
     def __call__(self, batch: Any) -> pyarrow.Table:

@@ -1,4 +1,4 @@
-"""`detr-onnx detect` for videos: a row for each frame, printed at once; an annotated video; counts in the end."""
+"""`detr-onnx detect` for videos: prints a row for each frame at once, writes an annotated video, and counts frames."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def has_videos(arguments: Namespace) -> bool:
     used = [f"--{name}" for name, default in DEFAULTS.items() if getattr(arguments, name, default) != default]
     if videos and others and (used or any(map(is_live, videos))):
         found = f"the video {shown_name(videos[0])} and {others[0]}"
-        raise UsageError("images and videos in one run", found=found, remedy="run detect once for each kind")
+        raise UsageError("one run cannot have images and videos", found=found, remedy="run detect once for each kind")
     if used and not videos:
         expected = "a file such as clip.mp4, a URL such as rtsp://… or /dev/video0"
         raise UsageError(f"{used[0]} is for videos", found=others[0], expected=expected)
@@ -178,7 +178,7 @@ def save(frame: VideoFrame, writer: VideoWriter) -> bool:
 
 @contextlib.contextmanager
 def counts_at_the_end(video: Video) -> Iterator[None]:
-    """Says on stderr how many frames there were; the error of a video without any says it itself."""
+    """Writes the counts to stderr, however the block ends. A video without frames has an error that says so."""
     try:
         yield
     finally:
@@ -187,7 +187,7 @@ def counts_at_the_end(video: Video) -> Iterator[None]:
 
 
 def print_counts(video: Video) -> None:
-    """One line on stderr."""
+    """Writes the counts to stderr, as one line."""
     counts = video.counts
     reconnects = f", {counts.reconnects} reconnects" if counts.reconnects else ""
     sys.stderr.write(

@@ -18,7 +18,7 @@ from detr_onnx.jobs.shard import Shard
 
 FORMS = (*FILE_FORMS, *DIRECTORY_FORMS)
 BY_SUFFIX = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet", ".json": "coco", ".csv": "csv"}
-WITH_ERRORS = ("ndjson", "parquet", "csv")  # the others have no place for images that failed
+WITH_ERRORS = ("ndjson", "parquet", "csv")  # the other formats leave out images that failed
 SHOWN_SHARDS = 8
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Collection:
-    """The rows in the directory of a job.
+    """A job in a directory, whose rows are put together.
 
     Attributes:
         directory: of the job.
@@ -60,9 +60,9 @@ class Collection:
 
     def gaps(self) -> list[str]:
         """What is missing, in words: unfinished shards, and shards with fewer or more rows than when they ended."""
-        there: dict[Shard, int] = {}
+        counts: dict[Shard, int] = {}
         for part in self.parts:
-            there[part.shard] = there.get(part.shard, 0) + count_rows(part.path)
+            counts[part.shard] = counts.get(part.shard, 0) + count_rows(part.path)
         shards = self.shards()
         done = {shard: read_done(self.directory, shard) for shard in shards}
         unfinished = [str(shard.index) for shard in shards if done[shard] is None]
@@ -74,7 +74,7 @@ class Collection:
             noun = "shard" if len(unfinished) == 1 else "shards"
             gaps.append(f"unfinished {noun} {', '.join(unfinished[:SHOWN_SHARDS])}{more} of {len(shards)}")
         for shard, tally in done.items():
-            count = there.get(shard, 0)
+            count = counts.get(shard, 0)
             if tally is not None and tally.rows != count:
                 which = f"shard {shard.index}" if len(shards) > 1 else "the job"
                 fewer, more = f"{count} of {tally.rows} rows of {which}", f"{count} rows of {which}, which ended with"
@@ -89,7 +89,7 @@ def collect(directory: Path, output: Path, form: str | None, names: Labelled, *,
         directory: of the job.
         output: the file, which is replaced, or the directory, which must not be there or be empty.
         form: one of `FORMS`; None for that of the suffix of `output`.
-        names: how images are called in the labels.
+        names: how the labels name their images.
         partial: whether to collect what is there if rows are missing; a warning says what.
 
     Raises:

@@ -24,16 +24,16 @@ from detr_onnx.rle import Rle, area
 Rows = Callable[[], Iterator[Row]]
 BATCH_ROWS = 1000
 CSV_FIELDS = ("path", "width", "height", "score", "label", "class_id", *Box.__slots__, "error")
-NO_CLASS = "N/A"  # COCO's ids that no class has
+NO_CLASS = "N/A"  # the name of those COCO ids that belong to no class
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """How images are called in labels.
+    """How labels name their images.
 
     Attributes:
         relative_to: a directory; paths become relative to it. None leaves them as they are.
-        prefix: is put before them, such as a URL.
+        prefix: text before each path, such as a URL.
     """
 
     relative_to: str | None = None

@@ -4,7 +4,7 @@
     @list.txt  @-  @list.parquet:column   lists of paths, see manifests.py
     shard-000.tar  'shards/*.tar.gz'      images in tar files, see tars.py
 
-Nothing is listed ahead: ten million names take as much memory as ten.
+Names are read one at a time, so ten million take as much memory as ten.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Inputs:
 
     Args:
         arguments: as on the command line.
-        shard: which of them to take. The images of a tar file stay together.
+        shard: the share of the images to take. The images of a tar file stay together.
 
     Raises:
         UsageError: an argument is `-`.
         DatasetError: a list of paths is missing or has no such column.
 
     Attributes:
-        shard: which of them.
-        problems: after `read`: errors of arguments that name no image.
+        shard: as given; shard 0/1 if none was.
+        problems: errors of the arguments that name no image; complete when `read` has ended.
     """
 
     def __init__(self, arguments: Sequence[str], shard: Shard | None = None) -> None:
@@ -76,7 +76,7 @@ class Inputs:
                 count += 1
                 yield from self._inputs(name, is_wanted)
             if not count:
-                self.problems.append(_nothing(argument))
+                self.problems.append(_no_images_error(argument))
 
     def count(self) -> int | None:
         """How many images of the shard there are, by a pass over all names; None if that costs too much or is unknown.
@@ -162,10 +162,10 @@ def _is_input(name: str) -> bool:
     return suffix(name) in image_suffixes() or is_tar(name)
 
 
-def _nothing(argument: str) -> DetrError:
+def _no_images_error(argument: str) -> DetrError:
     """The error of an argument that names no image."""
     if is_manifest(argument):
-        return DatasetError(f"no paths in {argument[1:]}", expected="a path a line", remedy="check the list")
+        return DatasetError(f"no paths in {argument[1:]}", expected="one path per line", remedy="check the list")
     what = f"no images in {argument}" if is_directory(argument) else f"no image matches {argument}"
     expected = "files that end in .jpg, .png, .webp or the suffix of another image format"
     return ImageError(what, expected=expected, remedy="check the path")

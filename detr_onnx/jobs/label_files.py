@@ -1,7 +1,7 @@
 """The rows of a job as a directory with a file for each image: labels of YOLO, annotations of Pascal VOC.
 
-The files have the places of their images below the images' common directory. Scores are left out: neither format has
-them. The new directory is moved into place when it is complete.
+The path of each file in its folder is that of its image below the directory that all images share. Scores are left out,
+as neither format has them. The new directory is moved into place when it is complete.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class DirectoryForm:
     Attributes:
         folder: where the files are in the directory.
         suffix: of the files.
-        text: row, class names and the image's name to the content of a file.
-        extra: name and content of another file, from the class names; None for none.
+        text: makes the content of a file from the row, the class names and the image's name.
+        extra: makes the name and the content of one more file from the class names; None if there is none.
     """
 
     folder: str
@@ -93,7 +93,7 @@ def _common_directory(rows: Rows) -> str:
 
 
 def _inside(path: str) -> Path:
-    """The path without what would lead out of a directory; members of tar files may have any name."""
+    """The path without a root and without `..`, so that it stays inside a directory: a tar file may have any names."""
     plain = PurePath(path)
     parts = [part for part in plain.relative_to(plain.anchor).parts if part != os.pardir]
     return Path(*map(file_name, parts))

@@ -1,8 +1,8 @@
 """Lists of paths: a text file, stdin, NDJSON, or a column of a Parquet file; read in bounded memory.
 
-Text has a path a line, in any encoding of names. A path that contains a newline, or begins with a double quote, is
-written as a JSON string. A file with a NUL byte near its start is a list of `find -print0`, without any quoting.
-On Windows names are text, and lists are UTF-8.
+A text file has one path per line; its bytes are those of the file names, whatever their encoding. A path that contains
+a newline, or begins with a double quote, is written as a JSON string. A file with a NUL byte near its start is the
+output of `find -print0`, in which nothing is quoted. On Windows, where names are text, lists are UTF-8.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Manifest:
         with contextlib.nullcontext(_stdin(self)) if self.is_stdin else self._opened() as file:
             yield from _lines(file, self)
 
-    def error(self, found: str, expected: str | None = "a path a line") -> DatasetError:
+    def error(self, found: str, expected: str | None = "one path per line") -> DatasetError:
         """What is wrong with the list."""
         return DatasetError(f"the list {self.file} cannot be read", found=found, expected=expected)
 

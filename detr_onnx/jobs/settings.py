@@ -1,4 +1,4 @@
-"""What all rows of a job have in common: _job.json in its directory, which another job cannot change."""
+"""The settings of a job, on which all its rows depend: _job.json in its directory. They never change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILE = "_job.json"
 WORDS = {
     "version": "detr-onnx", "model_sha256": "model", "labels": "labels", "class_names": "class names of the model",
 }  # fmt: skip
-"""Field -> how messages call it, where that is not its name."""
+"""The names of fields in messages, where they differ from the fields' own."""
 UNCOMPARED = {"model"}  # the same weights may have several names
 
 
@@ -88,7 +88,7 @@ class JobSettings:
         return Origin(self.model_sha256, self.engine, self.precision, self.version)
 
     def metadata(self) -> dict[str, str]:
-        """For the schema of Parquet files: texts, those that are not are JSON."""
+        """The settings as texts, for the metadata of a Parquet schema: values that are not texts become JSON."""
         values = {name: value for name, value in asdict(self).items() if name not in ("format", "shards")}
         return {f"detr_onnx.{n}": v if isinstance(v, str) else json.dumps(v) for n, v in values.items()}
 
@@ -153,7 +153,7 @@ def agree(directory: Path, settings: JobSettings) -> None:
 
 
 def differences(found: JobSettings, expected: JobSettings) -> tuple[str, str] | None:
-    """What differs, as both have it, such as "threshold 0.5" and "threshold 0.4"; None if they are of the same job."""
+    """The settings that differ, as found and as expected, such as "threshold 0.5" and "threshold 0.4"; else None."""
     theirs, ours = asdict(found), asdict(expected)
     names = [name for name in ours if ours[name] != theirs[name] and name not in UNCOMPARED]
     if not names:

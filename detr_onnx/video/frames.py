@@ -29,9 +29,9 @@ TRANSPOSES = {
     (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
     (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
 }
-"""Signs of a display matrix (a, b, c, d), where a pixel (x, y) is shown at (ax + cy, bx + dy) -> Pillow's transpose."""
+"""The transpose for the signs of a display matrix (a, b, c, d), which shows a pixel (x, y) at (ax + cy, bx + dy)."""
 SWAPPING = frozenset(t for (a, _, _, _), t in TRANSPOSES.items() if a == 0)
-"""Those that swap width and height."""
+"""The transposes that swap width and height."""
 
 
 class Frame(NamedTuple):
@@ -54,9 +54,9 @@ class Counts:
 
     Attributes:
         frames: decoded, whether they were wanted or not.
-        dropped: of a live stream, for a newer one.
+        dropped: frames of a live stream that were replaced by a newer one before they were used.
         damaged: packets that could not be decoded, and frames that the decoder found damaged; all were skipped.
-        reconnects: to a live stream.
+        reconnects: how often a live stream was connected again.
     """
 
     frames: int = 0
@@ -70,10 +70,10 @@ class Selection:
     """Which frames are wanted.
 
     Attributes:
-        every: each n-th frame.
-        fps: at most so many a second, evenly in time; in place of `every`.
-        start_s: from this time on.
-        duration_s: for so many seconds.
+        every: only each n-th frame.
+        fps: at most so many frames a second, evenly in time; it replaces `every`.
+        start_s: time of the first frame.
+        duration_s: length of the wanted part in seconds; None for all.
 
     Raises:
         UsageError: a number is out of range, or `every` and `fps` are both given.

@@ -36,7 +36,7 @@ class VideoWriter:
     """An annotated video. A context manager, which moves the file into place in the end.
 
     An error or Ctrl-C in its block ends the video there, and the file is kept: it has every frame that was written. The
-    file does not exist before, and if no frame is written, not at all.
+    path stays as it was until the block ends; if no frame was written, it stays so afterwards, too.
 
     Args:
         path: .mp4, .m4v, .mov, .mkv (H.264) or .webm (VP9).
@@ -178,7 +178,12 @@ class VideoWriter:
 
 
 def check_video_path(path: Path) -> None:
-    """Raises what can be known of an output path before there is a frame."""
+    """Raises the errors of an output path that can be known before there is a frame.
+
+    Raises:
+        UsageError: no video format has its suffix.
+        OutputError: it is a directory, or its directory is missing.
+    """
     if path.suffix.lower() not in FORMATS:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise UsageError(f"no video can be saved as {path}", found=found, expected=", ".join(FORMATS))

@@ -115,9 +115,12 @@ def test_a_damaged_video_gives_its_rows_and_counts(detect, clip):
     [
         (
             ["rtsp://127.0.0.1:9/a", "a.png"],
-            "images and videos in one run: found the video rtsp://127.0.0.1:9/a and a.png",
+            "one run cannot have images and videos: found the video rtsp://127.0.0.1:9/a and a.png",
         ),
-        (["clip.mp4", "a.png", "--fps", "2"], "images and videos in one run: found the video clip.mp4 and a.png"),
+        (
+            ["clip.mp4", "a.png", "--fps", "2"],
+            "one run cannot have images and videos: found the video clip.mp4 and a",
+        ),
         (["a.png", "--every", "2"], "--every is for videos: found a.png, expected a file such as clip.mp4"),
         (["a.png", "--track"], "--track is for videos"),
         (["clip.mp4", "--format", "coco"], "a video gives a row for each frame: found --format coco"),

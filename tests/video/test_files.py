@@ -99,7 +99,7 @@ def test_numbers_that_are_out_of_range_are_refused(tmp_path, options, words):
 
 
 def test_something_that_is_not_a_name_is_refused():
-    with pytest.raises(UsageError, match="no video can be opened from this: found list"):
+    with pytest.raises(UsageError, match="the video has a wrong type: found list, expected a path, a URL"):
         open_video([])  # type: ignore[arg-type]
 
 
