@@ -124,7 +124,7 @@ def _segmentation(mask: Rle, path: str) -> dict[str, Any]:
     try:
         return {"segmentation": mask, "area": area(mask)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"the row of {path} is damaged", found=f"a mask that is not one: {error}") from error
+        raise OutputError(f"the row of {path} is damaged", found=f"a mask that cannot be decoded: {error}") from error
 
 
 def label_studio(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:

@@ -109,7 +109,8 @@ def yolo_text(row: Row, class_names: list[str], name: str) -> str:
             (xmax - xmin) / row["width"], (ymax - ymin) / row["height"],
         ]  # fmt: skip
         if d["label"] not in classes:
-            raise OutputError(f"the row of {row['path']} is damaged", found=f"{d['label']!r}, which is no class")
+            what, found = f"the row of {row['path']} is damaged", f"the label {d['label']!r}"
+            raise OutputError(what, found=found, expected="a class of the job's model")
         lines.append(" ".join([str(classes.index(d["label"])), *(f"{value:.6f}" for value in centre_size)]) + "\n")
     return "".join(lines)
 

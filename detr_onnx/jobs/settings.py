@@ -1,4 +1,4 @@
-"""The settings of a job, on which all its rows depend: _job.json in its directory. They never change."""
+"""The settings of a job, on which all its rows depend: _job.json in its directory. Later runs must have the same."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 Differences of logits are in standard deviations of the reference's logits, those of boxes in fractions of the image's
 sides. Shares of identical detections are published in docs/speed.md and docs/files.md, where they were measured with a
-trained model on 500 scenes. A measured share is the less certain the fewer detections it is of, so it may be lower by
-three standard errors.
+trained model on 500 scenes. A share of few detections is uncertain, so it may be lower by three standard errors.
 """
 
 from __future__ import annotations

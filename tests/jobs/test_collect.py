@@ -314,7 +314,7 @@ def test_a_label_that_is_no_class_is_damage_in_yolo(photos, detector):
     run_job(detector)
     settings = json.loads(Path("out/_job.json").read_text())
     Path("out/_job.json").write_text(json.dumps(settings | {"class_names": ["dog"]}))
-    with pytest.raises(OutputError, match=r"the row of photos/.* is damaged: found 'cat', which is no class"):
+    with pytest.raises(OutputError, match=r"the row of photos/.* is damaged: found the label 'cat', expected a class"):
         collect(Path("out"), Path("labels"), "yolo", PLAIN)
 
 
