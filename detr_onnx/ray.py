@@ -13,6 +13,7 @@ Paths go through Ray's object store, pixels do not. Ray itself is not imported: 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,14 @@ class Detect:
         column: of the paths, which are text, or bytes where a name is not UTF-8.
         directory: that relative paths start from; workers have current directories of their own.
         threads: that the network uses; give the actor as many CPUs by num_cpus.
-        engine: this one and the next six are as for `Detector`.
+        engine: this and the next six arguments are as for `Detector`.
         precision: what to compute in.
         providers: of ONNX Runtime.
-        shortest_edge: in pixels.
-        config: for a model without one.
-        offline: never contact the hub.
-        cache_dir: where models and built graphs are.
-        settings: of the job that the rows are for; None if there is none.
+        shortest_edge: length of the short side of a resized image, in pixels.
+        config: config.json for a model without one.
+        offline: whether to do without the hub.
+        cache_dir: the directory of cached models and graphs.
+        settings: of the job that the rows are for; None if they are for no job.
 
     Raises:
         DetrError: as `Detector`.
@@ -89,8 +90,9 @@ class Detect:
         here = JobSettings.of(self._detector, job.model, threshold, labels, job.format, job.shards)
         if different := differences(here, job):
             remedy = "give all nodes the same model and version, and name --engine and --precision"
-            raise EngineError("a node differs", found=different[0], expected=different[1], remedy=remedy)
-        self._schema = arrow_schema(job.metadata())
+            what = "this node would make other rows than the job has"
+            raise EngineError(what, found=different[0], expected=different[1], remedy=remedy)
+        self._schema = arrow_schema(job.metadata(), masks=job.masks)
 
     def __call__(self, batch: Any) -> pyarrow.Table:
         """A row for each path, in order.
@@ -111,7 +113,7 @@ class Detect:
             raise UsageError(f"there is no column {self._column!r} of paths", found=found, remedy="name it by column=")
         values = batch[self._column]
         for value in values.to_pylist() if hasattr(values, "to_pylist") else values.tolist():
-            if value is None or value == "":
+            if _is_missing(value):
                 yield Input("", ImageError("there is no path", found="an empty value"))
             elif isinstance(value, str | bytes):
                 name = os.fsdecode(value)
@@ -119,3 +121,10 @@ class Detect:
             else:
                 found = f"values of type {type(value).__name__}"
                 raise UsageError(f"the column {self._column!r} has no paths", found=found, expected="text or bytes")
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a batch has no path here: None, an empty text, or NaN or NA, by which pandas marks what is missing."""
+    if isinstance(value, str | bytes):
+        return not value
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))

@@ -16,6 +16,7 @@ from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import DEMO_NOTE, open_detector
 from detr_onnx.defaults import DEFAULT_MODEL, DEMOS
 from detr_onnx.errors import UsageError
+from detr_onnx.paths import exists
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
@@ -46,8 +47,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def is_job(arguments: Namespace) -> bool:
-    """Whether the arguments describe a job; UsageError for options that only a job has, or that a job does not have."""
+    """Whether the arguments describe a job: whether -o is given.
+
+    Raises:
+        UsageError: there are options that only a job has, or that a job does not have.
+    """
     if arguments.output is None:
+        lists = [argument for argument in arguments.images if argument.startswith("@") and not exists(argument)]
+        if lists:
+            raise UsageError(f"the list {lists[0]} can be used only with -o", remedy="add -o DIR")
         for name, value in (
             ("--shard", arguments.shard),
             ("--batch-files", arguments.batch_files),
@@ -65,7 +73,7 @@ def is_job(arguments: Namespace) -> bool:
 
 
 def run(arguments: Namespace) -> int:
-    """Runs the job; the exit status is 1 if an argument names no image. Images that fail have rows that say why."""
+    """Runs the job; the exit status is 1 if an argument names no image. A failed image has a row with its error."""
     job, detector = open_job(arguments)
     return run_job(job, lambda show, must_stop: job.run(detector, show=show, must_stop=must_stop))
 
@@ -83,7 +91,7 @@ def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     check_threshold(arguments.threshold)
     form = arguments.format or NDJSON
     if form not in FORMATS:
-        raise UsageError(f"-o does not write {form}", expected=" or ".join(FORMATS))
+        raise UsageError(f"-o cannot write --format {form}", expected=" or ".join(FORMATS))
     part_rows = PART_ROWS if arguments.batch_files is None else arguments.batch_files
     if part_rows < 1:
         raise UsageError("--batch-files is wrong", found=str(part_rows), expected="1 or more")

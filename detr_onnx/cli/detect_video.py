@@ -1,4 +1,4 @@
-"""`detr-onnx detect` for videos: a row for each frame, printed at once; an annotated video; counts in the end."""
+"""`detr-onnx detect` for videos: prints a row for each frame at once, writes an annotated video, and counts frames."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def has_videos(arguments: Namespace) -> bool:
     used = [f"--{name}" for name, default in DEFAULTS.items() if getattr(arguments, name, default) != default]
     if videos and others and (used or any(map(is_live, videos))):
         found = f"the video {shown_name(videos[0])} and {others[0]}"
-        raise UsageError("images and videos in one run", found=found, remedy="run detect once for each kind")
+        raise UsageError("one run cannot have images and videos", found=found, remedy="run detect once for each kind")
     if used and not videos:
         expected = "a file such as clip.mp4, a URL such as rtsp://… or /dev/video0"
         raise UsageError(f"{used[0]} is for videos", found=others[0], expected=expected)
@@ -85,7 +85,9 @@ def run(arguments: Namespace) -> int:
 
 
 def check_options(arguments: Namespace) -> None:
-    """Raises UsageError for options that do not go together."""
+    """Raises UsageError for options that do not go together, and for numbers that are out of range."""
+    from detr_onnx.video.frames import Selection
+
     if arguments.format not in (None, "ndjson"):
         found = f"--format {arguments.format}"
         raise UsageError("a video gives a row for each frame", found=found, expected="--format ndjson, the default")
@@ -93,12 +95,18 @@ def check_options(arguments: Namespace) -> None:
         raise UsageError("-o is for images", found=shown_name(arguments.images[0]), remedy="redirect the output")
     if arguments.annotations is not None:
         raise UsageError("--annotations is for images", found=shown_name(arguments.images[0]))
+    for option, value in (("--shard", arguments.shard), ("--batch-files", arguments.batch_files)):
+        if value is not None:
+            raise UsageError(f"{option} is for images", found=shown_name(arguments.images[0]))
+    if arguments.retry:
+        raise UsageError("--retry is for images", found=shown_name(arguments.images[0]))
     live = [source for source in arguments.images if is_live(source)]
     if live and len(arguments.images) > 1:
         found = ", ".join(map(shown_name, arguments.images[:3]))
         raise UsageError("a live stream does not end", found=found, remedy="run one detect for each stream")
     if live and arguments.start > 0:
         raise UsageError("--start is for files", found=shown_name(live[0]))
+    Selection(arguments.every, arguments.fps, arguments.start, arguments.duration)
 
 
 def video_paths(sources: Sequence[str], save: str | None) -> Sequence[Path | None]:
@@ -170,7 +178,7 @@ def save(frame: VideoFrame, writer: VideoWriter) -> bool:
 
 @contextlib.contextmanager
 def counts_at_the_end(video: Video) -> Iterator[None]:
-    """Says on stderr how many frames there were; the error of a video without any says it itself."""
+    """Writes the counts to stderr, however the block ends. A video without frames has an error that says so."""
     try:
         yield
     finally:
@@ -179,7 +187,7 @@ def counts_at_the_end(video: Video) -> Iterator[None]:
 
 
 def print_counts(video: Video) -> None:
-    """One line on stderr."""
+    """Writes the counts to stderr, as one line."""
     counts = video.counts
     reconnects = f", {counts.reconnects} reconnects" if counts.reconnects else ""
     sys.stderr.write(

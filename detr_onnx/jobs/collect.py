@@ -18,7 +18,7 @@ from detr_onnx.jobs.shard import Shard
 
 FORMS = (*FILE_FORMS, *DIRECTORY_FORMS)
 BY_SUFFIX = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet", ".json": "coco", ".csv": "csv"}
-WITH_ERRORS = ("ndjson", "parquet", "csv")  # the others have no place for images that failed
+WITH_ERRORS = ("ndjson", "parquet", "csv")  # the other formats leave out images that failed
 SHOWN_SHARDS = 8
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Collection:
-    """The rows in the directory of a job.
+    """A job in a directory, whose rows are put together.
 
     Attributes:
         directory: of the job.
@@ -59,23 +59,26 @@ class Collection:
         return sum(tally.failed for shard in self.shards() if (tally := read_done(self.directory, shard)))
 
     def gaps(self) -> list[str]:
-        """What is missing: shards without an end, and shards with fewer or more rows than they had at their end."""
-        there: dict[Shard, int] = {}
+        """What is missing, in words: unfinished shards, and shards with fewer or more rows than when they ended."""
+        counts: dict[Shard, int] = {}
         for part in self.parts:
-            there[part.shard] = there.get(part.shard, 0) + count_rows(part.path)
+            counts[part.shard] = counts.get(part.shard, 0) + count_rows(part.path)
         shards = self.shards()
         done = {shard: read_done(self.directory, shard) for shard in shards}
         unfinished = [str(shard.index) for shard in shards if done[shard] is None]
         gaps = []
         if unfinished and len(shards) == 1:
-            gaps.append("no end of the job")
+            gaps.append("an unfinished job")
         elif unfinished:
             more = ", …" if len(unfinished) > SHOWN_SHARDS else ""
-            gaps.append(f"no end of shard {', '.join(unfinished[:SHOWN_SHARDS])}{more} of {len(shards)}")
+            noun = "shard" if len(unfinished) == 1 else "shards"
+            gaps.append(f"unfinished {noun} {', '.join(unfinished[:SHOWN_SHARDS])}{more} of {len(shards)}")
         for shard, tally in done.items():
-            if tally is not None and tally.rows != there.get(shard, 0):
-                which = f"of shard {shard.index}" if len(shards) > 1 else "of the job"
-                gaps.append(f"{there.get(shard, 0)} of {tally.rows} rows {which}")
+            count = counts.get(shard, 0)
+            if tally is not None and tally.rows != count:
+                which = f"shard {shard.index}" if len(shards) > 1 else "the job"
+                fewer, more = f"{count} of {tally.rows} rows of {which}", f"{count} rows of {which}, which ended with"
+                gaps.append(fewer if count < tally.rows else f"{more} {tally.rows}")
         return gaps
 
 
@@ -86,7 +89,7 @@ def collect(directory: Path, output: Path, form: str | None, names: Labelled, *,
         directory: of the job.
         output: the file, which is replaced, or the directory, which must not be there or be empty.
         form: one of `FORMS`; None for that of the suffix of `output`.
-        names: how images are called in the labels.
+        names: how the labels name their images.
         partial: whether to collect what is there if rows are missing; a warning says what.
 
     Raises:
@@ -95,7 +98,7 @@ def collect(directory: Path, output: Path, form: str | None, names: Labelled, *,
     """
     form = form or _form_of(output)
     collection = Collection.of(directory)
-    if output.absolute().parent == directory.absolute():
+    if _is_directly_in(directory, output):
         raise OutputError(f"cannot write {output}", found="the directory of the job", remedy="choose another place")
     if gaps := collection.gaps():
         if not partial:
@@ -103,7 +106,7 @@ def collect(directory: Path, output: Path, form: str | None, names: Labelled, *,
             raise OutputError(f"{directory} is not complete", found="; ".join(gaps), remedy=remedy)
         logger.warning("%s is not complete: %s", directory, "; ".join(gaps))
     if form not in WITH_ERRORS and (failed := collection.failed()):
-        logger.warning("images that failed, and are left out: %d", failed)
+        logger.warning("images that are left out because they failed: %d", failed)
     if form in DIRECTORY_FORMS:
         write_directory(output, collection.rows, collection.settings, names, DIRECTORY_FORMS[form])
         return
@@ -117,10 +120,19 @@ def collect(directory: Path, output: Path, form: str | None, names: Labelled, *,
         raise OutputError(f"cannot write {output}", found=found, remedy="choose another file") from error
 
 
+def _is_directly_in(directory: Path, output: Path) -> bool:
+    """Whether the output would be beside the parts, whatever the directory is called in its path."""
+    try:
+        return output.absolute().parent.samefile(directory)
+    except OSError:  # there is no such directory, which writing reports
+        return False
+
+
 def _form_of(output: Path) -> str:
     if output.suffix.lower() not in BY_SUFFIX:
         raise UsageError(
-            f"the suffix of {output} does not say what to write",
+            f"the format of {output} is not known",
+            found=f"the suffix {output.suffix!r}" if output.suffix else "no suffix",
             expected=f"{', '.join(BY_SUFFIX)}, or --as {'|'.join(FORMS)}",
         )
     return BY_SUFFIX[output.suffix.lower()]

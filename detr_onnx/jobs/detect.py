@@ -1,4 +1,4 @@
-"""Inputs to rows, decoding ahead; whatever goes wrong with an image is in its row."""
+"""Detects in the inputs of a job, while the next ones are decoded. What goes wrong with an image is in its row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def detect_rows(
 
     Args:
         detector: what detects.
-        inputs: may be endless; a few are held at a time.
+        inputs: may be endless; only a few are held in memory at a time.
         threshold: in 0..1; scores must be strictly greater.
         labels: the only labels to keep; None for all.
     """
@@ -32,7 +32,7 @@ def detect_rows(
     def prepare(item: Input) -> Prepared | DetrError:
         try:
             return _prepare(detector, item)
-        except Exception as error:  # noqa: BLE001 - whatever fails is in the row
+        except Exception as error:  # noqa: BLE001 - the row says what failed
             return error_of_image(item.path, error)
 
     for item, prepared in read_ahead(prepare, inputs, meanwhile=detector.leaves_cores):

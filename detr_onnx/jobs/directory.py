@@ -1,4 +1,4 @@
-"""The directory of a job: made if it is not there, and held by one process for each shard."""
+"""The directory of a job: it is made if it is missing, and one process at a time works on each shard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         found = "a file of that name" if exists(directory) else error.strerror
-        raise OutputError(f"cannot make the directory {directory}", found=found, remedy="choose another") from error
+        raise OutputError(
+            f"cannot make the directory {directory}", found=found, remedy="choose another directory"
+        ) from error
     if not os.access(directory, os.W_OK | os.X_OK):
         raise OutputError(
             f"cannot write into {directory}", found="no permission", remedy="choose a directory that can be written"
@@ -32,9 +34,9 @@ def make_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def only_process(directory: Path, shard: Shard) -> Iterator[None]:
-    """Keeps other processes from the same shard. The system ends the hold of a process that dies; the file stays.
+    """Locks a shard for this process. The system releases the lock of a process that dies; the lock file stays.
 
-    On file systems without locks nothing is kept out.
+    On file systems without locks, several processes can work on a shard.
 
     Raises:
         OutputError: another process has the shard.

@@ -24,16 +24,16 @@ from detr_onnx.rle import Rle, area
 Rows = Callable[[], Iterator[Row]]
 BATCH_ROWS = 1000
 CSV_FIELDS = ("path", "width", "height", "score", "label", "class_id", *Box.__slots__, "error")
-NO_CLASS = "N/A"  # COCO's ids that no class has
+NO_CLASS = "N/A"  # the name of those COCO ids that belong to no class
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """How images are called in labels.
+    """How labels name their images.
 
     Attributes:
         relative_to: a directory; paths become relative to it. None leaves them as they are.
-        prefix: is put before them, such as a URL.
+        prefix: text before each path, such as a URL.
     """
 
     relative_to: str | None = None
@@ -49,13 +49,13 @@ class Labelled:
 
     def relative(self, path: str) -> str:
         """The path relative to the directory; with / also on Windows, as in URLs and in the labels of other tools."""
-        if self.relative_to is None:
+        if self.relative_to is None or not path:
             return path.replace(os.sep, "/") if self.prefix else path
         try:
             relative = os.path.relpath(path, self.relative_to)
         except ValueError:  # another drive of Windows
             relative = os.pardir
-        if relative.startswith(os.pardir):
+        if relative.split(os.sep, 1)[0] == os.pardir:
             raise UsageError(f"{path} is not in {self.relative_to}", remedy="give --relative-to another directory")
         return relative.replace(os.sep, "/")
 
@@ -124,7 +124,7 @@ def _segmentation(mask: Rle, path: str) -> dict[str, Any]:
     try:
         return {"segmentation": mask, "area": area(mask)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"the row of {path} is damaged", found=f"a mask that is not one: {error}") from error
+        raise OutputError(f"the row of {path} is damaged", found=f"a mask that cannot be decoded: {error}") from error
 
 
 def label_studio(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:

@@ -4,20 +4,21 @@
     @list.txt  @-  @list.parquet:column   lists of paths, see manifests.py
     shard-000.tar  'shards/*.tar.gz'      images in tar files, see tars.py
 
-Nothing is listed ahead: ten million names take as much memory as ten.
+Names are read one at a time, so ten million take as much memory as ten.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from detr_onnx.errors import DatasetError, DetrError, ImageError, UsageError
 from detr_onnx.image.files import STDIN, image_suffixes, suffix
-from detr_onnx.image.walk import files_below, is_pattern, matches
+from detr_onnx.image.walk import files_below, is_hidden, is_pattern, matches
 from detr_onnx.jobs.manifests import Manifest
 from detr_onnx.jobs.rows import row_path
 from detr_onnx.jobs.shard import Shard
@@ -43,15 +44,15 @@ class Inputs:
 
     Args:
         arguments: as on the command line.
-        shard: which of them to take. The images of a tar file stay together.
+        shard: the share of the images to take. The images of a tar file stay together.
 
     Raises:
         UsageError: an argument is `-`.
         DatasetError: a list of paths is missing or has no such column.
 
     Attributes:
-        shard: which of them.
-        problems: after `read`: errors of arguments that name no image.
+        shard: as given; shard 0/1 if none was.
+        problems: errors of the arguments that name no image; complete when `read` has ended.
     """
 
     def __init__(self, arguments: Sequence[str], shard: Shard | None = None) -> None:
@@ -75,14 +76,14 @@ class Inputs:
                 count += 1
                 yield from self._inputs(name, is_wanted)
             if not count:
-                self.problems.append(_nothing(argument))
+                self.problems.append(_no_images_error(argument))
 
     def count(self) -> int | None:
         """How many images of the shard there are, by a pass over all names; None if that costs too much or is unknown.
 
         Names that occur twice count twice.
         """
-        if any(manifest.is_stdin for manifest in self._manifests.values()):
+        if any(manifest.is_read_once for manifest in self._manifests.values()):
             return None
         total = 0
         for name in (name for argument in self._arguments for name in self.names(argument)):
@@ -124,23 +125,47 @@ def is_manifest(argument: str) -> bool:
 
 
 def _images(directory: str) -> Iterator[str]:
-    """The images below a directory. A link to a file that is below it, too, is left out."""
+    """The images below a directory. A link to another image that is found below it is left out."""
     top = "" if Path(directory) == Path() else str(Path(directory))
     real_top = os.path.join(os.path.realpath(directory), "")  # noqa: PTH118 - of many names
     for name in files_below(top):
-        is_link = os.path.islink(name)  # noqa: PTH114 - of many names
-        if suffix(name) in image_suffixes() and not (is_link and os.path.realpath(name).startswith(real_top)):
+        if suffix(name) in image_suffixes() and _is_own_file(name, real_top):
             yield name
+
+
+def _is_own_file(name: str, real_top: str) -> bool:
+    """Whether an entry below `real_top` is a file, and not a link to an image that is found there itself.
+
+    A link that leads nowhere, and a file that has just been removed, count as files: their rows say what is wrong.
+    """
+    try:
+        mode = os.lstat(name).st_mode
+    except OSError:
+        return True
+    if not stat.S_ISLNK(mode):
+        return stat.S_ISREG(mode)
+    return not is_directory(name) and not _is_found(os.path.realpath(name), real_top)
+
+
+def _is_found(file: str, real_top: str) -> bool:
+    """Whether a search of the directory `real_top`, which ends with a separator, gives this file; both are real paths.
+
+    What a link leads to may be hidden, as in .git/annex, or have no suffix, as in the hub's cache; then only the link
+    is found.
+    """
+    if not file.startswith(real_top) or suffix(file) not in image_suffixes() or not is_file(file):
+        return False
+    return not any(map(is_hidden, PurePath(file[len(real_top) :]).parts))
 
 
 def _is_input(name: str) -> bool:
     return suffix(name) in image_suffixes() or is_tar(name)
 
 
-def _nothing(argument: str) -> DetrError:
+def _no_images_error(argument: str) -> DetrError:
     """The error of an argument that names no image."""
     if is_manifest(argument):
-        return DatasetError(f"no paths in {argument[1:]}", expected="a path a line", remedy="check the list")
+        return DatasetError(f"no paths in {argument[1:]}", expected="one path per line", remedy="check the list")
     what = f"no images in {argument}" if is_directory(argument) else f"no image matches {argument}"
     expected = "files that end in .jpg, .png, .webp or the suffix of another image format"
     return ImageError(what, expected=expected, remedy="check the path")

@@ -40,7 +40,7 @@ class Job:
         directory: of the parts; made if it is not there.
         inputs: what to detect in, and the shard.
         settings: what the rows depend on; see `JobSettings.of`.
-        part_rows: rows of a part. A process that is killed loses at most those of the part it was at.
+        part_rows: rows of a part. A process that is killed loses at most the rows of one unfinished part.
         retry: whether to take the rows of failed images out of the parts, so that they are detected again.
     """
 
@@ -62,14 +62,14 @@ class Job:
         Args:
             detector: what the settings describe.
             show: is called with the tally before the first image and after each.
-            must_stop: is asked before each image; once it says yes, what is there is written, and the job ends.
+            must_stop: is called before each image; once it returns True, the rows so far are written, and the job ends.
 
         Returns:
             The tally of all rows, those of earlier runs included.
 
         Raises:
-            OutputError: the directory has another job, another process is at it, or nothing can be written; all parts
-                that were written are whole.
+            OutputError: the directory has another job, another process works on the shard, or nothing can be written;
+                the parts that were written are complete.
         """
 
         def rows_of(inputs: Iterator[Input]) -> Generator[Row, None, None]:
@@ -84,10 +84,10 @@ class Job:
         show: Callable[[Tally], None] = lambda tally: None,
         must_stop: Callable[[], bool] = lambda: False,
     ) -> Tally:
-        """The job, with rows that come from elsewhere, such as a cluster; the rest is as in `run`.
+        """Runs the job with rows that are made elsewhere, such as on a cluster; the rest is as in `run`.
 
         Args:
-            rows_of: gives a row for each input, in any order. It is closed at the end.
+            rows_of: returns a generator of one row for each input, in any order, which is closed at the end.
         """
         make_directory(self.directory)
         with only_process(self.directory, self.inputs.shard), open_seen() as seen:
@@ -97,7 +97,9 @@ class Job:
                 tally, number = self._read_parts(seen, must_stop)
             except OSError as error:
                 found = error.strerror or str(error)
-                raise OutputError(f"cannot use {self.directory}", found=found, remedy="choose another") from error
+                raise OutputError(
+                    f"cannot use {self.directory}", found=found, remedy="choose another directory"
+                ) from error
             show(tally)
             inputs = _until(must_stop, self.inputs.read(seen.add))
             with closing(rows_of(inputs)) as rows:
@@ -107,10 +109,10 @@ class Job:
         return tally
 
     def _read_parts(self, seen: Seen, must_stop: Callable[[], bool]) -> tuple[Tally, int]:
-        """The tally of the rows that are there, whose paths are added to `seen`, and the number of the next part."""
+        """Adds the paths of all rows of earlier runs to `seen`; returns their tally and the number of the next part."""
         tally, number = Tally(), 0
         for part in find_parts(self.directory, self.inputs.shard):
-            if must_stop():  # then nothing is detected either
+            if must_stop():  # the rows are counted in part only, which does not matter: nothing will be detected
                 break
             number = part.number + 1
             rows = done_paths(part, self.settings.origin)
@@ -124,7 +126,7 @@ class Job:
         return tally, number
 
     def _write(self, rows: Iterator[Row], tally: Tally, number: int, show: Callable[[Tally], None]) -> Tally:
-        """Writes the rows in parts; also those of an unfinished part if the job is interrupted."""
+        """Writes the rows in parts; if the job is interrupted, the rows of the unfinished part, too."""
         part: list[Row] = []
         path = part_path(self.directory, self.inputs.shard, number, self.settings.format)
         try:

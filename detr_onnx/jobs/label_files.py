@@ -1,27 +1,25 @@
 """The rows of a job as a directory with a file for each image: labels of YOLO, annotations of Pascal VOC.
 
-The files have the places of their images below the images' common directory. Scores are left out: neither format has
-them. The new directory is moved into place when it is complete.
+The path of each file in its folder is that of its image below the directory that all images share. Scores are left out,
+as neither format has them. The new directory is moved into place when it is complete.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from xml.etree import ElementTree
 
-from detr_onnx.atomic import place_directory
+from detr_onnx.atomic import draft_directory, place_directory
 from detr_onnx.errors import OutputError
+from detr_onnx.jobs.directory import make_directory
 from detr_onnx.jobs.forms import NO_CLASS, Labelled, Rows, classified, clipped, good
 from detr_onnx.jobs.rows import Row
 from detr_onnx.jobs.settings import JobSettings
-from detr_onnx.paths import file_name
-
-DRAFT = ".detr-onnx-labels-"
+from detr_onnx.paths import exists, file_name, is_directory
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class DirectoryForm:
     Attributes:
         folder: where the files are in the directory.
         suffix: of the files.
-        text: row, class names and the image's name to the content of a file.
-        extra: name and content of another file, from the class names; None for none.
+        text: makes the content of a file from the row, the class names and the image's name.
+        extra: makes the name and the content of one more file from the class names; None if there is none.
     """
 
     folder: str
@@ -47,18 +45,16 @@ def write_directory(output: Path, rows: Rows, settings: JobSettings, names: Labe
     Raises:
         OutputError: the directory is there and not empty, two images have one name, or nothing can be written.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        found = "a directory that is not empty" if output.is_dir() else "a file"
-        raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory")
+    parent = output.absolute().parent
     try:
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=output.absolute().parent) as draft:
-            fresh = Path(draft, "fresh")  # not `draft` itself, which nobody else may read
+        if exists(output) and (not is_directory(output) or any(output.iterdir())):
+            found = "a directory that is not empty" if is_directory(output) else "a file"
+            raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory")
+        make_directory(parent)
+        with draft_directory(parent) as draft:
+            fresh = draft / "fresh"  # not `draft` itself, which only this user may read
             _fill(fresh, rows, settings, names, form)
             place_directory(fresh, output)
-    except FileExistsError as error:
-        what = f"two images would have the file {Path(error.filename).name}"
-        raise OutputError(what, remedy="collect images whose names differ before their suffix") from error
     except OSError as error:
         found = error.strerror or str(error)
         raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory") from error
@@ -73,9 +69,15 @@ def _fill(directory: Path, rows: Rows, settings: JobSettings, names: Labelled, f
     common = _common_directory(rows) if names.relative_to is None else ""
     for row in good(rows()):
         path = folder / _inside(os.path.relpath(row["path"], common) if common else names.relative(row["path"]))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f"{path.stem}{form.suffix}").open("x", encoding="utf-8", newline="\n") as file:
-            file.write(form.text(row, settings.class_names, names.name(row["path"])))
+        path = path.with_name(f"{path.stem}{form.suffix}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(form.text(row, settings.class_names, names.name(row["path"])))
+        except (FileExistsError, NotADirectoryError) as error:
+            what = f"the labels of two images would be in one place, {path.relative_to(folder)}"
+            remedy = "rename one of the two images"
+            raise OutputError(what, found=f"the image {row['path']}", remedy=remedy) from error
 
 
 def _common_directory(rows: Rows) -> str:
@@ -91,7 +93,7 @@ def _common_directory(rows: Rows) -> str:
 
 
 def _inside(path: str) -> Path:
-    """The path without what would lead out of a directory; members of tar files may have any name."""
+    """The path without a root and without `..`, so that it stays inside a directory: a tar file may have any names."""
     plain = PurePath(path)
     parts = [part for part in plain.relative_to(plain.anchor).parts if part != os.pardir]
     return Path(*map(file_name, parts))
@@ -106,6 +108,9 @@ def yolo_text(row: Row, class_names: list[str], name: str) -> str:
             (xmin + xmax) / 2 / row["width"], (ymin + ymax) / 2 / row["height"],
             (xmax - xmin) / row["width"], (ymax - ymin) / row["height"],
         ]  # fmt: skip
+        if d["label"] not in classes:
+            what, found = f"the row of {row['path']} is damaged", f"the label {d['label']!r}"
+            raise OutputError(what, found=found, expected="a class of the job's model")
         lines.append(" ".join([str(classes.index(d["label"])), *(f"{value:.6f}" for value in centre_size)]) + "\n")
     return "".join(lines)
 
@@ -137,12 +142,18 @@ def voc_text(row: Row, class_names: list[str], name: str) -> str:
             _add(item, field, value)
         box = ElementTree.SubElement(item, "bndbox")
         xmin, ymin, xmax, ymax = clipped(d["box"], row)
-        corners = (("xmin", int(xmin) + 1), ("ymin", int(ymin) + 1), ("xmax", round(xmax)), ("ymax", round(ymax)))
-        for field, pixel in corners:
-            limit = row["width"] if field.startswith("x") else row["height"]
-            _add(box, field, str(min(max(pixel, 1), limit)))
+        left, right = _whole_pixels(xmin, xmax, row["width"])
+        top, bottom = _whole_pixels(ymin, ymax, row["height"])
+        for field, pixel in (("xmin", left), ("ymin", top), ("xmax", right), ("ymax", bottom)):
+            _add(box, field, str(pixel))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _whole_pixels(start: float, end: float, size: int) -> tuple[int, int]:
+    """The first and the last pixel of a side of a box, counted from 1; at least one pixel of the image."""
+    first = min(int(start) + 1, size)
+    return first, min(max(round(end), first), size)
 
 
 def _add(parent: ElementTree.Element, name: str, text: str) -> None:

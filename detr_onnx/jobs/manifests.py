@@ -1,8 +1,8 @@
 """Lists of paths: a text file, stdin, NDJSON, or a column of a Parquet file; read in bounded memory.
 
-Text has a path a line, in any encoding of names. A path that contains a newline, or begins with a double quote, is
-written as a JSON string. A file with a NUL byte near its start is a list of `find -print0`, without any quoting.
-On Windows names are text, and lists are UTF-8.
+A text file has one path per line; its bytes are those of the file names, whatever their encoding. A path that contains
+a newline, or begins with a double quote, is written as a JSON string. A file with a NUL byte near its start is the
+output of `find -print0`, in which nothing is quoted. On Windows, where names are text, lists are UTF-8.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class Manifest:
         Raises:
             DatasetError: it cannot be read, or has no such column.
         """
+        if not text:
+            raise DatasetError("@ names no list of paths", expected="a file, such as @list.txt, or @- for stdin")
         name, colon, column = text.rpartition(":")
         has_column = bool(colon and column) and name.lower().endswith((*PARQUET, *NDJSON))
         manifest = cls(name, column) if has_column else cls(text)
@@ -58,8 +61,19 @@ class Manifest:
 
     @property
     def is_stdin(self) -> bool:
-        """Whether the list can be read only once."""
+        """Whether the list comes from stdin."""
         return self.file == STDIN
+
+    @property
+    def is_read_once(self) -> bool:
+        """Whether the list can be read only once: stdin, or a pipe, such as `@<(find photos)` in a shell."""
+        if self.is_stdin:
+            return True
+        try:
+            mode = os.stat(self.file).st_mode  # noqa: PTH116 - the name may be too long for a path
+        except (OSError, ValueError):
+            return False
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
     def names(self) -> Iterator[str]:
         """The paths, in turn.
@@ -73,7 +87,7 @@ class Manifest:
         with contextlib.nullcontext(_stdin(self)) if self.is_stdin else self._opened() as file:
             yield from _lines(file, self)
 
-    def error(self, found: str, expected: str | None = "a path a line") -> DatasetError:
+    def error(self, found: str, expected: str | None = "one path per line") -> DatasetError:
         """What is wrong with the list."""
         return DatasetError(f"the list {self.file} cannot be read", found=found, expected=expected)
 
@@ -84,10 +98,10 @@ class Manifest:
             raise self.error(getattr(error, "strerror", None) or str(error)) from error
 
     def _check(self) -> None:
-        """Raises what can be known before the first path is read."""
+        """Raises the errors that can be known before the first path is read."""
         if self.file.lower().endswith(PARQUET):
             self._parquet().close()
-        elif not self.is_stdin:
+        elif not self.is_read_once:  # opening and closing a pipe would end the program that writes into it
             self._opened().close()
 
     def _parquet(self) -> Any:
@@ -113,6 +127,9 @@ class Manifest:
             try:
                 for batch in file.iter_batches(BATCH_ROWS, columns=[self.column]):
                     yield from (name for name in batch.column(0).to_pylist() if name)
+            except UnicodeDecodeError as error:
+                found = f"{error.object[:100]!r} in the column {self.column!r}"
+                raise self.error(found, expected="UTF-8") from error
             except (OSError, import_pyarrow().ArrowException) as error:
                 raise self.error(" ".join(str(error).split())[:200], expected="a Parquet file") from error
 

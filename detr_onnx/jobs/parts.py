@@ -1,4 +1,4 @@
-"""The files of a job: numbered parts, each written whole and moved into place, and a note of what is finished.
+"""The files of a job: numbered parts, each moved into place when it is complete, and a note for a finished shard.
 
     out/_job.json                                settings.py
     out/part-000017.ndjson                       rows; with --format parquet, .parquet
@@ -22,6 +22,7 @@ from detr_onnx.atomic import atomic_file, write_atomically
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.rows import (
     FIELDS,
+    MAX_LINE_BYTES,
     Origin,
     Row,
     arrow_schema,
@@ -33,7 +34,7 @@ from detr_onnx.jobs.rows import (
 )
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.jobs.shard import Shard
-from detr_onnx.json_input import MAX_BYTES, read_object, whole_numbers
+from detr_onnx.json_input import read_object, whole_numbers
 from detr_onnx.text import printable
 
 NDJSON, PARQUET = "ndjson", "parquet"
@@ -82,7 +83,7 @@ def write_part(path: Path, rows: Sequence[Row], settings: JobSettings) -> None:
 
 
 def read_part(path: Path) -> Iterator[Row]:
-    """The rows of a part, in turn.
+    """The rows of a part, one by one.
 
     Raises:
         OutputError: it is damaged, or not a part of a job; rows before the damage have been yielded.
@@ -92,10 +93,11 @@ def read_part(path: Path) -> Iterator[Row]:
             yield from _parquet_rows(path)
             return
         with path.open("rb") as file:
-            while line := file.readline(MAX_BYTES + 1):
+            while line := file.readline(MAX_LINE_BYTES + 1):
                 yield from_line(line, printable(str(path)))
     except OSError as error:
-        raise OutputError(f"{path} cannot be read", found=error.strerror or str(error)) from error
+        found, remedy = error.strerror or str(error), "allow this user to read it, or move it elsewhere"
+        raise OutputError(f"{path} cannot be read", found=found, remedy=remedy) from error
 
 
 def count_rows(path: Path) -> int:
@@ -130,14 +132,16 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def done_paths(part: Part, origin: Origin) -> list[tuple[str, bool]]:
-    """The path of each row in a part, and whether it failed. A damaged part is moved aside and has none.
+    """The path of each row in a part, and whether its image failed. A damaged part is renamed, and has no rows.
 
     Raises:
-        OutputError: it has rows of another model or version.
+        OutputError: it has rows of another model or version, or the system does not let it be read.
     """
     try:
         rows = [(r["path"], r["error"] is not None, origin_of(r)) for r in read_part(part.path)]
     except OutputError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise  # such as no permission: the part may be whole
         aside = part.path.with_name(f"_damaged-{part.path.name}")
         part.path.replace(aside)
         logger.warning("%s; it is now %s, and its images are detected again", error, aside.name)
@@ -155,7 +159,7 @@ def done_paths(part: Part, origin: Origin) -> list[tuple[str, bool]]:
 
 
 def drop_failed(path: Path, settings: JobSettings) -> None:
-    """Takes the rows of failed images out of a part, which goes if there are no others."""
+    """Takes the rows of failed images out of a part; removes the part if it has no others."""
     rows = [row for row in read_part(path) if row["error"] is None]
     if rows:
         write_part(path, rows, settings)

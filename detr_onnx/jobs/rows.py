@@ -6,6 +6,7 @@ Its fields are path, width, height, detections, error, model_sha256, engine, pre
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from detr_onnx import __version__
 from detr_onnx.detections import Box, Detections
 from detr_onnx.errors import DetrError, MissingPackageError, OutputError
-from detr_onnx.json_input import parse_object
+from detr_onnx.json_input import parse_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,6 +26,7 @@ Row = dict[str, Any]
 """One image: see `row_of` and `error_row`."""
 
 FIELDS = ("path", "width", "height", "detections", "error", "model_sha256", "engine", "precision", "version")
+MAX_LINE_BYTES = 64 << 20  # of NDJSON; a hundred masks of a very large image take 10 MB
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,13 @@ class Origin:
 
 
 def row_path(name: str) -> str:
-    """A file's name as it is in rows: bytes that are not UTF-8 are spelt out, as `caf\\xe9.jpg`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace") if not name.isascii() else name
+    """A file's name as it is in rows: bytes that are not UTF-8 are escaped, as in `caf\\xe9.jpg`."""
+    if name.isascii():
+        return name
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate, which a list in JSON may contain and no file system can
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def row_of(path: str, size_wh: Sequence[int], detections: Detections, origin: Origin) -> Row:
@@ -105,22 +112,48 @@ def from_line(line: bytes, source: str) -> Row:
         OutputError: it is cut off, or is not a row.
     """
     if not line.endswith(b"\n"):
-        raise OutputError(f"{source} is damaged", found="a line without its end")
-    return checked(parse_object(line, source, error=OutputError), source)
+        raise OutputError(f"{source} is damaged", found="a line that is cut off, or too long for a row")
+    row = parse_json(line, source, error=OutputError, max_bytes=MAX_LINE_BYTES)
+    if not isinstance(row, dict):
+        raise OutputError(
+            f"{source} is damaged", found=f"a JSON {type(row).__name__}", expected="an object in each line"
+        )
+    return checked(row, source)
 
 
 def checked(row: Row, source: str) -> Row:
-    """The row, if it has the fields of one.
+    """The row, if it has the fields of a row, with values of their types. Masks are checked by whoever reads them.
 
     Raises:
-        OutputError: it has others, or values of other types.
+        OutputError: it has other fields, or values of other types.
     """
     if set(row) != set(FIELDS):
         raise OutputError(f"{source} has rows of another form", found=", ".join(row)[:200], expected=", ".join(FIELDS))
-    texts = all(isinstance(row[name], str) for name in ("path", "model_sha256", "engine", "precision", "version"))
-    if not texts or not isinstance(row["detections"], list) or not isinstance(row["error"], str | None):
-        raise OutputError(f"{source} has a row with wrong values", found=str(row["path"])[:200])
+    wrong = [name for name in FIELDS if not _is_valid(name, row[name])]
+    if not wrong and row["error"] is None:
+        wrong = [name for name in ("width", "height") if row[name] is None]
+    if wrong:
+        found = f"{wrong[0]} {json.dumps(row[wrong[0]], default=str)[:200]} in the row of {row['path']}"
+        raise OutputError(f"{source} has a row with a wrong value", found=found)
     return row
+
+
+def _is_valid(name: str, value: object) -> bool:
+    """Whether a field of a row may have this value."""
+    if name in ("width", "height"):
+        return value is None or (type(value) is int and value > 0)
+    if name == "detections":
+        return isinstance(value, list) and all(map(_is_detection, value))
+    return isinstance(value, str) or (name == "error" and value is None)
+
+
+def _is_detection(value: object) -> bool:
+    """Whether a value is a detection of a row, apart from its mask."""
+    if not isinstance(value, dict) or not isinstance(value.get("box"), dict):
+        return False
+    numbers = [value.get("score"), *(value["box"].get(side) for side in Box.__slots__)]
+    named = isinstance(value.get("label"), str) and type(value.get("class_id")) is int
+    return named and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
 
 
 def arrow_schema(metadata: dict[str, str] | None = None, *, masks: bool = False) -> pyarrow.Schema:

@@ -1,6 +1,6 @@
-"""The names that a job has met, in bounded memory: SQLite keeps their digests in a temporary file.
+"""The names that a job has met so far, in bounded memory: SQLite keeps their digests in a temporary file.
 
-The file has no name and goes with the process. Nothing has to be kept in step with the parts: each run fills it anew.
+The file has no name and is gone when the process ends. Each run fills it from the parts, so it always agrees with them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Seen:
         self._connection = connection
 
     def add(self, name: str) -> bool:
-        """Adds a name; whether it is new.
+        """Adds a name, and returns whether it is new.
 
         Raises:
             OutputError: there is no room for the temporary file.

@@ -1,4 +1,4 @@
-"""What all rows of a job have in common: _job.json in its directory, which another job cannot change."""
+"""The settings of a job, on which all its rows depend: _job.json in its directory. Later runs must have the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.rows import Origin
+from detr_onnx.jobs.shard import MAX_SHARDS
 from detr_onnx.json_input import read_object
+from detr_onnx.paths import exists, is_directory
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
@@ -20,7 +22,7 @@ FILE = "_job.json"
 WORDS = {
     "version": "detr-onnx", "model_sha256": "model", "labels": "labels", "class_names": "class names of the model",
 }  # fmt: skip
-"""Field -> how messages call it, where that is not its name."""
+"""The names of fields in messages, where they differ from the fields' own."""
 UNCOMPARED = {"model"}  # the same weights may have several names
 
 
@@ -86,7 +88,7 @@ class JobSettings:
         return Origin(self.model_sha256, self.engine, self.precision, self.version)
 
     def metadata(self) -> dict[str, str]:
-        """For the schema of Parquet files: texts, those that are not are JSON."""
+        """The settings as texts, for the metadata of a Parquet schema: values that are not texts become JSON."""
         values = {name: value for name, value in asdict(self).items() if name not in ("format", "shards")}
         return {f"detr_onnx.{n}": v if isinstance(v, str) else json.dumps(v) for n, v in values.items()}
 
@@ -98,15 +100,36 @@ def read_settings(directory: Path) -> JobSettings:
         OutputError: there is no job, or its settings are damaged.
     """
     file = directory / FILE
-    if not file.exists():
-        found = f"no {FILE}" if directory.is_dir() else "no such directory"
-        raise OutputError(f"there is no job in {directory}", found=found, remedy="name the -o of detr-onnx detect")
+    if not exists(file):
+        found = f"no {FILE}" if is_directory(directory) else "no such directory"
+        raise OutputError(
+            f"there is no job in {directory}", found=found, remedy="name the directory that detect -o wrote"
+        )
     values = read_object(file, error=OutputError)
     names = {field.name for field in fields(JobSettings)}
-    if set(values) != names or not isinstance(values["shards"], int) or not isinstance(values["class_names"], list):
+    if set(values) != names:
         found = f"the fields {', '.join(values)}"[:300]
         raise OutputError(f"{file} is not a job of this version", found=found, remedy="choose another directory")
+    if wrong := [name for name, value in values.items() if not _is_valid(name, value)]:
+        found = f"{wrong[0]} {json.dumps(values[wrong[0]])[:200]}"
+        raise OutputError(f"{file} is damaged", found=found, remedy="choose another directory")
     return JobSettings(**values)
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether a setting may have this value."""
+    if name == "preprocessing":
+        return isinstance(value, dict)
+    if name == "masks":
+        return isinstance(value, bool)
+    if name == "threshold":
+        return type(value) in (int, float)
+    if name == "shards":
+        return type(value) is int and 1 <= value <= MAX_SHARDS
+    if name in ("class_names", "labels"):
+        is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return is_list or (name == "labels" and value is None)
+    return isinstance(value, str)
 
 
 def agree(directory: Path, settings: JobSettings) -> None:
@@ -117,7 +140,7 @@ def agree(directory: Path, settings: JobSettings) -> None:
         OSError: they cannot be written.
     """
     file = directory / FILE
-    if not file.exists():
+    if not exists(file):
         write_atomically(file, (json.dumps(asdict(settings), indent=1) + "\n").encode())
     there = read_settings(directory)  # also after writing: another process may have been faster
     if different := differences(there, settings):
@@ -130,7 +153,7 @@ def agree(directory: Path, settings: JobSettings) -> None:
 
 
 def differences(found: JobSettings, expected: JobSettings) -> tuple[str, str] | None:
-    """What differs, as both have it, such as "threshold 0.5" and "threshold 0.4"; None if they are of the same job."""
+    """The settings that differ, as found and as expected, such as "threshold 0.5" and "threshold 0.4"; else None."""
     theirs, ours = asdict(found), asdict(expected)
     names = [name for name in ours if ours[name] != theirs[name] and name not in UNCOMPARED]
     if not names:

@@ -1,6 +1,6 @@
-"""Which inputs are whose: a share of a job by a stable hash of each input's name.
+"""Shares of a job: a stable hash of each input's name decides to which share it belongs.
 
-Every machine picks its share by itself, whatever the order in which it meets the names.
+So every machine finds its share by itself, whatever the order in which it reads the names.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from hashlib import blake2b
 from detr_onnx.errors import UsageError
 
 SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+MAX_SHARDS = 999_999
 
 
 @dataclass(frozen=True, order=True)
@@ -41,7 +42,7 @@ class Shard:
 
     @property
     def tag(self) -> str:
-        """What names of its files begin with after their kind: "003-of-064-", or nothing if there is one shard."""
+        """The part of its files' names that says which shard it is: "003-of-064-"; empty if there is only one."""
         return f"{self.index:03d}-of-{self.count:03d}-" if self.count > 1 else ""
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ def is_tar(name: str) -> bool:
 
 
 def tar_images(path: Path, is_wanted: Callable[[str], bool]) -> Generator[tuple[str, bytes | DetrError], None, None]:
-    """Name and bytes of the images in a tar file that are wanted, in its order.
+    """Names and bytes of the wanted images of a tar file, in its order.
 
     Other members, such as WebDataset's .json and .cls, are left out, and so are hidden ones.
 
@@ -45,7 +45,9 @@ def tar_images(path: Path, is_wanted: Callable[[str], bool]) -> Generator[tuple[
     except TAR_ERRORS as error:
         found = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if not count:
-            raise ImageError(f"cannot read {path}", found=found, expected="a tar file", remedy="check it") from error
+            raise ImageError(
+                f"cannot read {path}", found=found, expected="a tar file", remedy="check the file"
+            ) from error
         what = f"{path} is damaged or cut short after {count} members"
         raise ImageError(what, found=found, remedy="get the file again, and run the job again") from error
 

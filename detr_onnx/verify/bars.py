@@ -1,8 +1,8 @@
-"""How far each precision may differ from float32: one table, with its sources.
+"""The bar of each precision: how far it may differ from float32. One table, with the sources of its numbers.
 
-Differences of logits are in standard deviations of the reference's logits, those of boxes in 0..1 of the image. Shares
-of identical detections are those published in docs/speed.md and docs/files.md, which come from 500 scenes and a trained
-model; on fewer detections three standard errors of so many are allowed for.
+Differences of logits are in standard deviations of the reference's logits, those of boxes in fractions of the image's
+sides. Shares of identical detections are published in docs/speed.md and docs/files.md, where they were measured with a
+trained model on 500 scenes. A share of few detections is uncertain, so it may be lower by three standard errors.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import math
 from dataclasses import dataclass
 
 STANDARD_ERRORS = 3
-FEWEST_DETECTIONS = 100  # a share of fewer says more about them than about the precision
+FEWEST_DETECTIONS = 100  # the share of fewer depends on chance more than on the precision, and is not judged
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a precision must keep to.
+    """The limits of one precision.
 
     Attributes:
-        logits_largest: difference of any logit; None where single ones may differ.
-        logits_mean: mean absolute difference of the logits.
-        boxes_mean: mean absolute difference of the boxes.
-        identical: share of the detections above 0.5 that both have.
-        source: of the numbers.
+        logits_largest: most that any logit may differ; None where single logits may differ by more.
+        logits_mean: most that the logits may differ on average.
+        boxes_mean: most that the boxes may differ on average.
+        identical: least share of the detections above 0.5 that must be the same with both.
+        source: where the numbers come from.
     """
 
     logits_largest: float | None
@@ -33,7 +33,7 @@ class Bar:
     source: str
 
     def required(self, detections: int) -> float:
-        """The share of identical detections that so many must reach at least."""
+        """The least share of identical detections, if it is measured on this number of detections."""
         error = math.sqrt(self.identical * (1 - self.identical) / max(1, detections))
         return max(0.0, self.identical - STANDARD_ERRORS * error)
 
@@ -52,5 +52,5 @@ BARS = {
 
 
 def bar_for(precision: str) -> Bar:
-    """The bar of a precision; that of fp32 for one that a foreign graph does not tell."""
+    """The bar of a precision; that of fp32 if a graph from another exporter does not say its precision."""
     return BARS.get(precision, BARS["fp32"])

@@ -9,7 +9,7 @@ from typing import Any
 OK, FAILED, SHOWN, NOT_TRIED, REFERENCE = "ok", "FAILED", "shown", "not tried", "reference"
 
 Notice = Callable[[str], None]
-"""Called with what comes next, to show progress."""
+"""A function that shows progress: it is called with the name of the next step."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Check:
     Attributes:
         section: "files", "published values", "engines" or "COCO".
         name: what was checked.
-        outcome: `OK`, `FAILED`, `SHOWN` (a figure that nothing is required of), `NOT_TRIED` or `REFERENCE`.
-        found: what was found, in a few words; for what was not tried, why.
-        expected: what it had to be; empty where nothing was required.
-        figures: the same in numbers, for JSON.
+        outcome: `OK`, `FAILED`, `SHOWN` (a figure without a limit), `NOT_TRIED` or `REFERENCE`.
+        found: what was found, in a few words; if it was not tried, the reason.
+        expected: what was required; empty if nothing was.
+        figures: found and required values as numbers, for JSON.
     """
 
     section: str

@@ -20,19 +20,19 @@ SECTION = "COCO"
 ANNOTATIONS, IMAGES = "annotations/instances_val2017.json", "val2017"
 WHOLE = 5000  # images of val2017
 RESAMPLES, SEED = 200, 0
-FEWEST_IMAGES = 500  # AP of fewer differs from that of all by more than the standard error tells
-STANDARD_ERRORS = 3  # of a part of the images; the whole set is the published one, and has no such error
-AT_MOST = 0.003  # of AP: rounding to a digit, another image decoder, a precision's own loss (docs/files.md)
+FEWEST_IMAGES = 500  # with fewer, the standard error is too small: AP differs from that of all images by more
+STANDARD_ERRORS = 3  # that AP of some of the images may be off by; the published AP is of all of them
+AT_MOST = 0.003  # that AP may be off by: its rounding, another image decoder, the loss of a precision (docs/files.md)
 
 
 def read_dataset(directory: Path) -> tuple[Annotations, Mapping[int, Path]]:
-    """The annotations and images of COCO's val2017 as it is unpacked.
+    """The annotations and images in a directory where the archives of COCO's val2017 were unpacked.
 
     Raises:
-        DatasetError: a part is missing.
+        DatasetError: the annotations or the images are missing.
     """
-    for path, there in ((directory / ANNOTATIONS, is_file), (directory / IMAGES, is_directory)):
-        if not there(path):
+    for path, is_there in ((directory / ANNOTATIONS, is_file), (directory / IMAGES, is_directory)):
+        if not is_there(path):
             expected = f"{ANNOTATIONS} and {IMAGES}/ in the directory"
             raise DatasetError(f"{directory} is not COCO's val2017", found=f"no {path.name}", expected=expected)
     truth = read_annotations(directory / ANNOTATIONS)
@@ -40,7 +40,7 @@ def read_dataset(directory: Path) -> tuple[Annotations, Mapping[int, Path]]:
 
 
 def standard_error(truth: Annotations, rows: list[Row]) -> float | None:
-    """Of AP, by a bootstrap over the images; None where it cannot be told."""
+    """The standard error of AP, by a bootstrap over the images; None if it cannot be computed."""
     count = len(truth.files)
     drawn = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     values = average_precisions(match(truth, rows), drawn)[0]
@@ -55,12 +55,12 @@ def check_coco(
     published: Mapping[str, float],
     progress: Progress = iter,
 ) -> Iterator[Check]:
-    """A check of AP, and the other figures beside theirs; a failed one if they cannot be computed."""
+    """A check of AP, then the other figures beside the published ones; one failed check if they cannot be computed."""
     try:
         detector = open_detector()
         rows = detect_rows(detector, truth, images, progress=progress)
-    except DetrError as trouble:
-        yield Check(SECTION, "figures", FAILED, str(trouble), "a model that detects in every image")
+    except DetrError as problem:
+        yield Check(SECTION, "figures", FAILED, str(problem), "a model that detects in every image")
         return
     figures, error = evaluate(truth, rows).figures, standard_error(truth, rows)
     measured = {
@@ -74,7 +74,7 @@ def check_coco(
 
 
 def _average_precision(value: float | None, published: float | None, measured: Mapping[str, Any]) -> Check:
-    """Judged where enough images tell how far it may be off."""
+    """The check of AP; with too few images, or no published AP, its value is only shown."""
     error, images = measured["standard_error"], measured["images"]
     found = _percent(value) + (f" ± {100 * error:.1f}" if error is not None else "")
     found += f" ({images} images, {measured['engine']})"
@@ -88,7 +88,7 @@ def _average_precision(value: float | None, published: float | None, measured: M
 
 
 def _beside(value: float | None, published: float | None) -> tuple[str, dict[str, Any]]:
-    """What is published, in words; and both numbers."""
+    """The published figure in words, and both figures as numbers."""
     words = "" if published is None else f"published {_percent(published)}"
     return words, {"value": value, "published": published}
 

@@ -26,7 +26,7 @@ MASKS_KEPT = 3  # queries whose masks are compared
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network computes for a case: logits [B,Q,C+1], boxes [B,Q,4], and masks of some queries or None."""
+    """What a network computes for a case: logits [B,Q,C+1], boxes [B,Q,4], and the masks of some queries or None."""
 
     logits: Floats
     boxes: Floats
@@ -37,7 +37,7 @@ class Outputs:
         return bool(np.isfinite(self.logits).all() and np.isfinite(self.boxes).all())
 
     def mask_threshold(self) -> float:
-        """A threshold that keeps `MASKS_KEPT` queries, halfway between two scores."""
+        """A threshold halfway between two scores, which the `MASKS_KEPT` best queries exceed."""
         scores = np.sort(detections_scores(self.logits))[::-1]
         kept = min(MASKS_KEPT, scores.size - 1)
         return float(scores[kept - 1] + scores[kept]) / 2
@@ -52,7 +52,7 @@ def detections_scores(logits: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Shape:
-    """How a network wants its images; networks of the same shape get the same pixels."""
+    """What decides the pixels that a network gets for a case; networks of the same shape get the same pixels."""
 
     preprocessing: Preprocessing
     canvas_hw: tuple[int, int] | None
@@ -63,7 +63,7 @@ class Shape:
         return cls(model.preprocessing, model.engine.canvas_hw, model.engine.batch)
 
     def inputs(self, case: Case) -> Inputs:
-        """Pixels, mask and sizes, with images repeated where the network takes more."""
+        """Pixels, mask and sizes; if the network's batch is larger than the case, its images are repeated."""
         images = (case.images * (self.batch or 1))[: self.batch or len(case.images)]
         return batch(images, self.preprocessing, canvas_hw=self.canvas_hw)
 
@@ -79,9 +79,9 @@ class Difference:
 
     Attributes:
         masks_mean: mean absolute difference of mask logits, in their standard deviations; None without masks.
-        identical: share of identical detections above 0.5; None if neither has any.
-        detections: their number in the reference.
-        worst: the case whose logits differ most.
+        identical: share of identical detections above 0.5; None if neither network has any.
+        detections: number of detections above 0.5 of the reference.
+        worst: name of the case whose logits differ most.
     """
 
     logits_largest: float
@@ -96,11 +96,11 @@ class Difference:
 
     @property
     def digits(self) -> int:
-        """To how many decimal digits of their standard deviation all logits agree; 9 at most."""
+        """How many decimal digits agree in all logits, in units of their standard deviation; 9 at most."""
         return max(0, min(9, math.floor(-math.log10(max(self.logits_largest, 1e-9)))))
 
     def troubles(self, bar: Bar) -> list[str]:
-        """What exceeds the bar, in words; empty if nothing does."""
+        """The limits of the bar that are exceeded, in words; empty if none is."""
         limits = {
             "logits, largest": (self.logits_largest, bar.logits_largest),
             "logits, mean": (self.logits_mean, bar.logits_mean),
@@ -118,7 +118,7 @@ class Difference:
         return wrong
 
     def like(self) -> str | None:
-        """The strictest precision that such a difference would be right for; None for none."""
+        """The strictest precision whose bar this difference keeps; None if it keeps none."""
         return next((name for name, bar in BARS.items() if not self.troubles(bar)), None)
 
     def figures(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ Row = tuple[Case, Outputs, Outputs, NDArray[np.int64]]
 
 
 def difference(rows: Iterable[Row], labels: tuple[str, ...]) -> Difference:
-    """Over all cases. Outputs must be finite and of equal shapes."""
+    """The difference over all cases, whose outputs must be finite and of equal shapes."""
     logits: list[float] = []
     boxes: list[Floats] = []
     masks: list[float] = []
@@ -164,7 +164,7 @@ def _detections(outputs: Outputs, sizes_hw: NDArray[np.int64], labels: tuple[str
 
 
 def _mask_differences(expected: Segments | None, actual: Segments | None) -> list[float]:
-    """Mean differences of the masks that both have; a query near the threshold may have one in one of them only."""
+    """Mean difference of each mask that both networks have: a query near the threshold may have one in only one."""
     if expected is None or actual is None:
         return []
     spread = max(float(expected.masks.std()), 1e-9) if expected.masks.size else 1.0

@@ -76,14 +76,14 @@ def _contenders(source: Source) -> Iterator[Contender]:
 
 
 def _precisions(row: EngineRow, source: Source) -> tuple[str | None, ...]:
-    """Of a graph file, ONNX Runtime has only the one that it was written in."""
+    """The precisions to try; ONNX Runtime runs a graph file only in the precision in which it was written."""
     if source.checkpoint is None and row.name == "onnxruntime":
         return (None,)
     return row.precisions
 
 
 def _reason(row: EngineRow, precision: str | None, source: Source) -> str | None:
-    """Why an installed engine cannot run the model in this precision; None if it can."""
+    """The reason why an installed engine is not tried with this precision; None if it is."""
     if source.checkpoint is None and source.graph is not None:
         if row.graphs is None:
             return "runs checkpoints only"
@@ -97,7 +97,7 @@ def _reason(row: EngineRow, precision: str | None, source: Source) -> str | None
 
 
 class Reference:
-    """The network that is taken as right. Its outputs are kept, since every engine is compared with them."""
+    """The network that all others are compared with. Its outputs are kept, so that each case is computed once."""
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model
@@ -105,7 +105,7 @@ class Reference:
         self._kept: dict[tuple[str, Shape], tuple[Inputs, Outputs]] = {}
 
     def outputs(self, case: Case, shape: Shape) -> tuple[Inputs, Outputs]:
-        """For a case as a network of this shape gets it."""
+        """The inputs of a case for a network of this shape, and the outputs of the reference for them."""
         key = case.name, shape
         if key not in self._kept:
             inputs = shape.inputs(case)
@@ -114,7 +114,7 @@ class Reference:
 
 
 def run(model: OpenModel, inputs: Inputs, mask_threshold: float | None = None) -> Outputs:
-    """The outputs for a case; with masks of the best queries if the model has them.
+    """The outputs of a model for a case, with the masks of the best queries if it has masks.
 
     Args:
         mask_threshold: of the queries whose masks are computed; None to derive it from the logits.
@@ -155,7 +155,7 @@ def _nothing_runs(tried: Sequence[Contender]) -> EngineError:
 
 
 def open_reference(subject: Subject, able: list[Contender]) -> tuple[Reference, str]:
-    """The reference, and the name of the contender that it is; empty for another checkpoint."""
+    """The reference, and the name of the contender that it is; an empty name if it is another checkpoint."""
     if subject.reference is not None:
         options = {**subject.options, "config": None}
         return Reference(open_model(subject.reference, EngineOptions("numpy"), **options)), ""
@@ -211,11 +211,11 @@ def _judged(name: str, precision: str, rows: list[Row], labels: tuple[str, ...],
 
 
 def claimed_precision(model: OpenModel) -> str:
-    """What a graph file says that it computes in: its metadata, else the engine's title."""
+    """The precision that a graph file says it computes in: that of its metadata, else of the engine's title."""
     metadata = model.engine.metadata or {}
     return metadata.get("detr_onnx.precision") or model.engine.title.rsplit(", ", 1)[-1]
 
 
 def only_numpy(checks: list[Check]) -> bool:
-    """Whether nothing was compared with the reference."""
+    """Whether the reference is alone: no other engine was compared with it."""
     return not any(check.section == SECTION and check.outcome not in (NOT_TRIED, REFERENCE) for check in checks)

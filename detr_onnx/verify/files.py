@@ -1,6 +1,7 @@
-"""The bytes of a model's files, against pinned digests, or the names of blobs in Hugging Face's cache.
+"""Compares the bytes of a model's files with pinned digests, or with those that name the blobs of the hub's cache.
 
-A blob of the cache is named by the digest that the hub announced: sha256 for large files, git's sha1 for small ones.
+A blob of Hugging Face's cache is named by the digest that the hub announced: sha256 for large files, git's sha1 for
+small ones.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def pinned_files(official: str | None, revision: str = "") -> Mapping[str, Pinne
 
 
 def official_name(source: Source) -> str | None:
-    """The pinned model whose config.json, byte for byte, lies beside the checkpoint; None for any other."""
+    """The pinned model that has the same config.json, byte for byte, as this checkpoint; None if there is none."""
     if source.checkpoint is None:
         return None
     config = (source.checkpoint if source.checkpoint.is_dir() else source.checkpoint.parent) / CONFIG
@@ -100,7 +101,7 @@ def git_sha1(path: Path) -> str:
 
 
 def check_source(source: Source, metadata: Mapping[str, str], reference: Path | None) -> Iterator[Check]:
-    """Whether a graph file was written from the weights that it is compared with, as its metadata says."""
+    """A check, by the digest in its metadata, that a graph file was written from the weights it is compared with."""
     checkpoint = source.checkpoint if source.graph is not None else None
     checkpoint = reference or checkpoint
     said = metadata.get("detr_onnx.source_sha256")

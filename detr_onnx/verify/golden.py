@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from detr_onnx.verify.published import Detected, Panoptic
 
 SECTION = "published values"
 PART = np.s_[0, :3, :3]
-EVERY_QUERY = -1.0  # a threshold that every score exceeds
+EVERY_QUERY = -1.0  # a threshold below every score
 PANOPTIC_RULES = (published.THRESHOLD, 0.5, 0.8, ())  # the defaults of `Detector.panoptic`
 
 
@@ -38,9 +39,8 @@ def close(name: str, found: Any, expected: Any, tolerance: float) -> Check:
         return judged(SECTION, name, False, f"shape {list(actual.shape)}", f"shape {list(wanted.shape)}")
     off = float(np.abs(actual - wanted).max(initial=0.0))
     expected_words = f"at most {tolerance:.0e}"
-    return judged(
-        SECTION, name, off <= tolerance, f"off by {off:.1e}", expected_words, {"off": off, "at_most": tolerance}
-    )
+    figures = {"off": off if math.isfinite(off) else None, "at_most": tolerance}  # JSON has no other numbers
+    return judged(SECTION, name, off <= tolerance, f"off by {off:.1e}", expected_words, figures)
 
 
 def same(name: str, found: object, expected: object) -> Check:
@@ -50,7 +50,7 @@ def same(name: str, found: object, expected: object) -> Check:
 def check_golden(
     subject: Subject, values: published.Outputs | None, image: Path | None, notice: Notice
 ) -> Iterator[Check]:
-    """The published values of a model; without the image, only its numbers of tensors and parameters."""
+    """Checks of the published values of a model; without the image, only of the numbers of tensors and parameters."""
     if values is None:
         yield Check(SECTION, "outputs", NOT_TRIED, "none are published for this model")
         return
@@ -75,20 +75,20 @@ def check_golden(
 
 
 def check_tensors(checkpoint: Checkpoint, values: published.Outputs) -> Iterator[Check]:
-    """The number of tensors and of numbers in them."""
+    """The number of tensors, and of the parameters in them."""
     if values.tensors is not None:
         yield same("tensors", len(checkpoint.tensors), values.tensors)
         yield same("parameters", sum(t.size for t in checkpoint.tensors.values()), values.parameters)
 
 
 def check_pixels(inputs: Inputs) -> Iterator[Check]:
-    """What the image becomes, which needs no weights: a wrong image shows here."""
+    """The preprocessed image. It does not depend on the weights, so a failure here means that the image is wrong."""
     yield same("pixels, shape", inputs[0].shape, published.PIXELS_SHAPE)
     yield close("pixels", inputs[0][0, 0, 0, :3], published.PIXELS, published.TOLERANCE_PIXELS)
 
 
 def check_stages(checkpoint: Checkpoint, values: published.Outputs, inputs: Inputs) -> Iterator[Check]:
-    """The hidden state and the masks of every query, which only the numpy implementation shows."""
+    """The hidden state and the masks of every query, which only the numpy implementation gives access to."""
     ops = NumpyOps(parameters(checkpoint.tensors), stages={})
     if checkpoint.config.masks:
         panoptic_detr(ops, checkpoint.config, inputs[0], None, np.full(1, EVERY_QUERY, np.float32))

@@ -11,7 +11,7 @@ from detr_onnx.models.open import demo_image
 from detr_onnx.verify.sample_photo import photograph
 
 SIZES_WH = ((640, 480), (427, 640), (333, 501), (1000, 97), (61, 803))
-"""Usual, odd, and so narrow that the resized image is narrower than 128 pixels."""
+"""A usual size, odd ones, and two so narrow that the resized image has a side of less than 128 pixels."""
 
 
 @dataclass(frozen=True)

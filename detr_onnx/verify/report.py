@@ -20,7 +20,8 @@ from detr_onnx.verify.checks import FAILED, NOT_TRIED, SHOWN, Check
 PACKAGES = (
     "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnx", "openvino", "huggingface_hub",
 )  # fmt: skip
-ABSOLUTE = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/](?:[^\s\\/:;,'\"()]+[\\/])+")
+FOLDERS = r"(?:[^\s\\/:;,'\"()]+[\\/])"
+ABSOLUTE = re.compile(rf"(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/]{FOLDERS}+")
 """The directories of an absolute path, with a drive letter or without."""
 
 
@@ -76,8 +77,9 @@ def package_versions() -> dict[str, str]:
 
 def without_directories(text: str) -> str:
     """The text with the directories of absolute paths left out, so that it tells nothing about its user."""
-    for known in {str(Path.cwd()), os.path.expanduser("~")} - {Path.cwd().anchor, "~", ""}:  # noqa: PTH111 - raises without a home
-        text = text.replace(known + os.sep, "").replace(known, "…")
+    own = {str(Path.cwd()), os.path.expanduser("~")} - {Path.cwd().anchor, "~", ""}  # noqa: PTH111 - raises without a home
+    for known in sorted(own, key=len, reverse=True):  # one may be in the other; their names may contain spaces
+        text = re.sub(rf"{re.escape(known)}[\\/]{FOLDERS}*", "", text).replace(known, "…")
     return ABSOLUTE.sub("", text)
 
 

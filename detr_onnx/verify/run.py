@@ -33,7 +33,7 @@ class Request:
 
     Attributes:
         model: as `Detector` takes it.
-        published: the name of the published model that it should be; None to find out.
+        published: the name of the published model that it should be; None to recognise it by its name or files.
         reference: the checkpoint that a graph file is compared with.
         golden_image: COCO's image 39769, of the published values.
         coco: the directory of COCO's val2017.
@@ -72,12 +72,13 @@ def verify(request: Request, notice: Notice, progress: Progress = iter) -> Repor
     Raises:
         DetrError: the request cannot be carried out, or there is nothing to compare.
     """
+    check_published_name(request.published)
     image, dataset = golden_image(request.golden_image), read_coco(request.coco)
     notice("the files")
-    source, is_whole = _located(request)
+    source, may_open = _located(request)
     name = official(request, source)
     checks = [*check_files(source, name, notice, revision(request))]
-    if is_whole:
+    if may_open:
         subject = Subject(request.model, source, request.reference, request.options)
         checks += _check_graph(request, subject)
         checks += _computed(subject, PUBLISHED.get(name or "", Published()), image, dataset, notice, progress)
@@ -87,7 +88,7 @@ def verify(request: Request, notice: Notice, progress: Progress = iter) -> Repor
 
 
 def _located(request: Request) -> tuple[Source, bool]:
-    """The files of the model; False with those of a pinned model that is not opened, because one of them is wrong."""
+    """The files of the model, and whether it may be opened: a pinned model of which one file is wrong may not."""
     try:
         return locate(request.model, **request.source_options), True
     except WrongFileError as error:
@@ -107,7 +108,7 @@ def _computed(
     notice: Notice,
     progress: Progress,
 ) -> list[Check]:
-    """Everything that opens the model."""
+    """The checks for which the model is opened: published values, engines, COCO."""
     checks: list[Check] = []
     if subject.source.checkpoint is not None:
         checks += check_golden(subject, published.outputs, image, notice)
@@ -130,12 +131,13 @@ def golden_image(given: Path | None) -> Path | None:
     """
     path = given or (Path(os.environ[GOLDEN_IMAGE]) if os.environ.get(GOLDEN_IMAGE) else None)
     if path is not None and not is_file(path):
-        raise UsageError(f"there is no image {path}", remedy="leave --golden-image out, or name 000000039769.png")
+        origin = "--golden-image" if given is not None else f"the environment variable {GOLDEN_IMAGE}"
+        raise UsageError(f"there is no image {path}", remedy=f"let {origin} name 000000039769.png, or leave it out")
     return path
 
 
 def read_coco(directory: Path | None) -> Dataset | None:
-    """The data set, read before anything else takes time."""
+    """The data set; None without a directory. It is read first, so that its errors come before the long checks."""
     if directory is None:
         return None
     from detr_onnx.verify.coco import read_dataset
@@ -144,16 +146,17 @@ def read_coco(directory: Path | None) -> Dataset | None:
     return read_dataset(directory)
 
 
-def official(request: Request, source: Source) -> str | None:
-    """The published model that this one is, or should be.
+def check_published_name(name: str | None) -> None:
+    """Raises UsageError for a name that is not that of a published model."""
+    if name is not None and name not in PUBLISHED:
+        raise UsageError(
+            "no values are published for that model", found=name, expected=f"one of {', '.join(PUBLISHED)}"
+        )
 
-    Raises:
-        UsageError: the name that was given is not of a published one.
-    """
+
+def official(request: Request, source: Source) -> str | None:
+    """The name of the published model that this model is, or should be; None if it is another model."""
     if request.published is not None:
-        if request.published not in PUBLISHED:
-            known = ", ".join(PUBLISHED)
-            raise UsageError("no values are published for that model", found=request.published, expected=known)
         return request.published
     name = request.model.split("@")[0]
     return name if name in PUBLISHED and is_hub_name(request.model) else official_name(source)

@@ -101,6 +101,11 @@ class AudioCopy:
 
 
 def _encoder(output: OutputContainer, audio: AudioStream) -> Any:
-    """A stream of the format's usual codec, with the source's channels and rate; Opus takes 48 kHz only."""
-    codec = output.default_audio_codec
-    return output.add_stream(codec, rate=48000 if "opus" in codec else audio.rate, layout=audio.layout.name)
+    """A stream of the format's usual codec, with the source's rate and channels.
+
+    Opus takes 48 kHz only, and few layouts of more than two channels; these become stereo.
+    """
+    codec, rate, layout = output.default_audio_codec, audio.rate, audio.layout.name
+    if "opus" in codec:
+        rate, layout = 48000, layout if audio.channels <= 2 else "stereo"
+    return output.add_stream(codec, rate=rate, layout=layout)

@@ -1,4 +1,7 @@
-"""Frames to detections: the next frames of a file are prepared while the network runs; of a stream, the newest is."""
+"""Detects in the frames of a video: the next ones of a file are prepared while the network runs, and none is left out.
+
+Of a live stream, the newest frame is taken whenever the network is free.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ Frames = Generator[VideoFrame, None, None]
 
 
 class Steps(Protocol):
-    """The steps of a `Detector`, which are described there."""
+    """The methods of a `Detector` that are used here; they are described there."""
 
     def preprocess(self, images: Iterable[Any], /) -> tuple[Any, Any, Any]: ...
     def network(self, pixels: Any, mask: Any, /) -> tuple[Any, Any]: ...
@@ -58,7 +61,7 @@ class OwnedVideo(NamedTuple):
 def opened(
     source: VideoSource | Video, *, every: int, fps: float | None, start_s: float, duration_s: float | None
 ) -> OwnedVideo:
-    """The video of a name, or one that is open already.
+    """Opens a video by its name, or takes one that is open already, which stays open afterwards.
 
     Raises:
         VideoError, MissingPackageError: as `open_video`.
@@ -108,7 +111,7 @@ def _detect_frames(steps: Steps, video: Video, threshold: float, tracker: Tracke
 
 
 def _prepared(next_prepared: Callable[[int], T | None], is_live: bool) -> Generator[T, None, None]:
-    """What the function returns, until it returns None; ahead in another thread, unless the video is live."""
+    """What the function returns, until it returns None. Unless the video is live, it is called ahead, in a thread."""
     if is_live:
         yield from iter(lambda: next_prepared(0), None)
         return

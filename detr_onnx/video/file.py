@@ -26,7 +26,7 @@ from detr_onnx.video.sources import shown_name
 if TYPE_CHECKING:
     import av
 
-CUT_SHORT_S = 1.0  # a file that ends so much before its stated length is cut short
+CUT_SHORT_S = 1.0  # a file that ends earlier than its stated length by more than this is cut short
 MICROSECONDS = 1_000_000  # libav's unit of a file's length
 
 logger = logging.getLogger(__name__)
@@ -63,8 +63,7 @@ class VideoFile:
             self._container.close()
             raise
         self._stream.thread_type = "AUTO"
-        step_s = frame_seconds(self._stream) * selection.every
-        self.frame_s = max(step_s, 1 / selection.fps) if selection.fps else step_s
+        self.frame_s = selection.frame_s(frame_seconds(self._stream))
         self._origin_s = (self._container.start_time or 0) / MICROSECONDS
         self._upright = Upright(self.name)
 
@@ -110,7 +109,7 @@ class VideoFile:
         self._check_end(seconds)
 
     def _timed(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Each frame with its time, which a frame without one takes from the frame before it."""
+        """Each frame with its time. A frame without a time follows the one before it at the average distance."""
         if self.selection.start_s > 0:
             self._seek()
         seconds, step_s = -frame_seconds(self._stream), frame_seconds(self._stream)
@@ -128,7 +127,7 @@ class VideoFile:
             logger.debug("%s: cannot seek: %s", printable(self.name), error)
 
     def _check_end(self, last_s: float) -> None:
-        """Reports a file that has ended without a frame, or too early."""
+        """Raises VideoError if the file has ended without a frame; logs a warning if it has ended too early."""
         stream = self._stream
         damaged = f"{self.counts.damaged} damaged packets" if self.counts.damaged else None
         if not self.counts.frames:

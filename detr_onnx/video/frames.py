@@ -29,9 +29,9 @@ TRANSPOSES = {
     (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
     (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
 }
-"""Signs of a display matrix (a, b, c, d), where a pixel (x, y) is shown at (ax + cy, bx + dy) -> Pillow's transpose."""
+"""The transpose for the signs of a display matrix (a, b, c, d), which shows a pixel (x, y) at (ax + cy, bx + dy)."""
 SWAPPING = frozenset(t for (a, _, _, _), t in TRANSPOSES.items() if a == 0)
-"""Those that swap width and height."""
+"""The transposes that swap width and height."""
 
 
 class Frame(NamedTuple):
@@ -54,9 +54,9 @@ class Counts:
 
     Attributes:
         frames: decoded, whether they were wanted or not.
-        dropped: of a live stream, for a newer one.
+        dropped: frames of a live stream that were replaced by a newer one before they were used.
         damaged: packets that could not be decoded, and frames that the decoder found damaged; all were skipped.
-        reconnects: to a live stream.
+        reconnects: how often a live stream was connected again.
     """
 
     frames: int = 0
@@ -70,10 +70,10 @@ class Selection:
     """Which frames are wanted.
 
     Attributes:
-        every: each n-th frame.
-        fps: at most so many a second, evenly in time; in place of `every`.
-        start_s: from this time on.
-        duration_s: for so many seconds.
+        every: only each n-th frame.
+        fps: at most so many frames a second, evenly in time; it replaces `every`.
+        start_s: time of the first frame.
+        duration_s: length of the wanted part in seconds; None for all.
 
     Raises:
         UsageError: a number is out of range, or `every` and `fps` are both given.
@@ -85,7 +85,7 @@ class Selection:
     duration_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 1:
+        if not 1 <= self.every <= 1e9:
             raise UsageError("every is wrong", found=str(self.every), expected="a number of frames from 1 up")
         if self.fps is not None and not 0 < self.fps <= 1e6:
             raise UsageError("fps is wrong", found=str(self.fps), expected="frames a second, more than 0")
@@ -95,6 +95,11 @@ class Selection:
             raise UsageError("the start is wrong", found=str(self.start_s), expected="seconds from 0 up")
         if self.duration_s is not None and not 0 < self.duration_s <= 1e9:
             raise UsageError("the duration is wrong", found=str(self.duration_s), expected="seconds, more than 0")
+
+    def frame_s(self, source_frame_s: float) -> float:
+        """How long a wanted frame is shown on average, in seconds, from the same figure of all frames."""
+        step_s = source_frame_s * self.every
+        return max(step_s, 1 / self.fps) if self.fps is not None else step_s
 
     @property
     def end_s(self) -> float | None:

@@ -1,8 +1,8 @@
-"""A stream or a camera: the newest frame, never a queue of old ones.
+"""A stream or a camera: always the newest frame, never a queue of old ones.
 
-A thread reads and decodes. It keeps one frame, and counts it as dropped when the next one comes before somebody has
-taken it. It connects again when the stream is lost. The thread that takes the frames never waits for longer than the
-reader may be silent, so a device that hangs inside the operating system is an error, too.
+A thread, the reader, receives and decodes. It keeps one frame; if the next one comes before that has been taken, it is
+replaced and counted as dropped. The reader connects again when the stream is lost. The thread that takes the frames
+waits only for a limited time, so a device that hangs inside the operating system is an error, too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 OPENING_STEPS = 2  # connecting, and reading the first packets; each has the whole timeout
-GRACE_S = 5.0  # that the reader may be late by before it counts as hung
-CLOSE_S = 1.0  # that closing waits for the reader
-CLOSE_TO_END_S = 1.0  # a stream of known length that stops so near its end has ended
+GRACE_S = 5.0  # how much later than its timeouts the reader may be before it counts as hung
+CLOSE_S = 1.0  # how long closing waits for the reader
+CLOSE_TO_END_S = 1.0  # a stream of known length that stops within this time of its end has ended
 MICROSECONDS = 1_000_000
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,9 @@ class Reconnection:
 
     def __post_init__(self) -> None:
         if self.attempts < 0 or min(self.first_wait_s, self.longest_wait_s) < 0 or self.timeout_s <= 0:
-            raise UsageError("the reconnection is wrong", found=str(self), expected="no negative numbers")
+            raise UsageError(
+                "the reconnection is wrong", found=str(self), expected="no negative numbers, a timeout above 0"
+            )
 
     def wait_s(self, failures: int) -> float:
         """The wait after so many failures in a row."""
@@ -187,15 +189,15 @@ class LiveVideo:
         wait_s = self._reconnection.wait_s(failures)
         logger.warning("%s: %s; connecting again in %.1f s", printable(self.name), printable(why), wait_s)
         self._expect_within(wait_s + OPENING_STEPS * self._reconnection.timeout_s)
-        self._closing.wait(wait_s)
-        self.counts.reconnects += 1
+        if not self._closing.wait(wait_s):
+            self.counts.reconnects += 1
 
     def _read_connection(self) -> bool:
         """Reads one connection to its end; returns whether that is the end of the stream, too."""
         timeout_s = self._reconnection.timeout_s
         with open_input(self.source, timeout_s) as container:
             stream = video_stream(container, self.source)
-            self.frame_s = frame_seconds(stream) * self.selection.every
+            self.frame_s = self.selection.frame_s(frame_seconds(stream))
             clock = None
             for frame in decoded(container, stream, self.counts):
                 self._expect_within(timeout_s)

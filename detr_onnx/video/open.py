@@ -46,7 +46,7 @@ def open_video(
     """
     if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int):
         found = type(source).__name__
-        raise UsageError("no video can be opened from this", found=found, expected="a path, a URL or a camera's number")
+        raise UsageError("the video has a wrong type", found=found, expected="a path, a URL or a camera's number")
     name = f"/dev/video{source}" if isinstance(source, int) else os.fsdecode(source)
     _check_system(name)
     selection = Selection(every, fps, start_s, duration_s)

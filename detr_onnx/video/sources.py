@@ -20,6 +20,9 @@ WEB_SCHEMES = frozenset({"http", "https"})  # a file if its length is known, els
 CAMERA = re.compile(r"/dev/video\d+")
 V4L2_MAJOR = 81  # of a character device, in Linux's Documentation/admin-guide/devices.txt
 
+UNESCAPED_PASSWORD = re.compile(r"\w+://[^/?#:@]*:(?![0-9]*(?:[/?#]|$))(.+)@")
+"""Of a URL that urlsplit finds no password in. A port before the path, as in rtsp://camera:554/user@home, is none."""
+
 RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp"}  # UDP loses packets; where TCP is not offered, UDP is used
 LIVE_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000", "fpsprobesize": "4"}
 """Frames are not held back, and opening looks at half a second of the stream in place of five."""
@@ -72,8 +75,10 @@ def shown_name(source: str) -> str:
 
 
 def _password(url: str) -> str | None:
+    """The password in a URL; also one with characters that a URL cannot have there, such as "/", as it was typed."""
     try:
-        return urlsplit(url).password
+        password = urlsplit(url).password
     except ValueError:  # such as an unfinished IPv6 address
-        match = re.match(r"\w+://[^/:@]*:([^/]*)@", url)
-        return match[1] if match else None
+        password = None
+    match = UNESCAPED_PASSWORD.match(url) if password is None else None
+    return match[1] if match else password

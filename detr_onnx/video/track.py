@@ -1,4 +1,4 @@
-"""Tracking: the same object has the same id in every frame. ByteTrack of the package trackers or supervision."""
+"""Tracking: the same object has the same id in every frame. It is done by ByteTrack of trackers or supervision."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Tracker:
 
 
 def _maker() -> Callable[[float, float], Update]:
-    """What makes a tracker for a frame rate and a threshold, of the package that is installed."""
+    """A function from a frame rate and a threshold to a tracker of the package that is installed."""
     try:
         from trackers import ByteTrackTracker
     except ImportError:

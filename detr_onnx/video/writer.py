@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from detr_onnx.atomic import atomic_file
-from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.errors import OutputError, UsageError, VideoError
 from detr_onnx.video.audio import AudioCopy
 from detr_onnx.video.file import VideoFile
 from detr_onnx.video.open import Video
@@ -36,7 +36,7 @@ class VideoWriter:
     """An annotated video. A context manager, which moves the file into place in the end.
 
     An error or Ctrl-C in its block ends the video there, and the file is kept: it has every frame that was written. The
-    file does not exist before, and if no frame is written, not at all.
+    path stays as it was until the block ends; if no frame was written, it stays so afterwards, too.
 
     Args:
         path: .mp4, .m4v, .mov, .mkv (H.264) or .webm (VP9).
@@ -71,11 +71,10 @@ class VideoWriter:
             OutputError: the file cannot be written; it is removed.
         """
         with self._errors():
-            if self._output is None:
-                self._output = self._begin(image)
+            output = self._begin(image) if self._output is None else self._output
             tick = round((seconds - self._video.selection.start_s) / TICK)
             self._last_tick = max(tick, self._last_tick + 1)
-            self._output.mux(self._stream.encode(self._frame(image)))
+            output.mux(self._stream.encode(self._frame(image)))
             if self._audio is not None:
                 self._audio.write_until(float(self._last_tick * TICK))
 
@@ -110,6 +109,7 @@ class VideoWriter:
         suffix = self._path.suffix.lower()
         # Written by libav and not through the file object: Ctrl-C cannot come between the parts of a packet.
         output: OutputContainer = av.open(file.name, "w", format=FORMATS[suffix])
+        self._output = output  # from here on an error closes it
         self._stream = self._video_stream(output, VP9 if suffix == ".webm" else H264)
         if isinstance(self._video, VideoFile):
             self._audio = AudioCopy(self._video.source, output, self._video.selection, AUDIO_TIMEOUT_S)
@@ -150,7 +150,7 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _errors(self) -> Any:
-        """Removes the file at an error; those of writing become an OutputError."""
+        """Removes the file at an error. Errors of writing, and of opening the sound, become an OutputError."""
         av = import_av()
         try:
             yield
@@ -158,6 +158,10 @@ class VideoWriter:
             self._discard(error)
             found = getattr(error, "strerror", None) or str(error)
             raise OutputError(f"cannot write {self._path}", found=found, remedy="choose another path") from error
+        except VideoError as error:
+            self._discard(error)
+            what = f"cannot write {self._path} with the sound of the video"
+            raise OutputError(what, found=str(error), remedy="check that the video can still be read") from error
         except OutputError as error:
             self._discard(error)
             raise
@@ -174,7 +178,12 @@ class VideoWriter:
 
 
 def check_video_path(path: Path) -> None:
-    """Raises what can be known of an output path before there is a frame."""
+    """Raises the errors of an output path that can be known before there is a frame.
+
+    Raises:
+        UsageError: no video format has its suffix.
+        OutputError: it is a directory, or its directory is missing.
+    """
     if path.suffix.lower() not in FORMATS:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise UsageError(f"no video can be saved as {path}", found=found, expected=", ".join(FORMATS))

@@ -30,7 +30,7 @@ def test_a_job_is_collected(run, capsys):
 
 def test_a_shard_that_is_missing_is_one_line(run, capsys):
     run("detect", ".", "-o", "out", "--shard", "0/2")
-    words = "out is not complete: found no end of shard 1 of 2; run the job again, or add --partial"
+    words = "out is not complete: found unfinished shard 1 of 2; run the job again, or add --partial"
     assert complaint(outcome(["collect", "out", "-o", "all.ndjson"], capsys), 1).startswith(words)
     assert outcome(["collect", "out", "-o", "all.ndjson", "--partial"], capsys)[0] == 0
 
@@ -38,8 +38,12 @@ def test_a_shard_that_is_missing_is_one_line(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["deep", "-o", "x.json"], 1, "there is no job in deep: found no _job.json; name the -o of detr-onnx detect"),
-        (["deep", "-o", "x.txt"], 2, "the suffix of x.txt does not say what to write"),
+        (
+            ["deep", "-o", "x.json"],
+            1,
+            "there is no job in deep: found no _job.json; name the directory that detect -o wrote",
+        ),
+        (["deep", "-o", "x.txt"], 2, "the format of x.txt is not known: found the suffix '.txt'"),
     ],
 )
 def test_what_cannot_be_collected_is_one_line(album, capsys, arguments, status, words):

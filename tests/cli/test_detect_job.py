@@ -68,9 +68,10 @@ def test_labels_and_thresholds_apply(run):
         (["--format", "parquet"], "--format parquet can be used only with -o; add -o DIR"),
         (
             ["--format", "coco", "-o", "out"],
-            "-o does not write coco: expected ndjson or parquet",
+            "-o cannot write --format coco: expected ndjson or parquet",
         ),
         (["--save", "x/", "-o", "out"], "--save cannot be used with -o; leave one of them out"),
+        (["@list.txt"], "the list @list.txt can be used only with -o; add -o DIR"),
         (["--threshold", "2", "-o", "out"], "the threshold is out of range: found 2.0, expected a number from 0 to 1"),
     ],
 )
@@ -80,7 +81,7 @@ def test_wrong_usage_is_refused_before_a_model_is_opened(refused, options, words
 
 
 def test_a_list_that_is_missing_is_refused_before_a_model_is_opened(refused):
-    words = "the list none.txt cannot be read: found No such file or directory, expected a path a line"
+    words = "the list none.txt cannot be read: found No such file or directory, expected one path per line"
     assert refused("detect", "@none.txt", "-o", "out", model="no such model") == words
 
 
@@ -88,7 +89,7 @@ def test_an_empty_list_is_an_error_and_the_other_images_are_done(run):
     Path("list.txt").touch()
     status, out, err = run("detect", "@list.txt", "a.png", "-o", "out")
     assert (status, out) == (1, "")
-    assert err == f"{PREFIX}no paths in list.txt: expected a path a line; check the list\n"
+    assert err == f"{PREFIX}no paths in list.txt: expected one path per line; check the list\n"
     assert [row["path"] for row in rows()] == ["a.png"]
 
 
@@ -99,7 +100,7 @@ def test_another_threshold_in_the_same_directory_is_refused(run, refused):
 
 
 def test_a_file_in_place_of_the_directory_is_refused(refused):
-    words = "cannot make the directory a.png: found a file of that name; choose another"
+    words = "cannot make the directory a.png: found a file of that name; choose another directory"
     assert refused("detect", "b.jpg", "-o", "a.png") == words
 
 

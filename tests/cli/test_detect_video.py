@@ -115,14 +115,21 @@ def test_a_damaged_video_gives_its_rows_and_counts(detect, clip):
     [
         (
             ["rtsp://127.0.0.1:9/a", "a.png"],
-            "images and videos in one run: found the video rtsp://127.0.0.1:9/a and a.png",
+            "one run cannot have images and videos: found the video rtsp://127.0.0.1:9/a and a.png",
         ),
-        (["clip.mp4", "a.png", "--fps", "2"], "images and videos in one run: found the video clip.mp4 and a.png"),
+        (
+            ["clip.mp4", "a.png", "--fps", "2"],
+            "one run cannot have images and videos: found the video clip.mp4 and a",
+        ),
         (["a.png", "--every", "2"], "--every is for videos: found a.png, expected a file such as clip.mp4"),
         (["a.png", "--track"], "--track is for videos"),
         (["clip.mp4", "--format", "coco"], "a video gives a row for each frame: found --format coco"),
         (["clip.mp4", "--every", "0"], "every is wrong: found 0"),
         (["clip.mp4", "--every", "2", "--fps", "1"], "every and fps exclude each other"),
+        (["clip.mp4", "--every", "1" + "0" * 400], "every is wrong: found 1000"),
+        (["clip.mp4", "--shard", "0/2"], "--shard is for images: found clip.mp4"),
+        (["clip.mp4", "--batch-files", "5"], "--batch-files is for images: found clip.mp4"),
+        (["clip.mp4", "--retry"], "--retry is for images: found clip.mp4"),
         (["clip.mp4", "--threshold", "2"], "the threshold is out of range"),
         (["clip.mp4", "--labels", "unicorn"], "the model has no label 'unicorn'"),
         (["clip.mp4", "--save", "out.gif"], "no video can be saved as out.gif"),
@@ -134,6 +141,11 @@ def test_a_damaged_video_gives_its_rows_and_counts(detect, clip):
 )
 def test_what_does_not_go_together_is_wrong_usage(refused, clip, arguments, words):
     assert refused(*arguments, status=2).startswith(words)
+
+
+def test_numbers_are_checked_before_the_model_is_opened(capsys, clip):
+    result = outcome(["detect", "clip.mp4", "--fps", "0", "-m", "missing.onnx"], capsys)
+    assert complaint(result, 2) == "fps is wrong: found 0.0, expected frames a second, more than 0"
 
 
 def test_the_video_itself_is_not_overwritten(refused, clip):

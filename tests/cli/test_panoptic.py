@@ -463,6 +463,6 @@ def test_a_damaged_mask_in_a_row_is_one_line(run, refused, good, bad):
     text = part.read_text()
     assert good in text
     part.write_text(text.replace(good, bad, 1))
-    says = "the row of images/a.png is damaged: found a mask that is not one"
+    says = "the row of images/a.png is damaged: found a mask that cannot be decoded"
     assert refused("collect", "out", "-o", "coco.json").startswith(says)
     assert not Path("coco.json").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +20,7 @@ from detr_onnx.jobs.collect import FORMS, Collection, collect
 from detr_onnx.jobs.forms import Labelled
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.job import Job
+from detr_onnx.jobs.label_files import voc_text
 from detr_onnx.jobs.parts import find_parts, read_part
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.jobs.shard import Shard
@@ -115,13 +118,13 @@ def test_csv_has_a_line_for_each_detection_and_each_image_without_one(job):
 
 def test_shards_that_have_not_ended_are_named_in_one_line(photos, detector, caplog):
     run_job(detector, shards=range(1))
-    words = "^out is not complete: found no end of shard 1, 2 of 3; run the job again, or add --partial"
+    words = "^out is not complete: found unfinished shards 1, 2 of 3; run the job again, or add --partial"
     with pytest.raises(OutputError, match=words):
         collect(Path("out"), Path("all.ndjson"), None, PLAIN)
     assert not Path("all.ndjson").exists()
     with caplog.at_level(logging.WARNING):
         collect(Path("out"), Path("all.ndjson"), None, PLAIN, partial=True)
-    assert caplog.messages == ["out is not complete: no end of shard 1, 2 of 3"]
+    assert caplog.messages == ["out is not complete: unfinished shards 1, 2 of 3"]
     assert len(Path("all.ndjson").read_text().splitlines()) == len([*Collection.of(Path("out")).rows()])
 
 
@@ -151,7 +154,9 @@ def test_a_directory_without_a_job_is_an_error(photos, directory):
 
 
 def test_a_suffix_that_says_nothing_is_an_error(photos):
-    with pytest.raises(UsageError, match=r"the suffix of all\.txt does not say what to write: expected .*voc"):
+    with pytest.raises(
+        UsageError, match=r"the format of all\.txt is not known: found the suffix '\.txt', expected .*voc"
+    ):
         collect(Path("out"), Path("all.txt"), None, PLAIN)
 
 
@@ -172,11 +177,63 @@ def test_labels_do_not_go_into_what_is_there(photos, detector, form_, taken):
     assert sorted(path.name for path in photos.iterdir()) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_nothing_goes_beside_the_parts_also_by_another_name_of_the_directory(photos, detector):
+    run_job(detector)
+    Path("link").symlink_to("out")
+    before = sorted((path.name, path.read_bytes()) for path in Path("out").iterdir())
+    for output in ("link/all.ndjson", "photos/../out/all.ndjson"):
+        with pytest.raises(OutputError, match=rf"cannot write {output}: found the directory of the job"):
+            collect(Path("out"), Path(output), None, PLAIN)
+    assert sorted((path.name, path.read_bytes()) for path in Path("out").iterdir()) == before
+
+
+def test_labels_below_a_file_are_an_error_that_names_the_file(photos, detector):
+    run_job(detector)
+    Path("file").touch()
+    with pytest.raises(OutputError, match=r"cannot make the directory .*file: found a file of that name"):
+        collect(Path("out"), Path("file/labels"), "yolo", PLAIN)
+
+
+def test_labels_of_a_name_that_is_too_long_are_an_error(photos, detector):
+    run_job(detector)
+    with pytest.raises(OutputError, match=r"cannot write x+"):
+        collect(Path("out"), Path("x" * 300), "yolo", PLAIN)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on directories there")
+def test_the_draft_of_a_process_that_was_killed_is_removed(photos, detector):
+    run_job(detector)
+    code = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from detr_onnx.jobs import label_files\n"
+        "from detr_onnx.jobs.collect import Labelled, collect\n"
+        "label_files.place_directory = lambda fresh, target: os._exit(9)\n"
+        "collect(Path('out'), Path('labels'), 'yolo', Labelled())\n"
+    )
+    before = sorted(path.name for path in photos.iterdir())
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert len(list(photos.iterdir())) == len(before) + 1
+    collect(Path("out"), Path("labels"), "yolo", PLAIN)
+    assert sorted(path.name for path in photos.iterdir()) == sorted([*before, "labels"])
+
+
+def test_a_shard_with_more_rows_than_at_its_end_is_not_complete(photos, detector):
+    run_job(detector)
+    part = find_parts(Path("out"))[0].path
+    part.with_name(part.name.replace("000000", "000009")).write_bytes(part.read_bytes())
+    with pytest.raises(OutputError, match=r"found \d+ rows of shard 0, which ended with \d+; run the job again"):
+        collect(Path("out"), Path("all.ndjson"), None, PLAIN)
+
+
 def test_two_images_of_one_name_are_an_error_and_nothing_is_left(photos, detector):
     sample_image(40, 30).save("photos/0.png")
     run_job(detector)
     before = sorted(path.name for path in photos.iterdir())
-    with pytest.raises(OutputError, match=r"two images would have the file 0\.txt"):
+    with pytest.raises(
+        OutputError, match=r"the labels of two images would be in one place, 0\.txt: found the image photos"
+    ):
         collect(Path("out"), Path("labels"), "yolo", PLAIN)
     assert sorted(path.name for path in photos.iterdir()) == before
 
@@ -189,7 +246,7 @@ def test_images_that_failed_are_counted_where_labels_have_no_place_for_them(phot
     run_job(detector)
     with caplog.at_level(logging.WARNING):
         collect(Path("out"), Path("collected"), form_, PLAIN)
-    left_out = [] if form_ in ("ndjson", "parquet", "csv") else ["images that failed, and are left out: 1"]
+    left_out = [] if form_ in ("ndjson", "parquet", "csv") else ["images that are left out because they failed: 1"]
     assert caplog.messages == left_out
 
 
@@ -244,6 +301,27 @@ def test_voc_and_yolo_stay_within_the_image(job):
     assert Path("yolo/labels/0.txt").read_text() == "0 0.725000 0.500000 0.550000 0.500000\n"
     assert Path("yolo/labels/dark-0.txt").read_text() == ""
     assert Path("yolo/data.yaml").read_text() == 'nc: 2\nnames: ["cat", "dog"]\n'
+
+
+def test_a_box_of_less_than_a_pixel_has_a_pixel_in_voc():
+    box = {"xmin": 10.2, "ymin": 29.9, "xmax": 10.4, "ymax": 30.2}
+    row = {"path": "a.jpg", "width": 40, "height": 30, "detections": [{"label": "cat", "box": box}]}
+    root = ElementTree.fromstring(voc_text(row, ["cat"], "a.jpg"))
+    assert [int(side.text) for side in root.find("object/bndbox")] == [11, 30, 11, 30]
+
+
+def test_a_label_that_is_no_class_is_damage_in_yolo(photos, detector):
+    run_job(detector)
+    settings = json.loads(Path("out/_job.json").read_text())
+    Path("out/_job.json").write_text(json.dumps(settings | {"class_names": ["dog"]}))
+    with pytest.raises(OutputError, match=r"the row of photos/.* is damaged: found the label 'cat', expected a class"):
+        collect(Path("out"), Path("labels"), "yolo", PLAIN)
+
+
+def test_a_name_that_begins_with_two_dots_is_in_its_directory():
+    assert Labelled("photos").relative("photos/..a.jpg") == "..a.jpg"
+    with pytest.raises(UsageError, match=r"other/a\.jpg is not in photos"):
+        Labelled("photos").relative("other/a.jpg")
 
 
 @pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])

@@ -7,12 +7,14 @@ import itertools
 import os
 import sys
 import tarfile
+import threading
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from detr_onnx.errors import DatasetError, DetrError, ImageError, UsageError
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.image.files import find_images
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.manifests import MAX_LINE_BYTES
@@ -82,6 +84,26 @@ def test_links_within_a_directory_are_left_out_and_those_that_lead_out_of_it_are
     assert sorted(paths("a")) == ["a/1.jpg", "a/b/2.jpg", "a/more/4.jpg", "a/out.jpg"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_to_images_that_are_hidden_or_have_no_suffix_are_followed(here):
+    touch("a/.git/annex/1.jpg", "a/blobs/2f0c")
+    Path("a/1.jpg").symlink_to(".git/annex/1.jpg")
+    Path("a/2.jpg").symlink_to("blobs/2f0c")
+    assert sorted(paths("a")) == sorted(image.name for image in find_images(["a"])[0]) == ["a/1.jpg", "a/2.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_that_leads_nowhere_is_an_input_so_that_its_row_says_so(here):
+    touch("a/1.jpg")
+    Path("a/2.jpg").symlink_to("gone.jpg")
+    assert sorted(paths("a")) == ["a/1.jpg", "a/2.jpg"]
+
+
+def test_a_directory_that_is_called_like_an_image_is_not_an_input(here):
+    touch("a/1.jpg", "a/album.jpg/2.jpg")
+    assert sorted(paths("a")) == ["a/1.jpg", "a/album.jpg/2.jpg"]
+
+
 @pytest.mark.parametrize("argument", ["a", "a/*.jpg", "@list.txt"])
 def test_an_argument_without_images_is_one_error(here, argument):
     touch("a/notes.txt", "list.txt")
@@ -136,6 +158,36 @@ def test_a_list_comes_from_stdin(here, monkeypatch):
     assert Inputs(["@-"]).count() is None
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_list_that_comes_from_a_pipe_is_read_once_and_its_writer_is_not_cut_off(here):
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=Path("pipe").write_text, args=("a.jpg\nb.jpg\n",), daemon=True)
+    writer.start()
+    inputs = Inputs(["@pipe"])
+    assert inputs.count() is None
+    found: list[str] = []
+    reader = threading.Thread(target=lambda: found.extend(i.path for i in inputs.read(lambda _: True)), daemon=True)
+    reader.start()
+    reader.join(20)
+    assert found == ["a.jpg", "b.jpg"]
+
+
+def test_an_argument_that_is_only_an_at_sign_names_no_list():
+    with pytest.raises(
+        DatasetError, match=r"^@ names no list of paths: expected a file, such as @list\.txt, or @- for"
+    ):
+        Inputs(["@"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names there may have half a character")
+def test_a_path_with_half_a_character_is_an_input_that_cannot_be_read(here):
+    Path("list.txt").write_text('"\\ud800.jpg"\n')
+    ((path, source),) = [(item.path, item.source) for item in Inputs(["@list.txt"]).read(lambda _: True)]
+    assert path == "\\ud800.jpg"
+    with pytest.raises(ImageError, match="cannot read "):
+        read_rgb(source, name=path)
+
+
 def test_ndjson_has_paths_or_objects(here):
     Path("list.ndjson").write_text('"a.jpg"\n{"path": "b.jpg", "error": null}\n')
     Path("other.jsonl").write_text('{"file": "c.jpg"}\n')
@@ -153,6 +205,16 @@ def test_a_list_in_parquet_is_a_column(here):
     for column, found in (("nothing", "found the columns path, n, file"), ("n", "found the type int64")):
         with pytest.raises(DatasetError, match=f"{found}, expected a column '{column}' of texts"):
             Inputs([f"@list.parquet:{column}"])
+
+
+def test_a_path_in_parquet_that_is_not_utf8_is_an_error(here):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"path": pa.array([b"caf\xe9.jpg"]).view(pa.string())}), "list.parquet")
+    with pytest.raises(
+        DatasetError, match=r"list\.parquet cannot be read: found b'caf\\xe9\.jpg' in the column 'path'"
+    ):
+        paths("@list.parquet")
 
 
 @pytest.mark.parametrize("name", ["list.txt", "list.parquet"])

@@ -16,7 +16,7 @@ from detr_onnx.jobs import job as job_module
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.job import Job
 from detr_onnx.jobs.parts import FORMATS, Tally, find_parts, read_done, read_part
-from detr_onnx.jobs.settings import JobSettings
+from detr_onnx.jobs.settings import JobSettings, read_settings
 from detr_onnx.jobs.shard import Shard
 from tests.jobs.stand_in import network, stand_in_detector
 from tests.small_model import sample_image
@@ -252,6 +252,33 @@ def test_settings_that_are_damaged_are_an_error(photos, detector, content):
         a_job(detector).run(detector)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shards": 0},
+        {"shards": True},
+        {"shards": 10**9},
+        {"class_names": [1]},
+        {"labels": [1]},
+        {"threshold": "0.5"},
+        {"masks": None},
+        {"preprocessing": []},
+        {"model": 1},
+    ],
+)
+def test_settings_with_a_wrong_value_are_damaged(photos, detector, change):
+    a_job(detector).run(detector)
+    settings = json.loads(Path("out/_job.json").read_text())
+    Path("out/_job.json").write_text(json.dumps(settings | change))
+    with pytest.raises(OutputError, match=rf"out/_job\.json is damaged: found {next(iter(change))} .*; choose another"):
+        a_job(detector).run(detector)
+
+
+def test_a_name_that_is_too_long_has_no_job():
+    with pytest.raises(OutputError, match=r"there is no job in x+: found no such directory"):
+        read_settings(Path("x" * 300))
+
+
 # Parts that are damaged, of another version, or there twice
 
 
@@ -270,6 +297,60 @@ def test_a_damaged_part_is_moved_aside_and_its_images_are_detected_again(photos,
             assert f"out/{part.name}" in message
         assert by_path(all_rows()) == undisturbed
         part = find_parts(Path("out"))[-1].path
+
+
+DETECTION = {"score": 0.5, "label": "cat", "class_id": 0, "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"detections": [{}]},
+        {"detections": [1]},
+        {"detections": [DETECTION | {"score": "high"}]},
+        {"detections": [DETECTION | {"score": float("nan")}]},
+        {"detections": [DETECTION | {"label": None}]},
+        {"detections": [DETECTION | {"class_id": 0.5}]},
+        {"detections": [DETECTION | {"box": {"xmin": 1}}]},
+        {"width": None},
+        {"width": 0},
+        {"height": "30"},
+        {"path": 1},
+    ],
+)
+def test_a_row_with_a_wrong_value_is_damage(photos, detector, change):
+    a_job(detector).run(detector)
+    part = Path("out/part-000000.ndjson")
+    rows = [json.loads(line) for line in part.read_text().splitlines()]
+    index = next(index for index, row in enumerate(rows) if row["error"] is None)
+    rows[index] |= change
+    part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        OutputError, match=rf"part-000000\.ndjson has a row with a wrong value: found {next(iter(change))}"
+    ):
+        list(read_part(part))
+
+
+def test_a_row_with_megabytes_of_masks_can_be_read_again(photos, detector):
+    a_job(detector).run(detector)
+    part = Path("out/part-000000.ndjson")
+    row = json.loads(part.read_text().splitlines()[0])
+    row |= {"width": 40, "height": 30, "error": None}
+    row["detections"] = [DETECTION | {"mask": {"size": [30, 40], "counts": "0" * (6 << 20)}}]
+    part.write_text(json.dumps(row) + "\n")
+    assert list(read_part(part)) == [row]
+
+
+def test_a_part_that_the_system_does_not_let_be_read_stays_where_it_is(photos, detector):
+    a_job(detector).run(detector)
+    part = Path("out/part-000001.ndjson")
+    part.unlink()
+    part.mkdir()  # also root cannot read it
+    with pytest.raises(
+        OutputError, match=r"out/part-000001\.ndjson cannot be read: found .*; allow this user to read it"
+    ):
+        a_job(detector).run(detector)
+    assert part.is_dir()
 
 
 def test_a_part_of_another_version_is_refused_and_stays(photos, detector):

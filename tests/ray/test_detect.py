@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detr_onnx import detector as detector_module
 from detr_onnx.errors import EngineError, UsageError
@@ -18,6 +19,7 @@ from detr_onnx.jobs.rows import arrow_schema
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.ray import Detect
 from tests.jobs.stand_in import CLASSES, stand_in_detector
+from tests.panoptic_stand_in import panoptic_stand_in
 from tests.small_model import sample_image
 
 pa = pytest.importorskip("pyarrow")
@@ -61,6 +63,16 @@ def test_every_format_of_a_batch_gives_the_same_rows(photos):
     assert detect(pandas.DataFrame({"path": NAMES})).equals(expected)
 
 
+def test_the_rows_of_a_panoptic_model_have_masks(photos, monkeypatch):
+    detector = panoptic_stand_in(monkeypatch)
+    Image.new("RGB", (40, 30), "white").save(photos / "white.png")
+    (row,) = Detect("stand-in", directory=photos)(pa.table({"path": ["white.png"]})).to_pylist()
+    monkeypatch.chdir(photos)
+    (expected,) = detect_rows(detector, [Input("white.png", "white.png")], 0.5)
+    assert [d["mask"] for d in row["detections"]] == [d["mask"] for d in expected["detections"]]
+    assert len(row["detections"]) == 4
+
+
 def test_an_empty_batch_has_no_rows_and_the_same_schema(photos):
     detect = Detect("stand-in", directory=photos)
     empty = detect(pa.table({"path": pa.array([], pa.string())}))
@@ -99,6 +111,14 @@ def test_a_value_that_is_missing_is_a_row_with_an_error(photos, value):
     assert table["error"].to_pylist() == ["there is no path: found an empty value", None]
 
 
+def test_what_pandas_has_for_a_missing_text_is_a_row_with_an_error(photos):
+    pandas = pytest.importorskip("pandas")
+    detect = Detect("stand-in", directory=photos)
+    for missing in (None, float("nan"), pandas.NA):
+        table = detect(pandas.DataFrame({"path": pandas.Series([missing, NAMES[0]], dtype=object)}))
+        assert table["error"].to_pylist() == ["there is no path: found an empty value", None]
+
+
 def test_another_column_can_have_the_paths(photos):
     detect = Detect("stand-in", directory=photos, column="file")
     assert detect(pa.table({"file": NAMES}))["path"].to_pylist() == NAMES
@@ -119,8 +139,9 @@ def test_a_threshold_out_of_range_is_an_error(detector):
 def test_a_node_with_another_model_is_refused(detector):
     settings = JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)
     Detect("stand-in", settings=settings)
-    words = r"a node differs: found model stand-in \(sha256 e3b0c44298fc…\), precision fp32, expected model .*abab.*, "
-    with pytest.raises(EngineError, match=words + "precision bf16; give all nodes the same model"):
+    words = r"make other rows than the job has: found model stand-in \(sha256 e3b0c44298fc…\), precision fp32, "
+    words += "expected model .*abab.*, precision bf16; give all nodes the same model"
+    with pytest.raises(EngineError, match=words):
         Detect("stand-in", settings=replace(settings, model_sha256="ab" * 32, precision="bf16"))
 
 

@@ -231,7 +231,7 @@ with script.connected(ray, arguments):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("empty.txt", b"", "no paths in empty.txt: expected a path a line; check the list"),
+        ("empty.txt", b"", "no paths in empty.txt: expected one path per line; check the list"),
         ("bad.parquet", b"PAR1", "the list bad.parquet cannot be read: found "),
         ("gone.txt", None, "the list gone.txt cannot be read: found No such file or directory"),
     ],

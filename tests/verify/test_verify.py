@@ -17,6 +17,9 @@ from detr_onnx.engines.table import ENGINES
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
+from detr_onnx.verify.checks import FAILED
+from detr_onnx.verify.golden import close
+from detr_onnx.verify.report import without_directories
 from tests.cli.command_line import in_a_process
 from tests.small_model import write_small_checkpoint
 from tests.verify.stubs import liar, stub_row
@@ -127,6 +130,24 @@ def test_with_numpy_alone_there_is_nothing_to_compare(refused, small, monkeypatc
     assert refused(small).startswith("there is no second engine to compare with")
 
 
+def test_no_directory_of_the_user_is_told_whether_it_is_in_the_current_one_or_beside_it(tmp_path, monkeypatch):
+    home = tmp_path / "Jane Doe"
+    project = home / "project"
+    project.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(project)
+    for directory in (home, project, home / "a-client", project / "a-client", home / "a" / "b", Path("/opt/a-client")):
+        assert without_directories(f"cannot read {directory / 'm.onnx'}: no") == "cannot read m.onnx: no"
+    assert without_directories(f"no model in {project}") == "no model in …"
+
+
+def test_outputs_that_are_not_numbers_fail_and_are_still_json():
+    check = close("logits", [float("nan")], [1.0], 1e-3)
+    assert (check.outcome, check.found) == (FAILED, "off by nan")
+    assert json.loads(json.dumps(check.figures, allow_nan=False)) == {"off": None, "at_most": 1e-3}
+
+
 def test_the_json_has_versions_and_results_and_no_directory(verify, small, tmp_path, monkeypatch):
     monkeypatch.setitem(ENGINES, "liar", liar(1.0))
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -144,6 +165,14 @@ def test_the_json_has_versions_and_results_and_no_directory(verify, small, tmp_p
 # Wrong input
 
 
+def test_a_golden_image_that_the_environment_names_and_that_is_missing_is_said_to_come_from_there(refused, monkeypatch):
+    monkeypatch.setenv("DETR_ONNX_GOLDEN_IMAGE", "nowhere.png")
+    assert refused("demo", status=2) == (
+        "there is no image nowhere.png; let the environment variable DETR_ONNX_GOLDEN_IMAGE name 000000039769.png, "
+        "or leave it out"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -153,6 +182,7 @@ def test_the_json_has_versions_and_results_and_no_directory(verify, small, tmp_p
         (["demo", "--published", "somebody/else"], 2, "no values are published for that model"),
         (["demo", "--json", "no/where.json"], 1, "cannot write no/where.json"),
         (["facebook/detr-resnet-50", "--offline", "--cache-dir", "empty"], 1, "facebook/detr-resnet-50 is not cached"),
+        (["facebook/detr-resnet-50", "--offline", "--published", "a/b"], 2, "no values are published for that model"),
         (["demo", "--reference", "nowhere"], 2, "there is no model 'nowhere'"),
     ],
 )

@@ -85,6 +85,7 @@ def test_frames_can_be_chosen(tmp_path, options, numbers):
     ("options", "words"),
     [
         ({"every": 0}, "every is wrong: found 0, expected a number of frames from 1 up"),
+        ({"every": 10**400}, "every is wrong: found 1000"),
         ({"fps": 0}, "fps is wrong: found 0, expected frames a second, more than 0"),
         ({"fps": float("nan")}, "fps is wrong: found nan, expected frames a second, more than 0"),
         ({"fps": 5, "every": 2}, "every and fps exclude each other; choose one of them"),
@@ -98,7 +99,7 @@ def test_numbers_that_are_out_of_range_are_refused(tmp_path, options, words):
 
 
 def test_something_that_is_not_a_name_is_refused():
-    with pytest.raises(UsageError, match="no video can be opened from this: found list"):
+    with pytest.raises(UsageError, match="the video has a wrong type: found list, expected a path, a URL"):
         open_video([])  # type: ignore[arg-type]
 
 

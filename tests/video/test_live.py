@@ -64,6 +64,7 @@ def test_while_somebody_is_busy_frames_are_dropped_and_the_newest_comes_next(cam
 def test_frames_that_are_not_wanted_are_not_dropped(camera: Camera, options):
     with open_video(camera.url(), reconnection=PATIENT, **options) as video:
         indices = [index for index, _ in take(video, 3)]
+    assert video.frame_s == pytest.approx(0.2)
     assert all(4 <= later - earlier <= 6 for earlier, later in itertools.pairwise(indices))  # times jitter
     assert video.counts.dropped == 0
 
@@ -101,6 +102,18 @@ def test_a_camera_that_vanishes_is_an_error_after_some_attempts(camera: Camera, 
         ):
             list(frames)
     assert video.counts.reconnects == IMPATIENT.attempts
+
+
+def test_a_stream_that_is_closed_while_it_waits_was_not_connected_again(camera: Camera, caplog):
+    with open_video(camera.url(), reconnection=Reconnection(first_wait_s=30)) as video:
+        frames = iter(video)
+        next(frames)
+        camera.kill()
+        deadline = time.monotonic() + 20
+        while "connecting again" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert "connecting again in 30.0 s" in caplog.text
+    assert video.counts.reconnects == 0
 
 
 def test_a_camera_that_falls_silent_is_connected_again(camera: Camera, caplog):

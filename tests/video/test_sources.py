@@ -62,6 +62,11 @@ def test_rtsp_goes_over_tcp_where_that_is_offered():
         ("rtsp://:secret@host/live", "rtsp://:***@host/live"),
         ("rtsp://a:p:w@host/live", "rtsp://a:***@host/live"),
         ("rtsp://a:p@[::1/live", "rtsp://a:***@[::1/live"),
+        ("rtsp://admin:se/cret@host/live", "rtsp://admin:***@host/live"),
+        ("rtsp://admin:se#cret@host/live", "rtsp://admin:***@host/live"),
+        ("rtsp://admin:se?cret@host/live", "rtsp://admin:***@host/live"),
+        ("rtsp://host:554/admin@live", "rtsp://host:554/admin@live"),
+        ("rtsp://host/a:b@c", "rtsp://host/a:b@c"),
         ("a:b@c.mp4", "a:b@c.mp4"),
     ],
 )

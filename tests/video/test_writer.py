@@ -98,6 +98,33 @@ def test_sound_that_the_format_cannot_hold_is_encoded_anew(tmp_path):
     assert np.argmax(spectrum) * 48000 / 40000 == pytest.approx(440, abs=3)
 
 
+def test_sound_of_six_channels_becomes_stereo_where_opus_cannot_hold_it(tmp_path):
+    clip = tmp_path / "a.mkv"
+    with av.open(str(clip), "w") as output:
+        stream = output.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        sound = output.add_stream("ac3", rate=48000, layout="5.1(side)")
+        output.mux(stream.encode(av.VideoFrame.from_image(grey_image(1))))
+        output.mux(stream.encode(None))
+        samples = av.AudioFrame.from_ndarray(np.zeros((6, 4800), np.float32), "fltp", "5.1(side)")
+        samples.sample_rate, samples.pts = 48000, 0
+        output.mux(sound.encode(samples))
+        output.mux(sound.encode(None))
+    copied(clip, tmp_path / "out.webm")
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert container.streams.audio[0].layout.name == "stereo"
+
+
+def test_sound_that_cannot_be_opened_is_an_error_of_the_output(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", 3, audio="aac")
+    with open_video(clip) as video, VideoWriter(tmp_path / "out.mp4", video) as writer:
+        frame = next(iter(video))
+        video.source = str(tmp_path / "gone.mp4")
+        with pytest.raises(OutputError, match=r"out\.mp4 with the sound of the video: found .* no such file"):
+            writer.write(frame.seconds, frame.image)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "a.mp4"] == []
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.webm"])
 def test_sound_of_a_part_begins_and_ends_with_its_frames(tmp_path, name):
     clip = write_clip(tmp_path / "a.mp4", 75, audio="aac")
