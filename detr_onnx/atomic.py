@@ -50,6 +50,26 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def create_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that is not there. If another process has been faster, its file stays.
+
+    Raises:
+        OSError: the content cannot be written.
+    """
+    with _draft(path) as draft:
+        draft.file.write(content)
+        draft.file.flush()
+        os.fsync(draft.file.fileno())
+        if draft.path is None:  # a device
+            return
+        try:
+            os.link(draft.path, draft.target)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links, where the last process wins
+            draft.place()
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that replaces `path` when the block ends without an error.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from detr_onnx import atomic, locks
-from detr_onnx.atomic import atomic_file, atomic_files, draft_directory, write_atomically
+from detr_onnx.atomic import atomic_file, atomic_files, create_atomically, draft_directory, write_atomically
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -40,6 +40,22 @@ def test_a_file_is_created_or_replaced(tmp_path, content):
         assert path.read_bytes() == content
         assert names(tmp_path) == {"file"}
         path.write_bytes(b"older")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_is_created_where_there_is_none(tmp_path, monkeypatch, has_links):
+    if not has_links:
+        monkeypatch.setattr(atomic.os, "link", lambda *_: os.open(tmp_path / "no" / "links", os.O_RDONLY))
+    create_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path) == {"file"}
+
+
+def test_the_file_of_a_faster_process_stays(tmp_path):
+    write_atomically(tmp_path / "file", b"first")
+    create_atomically(tmp_path / "file", b"second")
+    assert (tmp_path / "file").read_bytes() == b"first"
+    assert names(tmp_path) == {"file"}
 
 
 def test_a_new_file_has_the_usual_permissions(tmp_path):

@@ -104,7 +104,7 @@ class Job:
             inputs = _until(must_stop, self.inputs.read(seen.add))
             with closing(rows_of(inputs)) as rows:
                 tally = self._write(rows, tally, number, show)
-            if not must_stop():
+            if not must_stop() and not self.inputs.problems:  # an argument without images may be a typing error
                 write_done(self.directory, self.inputs.shard, tally)
         return tally
 

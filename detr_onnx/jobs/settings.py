@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detr_onnx.atomic import write_atomically
+from detr_onnx.atomic import create_atomically
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.rows import Origin
 from detr_onnx.jobs.shard import MAX_SHARDS
@@ -141,7 +141,7 @@ def agree(directory: Path, settings: JobSettings) -> None:
     """
     file = directory / FILE
     if not exists(file):
-        write_atomically(file, (json.dumps(asdict(settings), indent=1) + "\n").encode())
+        create_atomically(file, (json.dumps(asdict(settings), indent=1) + "\n").encode())
     there = read_settings(directory)  # also after writing: another process may have been faster
     if different := differences(there, settings):
         raise OutputError(

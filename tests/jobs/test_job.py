@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from detr_onnx import Detector, __version__
-from detr_onnx.errors import DatasetError, EngineError, OutputError
+from detr_onnx.errors import DatasetError, EngineError, ImageError, OutputError
 from detr_onnx.jobs import job as job_module
+from detr_onnx.jobs import settings as settings_module
+from detr_onnx.jobs.collect import collect
+from detr_onnx.jobs.forms import Labelled
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.job import Job
 from detr_onnx.jobs.parts import FORMATS, Tally, find_parts, read_done, read_part
@@ -236,6 +240,30 @@ def test_another_job_in_the_directory_is_refused_with_both_named(photos, detecto
     with pytest.raises(OutputError, match=f"^out has the rows of another job: {words}; choose another directory"):
         replace(job, settings=replace(job.settings, **change)).run(detector)
     assert sorted((path.name, path.read_bytes()) for path in Path("out").iterdir()) == before
+
+
+def test_two_jobs_that_start_at_once_cannot_both_go_on(photos, detector, monkeypatch):
+    first, second = (a_job(detector, shard=Shard(index, 2)) for index in range(2))
+    second = replace(second, settings=replace(second.settings, threshold=0.9))
+
+    def meanwhile(path: Path) -> bool:
+        monkeypatch.setattr(settings_module, "exists", os.path.exists)
+        first.run(detector)
+        return False  # as it was before
+
+    monkeypatch.setattr(settings_module, "exists", meanwhile)
+    with pytest.raises(OutputError, match=r"another job: found threshold 0\.5, expected threshold 0\.9"):
+        second.run(detector)
+
+
+def test_a_job_with_an_argument_that_names_no_image_is_not_complete(photos, detector):
+    Path("empty").mkdir()
+    job = a_job(detector)
+    job = replace(job, inputs=Inputs(["photos", "empty"], job.inputs.shard))
+    job.run(detector)
+    assert [type(problem) for problem in job.inputs.problems] == [ImageError]
+    with pytest.raises(OutputError, match="out is not complete: found an unfinished job"):
+        collect(Path("out"), Path("all.ndjson"), None, Labelled())
 
 
 def test_another_name_of_the_same_model_is_the_same_job(photos, detector):
