@@ -46,7 +46,8 @@ class Detect:
         labels: the only labels to keep; None for all.
         column: of the paths, which are text, or bytes where a name is not UTF-8.
         directory: that relative paths start from; workers have current directories of their own.
-        threads: that the network uses; give the actor as many CPUs by num_cpus.
+        threads: that the network uses; give the actor as many CPUs by num_cpus. None for engine numpy, which takes
+            their number from OMP_NUM_THREADS, as Ray sets it.
         engine: this and the next six arguments are as for `Detector`.
         precision: what to compute in.
         providers: of ONNX Runtime.
@@ -69,7 +70,7 @@ class Detect:
         labels: Sequence[str] | None = None,
         column: str = "path",
         directory: str | os.PathLike[str] = "",
-        threads: int = 1,
+        threads: int | None = 1,
         engine: str = DEFAULT_ENGINE,
         precision: str | None = None,
         providers: ProviderSpec | None = None,

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_onnx import Detector
 from detr_onnx import detector as detector_module
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.jobs.detect import detect_rows
 from detr_onnx.jobs.inputs import Input
 from detr_onnx.jobs.rows import arrow_schema
 from detr_onnx.jobs.settings import JobSettings
+from detr_onnx.models.open import demo_image
 from detr_onnx.ray import Detect
 from tests.jobs.stand_in import CLASSES, stand_in_detector
 from tests.panoptic_stand_in import panoptic_stand_in
@@ -52,6 +54,11 @@ def test_a_batch_has_the_rows_of_a_job(photos, detector, monkeypatch):
     assert [row["path"] for row in expected] == NAMES
     assert [row["error"] is None for row in expected] == [True, False, False, True]
     assert [len(row["detections"]) for row in expected] == [1, 0, 0, 1]
+
+
+def test_numpy_is_an_engine_too():
+    table = Detect("demo", engine="numpy", threads=None)({"path": np.array([str(demo_image())])})
+    assert [len(row["detections"]) for row in table.to_pylist()] == [len(Detector("demo", engine="numpy")(demo_image()))]
 
 
 def test_every_format_of_a_batch_gives_the_same_rows(photos):
