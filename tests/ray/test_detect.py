@@ -58,7 +58,8 @@ def test_a_batch_has_the_rows_of_a_job(photos, detector, monkeypatch):
 
 def test_numpy_is_an_engine_too():
     table = Detect("demo", engine="numpy", threads=None)({"path": np.array([str(demo_image())])})
-    assert [len(row["detections"]) for row in table.to_pylist()] == [len(Detector("demo", engine="numpy")(demo_image()))]
+    expected = Detector("demo", engine="numpy")(demo_image())
+    assert [len(row["detections"]) for row in table.to_pylist()] == [len(expected)]
 
 
 def test_every_format_of_a_batch_gives_the_same_rows(photos):
