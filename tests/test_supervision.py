@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_onnx.boxes import iou
+
 sv = pytest.importorskip("supervision")
 
 ROOT = Path(__file__).parents[1]
@@ -61,8 +63,9 @@ def test_the_slicer_finds_the_small_objects_of_a_large_image(detector, scene, mo
     assert len(detector(mosaic, 0.5)) < len(PLACES) * len(alone) <= len(found)
     (box,) = alone.only("elephant").xyxy
     expected = [box + np.tile([x * scene.width, y * scene.height], 2) for x, y in PLACES]
-    order = np.lexsort((elephants.xyxy[:, 0].round(-2), elephants.xyxy[:, 1].round(-2)))
-    assert np.allclose(elephants.xyxy[order], sorted(expected, key=lambda b: (b[1], b[0])), atol=20)
+    ious = iou(np.array(expected), elephants.xyxy)
+    assert (ious.max(1) > 0.6).all()  # the box with the highest score may be that of a tile which cuts the object
+    assert sorted(ious.argmax(1)) == [*range(len(PLACES))]
 
 
 def test_the_csv_sink_writes_names_and_scores(detector, scene, tmp_path):
