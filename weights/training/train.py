@@ -28,6 +28,7 @@ from weights.training.evaluate import coco_figures, coco_rows
 from weights.training.labels import ID2LABEL
 from weights.training.loss import Targets, Weights, losses
 from weights.training.model import DemoConfig, DemoDetr, hugging_face_config, save_weights
+from weights.training.resumable import Resumable, move_average
 from weights.training.scenes import Scene, SceneRules, coco_ground_truth, scene
 from weights.training.shards import (
     Example,
@@ -61,7 +62,6 @@ PHASES = (
     Phase("whole", 106, SceneRules(objects=(2, 8)), 320, 512, 32, 16, 360),
     Phase("close", 107, SceneRules(objects=(2, 8)), 384, 608, 16, 16, 360),
 )
-STATES = ("model", "average", "naming", "adamw", "muon")  # parts of the trainer in its checkpoint
 FROZEN_STEM_FROM = 2  # phase; DETR freezes stem and first stage too
 FALL_FROM = 0.818  # share of the detector's rounds after which the cosine begins
 
@@ -76,12 +76,14 @@ class Progress:
     seconds: float = 0.0
 
 
-class Trainer:
+class Trainer(Resumable):
     """The model, its moving average, its optimisers and its files."""
 
+    states = ("model", "average", "naming", "adamw", "muon")
+
     def __init__(self, work: Path) -> None:
+        super().__init__(work)
         torch.manual_seed(SEED)
-        self.work = work
         self.config = DemoConfig()
         self.model = DemoDetr(self.config).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
@@ -105,7 +107,6 @@ class Trainer:
         matrices += [matrix for _, matrix in self.kernels]
         self.muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
         self.validation: list[Scene] = []
-        self.started = self.saved = time.monotonic()
 
     def run(self) -> None:
         """Trains from the last checkpoint to the end."""
@@ -155,7 +156,7 @@ class Trainer:
         self.adamw.step()
         self.muon.step()
         self.progress.step += 1
-        self.update_average()
+        move_average(self.average, self.model, AVERAGE, self.progress.step)
         return np.array([float(parts[0].detach()), *parts[1:]])
 
     def name_one(self, pixels: Tensor, _: Tensor, targets: Targets) -> tuple[Tensor, float, float, float]:
@@ -184,15 +185,12 @@ class Trainer:
         for group in (*self.adamw.param_groups, *self.muon.param_groups):
             group["lr"] = RATE * factor * (4 if position.phase == 0 else 1)
 
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """Moves the average towards the model, batch norm statistics included."""
-        keep = min(AVERAGE, (1 + self.progress.step) / (10 + self.progress.step))
-        ours = [t for t in self.average.state_dict().values() if t.is_floating_point()]
-        new = [t for t in self.model.state_dict().values() if t.is_floating_point()]
-        torch._foreach_lerp_(ours, new, 1 - keep)
-
     # Files
+
+    @property
+    def head(self) -> dict[str, object]:
+        """The phase, as the log names it."""
+        return {"phase": PHASES[min(self.progress.phase, len(PHASES) - 1)].name}
 
     def pause_for_files(self, position: Progress) -> None:
         """Validates and saves between rounds, at intervals."""
@@ -201,14 +199,6 @@ class Trainer:
             self.validate()
         if now - self.saved > SAVE_SECONDS:
             self.save()
-
-    def log(self, entry: dict[str, object]) -> None:
-        """Appends one JSON line to the log."""
-        position = self.progress
-        head = {"phase": PHASES[min(position.phase, len(PHASES) - 1)].name, "step": position.step}
-        seconds = round(position.seconds + time.monotonic() - self.started)
-        with (self.work / "log.jsonl").open("a") as file:
-            file.write(json.dumps(head | {"seconds": seconds} | entry) + "\n")
 
     def log_losses(self, phase: Phase, mean: NDArray[np.float64]) -> None:
         """Logs mean losses."""
@@ -231,26 +221,6 @@ class Trainer:
         pixels, mask, _ = batch([resized], None)
         outputs = self.average(pixels, mask, 1)
         return coco_rows(image_id, original.size_hw, outputs.logits[-1, 0].numpy(), outputs.boxes[-1, 0].numpy())
-
-    def save(self) -> None:
-        """Writes the checkpoint for resuming."""
-        now = time.monotonic()
-        self.progress.seconds += now - self.started
-        self.started = self.saved = now
-        state = {name: getattr(self, name).state_dict() for name in STATES}
-        torch.save(state | {"progress": vars(self.progress)}, self.work / "checkpoint.part")
-        (self.work / "checkpoint.part").rename(self.work / "checkpoint.pt")
-
-    def resume(self) -> None:
-        """Reads the checkpoint, if there is one."""
-        path = self.work / "checkpoint.pt"
-        if not path.is_file():
-            return
-        state = torch.load(path, weights_only=True)
-        for name in STATES:
-            getattr(self, name).load_state_dict(state[name])
-        self.progress = Progress(**state["progress"])
-        self.started = time.monotonic()
 
 
 def as_matrix(kernel: Tensor) -> nn.Parameter:

@@ -9,11 +9,9 @@ moving average of its parameters is what ships.
 
 import argparse
 import copy
-import json
 import math
 import multiprocessing
 import sys
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +26,7 @@ from weights.training.evaluate import coco_figures, coco_rows
 from weights.training.loss import STRIDE_PX, Targets, query_losses
 from weights.training.model import DemoDetr, load_weights, save_weights, sine_position
 from weights.training.natural import opened, photograph_paths
+from weights.training.resumable import Resumable, move_average
 from weights.training.scenes import SceneRules, coco_ground_truth, scene
 from weights.training.shards import NO_OBJECT, SLOTS, Example, batch, example, grouped, resized
 
@@ -155,7 +154,7 @@ class Progress:
     seconds: float = 0.0
 
 
-class Trainer:
+class Trainer(Resumable):
     """The model, its moving average, its optimiser and its files.
 
     Args:
@@ -164,8 +163,9 @@ class Trainer:
     """
 
     def __init__(self, work: Path, start: Path = DEMO) -> None:
+        super().__init__(work)
         torch.manual_seed(SEED)
-        self.work, self.start = work, start
+        self.start = start
         self.model = load_weights(start)
         self.trained = []
         for name, parameter in self.model.named_parameters():
@@ -175,7 +175,6 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval()
         self.adamw = torch.optim.AdamW(self.trained, weight_decay=WEIGHT_DECAY, fused=True)
         self.progress = Progress()
-        self.started = time.monotonic()
 
     def run(self, photographs: Path, processes: int) -> None:
         """Trains from the last checkpoint to the end, with the directory of `photographs.py`."""
@@ -222,8 +221,13 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.trained, CLIP)
         self.adamw.step()
         self.progress.step += 1
-        self.update_average()
+        move_average(self.average, self.model, AVERAGE, self.progress.step)
         return np.array([float(part.detach()) for part in (loss, class_loss, box_loss)]) / len(logits)
+
+    @property
+    def head(self) -> dict[str, object]:
+        """The number of finished epochs, as the log names it."""
+        return {"epoch": self.progress.epoch}
 
     def set_rate(self, share: float) -> None:
         """Sets the learning rate at `share` of the training: warm-up, constant, then a cosine to a hundredth."""
@@ -231,42 +235,6 @@ class Trainer:
         factor = 0.01 + 0.99 * (1 + math.cos(math.pi * fall)) / 2
         for group in self.adamw.param_groups:
             group["lr"] = RATE * factor * min(1.0, (self.progress.step + 1) / WARM_UP_STEPS)
-
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """Moves the average towards the model."""
-        keep = min(AVERAGE, (1 + self.progress.step) / (10 + self.progress.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
-
-    # Files
-
-    def log(self, entry: dict[str, object]) -> None:
-        """Appends one JSON line to the log."""
-        seconds = round(self.progress.seconds + time.monotonic() - self.started)
-        head = {"epoch": self.progress.epoch, "step": self.progress.step, "seconds": seconds}
-        line = json.dumps(head | entry)
-        print(line, flush=True)
-        with (self.work / "log.jsonl").open("a") as file:
-            file.write(line + "\n")
-
-    def save(self) -> None:
-        """Writes the checkpoint for resuming."""
-        now = time.monotonic()
-        self.progress.seconds += now - self.started
-        self.started = now
-        state = {name: getattr(self, name).state_dict() for name in ("model", "average", "adamw")}
-        torch.save(state | {"progress": vars(self.progress)}, self.work / "checkpoint.part")
-        (self.work / "checkpoint.part").rename(self.work / "checkpoint.pt")
-
-    def resume(self) -> None:
-        """Reads the checkpoint, if there is one."""
-        path = self.work / "checkpoint.pt"
-        if path.is_file():
-            state = torch.load(path, weights_only=True)
-            for name in ("model", "average", "adamw"):
-                getattr(self, name).load_state_dict(state[name])
-            self.progress = Progress(**state["progress"])
-            self.started = time.monotonic()
 
 
 def _written(start: Path, rules: SceneRules, directory: Path, shard: int) -> int:

@@ -38,6 +38,7 @@ from weights.training.masks import (
     shipped_parameters,
 )
 from weights.training.model import load_weights
+from weights.training.resumable import Resumable, move_average
 from weights.training.scenes import Scene, SceneRules, scene
 from weights.training.shards import batch, example
 
@@ -88,19 +89,18 @@ class Example:
     masks: Tensor
 
 
-class Trainer:
+class Trainer(Resumable):
     """The mask head, its moving average, its optimiser and its files."""
 
     def __init__(self, work: Path) -> None:
+        super().__init__(work)
         torch.manual_seed(SEED)
-        self.work = work
         self.detector = load_weights(DETECTOR).eval().requires_grad_(False)
         self.model = Masks(self.detector.config)
         self.average = copy.deepcopy(self.model).eval()
         self.adamw = torch.optim.AdamW(self.model.parameters(), weight_decay=WEIGHT_DECAY)
         self.progress = Progress()
         self.window: deque[list[Example]] = deque(maxlen=WINDOW)
-        self.started = self.saved = time.monotonic()
 
     def run(self) -> None:
         """Trains from the last checkpoint to the end."""
@@ -136,7 +136,7 @@ class Trainer:
                 adamw.step()
                 losses.append(float(loss.detach()))
             if number % 8 == 0:
-                self.log(phase, {"attention": round(float(np.mean(losses)), 4)})
+                self.log({"attention": round(float(np.mean(losses)), 4)})
         self.average.load_state_dict(self.model.state_dict())
 
     def round(self, phase: Phase) -> None:
@@ -153,7 +153,7 @@ class Trainer:
         position.round += 1
         focal, dice = (round(float(v), 5) for v in tally / len(steps))
         rate = float(f"{self.adamw.param_groups[0]['lr']:.3g}")
-        self.log(phase, {"rate": rate, "focal": focal, "dice": dice})
+        self.log({"rate": rate, "focal": focal, "dice": dice})
         if position.round % VALIDATE_ROUNDS == 0:
             self.validate()
         if time.monotonic() - self.saved > SAVE_SECONDS:
@@ -185,7 +185,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.adamw.step()
         self.progress.step += 1
-        self.update_average()
+        move_average(self.average, self.model, AVERAGE, self.progress.step)
         return tally / objects
 
     def set_rate(self, share: float) -> None:
@@ -197,49 +197,24 @@ class Trainer:
         for group in self.adamw.param_groups:
             group["lr"] = RATE * factor
 
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """Moves the average towards the model."""
-        keep = min(AVERAGE, (1 + self.progress.step) / (10 + self.progress.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
+    @property
+    def phase(self) -> Phase:
+        """The current phase, after the end the last one."""
+        return PHASES[min(self.progress.phase, len(PHASES) - 1)]
 
-    # Files
-
-    def log(self, phase: Phase, entry: dict[str, object]) -> None:
-        """Appends one JSON line to the log."""
-        seconds = round(self.progress.seconds + time.monotonic() - self.started)
-        head = {"phase": phase.name, "step": self.progress.step, "seconds": seconds}
-        with (self.work / "log.jsonl").open("a") as file:
-            file.write(json.dumps(head | entry) + "\n")
+    @property
+    def head(self) -> dict[str, object]:
+        """The phase, as the log names it."""
+        return {"phase": self.phase.name}
 
     @torch.inference_mode()
     def validate(self) -> None:
         """Logs the average's mean mask IoU over the objects of the validation scenes, and the share above 0.5."""
-        phase = PHASES[min(self.progress.phase, len(PHASES) - 1)]
         scenes = (scene(VALIDATION_SEED, k) for k in range(VALIDATION_SCENES))
-        examples = [self.example(one, phase) for one in scenes if len(one.coco_ids)]
+        examples = [self.example(one, self.phase) for one in scenes if len(one.coco_ids)]
         ious = torch.cat([mask_ious(self.average(one.seen), one.masks) for one in examples])
         figures = {"mask_iou": float(ious.mean()), "above_half": float((ious > 0.5).float().mean())}
-        self.log(phase, {"validation": {n: round(v, 4) for n, v in figures.items()} | {"objects": len(ious)}})
-
-    def save(self) -> None:
-        """Writes the checkpoint for resuming."""
-        now = time.monotonic()
-        self.progress.seconds += now - self.started
-        self.started = self.saved = now
-        state = {name: getattr(self, name).state_dict() for name in ("model", "average", "adamw")}
-        torch.save(state | {"progress": vars(self.progress)}, self.work / "checkpoint.part")
-        (self.work / "checkpoint.part").rename(self.work / "checkpoint.pt")
-
-    def resume(self) -> None:
-        """Reads the checkpoint, if there is one."""
-        path = self.work / "checkpoint.pt"
-        if path.is_file():
-            state = torch.load(path, weights_only=True)
-            for name in ("model", "average", "adamw"):
-                getattr(self, name).load_state_dict(state[name])
-            self.progress = Progress(**state["progress"])
-            self.started = time.monotonic()
+        self.log({"validation": {n: round(v, 4) for n, v in figures.items()} | {"objects": len(ious)}})
 
 
 def export_checkpoint(trainer: Trainer, directory: Path) -> None:
