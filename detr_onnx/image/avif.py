@@ -10,7 +10,8 @@ from collections.abc import Iterator
 CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 SEQUENCE_HEADER = 1
 HEADER_BYTES = 16 + 32 * 16  # of 32 operating points
-MOST_OBUS = 10_000  # of one item; a picture has some dozens
+MOST_OBUS = 100_000  # of all items; a picture has some dozens
+DEEPEST = len(CONTAINERS)  # a container in a container and so on: moov, trak, mdia, minf, stbl
 
 Span = tuple[int, int]
 
@@ -22,19 +23,41 @@ def frame_sizes(data: bytes) -> Iterator[tuple[int, int]]:
         LookupError, ValueError: the file is damaged.
     """
     offsets, lengths = [], []  # of the first sample of each track
+    budget = Budget(8 * len(data))
     for name, start, end in _boxes(data, 0, len(data)):
         if name == b"meta":
-            for item in _items(data, start + 4, end):
-                yield from _sequence_sizes(item)
+            for item in _items(data, start + 4, end, budget):
+                yield from _sequence_sizes(item, budget)
         elif name in (b"stco", b"co64") and _number(data, start + 4, 4):
             offsets.append(_number(data, start + 8, 4 if name == b"stco" else 8))
         elif name == b"stsz":
             lengths.append(_number(data, start + 4, 4) or _number(data, start + 12, 4))
     for offset, length in zip(offsets, lengths, strict=False):
-        yield from _sequence_sizes(data[offset : offset + length])
+        yield from _sequence_sizes(budget.cut(data, offset, length), budget)
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+class Budget:
+    """What may be read of a file in all. Its numbers may send a reader to the same bytes again and again."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._bytes_left, self._obus_left = most_bytes, MOST_OBUS
+
+    def cut(self, data: bytes, first: int, length: int) -> bytes:
+        """So many bytes of the data, or those up to its end."""
+        end = min(first + length, len(data))
+        self._bytes_left -= max(0, end - first)
+        if self._bytes_left < 0:
+            raise ValueError("items that overlap")
+        return data[first:end]
+
+    def count_obu(self) -> None:
+        """Counts an OBU."""
+        self._obus_left -= 1
+        if self._obus_left < 0:
+            raise ValueError(f"more than {MOST_OBUS} OBUs")
+
+
+def _boxes(data: bytes, start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of the content of each box, and of the boxes in `CONTAINERS`."""
     while start + 8 <= end:
         size, name, head = _number(data, start, 4), data[start + 4 : start + 8], 8
@@ -44,26 +67,22 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
         if size != 0 and size < head:
             raise ValueError(f"a box of {size} bytes")
         yield name, start + head, min(stop, end)
-        if name in CONTAINERS:
-            yield from _boxes(data, start + head, min(stop, end))
+        if name in CONTAINERS and depth < DEEPEST:
+            yield from _boxes(data, start + head, min(stop, end), depth + 1)
         start = stop
 
 
-def _items(data: bytes, start: int, end: int) -> Iterator[bytes]:
+def _items(data: bytes, start: int, end: int, budget: Budget) -> Iterator[bytes]:
     """The content of each item of type av01."""
     boxes = {name: (first, last) for name, first, last in _boxes(data, start, end)}
     if not {b"iinf", b"iloc"} <= boxes.keys():
         return
     types = dict(_item_types(data, *boxes[b"iinf"]))
-    idat, most_bytes = data[slice(*boxes.get(b"idat", (0, 0)))], 8 * len(data)
+    idat = data[slice(*boxes.get(b"idat", (0, 0)))]
     for item_id, in_idat, spans in _locations(data, boxes[b"iloc"][0]):
         if types.get(item_id) == b"av01":
             source = idat if in_idat else data
-            parts = [source[first : first + length if length else None] for first, length in spans]
-            most_bytes -= sum(map(len, parts))
-            if most_bytes < 0:
-                raise ValueError("items that overlap")
-            yield b"".join(parts)
+            yield b"".join(budget.cut(source, first, length or len(source)) for first, length in spans)
 
 
 def _item_types(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -89,6 +108,8 @@ def _locations(data: bytes, start: int) -> Iterator[tuple[int, bool, list[Span]]
         at += (2 if version else 0) + 2  # the second number is the data reference
         base, at = _number(data, at, base_bytes), at + base_bytes
         count, at = _number(data, at, 2), at + 2
+        if count > 1 and not offset_bytes + length_bytes:
+            raise ValueError("an item in parts that are all the same")
         spans = []
         for _ in range(count):
             at += index_bytes if version else 0
@@ -104,12 +125,11 @@ def _number(data: bytes, start: int, count: int) -> int:
     return int.from_bytes(data[start : start + count], "big")
 
 
-def _sequence_sizes(data: bytes) -> Iterator[tuple[int, int]]:
+def _sequence_sizes(data: bytes, budget: Budget) -> Iterator[tuple[int, int]]:
     """Largest width and height of each sequence header in a series of OBUs."""
     at = 0
-    for _ in range(MOST_OBUS):
-        if at >= len(data):
-            return
+    while at < len(data):
+        budget.count_obu()
         header, at = data[at], at + 1
         at += header >> 2 & 1  # an extension
         size = len(data) - at
@@ -120,7 +140,6 @@ def _sequence_sizes(data: bytes) -> Iterator[tuple[int, int]]:
         if header >> 3 & 15 == SEQUENCE_HEADER:
             yield _largest_size(data[at : at + min(size, HEADER_BYTES)])
         at += size
-    raise ValueError(f"more than {MOST_OBUS} OBUs")
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import time
+import tracemalloc
 
 import pytest
 from PIL import Image, features
@@ -82,6 +84,40 @@ def test_items_that_repeat_the_file_are_refused():
         [*frame_sizes(file_with_item(bytes(1000), spans=[(0, 1000)] * 5000))]
 
 
+def test_an_item_of_many_overlapping_parts_is_refused_before_they_are_in_memory():
+    data = file_with_item(bytes(200_000), spans=[(1, 199_000)] * 1000)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="overlap"):
+        [*frame_sizes(data)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_parts_that_take_no_bytes_of_the_file_do_not_hang():
+    items = struct.pack(">HHH", 1, 0, 65535) * 50
+    iloc = box(b"iloc", bytes(4), b"\0\0", struct.pack(">H", 50), items)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="all the same"):
+        [*frame_sizes(box(b"meta", bytes(4), box(b"iinf", bytes(6)), iloc))]
+    assert time.monotonic() - start < 1
+
+
+def test_tracks_that_repeat_the_file_are_refused():
+    track = box(b"stco", bytes(4), struct.pack(">II", 1, 1)) + box(b"stsz", bytes(4), struct.pack(">II", 1 << 30, 1))
+    with pytest.raises(ValueError, match="overlap"):
+        [*frame_sizes(box(b"free", bytes(10_000)) + track * 1000)]
+
+
+def test_boxes_nested_without_end_cost_no_more_than_flat_ones():
+    data = box(b"free") * 20_000
+    for _ in range(700):
+        data = box(b"moov", data)
+    start = time.monotonic()
+    assert [*frame_sizes(data)] == []
+    assert time.monotonic() - start < 1
+
+
 def test_items_of_other_types_are_not_frames():
     assert [*frame_sizes(file_with_item(still_picture(5000, 300), item_type=b"Exif"))] == []
 
@@ -94,7 +130,7 @@ def test_a_second_sequence_header_counts_too():
 @pytest.mark.parametrize(
     "data",
     [
-        file_with_item(b"\x12\x00" * 20_000),
+        file_with_item(b"\x12\x00" * 120_000),
         file_with_item(still_picture(8, 8))[:-3],
         box(b"meta", bytes(4), box(b"iinf", b""), box(b"iloc", b"")),
         b"\0\0\0\x01meta" + bytes(7) + b"\x05",
