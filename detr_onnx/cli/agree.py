@@ -17,6 +17,7 @@ from detr_onnx.cli.options import (
     check_batch,
     open_detector,
 )
+from detr_onnx.errors import UsageError
 from detr_onnx.image.files import find_images
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def run(arguments: Namespace) -> int:
     if errors:
         raise errors[0]
     paths = [image.path for image in images if image.path is not None]
+    if not paths:
+        raise UsageError("two models cannot be compared on stdin", remedy="give --images a file or a directory")
     reference_engine, expected = detect_all(reference_options(arguments), paths)
     engine, detections = detect_all(arguments, paths)
     subject = {

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
+from detr_onnx.image.walk import file_ids
 from detr_onnx.paths import is_directory
 from detr_onnx.text import printable
 
@@ -40,6 +41,13 @@ def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
         return
     except OSError as error:  # the name is too long
         raise OutputError(f"cannot write {path}", found=error.strerror, remedy=remedy) from error
+
+
+def check_keeps_inputs(path: Path, option: str, *inputs: Path | None) -> None:
+    """Raises OutputError if the file that an option writes is one of those that are read."""
+    output = file_ids(path)
+    if any(output & file_ids(file) for file in inputs):
+        raise OutputError(f"{option} would overwrite {path}, which is also an input", remedy=ANOTHER_FILE)
 
 
 def write_file(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detr_onnx.cli import evaluate_panoptic
-from detr_onnx.cli.console import check_output_file, print_result, progress_bar, write_file
+from detr_onnx.cli.console import check_keeps_inputs, check_output_file, print_result, progress_bar, write_file
 from detr_onnx.cli.options import (
     add_batch,
     add_engine_options,
@@ -51,6 +51,7 @@ def run(arguments: Namespace) -> int:
         return evaluate_panoptic.run(arguments)
     if arguments.save_results is not None:
         check_output_file(arguments.save_results)
+        check_keeps_inputs(arguments.save_results, "--save-results", arguments.annotations, arguments.results)
     import_pycocotools()
     annotations = read_annotations(arguments.annotations)
     subject, rows = detect_or_read(arguments, annotations)

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import print_result, progress
+from detr_onnx.cli.console import check_keeps_inputs, print_result, progress
 from detr_onnx.cli.options import open_detector
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.errors import UsageError
@@ -53,6 +53,7 @@ def run(arguments: Namespace) -> int:
         check_threshold(arguments.threshold)
     if arguments.save_results is not None:
         panoptic_files.check_results_file(arguments.save_results)
+        check_keeps_inputs(arguments.save_results, "--save-results", arguments.annotations)
     masks = arguments.masks or panoptic_files.png_directory(arguments.annotations)
     truth = panoptic_coco.read_truth(arguments.annotations, masks)
     if arguments.results is not None:

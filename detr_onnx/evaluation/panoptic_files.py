@@ -53,7 +53,7 @@ def read_ids(path: Path) -> Ids:
 
 def png_directory(file: Path) -> Path:
     """Where the PNGs of a JSON file are, unless something else is said: the same name without .json."""
-    return file.with_suffix("")
+    return file.with_suffix("") if file.name else file  # "/" and "." have no name
 
 
 def check_results_file(file: Path) -> None:

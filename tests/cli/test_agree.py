@@ -88,6 +88,10 @@ def test_wrong_values_are_refused_before_anything_is_read(refused):
     assert refused(*compared, "--batch", 0, status=2).startswith("the batch is wrong: found 0")
 
 
+def test_stdin_alone_is_nothing_to_compare_on(refused):
+    assert "cannot be compared on stdin" in refused("--images", "-", "--reference", "demo", status=2)
+
+
 def test_images_that_are_missing_or_unreadable_are_one_line(refused):
     assert "no such file" in refused("--images", "none", "--reference", "demo")
     Path("images/a.png").write_bytes(b"no image")

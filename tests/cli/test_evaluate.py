@@ -77,6 +77,16 @@ def test_wrong_options_are_refused_before_anything_is_read(refused):
     assert "found a directory" in refused(*MEASURED, "--save-results", "images")
 
 
+def test_results_never_replace_what_is_read(run, refused):
+    truth = Path("truth.json").read_bytes()
+    assert "--save-results would overwrite truth.json" in refused(*MEASURED, "--save-results", "truth.json")
+    Path("link.json").symlink_to("truth.json")
+    assert "would overwrite link.json" in refused(*MEASURED, "--save-results", "link.json")
+    assert Path("truth.json").read_bytes() == truth
+    assert run(*MEASURED, "--save-results", "rows.json")[0] == 0
+    assert run(*MEASURED, "--save-results", "rows.json")[0] == 0  # results may replace results
+
+
 def test_unusable_data_is_one_line(refused):
     assert "without c.png, a.png, b.png" in refused("--images", ".", "--annotations", "truth.json")
     assert refused("--images", "images", "--annotations", "none.json").startswith("none.json cannot be read")

@@ -146,6 +146,20 @@ def test_a_bad_image_is_reported_and_the_others_are_written(run):
     assert len(json.loads(Path("found.json").read_text())["annotations"]) == 2
 
 
+def test_segments_never_replace_the_annotations(refused):
+    Path("boxes.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}]}))
+    arguments = ("detect", "images", "--format", "panoptic", "--annotations", "boxes.json", "-o", "boxes.json")
+    assert refused(*arguments).startswith("-o would overwrite boxes.json")
+    assert json.loads(Path("boxes.json").read_text())["images"]
+
+
+@pytest.mark.parametrize("name", [".", "/", ""])
+def test_a_path_without_a_name_is_a_directory(refused, name):
+    assert "found a directory" in refused("detect", "images", "--format", "panoptic", "-o", name)
+    message = refused("evaluate", "--panoptic", "--images", "images", "--annotations", name)
+    assert message.startswith(f"{Path(name)} cannot be read: found not a file")
+
+
 def test_an_interrupt_leaves_nothing(run, monkeypatch):
     monkeypatch.setattr(Detector, "panoptic", interrupted)
     assert run("detect", "images", "--format", "panoptic", "-o", "found.json")[0] == 130
