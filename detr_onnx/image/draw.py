@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from detr_onnx.atomic import write_atomically
-from detr_onnx.errors import OutputError
+from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.image.limits import DECODER_ERRORS
+from detr_onnx.paths import is_directory
 from detr_onnx.text import printable
 
 if TYPE_CHECKING:
@@ -43,9 +45,19 @@ def annotate(image: Image.Image, detections: Detections) -> Image.Image:
 
     Returns:
         A new image in mode RGB.
+
+    Raises:
+        UsageError: the masks belong to an image of another size.
     """
     best_first = detections.by_score()
     masks = best_first.masks
+    if masks is not None and masks.shape[1:] != (image.height, image.width):
+        raise UsageError(
+            "the detections do not belong to this image",
+            found="an image of {}x{} pixels".format(*image.size),
+            expected="{2}x{1}, the size of the masks".format(*masks.shape),
+            remedy="pass the image that they were found in",
+        )
     colours = [
         colour_of(int(class_id) if masks is None else number) for number, class_id in enumerate(best_first.class_ids)
     ]
@@ -154,7 +166,7 @@ def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
     try:
         image.save(encoded, image_format, **({"quality": JPEG_QUALITY} if image_format in ("JPEG", "WEBP") else {}))
         write_atomically(target, encoded.getvalue())
-    except (OSError, ValueError) as error:
+    except DECODER_ERRORS as error:  # encoders raise as many kinds, such as OverflowError for a GIF that is too wide
         found, remedy = _reason(error, target)
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy) from error
 
@@ -177,8 +189,8 @@ def _reason(error: Exception, path: Path) -> tuple[str, str | None]:
     """Why the file cannot be written, and the remedy."""
     if isinstance(error, FileNotFoundError):
         return f"no directory {path.parent}", "create it first"
-    if isinstance(error, IsADirectoryError):
+    if isinstance(error, IsADirectoryError) or is_directory(path):  # Windows says that there is no permission
         return "a directory", "name a file in it"
     if isinstance(error, PermissionError):
         return "no permission", "choose a directory that this user may write to"
-    return getattr(error, "strerror", None) or str(error), None
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__, None

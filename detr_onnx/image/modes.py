@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 PAGES = {"TIFF", "DCX"}
 ANIMATIONS = {"GIF", "PNG", "WEBP", "AVIF", "FLI", "IM", "SPIDER"}
+NOT_COLOURED_AS_RGB = {"1", "L", "LA", "CMYK", "LAB"}  # a colour profile in such a file is not one of RGB
+BLOCK_VALUES = 1 << 20  # that are scaled at a time: an image in float64 would take eight times its size in grey
 
 
 def to_rgb(image: Image.Image, has_16_bits: bool = False) -> tuple[Image.Image, str]:
@@ -32,7 +35,10 @@ def to_rgb(image: Image.Image, has_16_bits: bool = False) -> tuple[Image.Image, 
         image = image.convert("LA")
     elif image.mode == "P" and "transparency" in image.info:  # converting to RGB directly issues a warning
         image = image.convert("RGBA")
-    return image.convert("RGB"), note
+    rgb = image.convert("RGB")
+    if image.mode in NOT_COLOURED_AS_RGB:
+        rgb.info.pop("icc_profile", None)  # an RGB image saved with it would have wrong colours
+    return rgb, note
 
 
 def eight_bit(grey: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
@@ -43,13 +49,23 @@ def eight_bit(grey: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
     """
     if grey.dtype.kind == "u":
         return (grey >> 8).astype(np.uint8), _scale_note("16-bit grey", 65535, int(grey.max()))
-    values = np.nan_to_num(grey.astype(np.float64), posinf=0.0).clip(0)
     is_float = grey.dtype.kind == "f"
     whites = (1.0, 255.0, 65535.0) if is_float else (255.0, 65535.0)
-    largest = float(values.max())
+    largest = max(float(values.max()) for _, values in _in_float64(grey))
     white = next((w for w in whites if largest <= w), largest)
     note = _scale_note("floating-point grey" if is_float else "32-bit grey", white, largest)
-    return np.rint(values * (255 / white)).astype(np.uint8), note
+    scaled = np.empty(grey.size, np.uint8)
+    for part, values in _in_float64(grey):
+        scaled[part] = np.rint(values * (255 / white))
+    return scaled.reshape(grey.shape), note
+
+
+def _in_float64(grey: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """The values in a row, `BLOCK_VALUES` at a time, with 0 in place of negative values, NaN and infinity."""
+    flat = grey.reshape(-1)
+    for start in range(0, flat.size, BLOCK_VALUES):
+        part = slice(start, start + BLOCK_VALUES)
+        yield part, np.nan_to_num(flat[part].astype(np.float64), posinf=0.0).clip(0)
 
 
 def _scale_note(kind: str, white: float, largest: float) -> str:

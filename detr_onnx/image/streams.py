@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -24,7 +25,10 @@ def open_image_file(path: Path) -> BinaryIO:
         OSError: it cannot be opened.
         ImageError: a pipe or a device sends nothing, does not end in time, or sends too much.
     """
-    if os.name != "posix" or stat.S_ISREG(path.stat().st_mode) or path.is_dir():
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):  # Windows would say that there is no permission
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if os.name != "posix" or stat.S_ISREG(mode):
         return path.open("rb")
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe without a writer would block
     with os.fdopen(descriptor, "rb", buffering=0) as file:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -344,6 +345,25 @@ def test_images_of_8_bits_give_no_note(caplog: pytest.LogCaptureFixture):
 )
 def test_32_bit_grey_is_scaled_by_the_smallest_white_that_no_value_exceeds(values: np.ndarray, expected: list[int]):
     assert np.asarray(read_rgb(Image.fromarray(values)))[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_32_bit_grey_of_many_pixels_takes_little_memory_beside_them(dtype: type):
+    image = Image.fromarray(np.arange(9_000_000, dtype=dtype).reshape(3000, 3000))
+    image.load()
+    tracemalloc.start()
+    rgb = read_rgb(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * 9_000_000
+    expected = np.rint(np.arange(9_000_000) * (255 / 8_999_999)).astype(np.uint8)
+    assert np.array_equal(np.asarray(rgb)[..., 0].ravel(), expected)
+
+
+@pytest.mark.parametrize(("mode", "is_kept"), [("CMYK", False), ("L", False), ("RGB", True)])
+def test_a_colour_profile_stays_only_with_the_colours_it_is_for(mode: str, is_kept: bool):
+    data = encoded(Image.new(mode, (9, 7)), "JPEG", icc_profile=b"a profile")
+    assert ("icc_profile" in read_rgb(data).info) is is_kept
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from detr_onnx.detections import Detections
-from detr_onnx.errors import OutputError
+from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.draw import annotate, colour_of, save_image, text_colour_on
 from detr_onnx.labels import COCO_LABELS
 from detr_onnx.masks import MaskLogits
@@ -180,14 +180,40 @@ def test_a_write_that_fails_midway_keeps_the_existing_file(tmp_path: Path, monke
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_masks_are_tinted_in_colours_of_their_own():
+@pytest.mark.parametrize("name", ["out.gif", "out.tga", "out.sgi", "out.jpg"])
+def test_an_image_that_is_too_wide_for_the_format_says_so(name: str, tmp_path: Path):
+    with pytest.raises(OutputError, match=f"cannot write .*{name}: found "):
+        save_image(Image.new("RGB", (70_000, 1)), tmp_path / name)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_directory_is_no_matter_of_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")  # as Windows
+
+    (tmp_path / "out.png").mkdir()
+    monkeypatch.setattr("detr_onnx.image.draw.write_atomically", refuse)
+    with pytest.raises(OutputError, match="found a directory; name a file in it"):
+        save_image(Image.new("RGB", (30, 20)), tmp_path / "out.png")
+
+
+def two_masks() -> Detections:
+    """The left half and the right half of an image of 200x100 pixels, of one class."""
     logits = np.full((2, 4, 8), -20, np.float32)
-    logits[0, :, :4], logits[1, :, 4:] = 20, 20  # the left half and the right half, of one class
-    masked = Detections(
+    logits[0, :, :4], logits[1, :, 4:] = 20, 20
+    return Detections(
         np.array([0.9, 0.8], np.float32), np.array([0, 0]), np.array([[0, 0, 3, 3]] * 2, np.float32), ("cat",),
         mask_logits=MaskLogits(logits, (1.0, 1.0), (100, 200)),
     )  # fmt: skip
-    drawn = annotate(Image.new("RGB", (200, 100), "white"), masked)
+
+
+def test_masks_of_another_image_are_not_drawn():
+    with pytest.raises(UsageError, match="found an image of 100x200 pixels, expected 200x100, the size of the masks"):
+        annotate(Image.new("RGB", (100, 200)), two_masks())
+
+
+def test_masks_are_tinted_in_colours_of_their_own():
+    drawn = annotate(Image.new("RGB", (200, 100), "white"), two_masks())
     left, right = drawn.getpixel((60, 90)), drawn.getpixel((160, 90))
     assert left != right
     for pixel, number in ((left, 0), (right, 1)):

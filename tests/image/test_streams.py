@@ -80,6 +80,15 @@ def test_a_device_that_sends_too_much_is_an_error(monkeypatch):
         open_image_file(Path("/dev/zero"))
 
 
+def test_a_directory_is_one_on_every_system(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")  # as Windows does when a directory is opened
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ImageError, match="found a directory; name the images in it"):
+        read_rgb(tmp_path)
+
+
 def test_a_regular_file_is_opened_and_not_read(tmp_path):
     path = tmp_path / "large"
     with path.open("wb") as file:
