@@ -23,7 +23,7 @@ from detr_onnx.checkpoint.load import checkpoint_of, read_config
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
 from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
 from detr_onnx.network.config import ASSUMED_HEADS
-from detr_onnx.paths import exists, is_file
+from detr_onnx.paths import exists, is_directory, is_file
 
 STATE_KEYS = ("model", "state_dict")  # of the original training script, and of Lightning
 UNSAFE = re.compile(r"Unsupported (?:global|class|type|operand)\S* ?(?:GLOBAL )?(?P<name>[\w.]+)")
@@ -32,6 +32,8 @@ SAVE_STATE = "load it with the code that wrote it, and save the model's state_di
 
 def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
     """Writes model.safetensors and, where one is given, config.json; loads them once to check.
+
+    A config.json that is already in the directory stays, if none is given; the weights have to fit it.
 
     Args:
         source: a pickled state dict, or what a training script saved with one in it.
@@ -47,12 +49,14 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
         OutputError: the directory cannot be written.
     """
     if config and not is_file(config):
-        raise CheckpointError(f"{config} does not exist", remedy="check the path")
+        found = "a directory" if is_directory(config) else "no such file"
+        remedy = "name the file in it" if is_directory(config) else "check the path"
+        raise CheckpointError(f"{config} is not a config", found=found, expected="a config.json", remedy=remedy)
     if exists(source) and not is_file(source):  # opening a pipe would block
         raise CheckpointError(f"{source} cannot be read as a checkpoint of torch", found="not a file")
     content = _load(source)
     tensors = _tensors(content, source)
-    if not config:
+    if not config and not is_file(directory / "config.json"):
         _check_assumptions(content, source)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,8 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
             if config:
                 shutil.copyfile(config, part / "config.json")
             write_safetensors(part / "model.safetensors", tensors)
-            checkpoint_of(read_safetensors(part / "model.safetensors"), read_config(part), str(source))
+            described = read_config(part if config else directory)  # the one that will be beside the weights
+            checkpoint_of(read_safetensors(part / "model.safetensors"), described, str(source))
             move_together(sorted(part.iterdir(), reverse=True), directory)  # the weights need their config
     except OSError as error:
         raise OutputError(f"{directory} cannot be written", found=error.strerror) from error

@@ -134,7 +134,10 @@ def _check_not_pointer(file: Path) -> None:
 
 def _no_weights(directory: Path) -> CheckpointError:
     """The error for a directory without .safetensors weights, by what it holds."""
-    names = sorted(entry.name for entry in directory.iterdir())
+    try:
+        names = sorted(entry.name for entry in directory.iterdir())
+    except OSError as error:
+        return CheckpointError(f"{directory} cannot be read", found=error.strerror, remedy="check its permissions")
     if any(name in ADAPTER for name in names):
         return _adapter(directory)
     pickle = pickled_weights(names)

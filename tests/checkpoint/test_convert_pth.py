@@ -166,6 +166,17 @@ def test_a_config_that_does_not_fit_is_refused_and_nothing_is_left(tensors, tmp_
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_weights_that_do_not_fit_the_config_in_the_directory_are_refused(tensors, config, tmp_path):
+    source = saved(tmp_path / "detr.pth", state_of(tensors, "original"))
+    (tmp_path / "out").mkdir()
+    stale = tmp_path / "out" / "config.json"
+    stale.write_text(json.dumps(huggingface_config(CONFIGS["small-table-transformer"])))
+    assert "does not fit its config" in refusal(source, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == [stale]
+    stale.write_text(config.read_text())
+    assert load_checkpoint(convert(source, tmp_path / "out")).config.labels == SMALL.labels
+
+
 def test_what_a_killed_run_left_is_not_used(tensors, tmp_path):
     source = saved(tmp_path / "detr.pth", state_of(tensors, "original"))
     abandoned = f"{DRAFT_PREFIX}abandoned{DRAFT_SUFFIX}"

@@ -124,5 +124,14 @@ def test_pickled_weights_are_named_with_the_command_that_converts_them(tmp_path)
     assert message.endswith(f"; run {command}")
 
 
+def test_a_directory_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(CheckpointError, match="cannot be read: found Permission denied; check its permissions"):
+        weights_file(tmp_path)
+
+
 def test_the_state_of_a_training_run_is_not_taken_for_weights(tmp_path):
     assert "holds no checkpoint" in refusal(directory_with(tmp_path, ["optimizer.pt", "training_args.bin"]))

@@ -20,6 +20,14 @@ def test_without_torch_the_error_says_how_to_install_it(tmp_path, monkeypatch, c
     assert not (tmp_path / "out").exists()
 
 
+def test_a_config_that_is_no_file_is_named_for_what_it_is(tmp_path, capsys):
+    arguments = ("convert", tmp_path / "model.pth", "-o", tmp_path / "out", "--config")
+    line = complaint(outcome([*arguments, tmp_path], capsys), 1)
+    assert line.endswith("is not a config: found a directory, expected a config.json; name the file in it")
+    line = complaint(outcome([*arguments, tmp_path / "none.json"], capsys), 1)
+    assert line.endswith("is not a config: found no such file, expected a config.json; check the path")
+
+
 @pytest.mark.parametrize("config", [None, Path("config.json")])
 def test_the_directory_is_the_result(monkeypatch, capsys, config):
     converted = []
