@@ -13,9 +13,10 @@ quantization, while each convolution still has its ReLU and its shortcut.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 from detr_onnx.atomic import draft_directory
 from detr_onnx.engines.graph import PIXELS
 from detr_onnx.engines.onnxruntime import named_outputs
+from detr_onnx.errors import OutputError
 from detr_onnx.exporter.observation import Model, Observation, Progress, observe
 from detr_onnx.exporter.onnx_file import ExportOptions, write_backbone, write_onnx
 from detr_onnx.exporter.ranges import METHODS
@@ -113,8 +115,9 @@ def calibrate(model: Model, images: Sequence[Path], progress: Progress[Any], *, 
         DatasetError: when every image is of one colour.
         ImageError: when an image cannot be read.
         EngineError: when ONNX Runtime or `onnx` is missing.
+        OutputError: when the temporary files cannot be written.
     """
-    with draft_directory(Path(tempfile.gettempdir())) as directory:
+    with _temporary_directory() as directory:
         search = _Search(model, observe(model, images, progress, directory), progress, directory)
         methods = search.noise_of_methods()
         best = min(methods, key=lambda method: methods[method])
@@ -135,8 +138,24 @@ def calibrate(model: Model, images: Sequence[Path], progress: Progress[Any], *, 
 
 def find_quant_params(model: Model, images: Sequence[Path], method: str) -> dict[str, ConvQuantParams]:
     """The quantization parameters that a method gives, without a trial: enough to measure speed."""
-    with draft_directory(Path(tempfile.gettempdir())) as directory:
+    with _temporary_directory() as directory:
         return observe(model, images, lambda _, items: items, directory).quant_params(method)
+
+
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    """A directory for the graphs, which is removed when the block ends."""
+    try:
+        with draft_directory(Path(tempfile.gettempdir())) as directory:
+            yield directory
+    except BrokenPipeError:  # of the progress that is shown
+        raise
+    except (OSError, OutputError) as error:
+        raise OutputError(
+            "the temporary files of the calibration cannot be written",
+            found=error.found if isinstance(error, OutputError) else error.strerror,
+            remedy="free some space, or set TMPDIR to another directory",
+        ) from error
 
 
 @dataclass(frozen=True)

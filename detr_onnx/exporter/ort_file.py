@@ -89,9 +89,14 @@ def convert(graph: Path, target: Path) -> None:
     except Exception as error:
         raise EngineError(
             "ONNX Runtime cannot convert the graph to its own format",
-            found=str(error).splitlines()[0][:200],
+            found=_first_line(error),
             remedy="write an .onnx file",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Of an error's text; its type where it has none, as MemoryError."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def write_required_operators(converted: Path) -> Path:
@@ -168,6 +173,6 @@ def run(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:
     except Exception as error:
         raise EngineError(
             f"ONNX Runtime cannot run what it wrote: {file.name}",
-            found=str(error).splitlines()[0][:200],
+            found=_first_line(error),
             remedy="write an .onnx file",
         ) from error

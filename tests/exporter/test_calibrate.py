@@ -15,6 +15,7 @@ from PIL import Image
 
 from detr_onnx import Detector
 from detr_onnx.cli.step_progress import step_line, step_progress
+from detr_onnx.errors import OutputError
 from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.exporter import calibrate, trial
 from detr_onnx.exporter.calibrate import FLOATS_AT_MOST
@@ -185,6 +186,19 @@ def test_an_interrupt_leaves_nothing_behind(small, album, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), until_int8)
     assert not list(Path("tmp").iterdir())
+
+
+@pytest.mark.parametrize("writer", ["calibrate.write_backbone", "observation.write_graph"])
+def test_a_full_disk_for_temporary_files_is_told_from_one_for_the_output(small, album, monkeypatch, writer):
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        if writer == "calibrate.write_backbone":
+            raise OSError(28, "No space left on device")
+        raise OutputError(f"{path} cannot be written", found="No space left on device", remedy="choose another file")
+
+    monkeypatch.setattr(f"detr_onnx.exporter.{writer}", refuse)
+    message = "the temporary files of the calibration cannot be written: found No space left on device; free some space"
+    with pytest.raises(OutputError, match=message):
+        calibrate.calibrate(read_model(small), sorted(Path("images").iterdir()), no_progress)
 
 
 def test_layers_are_measured_on_as_many_images_as_give_enough_values():

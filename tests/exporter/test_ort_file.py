@@ -139,3 +139,14 @@ def test_a_path_that_is_a_directory_is_an_output_error(small: Path, tmp_path: Pa
 def test_a_missing_directory_is_an_output_error(small: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No such file or directory"):
         write_ort(tmp_path / "nowhere" / "model.ort", *read_model(small), ExportOptions())
+
+
+def test_an_error_of_the_runtime_without_a_text_is_named_by_its_type(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(EngineError, match="own format: found MemoryError; write an .onnx file"):
+        ort_file.convert(tmp_path / "m.onnx", tmp_path / "m.ort")
+    with pytest.raises(EngineError, match="what it wrote: m.ort: found MemoryError"):
+        ort_file.run(tmp_path / "m.ort", {}, [])
