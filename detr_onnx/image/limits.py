@@ -20,6 +20,7 @@ MAX_PIXELS = 178_956_970
 MAX_CONTAINED_PIXELS = 89_478_485  # above it Pillow issues a warning when it decodes an image inside another file
 MAX_CONTAINED_IMAGES = 256  # in one ICO or ICNS file
 MAX_ICNS_BLOCKS = 4096
+MAX_CHUNKS = 1000  # before the pixels of a PNG in such a file; usual are a handful
 MAX_TILE_PIXELS = 1 << 22  # of a TIFF tile, which is allocated as a whole; a larger image may have larger tiles
 
 MAX_SCANS = 500  # as the tools of libjpeg-turbo
@@ -34,6 +35,7 @@ DECODER_ERRORS = (
 
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 MARKER = re.compile(rb"\xff[^\x00\xff]")
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_2000 = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP")
 SOI, EOI, SOS, LOWEST_SEGMENT, RESTARTS = 0xD8, 0xD9, 0xDA, 0xC0, range(0xD0, 0xD8)
 
@@ -149,11 +151,28 @@ def _read_header(stream: BinaryIO) -> Image.Image | None:
         JPEG_2000: Jpeg2KImageFile,
     }
     factory = next((factory for marks, factory in factories.items() if start.startswith(marks)), DibImageFile)
+    content = _png_header(stream) if factory is PngImageFile else stream
     try:
-        image: Image.Image = factory(stream, "")
+        image: Image.Image = factory(content, "")
     except DECODER_ERRORS:  # it cannot be decoded either
         return None
     return image
+
+
+def _png_header(stream: BinaryIO) -> BinaryIO:
+    """A PNG of the same size without pixels and without texts, which Pillow would decompress: 64 MB in each image."""
+    kept = [stream.read(8)]
+    for _ in range(MAX_CHUNKS):
+        length, name = struct.unpack(">I4s", stream.read(8).ljust(8, b"\0"))
+        if name in (b"IDAT", b"fdAT", b"IEND", bytes(4)):
+            break
+        if name == b"IHDR":  # of several the last one counts
+            kept.append(struct.pack(">I", length) + name + stream.read(length + 4))
+        else:
+            stream.seek(length + 4, io.SEEK_CUR)
+    else:
+        raise ValueError(f"more than {MAX_CHUNKS} chunks in a PNG")
+    return io.BytesIO(b"".join([*kept, PNG_END]))
 
 
 def _at(stream: BinaryIO, offset: int) -> BinaryIO:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import time
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -112,6 +114,29 @@ def test_a_container_of_too_many_images_is_refused():
 def test_an_icns_file_of_too_many_blocks_is_damaged():
     with pytest.raises(ImageError, match="more than 4096 blocks"):
         read_rgb(icns(*[(b"none", b"")] * 5000, (b"ic10", HUGE)))
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """An ordinary PNG with more chunks before its pixels."""
+    data = encoded(Image.new("RGBA", (16, 16), "red"))
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def test_texts_of_the_images_in_an_icon_are_not_decompressed_for_each_of_them():
+    texts = [chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000), 9)) for _ in range(50)]
+    image = png_with(*texts)
+    data = bytearray(ico(image, *[b""] * 49))
+    for entry in range(1, 50):  # all are the first one
+        data[6 + 16 * entry : 22 + 16 * entry] = data[6:22]
+    start = time.monotonic()
+    assert read_rgb(bytes(data)).size == (16, 16)
+    assert time.monotonic() - start < 3
+
+
+def test_an_image_of_too_many_chunks_in_an_icon_is_damaged():
+    assert read_rgb(ico(png_with(*[chunk(b"prIv", b"")] * 900))).size == (16, 16)
+    with pytest.raises(ImageError, match="more than 1000 chunks in a PNG"):
+        read_rgb(ico(png_with(*[chunk(b"prIv", b"")] * 1100)))
 
 
 def test_a_jpeg_in_a_tiff_is_limited_by_the_size_of_the_tiff():
