@@ -148,5 +148,5 @@ def test_an_error_of_the_runtime_without_a_text_is_named_by_its_type(tmp_path, m
     monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
     with pytest.raises(EngineError, match="own format: found MemoryError; write"):
         ort_file.convert(tmp_path / "m.onnx", tmp_path / "m.ort")
-    with pytest.raises(EngineError, match="what it wrote: .*: found MemoryError"):
+    with pytest.raises(EngineError, match=r"what it wrote: .*: found MemoryError"):
         ort_file.run(tmp_path / "m.ort", {}, [])
