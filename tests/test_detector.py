@@ -381,7 +381,7 @@ def test_classes_that_only_show_in_the_answer_are_checked_there(monkeypatch):
         ({"engine": "tensorflow"}, "no such engine"),
         ({"providers": ["Quantum"]}, "no provider 'Quantum'"),
         ({"precision": "fp7"}, "no such precision"),
-        ({"labels": "cat"}, "labels is a list of names"),
+        ({"labels": "cat"}, "labels is not a list of names"),
         ({"labels": ["cat"]}, "1 names for 7 classes"),
     ],
 )

@@ -118,9 +118,9 @@ def _tensors(content: Any, path: Path) -> dict[str, NDArray[np.float32]]:
     for name, value in floats.items():
         if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(
-                f"{path} holds a tensor that is not stored as it is",
+                f"{path} holds a tensor that is sparse or stored in part",
                 found=f"{name[:100]} of shape {list(value.shape)[:8]}, {value.layout}",
-                expected="as many values as its shape has",
+                expected="dense tensors, with a value for each element",
             )
     return {name: value.float().numpy() for name, value in floats.items()}
 

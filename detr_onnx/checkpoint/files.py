@@ -1,6 +1,7 @@
 """Where the weights of a checkpoint are: one .safetensors file, or several with an index.
 
-What else people have in their directories is named for what it is, with the command that helps.
+For other files that people often have instead (pickles, adapters, git-lfs pointers), the error says what they are and
+which command helps.
 """
 
 from __future__ import annotations

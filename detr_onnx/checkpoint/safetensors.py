@@ -115,7 +115,9 @@ def _check_header(path: Path, header: dict[str, Any], buffer_bytes: int) -> None
     """Checks that every entry is well formed and inside the buffer, and that they fill it without overlap or gap."""
     unusable = [name for name in header if not name.isprintable() or len(name) > NAME_LIMIT]
     if unusable:
-        raise _broken(path, f"a tensor called {unusable[0][:40]!r} …", f"names of at most {NAME_LIMIT} letters")
+        raise _broken(
+            path, f"a tensor called {unusable[0][:40]!r} …", f"printable names of at most {NAME_LIMIT} characters"
+        )
     problems = [f"{name}: {problem}" for name, entry in header.items() if (problem := _problem(entry, buffer_bytes))]
     if not problems:
         problems = _gaps(header, buffer_bytes)
@@ -129,7 +131,7 @@ def _gaps(header: dict[str, Any], buffer_bytes: int) -> list[str]:
     spans = sorted((*entry["data_offsets"], name) for name, entry in header.items())
     ends = [0, *(end for _, end, _ in spans)]
     problems = [
-        f"{name} {'overlaps the tensor' if begin < end else f'begins {begin - end:,} bytes behind what lies'} before it"
+        f"{name} {'overlaps' if begin < end else f'begins {begin - end:,} bytes after the end of'} the tensor before it"
         for end, (begin, _, name) in zip(ends, spans, strict=False)
         if begin != end
     ]

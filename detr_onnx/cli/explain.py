@@ -119,9 +119,10 @@ def chosen_object(maps: AttentionMaps, rank: int | None) -> int | None:
     """The number of the detection that is the n-th best, counted from 1; None for all."""
     if rank is None:
         return None
+    if not len(maps):
+        raise UsageError("no object is above the threshold", found=f"--object {rank}", remedy="lower --threshold")
     if not 1 <= rank <= len(maps):
-        expected = f"1 to {len(maps)}" if len(maps) else "none: no object is above the threshold"
-        raise UsageError("there is no such object", found=str(rank), expected=expected)
+        raise UsageError("there is no such object", found=str(rank), expected=f"1 to {len(maps)}")
     return maps.best_first()[rank - 1]
 
 

@@ -5,9 +5,9 @@
                                                                               └ without the worst ◄─┘ until it passes
                                                                                      layers
 
-fp32 runs once on each image (`observation.py`). A method is weighed by the noise of the backbone alone on a few
-images, and the gate decides about the best one. ONNX Runtime runs all networks, one image at a time; of an image only
-counts and detections are kept. Other quantizers edit a finished graph; here the graph is recorded with its
+fp32 runs once on each image (`observation.py`). Methods are compared by the noise of the backbone alone, on a few
+images; only the best one has to pass the gate. ONNX Runtime runs all networks, one image at a time, and only counts and
+detections of an image are kept. Other quantizers edit a finished graph; here the graph is recorded with its
 quantization, while each convolution still has its ReLU and its shortcut.
 """
 

@@ -100,7 +100,7 @@ def observe(model: Model, images: Sequence[Path], progress: Progress[Any], direc
             histogram.add(outputs[name])
     if not used:
         raise DatasetError(
-            "the images to calibrate with show nothing",
+            "the images to calibrate with are blank",
             found=f"one colour only in each of {len(images)}",
             expected="images like those that the network will see",
         )

@@ -1,7 +1,7 @@
 """Extra outputs that show what goes into and comes out of a graph's convolutions: the extremes and a sample.
 
-Feature maps of a photograph are a gigabyte. What reads all of one is a pooling operator where possible, since ONNX
-Runtime computes those in the blocked layout of its convolutions; any other has the whole map rearranged first.
+The feature maps of a photograph take a gigabyte. They are read by pooling operators where possible: ONNX Runtime
+computes these in the blocked layout of its convolutions; for any other operator it first rearranges the whole map.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def add_taps(graph: Graph, prefix: str) -> dict[str, tuple[str, str]]:
 
 
 def _without_negative_values(graph: Graph) -> set[Symbol]:
-    """What a ReLU makes, and max pooling of that."""
+    """The outputs of ReLUs, and of max pooling after a ReLU."""
     positive: set[Symbol] = set()
     for node in graph.nodes:
         if node.op_type == "Relu" or (node.op_type == "MaxPool" and node.inputs[0] in positive):

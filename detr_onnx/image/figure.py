@@ -30,10 +30,10 @@ class Panel:
     """One map over its image.
 
     Attributes:
-        title: what looks, such as "1  cat 0.99".
+        title: the object or the point whose attention it is, such as "1  cat 0.99".
         cells: [h,w] its attention.
         box: left, top, right, bottom of the object, in pixels of the image.
-        point: x and y of the point that looks, in pixels of the image.
+        point: x and y of the point whose attention it is, in pixels of the image.
     """
 
     title: str
@@ -112,7 +112,7 @@ def _panel(image_size: Size, shown: Image.Image, panel: Panel, size: Size) -> Im
 
 
 def _mark(heated: Image.Image, image_size: Size, panel: Panel) -> None:
-    """Draws the box, or a cross at the point: white between black, to be seen on every colour."""
+    """Draws the box, or a cross at the point, in white with black edges, which can be seen on every colour."""
     scales = [shown / full for shown, full in zip(heated.size, image_size, strict=True)]
     pen = ImageDraw.Draw(heated)
     if panel.box is not None:

@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 ANCHORS = ((8, 6, 30), (84, 16, 112), (186, 46, 92), (242, 122, 28), (252, 250, 160))
-"""sRGB, dark to light; between them the map is even to the eye. Blue to yellow: told apart by the colour-blind, too."""
+"""sRGB, dark to light; between them the map is even to the eye. The colour-blind can tell blue from yellow, too."""
 LEVELS = 256
 FAINTEST, STRONGEST = 0.3, 0.85  # opacity of the colours of 0 and of the peak
 
@@ -35,7 +35,7 @@ def oklab(srgb: Any) -> NDArray[np.float64]:
 
 
 def srgb(lab: NDArray[np.float64]) -> Bytes:
-    """`oklab` the other way round, rounded; colours that a screen does not have are cut off."""
+    """The inverse of `oklab`, rounded. Colours outside sRGB are clipped to it."""
     linear = ((lab @ np.linalg.inv(TO_LAB).T) ** 3 @ np.linalg.inv(TO_CONES).T).clip(0, 1)
     values = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.asarray((values * 255).round(), np.uint8)
@@ -58,7 +58,7 @@ def colours(shares: Floats) -> Image.Image:
 
 
 def shares_of_peak(cells: Floats) -> tuple[Floats, float]:
-    """[h,w] in 0..1 of the largest value, and that value. A map of zeros stays one."""
+    """[h,w] cells as shares of the largest value, in 0..1, and that value. A map of zeros stays all zeros."""
     peak = float(cells.max())
     return np.asarray((cells / (peak or 1.0)).clip(0, 1), np.float32), peak
 
@@ -71,7 +71,7 @@ def resized(cells: Floats, width: int, height: int) -> Floats:
 
 
 def overlay(image: Image.Image, cells: Floats) -> Image.Image:
-    """The image in grey, so that every colour is attention, under the map, whose peak is the lightest."""
+    """The map in colours over the image in grey: every colour is attention, and the lightest is the peak."""
     grey = image.convert("L").convert("RGB")
     heat = colours(shares_of_peak(resized(cells, *image.size))[0])
     grey.paste(heat.convert("RGB"), mask=heat.getchannel("A"))

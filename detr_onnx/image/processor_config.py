@@ -181,7 +181,7 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     if fields.get("resample", 2) not in (2, None):
         yield f"resample {reprlib.repr(fields['resample'])} (expected 2, bilinear)"
     if fields.get("do_center_crop"):
-        yield f"do_center_crop {reprlib.repr(fields['do_center_crop'])}, which is not supported (expected none)"
+        yield f"do_center_crop {reprlib.repr(fields['do_center_crop'])}, which is not supported (expected false)"
 
 
 def _type_problems(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -66,7 +66,7 @@ def cached_graph(
     kind = f"{attention}{'-maps' if with_attention else ''}-{graph_format.precision}{graph_format.mark}"
     entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
     weights = weights_file(checkpoint)
-    if not is_new:  # refuses and notes what building the graph would
+    if not is_new:  # the same errors and notes as when the graph was built
         description = Description.of(config or weights.parent)
         if description.read_config(labels) is None:
             note_assumptions(str(weights))

@@ -130,7 +130,7 @@ def class_names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
         [f"the text {labels!r}"] if isinstance(labels, str) else [repr(name) for name in labels if not is_text(name)]
     )
     if wrong:
-        raise UsageError("labels is a list of names", found=wrong[0][:60], expected="a list of names")
+        raise UsageError("labels is not a list of names", found=wrong[0][:60], expected="a list of names")
     return tuple(labels)
 
 

@@ -99,7 +99,7 @@ def check_options(row: EngineRow, options: EngineOptions) -> None:
         able = [name for name, other in ENGINES.items() if options.precision in other.precisions]
         raise EngineError(
             f"engine {row.name} has no precision {options.precision}",
-            found=", ".join(row.precisions),
+            expected=f"one of {', '.join(row.precisions)}",
             remedy=f"use engine {' or '.join(able)}",
         )
     rest = {name: value for name, value in options.given().items() if name not in row.options}

@@ -62,7 +62,7 @@ def test_metadata_with_half_a_character_for_a_name_is_refused(tmp_path):
 
 
 def test_half_a_character_is_not_a_name_of_the_caller():
-    with pytest.raises(UsageError, match="labels is a list of names"):
+    with pytest.raises(UsageError, match="labels is not a list of names"):
         Detector("demo", labels=["cat", HALF])
 
 

@@ -107,7 +107,7 @@ BROKEN_HEADERS = {
     "a header that is no text": (b"\xff\xfe\xfd\x00", b"", "cannot be parsed"),
     "a name twice": (b'{"x": {}, "x": {}}', b"", "occurs twice"),
     "a name with a line break": ({"x\ny": ONE["x"]}, EIGHT, r"called 'x\ny'"),
-    "a name that never ends": ({"x" * 9999: ONE["x"]}, EIGHT, "at most 200 letters"),
+    "a name that never ends": ({"x" * 9999: ONE["x"]}, EIGHT, "at most 200 characters"),
     "an entry that is a number": ({"x": 5}, EIGHT, "x: no dtype"),
     "an entry without offsets": ({"x": {"dtype": "F32", "shape": [2]}}, EIGHT, "x: no dtype, shape and data_offsets"),
     "three offsets": ({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4, 8]}}, EIGHT, "x: no dtype"),

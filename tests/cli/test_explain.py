@@ -93,7 +93,7 @@ def test_images_of_one_pixel_and_of_one_column_have_figures(explain, small, tmp_
     (["--object", "8"], "no such object: found 8, expected 1 to 7"),
     (["--object", "0"], "no such object: found 0, expected 1 to 7"),
     (["--object", "-1"], "no such object: found -1"),
-    (["--object", "1", "--threshold", "1"], "expected none: no object is above the threshold"),
+    (["--object", "1", "--threshold", "1"], "no object is above the threshold: found --object 1; lower --threshold"),
     (["--layer", "3"], "no such layer: found 3, expected 0 to 2"),
     (["--layer", "last"], "the layer is wrong: found 'last', expected a number or mean"),
     (["--head", "8"], "no such head: found 8, expected 0 to 7"),

@@ -284,7 +284,7 @@ def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refu
         (["--precision", "int8", "--calibrate", "gone"], 2, "cannot calibrate with gone: found no such directory"),
         (["--precision", "int8", "--calibrate", "images/0.png"], 2, "cannot calibrate with images/0.png: found a"),
         (["--precision", "int8", "--calibrate", "empty"], 1, "no images in empty: expected files that end in .jpg"),
-        (["--precision", "int8", "--calibrate", "grey"], 1, "the images to calibrate with show nothing: found one"),
+        (["--precision", "int8", "--calibrate", "grey"], 1, "the images to calibrate with are blank: found one"),
         (["--precision", "int8", "--calibrate", "images", "--report", "no/r"], 1, "cannot write no/r: found no"),
     ],
 )  # fmt: skip

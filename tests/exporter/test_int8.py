@@ -140,7 +140,9 @@ def test_the_detector_runs_the_file_and_reports_its_precision(model, quant_param
 
 @pytest.mark.parametrize("engine", ["numpy", "openvino"])
 def test_an_engine_without_int8_names_one_that_has_it(engine, small):
-    with pytest.raises(EngineError, match=rf"engine {engine} has no precision int8: found .*; use engine onnxruntime"):
+    with pytest.raises(
+        EngineError, match=rf"engine {engine} has no precision int8: expected one of .*; use engine onnxruntime"
+    ):
         Detector(small, engine=engine, precision="int8")
 
 

@@ -131,5 +131,5 @@ def test_metadata_of_a_graph_whose_names_are_none(labels, tmp_path):
 
 @pytest.mark.parametrize("labels", ["cat", [1], ["cat", None], [["cat"]]])
 def test_names_of_the_caller_are_texts(labels):
-    with pytest.raises(UsageError, match="labels is a list of names"):
+    with pytest.raises(UsageError, match="labels is not a list of names"):
         Detector("demo", labels=labels)

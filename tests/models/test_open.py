@@ -199,7 +199,7 @@ def test_auto_takes_an_engine_that_has_the_requested_precision(small):
 
 def test_a_precision_that_only_another_engine_has_is_an_error_that_names_it(small):
     with pytest.raises(
-        EngineError, match="numpy has no precision bf16: found fp32; use engine openvino or onnxruntime"
+        EngineError, match="numpy has no precision bf16: expected one of fp32; use engine openvino or onnxruntime"
     ):
         open_model(small, EngineOptions("numpy", precision="bf16"))
 
