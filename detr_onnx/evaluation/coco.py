@@ -129,7 +129,13 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
             found=f"row {wrong} {reprlib.repr(rows[wrong])}" if wrong is not None else reprlib.repr(rows),
             expected="a list of objects with image_id, category_id, bbox of four numbers, and score",
         )
-    rows = without_impossible_boxes(rows, str(path), {})
+    count, rows = len(rows), without_impossible_boxes(rows, str(path), {})
+    if not rows:
+        raise DatasetError(
+            f"{path} has no box that could be in an image",
+            found=f"{count} boxes, all without an area, too large or outside",
+            expected="bbox as left, top, width, height in pixels",
+        )
     _check_images(path, {row["image_id"] for row in rows}, truth)
     if not {row["category_id"] for row in rows} & truth.categories.keys():
         raise DatasetError(

@@ -212,6 +212,13 @@ def test_results_of_no_image_with_objects_are_refused(tmp_path):
         read_results(write(tmp_path / "rows.json", rows), parse_annotations(content(), "truth.json"))
 
 
+def test_results_of_impossible_boxes_alone_are_refused_for_their_boxes(tmp_path):
+    rows = [{"image_id": 139, "category_id": CAT, "bbox": [1, 1, -5, 5], "score": 0.25}] * 2
+    message = "has no box that could be in an image: found 2 boxes, all without an area"
+    with pytest.raises(DatasetError, match=message):
+        read_results(write(tmp_path / "rows.json", rows), parse_annotations(content(), "truth.json"))
+
+
 def test_impossible_boxes_of_results_are_left_out_with_a_count(tmp_path, caplog):
     row = {"image_id": 139, "category_id": CAT, "bbox": BOX, "score": 0.25}
     path = write(tmp_path / "rows.json", [row, row | {"bbox": [1, 1, -2, 2]}, row | {"image_id": 7}])
