@@ -151,6 +151,7 @@ class Process:
         self._app, self._service = application(settings, detector)
         self._server = uvicorn_server(settings, self._app)
         self._drain: asyncio.Task[None] | None = None
+        self._stops = 0  # how often the process was told to end
 
     @property
     def idle(self) -> bool:
@@ -206,9 +207,15 @@ class Process:
             announce(self._settings, self._listener)
 
     def _stop(self) -> None:
-        if self._drain is not None or not self._loaded:
-            self._server.force_exit = self._server.should_exit = True  # a second signal, or nothing to finish
-        else:
+        """Ends the process: after its requests, or at once if it is told again or has not loaded the model.
+
+        A worker counts two signals as one: Ctrl-C and systemd signal every process of the server, and then the
+        supervisor also passes its own signal on.
+        """
+        self._stops += 1
+        if not self._loaded or self._stops > (2 if self._settings.workers > 1 else 1):
+            self._server.force_exit = self._server.should_exit = True
+        elif self._drain is None:
             self._drain = asyncio.create_task(self._drained())
 
     async def _drained(self) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -273,6 +274,35 @@ def test_sigterm_ends_the_server_after_the_last_accepted_request_is_answered(opt
         post(url, IMAGE)
 
 
+def workers_of(process: subprocess.Popen) -> set[str]:
+    """The process ids of a server's workers."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("the system does not list a process's children")
+
+    def command(pid: str) -> bytes:
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it has just ended
+            return b""
+
+    return {pid for pid in children.read_text().split() if b"spawn_main" in command(pid)}
+
+
+def test_a_signal_to_the_supervisor_and_its_workers_lets_a_request_finish():
+    with served("--workers", "2", "--no-access-log") as (process, url):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(posting(len(IMAGE), IMAGE[:1000]))
+            time.sleep(0.5)
+            for pid in (process.pid, *map(int, workers_of(process))):
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(3)  # the supervisor passes the signal on within half a second
+            connection.sendall(IMAGE[1000:])
+            assert response_on(connection).status == 200
+        assert process.wait(PATIENCE_S) == 0
+
+
 def runs_counted(url: str) -> float:
     """The requests to RUN that all workers have counted."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
@@ -285,19 +315,14 @@ def runs_counted(url: str) -> float:
 
 def test_a_worker_that_dies_is_replaced_and_the_counts_of_all_are_added_up():
     with served("--workers", "2", "--no-access-log") as (process, url):
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if not children.exists():
-            pytest.skip("the system does not list a process's children")
         for _ in range(6):
             assert post(url, IMAGE) == 200
         # A request is counted after its response, so another worker may report the sum a moment before.
         until(lambda: runs_counted(url) == 6)
-        before = {
-            pid for pid in children.read_text().split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        }
+        before = workers_of(process)
         killed, other = sorted(before)
         os.kill(int(killed), signal.SIGKILL)
-        until(lambda: len(set(children.read_text().split()) - before) >= 1)
+        until(lambda: workers_of(process) - before)
         for _ in range(6):
             assert post(url, IMAGE) == 200
         until(lambda: runs_counted(url) == 12)
