@@ -347,6 +347,21 @@ def test_a_port_in_use_is_an_error_of_one_line(capsys):
     assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_a_name_that_no_host_can_have_is_an_error_of_one_line(capsys, host):
+    assert cli.main(["serve", "-m", "demo", "--host", host, "--port", "0"]) == 1
+    assert capsys.readouterr().err.startswith(f"detr-onnx: error: cannot listen on {host}:0: found ")
+
+
+@pytest.mark.parametrize("megapixels", ["nan", "inf", "0"])
+def test_a_limit_on_pixels_that_is_no_number_is_an_error_of_one_line(capsys, megapixels):
+    assert cli.main(["serve", "-m", "demo", "--max-pixels", megapixels]) == 2
+    assert capsys.readouterr().err == (
+        f"detr-onnx: error: --max-pixels is out of range: found {megapixels}, "
+        "expected a finite number above 0, in megapixels\n"
+    )
+
+
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(server, "NEEDED", ("starlette", "no_such_package"))
     assert cli.main(["serve"]) == 1
