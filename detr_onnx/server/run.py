@@ -231,11 +231,15 @@ class Process:
         self._server.should_exit = True
 
     async def _look_after(self) -> None:
-        """Closes idle connections, and ends a stuck worker so that it is replaced."""
+        """Closes idle connections, reports the pending requests, and ends a stuck worker so that it is replaced.
+
+        /metrics adds up what all workers have reported last, and only one of them answers it.
+        """
         idle: dict[Any, Idle] = {}
         while True:
             await asyncio.sleep(POLL_S)
             idle = self._close_idle(idle)
+            self._service.metrics.pending.set(self._service.inference.pending)
             if self._settings.workers > 1 and self._service.status == "stuck":
                 self.exit_status = 1
                 self._stop()

@@ -13,8 +13,9 @@ import socket
 import subprocess
 import threading
 import time
+import tracemalloc
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,9 +23,13 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
+from starlette.requests import Request
+
 from detr_onnx import server
 from detr_onnx.cli import main as cli
 from detr_onnx.server import run as server_run
+from detr_onnx.server import workers
+from detr_onnx.server.intake import Intake
 from detr_onnx.server.settings import Settings
 from detr_onnx.server.workers import METRICS_DIRECTORY
 from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
@@ -133,6 +138,26 @@ def test_a_refused_body_is_freed_at_once(live, body):
         gc.enable()
 
 
+def test_a_body_is_held_once():
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+    async def held() -> int:
+        intake = Intake(max_body=size, max_held=size, timeout_s=PATIENCE_S)
+        async with intake.body(Request({"type": "http", "headers": []}, receive)) as body:
+            assert (len(body), intake.held) == (size, size)
+            bytes_held = tracemalloc.get_traced_memory()[0]
+        assert intake.held == 0
+        return bytes_held
+
+    size = 8 << 20
+    tracemalloc.start()
+    try:
+        assert asyncio.run(held()) < 1.5 * size
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_client_that_disconnects_after_half_a_body_leaves_nothing_behind(live):
     for _ in range(20):
         with live.raw() as connection:
@@ -236,6 +261,22 @@ def test_half_a_header_does_not_keep_a_connection_open(watched, before):
         assert connection.recv(1) == b""
 
 
+def test_a_worker_reports_its_pending_requests_without_being_asked(detector, monkeypatch):
+    monkeypatch.setattr(server_run, "POLL_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = server_run.Process(Settings(lambda: detector, "demo"), listener, None, detector)
+    process._service.inference.pending = 3
+
+    async def look_after_for_a_while() -> None:
+        task = asyncio.create_task(process._look_after())
+        await asyncio.sleep(0.3)
+        task.cancel()
+
+    asyncio.run(look_after_for_a_while())
+    process._service.inference.close()
+    assert process._service.metrics.registry.get_sample_value("detr_pending_requests") == 3
+
+
 # The command, as a process
 
 
@@ -327,6 +368,16 @@ def test_a_worker_that_dies_is_replaced_and_the_counts_of_all_are_added_up():
             assert post(url, IMAGE) == 200
         until(lambda: runs_counted(url) == 12)
         until(lambda: {"0", "1"} == {file.stem.rpartition("_")[2] for file in count_files(other)})
+
+
+def test_a_worker_that_cannot_be_started_now_is_started_later(monkeypatch, tmp_path):
+    def refuse(*arguments: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(workers, "RESTART_S", 0)
+    monkeypatch.setattr(workers, "_start", refuse)
+    ended = workers.Worker(0, SimpleNamespace(pid=1, exitcode=-9), None)
+    assert workers._successor(lambda: None, ended, str(tmp_path)) is ended
 
 
 def count_files(worker: str) -> list[Path]:
