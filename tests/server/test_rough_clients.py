@@ -261,6 +261,24 @@ def test_half_a_header_does_not_keep_a_connection_open(watched, before):
         assert connection.recv(1) == b""
 
 
+def test_a_client_that_does_not_read_its_responses_is_disconnected(watched):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE_S)
+        connection.connect(watched)
+        connection.sendall(b"GET /sample.jpg HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
+        until(lambda: is_disconnected(connection), seconds=20)
+
+
+def is_disconnected(connection: socket.socket) -> bool:
+    """Whether the other side has closed the connection; what it sent is not read."""
+    try:
+        connection.sendall(HEALTH)
+    except OSError:
+        return True
+    return False
+
+
 def test_a_worker_reports_its_pending_requests_without_being_asked(detector, monkeypatch):
     monkeypatch.setattr(server_run, "POLL_S", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as listener:
