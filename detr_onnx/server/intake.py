@@ -61,7 +61,7 @@ class Intake:
             raise RequestError(BUSY, retry_after_s=RETRY_AFTER_S)
 
     def _too_large(self) -> RequestError:
-        return RequestError(TOO_LARGE, f"a body may have {self._max_body} bytes")
+        return RequestError(TOO_LARGE, f"the body has more than {self._max_body} bytes")
 
 
 def _taken(body: bytearray) -> bytes:
