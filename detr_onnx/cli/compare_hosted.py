@@ -185,7 +185,8 @@ def check_usage(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not least <= value <= most:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} is wrong", found=str(value), expected=f"a number from {least:g} to {most:g}")
+            expected = f"a number from {least:g} to {most:g}"
+            raise UsageError(f"{option} is out of range", found=str(value), expected=expected)
     paths = [path for path in (arguments.json, arguments.html) if path is not None]
     if len({path.resolve() for path in (*paths, arguments.journal)}) <= len(paths):
         raise UsageError("--json, --html and --journal name the same file", remedy="name a file for each")

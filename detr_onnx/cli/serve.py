@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from detr_onnx import defaults
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, add_threshold, open_detector
+from detr_onnx.errors import UsageError
 
 HELP = "run a local server that answers as the hosted API does (needs the extra serve)"
 USAGE = "%(prog)s [options]"
@@ -63,6 +65,9 @@ def run(arguments: Namespace) -> int:
 
     exit_on_sigterm()
     check_installed()
+    if not 0 < arguments.max_pixels < math.inf:
+        expected = "a finite number above 0, in megapixels"
+        raise UsageError("--max-pixels is out of range", found=f"{arguments.max_pixels:g}", expected=expected)
     from functools import partial
 
     from detr_onnx.server.run import serve

@@ -127,8 +127,13 @@ class Inference:
         return max(preprocessing.fixed_hw or (preprocessing.longest_edge,))
 
     async def read(self, parse: Callable[[], T]) -> T:
-        """The result of `parse`, called in a thread."""
-        return await self._decoders.run(parse)
+        """The result of `parse`, called in a thread.
+
+        Raises:
+            TimeoutError: no thread was free for it in time, or it took too long.
+        """
+        with anyio.fail_after(self._timeout_s):
+            return await self._decoders.run(parse)
 
     async def detect(self, read: Callable[[], tuple[ImageSource, float]], timing: Timing) -> Detections:
         """The detections in the image that `read`, called in a thread, returns with the threshold.

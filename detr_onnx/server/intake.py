@@ -38,7 +38,7 @@ class Intake:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_body:
             raise self._too_large()
-        body = bytearray()
+        body, size = bytearray(), 0
         try:
             try:
                 with anyio.fail_after(self._timeout_s):
@@ -46,9 +46,10 @@ class Intake:
                         self._append(body, piece)
             except TimeoutError as error:
                 raise RequestError(TIMEOUT, "the body came too slowly") from error
-            yield bytes(body)
+            size = len(body)
+            yield _taken(body)
         finally:
-            self.held -= len(body)
+            self.held -= size or len(body)
             body.clear()
 
     def _append(self, body: bytearray, piece: bytes) -> None:
@@ -60,7 +61,14 @@ class Intake:
             raise RequestError(BUSY, retry_after_s=RETRY_AFTER_S)
 
     def _too_large(self) -> RequestError:
-        return RequestError(TOO_LARGE, f"a body may have {self._max_body} bytes")
+        return RequestError(TOO_LARGE, f"the body has more than {self._max_body} bytes")
+
+
+def _taken(body: bytearray) -> bytes:
+    """The bytes of a body, which is emptied: otherwise each request would hold its body twice."""
+    whole = bytes(body)
+    body.clear()
+    return whole
 
 
 async def decoded(request: Request) -> AsyncIterator[bytes]:

@@ -214,7 +214,7 @@ def tensors_of(inputs: Any, most_pixels: int) -> tuple[Floats, Mask | None]:
     batch, _, height, width = pixels.shape
     if batch * height * width > most_pixels:
         raise invalid(
-            f"input pixel_values: {batch * height * width} pixels, at most {most_pixels} go through at a time"
+            f"input pixel_values: {batch * height * width} pixels, expected at most {most_pixels} in one request"
         )
     if not np.isfinite(pixels).all():
         raise invalid("input pixel_values: not all of them are finite")

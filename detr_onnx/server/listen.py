@@ -45,7 +45,7 @@ def _on_port(host: str, port: int) -> socket.socket:
     try:
         family, _, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return _bound(family, protocol, address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name is empty or has over 63 characters
         raise DetrError(f"cannot listen on {host}:{port}", found=str(error), remedy=remedy) from error
 
 

@@ -126,14 +126,16 @@ def uvicorn_server(settings: Settings, app: RequestLogMiddleware) -> uvicorn.Ser
 
 @dataclass(frozen=True)
 class Idle:
-    """A connection without a request under way.
+    """A connection that waits for its client: for a request, or for the client to read a response.
 
     Attributes:
         cycle: uvicorn's object for the last request; None before the first.
-        since: when it was first seen to be idle after that request, in seconds of the monotonic clock.
+        unsent: bytes of responses that the client has not read yet, beyond those in the system's own buffer.
+        since: when it was first seen in this state, in seconds of the monotonic clock.
     """
 
     cycle: Any
+    unsent: int
     since: float
 
 
@@ -151,6 +153,7 @@ class Process:
         self._app, self._service = application(settings, detector)
         self._server = uvicorn_server(settings, self._app)
         self._drain: asyncio.Task[None] | None = None
+        self._stops = 0  # how often the process was told to end
 
     @property
     def idle(self) -> bool:
@@ -206,9 +209,15 @@ class Process:
             announce(self._settings, self._listener)
 
     def _stop(self) -> None:
-        if self._drain is not None or not self._loaded:
-            self._server.force_exit = self._server.should_exit = True  # a second signal, or nothing to finish
-        else:
+        """Ends the process: after its requests, or at once if it is told again or has not loaded the model.
+
+        A worker counts two signals as one: Ctrl-C and systemd signal every process of the server, and then the
+        supervisor also passes its own signal on.
+        """
+        self._stops += 1
+        if not self._loaded or self._stops > (2 if self._settings.workers > 1 else 1):
+            self._server.force_exit = self._server.should_exit = True
+        elif self._drain is None:
             self._drain = asyncio.create_task(self._drained())
 
     async def _drained(self) -> None:
@@ -224,11 +233,15 @@ class Process:
         self._server.should_exit = True
 
     async def _look_after(self) -> None:
-        """Closes idle connections, and ends a stuck worker so that it is replaced."""
+        """Closes idle connections, reports the pending requests, and ends a stuck worker so that it is replaced.
+
+        /metrics adds up what all workers have reported last, and only one of them answers it.
+        """
         idle: dict[Any, Idle] = {}
         while True:
             await asyncio.sleep(POLL_S)
             idle = self._close_idle(idle)
+            self._service.metrics.pending.set(self._service.inference.pending)
             if self._settings.workers > 1 and self._service.status == "stuck":
                 self.exit_status = 1
                 self._stop()
@@ -236,24 +249,32 @@ class Process:
     def _close_idle(self, before: dict[Any, Idle]) -> dict[Any, Idle]:
         """Closes connections that wait too long for a complete header: `idle_s` for the first, then `KEEP_ALIVE_S`.
 
-        uvicorn's own limit ends with the first byte of a header, so half a header would keep a connection open.
+        It also aborts those whose client reads nothing of a response for `KEEP_ALIVE_S`.
+
+        uvicorn's own limit ends with the first byte of a header, so half a header would keep a connection open. It has
+        no limit for clients that do not read.
 
         Args:
             before: the connections that were idle at the last look.
 
         Returns:
-            those that are idle now. With a request since the last look, a connection is idle from now on.
+            those that are idle now. With a request or progress since the last look, a connection is idle from now on.
         """
         now = time.monotonic()
         idle: dict[Any, Idle] = {}
         for connection in self._server.server_state.connections:
             cycle = connection.cycle  # type: ignore[union-attr]
-            if cycle is not None and not cycle.response_complete:
+            unsent = connection.transport.get_write_buffer_size()
+            if cycle is not None and not cycle.response_complete and not unsent:
                 continue
             last = before.get(connection)
-            idle[connection] = last if last is not None and last.cycle is cycle else Idle(cycle, now)
+            is_same = last is not None and last.cycle is cycle and last.unsent == unsent
+            idle[connection] = last if last is not None and is_same else Idle(cycle, unsent, now)
             if now - idle[connection].since > (self._settings.idle_s if cycle is None else KEEP_ALIVE_S):
-                connection.transport.close()
+                if unsent:
+                    connection.transport.abort()  # `close` would wait until the client has read all
+                else:
+                    connection.transport.close()
         return idle
 
 

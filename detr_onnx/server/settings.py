@@ -65,17 +65,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
-        lowest = {"workers": 1, "max_body": 1, "max_pixels": 1, "queue": 0, "max_batch": 1, "port": 0}
-        wrong = {name: getattr(self, name) for name, low in lowest.items() if getattr(self, name) < low}
+        lowest = {"workers": 1, "max_body": 1, "max_pixels": 1, "queue": 0, "max_batch": 1}
+        wrong = {name: f"at least {low}" for name, low in lowest.items() if getattr(self, name) < low}
+        if not 0 <= self.port <= 65535:
+            wrong["port"] = "from 0 to 65535"
         if not 0 < self.timeout_s < math.inf:
-            wrong["timeout_s"] = self.timeout_s
+            wrong["timeout_s"] = "a finite number above 0"
         if not 0 <= self.drain_delay_s < math.inf:
-            wrong["drain_delay_s"] = self.drain_delay_s
-        if self.port > 65535:
-            wrong["port"] = self.port
+            wrong["drain_delay_s"] = "a finite number from 0 up"
         if wrong:
-            found = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in wrong.items())
-            expected = "larger numbers, port at most 65535"
+            options = {name: name.removesuffix("_s").replace("_", "-") for name in wrong}
+            found = ", ".join(f"{option} {getattr(self, name)}" for name, option in options.items())
+            expected = ", ".join(f"{option} {wrong[name]}" for name, option in options.items())
             raise UsageError("the server's settings are out of range", found=found, expected=expected)
         if self.token is not None and not is_token(self.token.strip()):
             remedy = "set another, or leave it out to accept every request"

@@ -101,10 +101,15 @@ def _run(work: Work, number: int, started: Any, alone: bool) -> None:
 
 
 def _successor(work: Work, ended: Worker, directory: str) -> Worker:
+    """A worker in place of one that has ended; that one again, to be replaced later, if the system starts none now."""
     logger.warning("worker %s ended with status %s; starting another", ended.process.pid, ended.process.exitcode)
     mark_process_dead(ended.number, directory)  # type: ignore[no-untyped-call]
     time.sleep(RESTART_S)
-    return _start(work, ended.number)
+    try:
+        return _start(work, ended.number)
+    except (OSError, DetrError) as error:  # no memory, processes or files are left; the other workers go on
+        logger.warning("the worker cannot be started: %s; trying again", error)
+        return ended
 
 
 def _finish(workers: list[Worker]) -> int:

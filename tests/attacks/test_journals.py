@@ -63,7 +63,7 @@ def test_a_line_of_other_values_is_not_a_journals(line, changes, tmp_path):
     path = journal(tmp_path, ANSWER, {**line, **changes})
     before = path.read_bytes()
     with (
-        pytest.raises(DatasetError, match="is not a journal of compare-hosted: found another line 2"),
+        pytest.raises(DatasetError, match="is not a journal of compare-hosted: found something else in line 2"),
         open_journal(path),
     ):
         pass

@@ -282,3 +282,9 @@ def test_each_image_is_processed_once_by_one_of_the_threads():
     threads.run(range(200), 8)
     assert sorted(done) == [*range(200)]
     assert shown == [*range(1, 201)]
+
+
+def test_a_name_that_no_host_can_have_cannot_be_reached():
+    api = RemoteApi("cloudflare", "http://a..b", "@cf/model")
+    with pytest.raises(RemoteApiError, match=r"cannot reach a\.\.b"):
+        Client(api, RetryPolicy(), threading.Event()).send(b"image")

@@ -109,7 +109,7 @@ def test_wrong_parameters_are_400(segmenter, parameters, says):
 @pytest.mark.parametrize("name", ["subtask", "mask_threshold", "overlap_mask_area_threshold"])
 def test_a_detection_model_refuses_the_parameters_of_segmentation(server, name):
     answer = server.post_json("/", asked(**{name: "panoptic" if name == "subtask" else 0.5}))
-    says = f"'/parameters/{name}' is of image-segmentation, but the task is detection"
+    says = f"'/parameters/{name}' belongs to image-segmentation, but the task is detection"
     assert (answer.status, answer.json) == (400, {"error": says})
 
 

@@ -157,7 +157,7 @@ def test_binary_data_that_does_not_fit_is_refused(datatype, data, count, words):
 @pytest.mark.parametrize("size", [-1, 2, 5, 1.0, "3", True, 10**30])
 def test_a_binary_data_size_that_is_wrong_is_refused(size):
     body, length = binary("UINT8", b"abc", 3, binary_data_size=size)
-    assert "input x" in refusal(body, length) or "bytes are left" in refusal(body, length)
+    assert "input x" in refusal(body, length) or "bytes more than the inputs declare" in refusal(body, length)
 
 
 def test_data_in_json_and_binary_data_exclude_each_other():
@@ -168,7 +168,7 @@ def test_data_in_json_and_binary_data_exclude_each_other():
 
 def test_bytes_after_the_last_tensor_are_refused():
     text = json.dumps({"inputs": [tensor("UINT8", [1])]}).encode()
-    assert "4 bytes are left" in refusal(text + b"more", len(text))
+    assert "4 bytes more than the inputs declare" in refusal(text + b"more", len(text))
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "1.5", "\xb2", "9" * 30, "999999"])

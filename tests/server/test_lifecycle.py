@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -167,6 +168,25 @@ def test_a_server_without_a_free_decoder_is_not_ready_and_recovers(detector, gat
         gate.set()
         until(lambda: live.get("/readyz").status == 200)
         assert live.post(RUN, IMAGE).status == 200
+
+
+def test_a_body_that_waits_for_a_stuck_decoder_is_given_up_in_time(monkeypatch):
+    monkeypatch.setattr(inference, "MOST_STUCK", 0)
+    opened = threading.Event()
+
+    async def parse() -> None:
+        stage = inference.Inference(queue=1, max_batch=1, max_pixels=1, timeout_s=0.2)
+        stuck = [asyncio.ensure_future(stage.read(opened.wait)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        waiting = asyncio.ensure_future(stage.read(lambda: None))
+        await asyncio.wait({waiting}, timeout=10)
+        opened.set()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        stage.close()
+        with pytest.raises(TimeoutError):
+            waiting.result()
+
+    asyncio.run(parse())
 
 
 def test_a_stuck_network_makes_the_server_not_ready(detector, monkeypatch):

@@ -10,10 +10,12 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
+import tracemalloc
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,9 +23,13 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
+from starlette.requests import Request
+
 from detr_onnx import server
 from detr_onnx.cli import main as cli
 from detr_onnx.server import run as server_run
+from detr_onnx.server import workers
+from detr_onnx.server.intake import Intake
 from detr_onnx.server.settings import Settings
 from detr_onnx.server.workers import METRICS_DIRECTORY
 from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
@@ -132,6 +138,26 @@ def test_a_refused_body_is_freed_at_once(live, body):
         gc.enable()
 
 
+def test_a_body_is_held_once():
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+    async def held() -> int:
+        intake = Intake(max_body=size, max_held=size, timeout_s=PATIENCE_S)
+        async with intake.body(Request({"type": "http", "headers": []}, receive)) as body:
+            assert (len(body), intake.held) == (size, size)
+            bytes_held = tracemalloc.get_traced_memory()[0]
+        assert intake.held == 0
+        return bytes_held
+
+    size = 8 << 20
+    tracemalloc.start()
+    try:
+        assert asyncio.run(held()) < 1.5 * size
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_client_that_disconnects_after_half_a_body_leaves_nothing_behind(live):
     for _ in range(20):
         with live.raw() as connection:
@@ -235,6 +261,40 @@ def test_half_a_header_does_not_keep_a_connection_open(watched, before):
         assert connection.recv(1) == b""
 
 
+def test_a_client_that_does_not_read_its_responses_is_disconnected(watched):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE_S)
+        connection.connect(watched)
+        connection.sendall(b"GET /sample.jpg HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
+        until(lambda: is_disconnected(connection), seconds=20)
+
+
+def is_disconnected(connection: socket.socket) -> bool:
+    """Whether the other side has closed the connection; what it sent is not read."""
+    try:
+        connection.sendall(HEALTH)
+    except OSError:
+        return True
+    return False
+
+
+def test_a_worker_reports_its_pending_requests_without_being_asked(detector, monkeypatch):
+    monkeypatch.setattr(server_run, "POLL_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = server_run.Process(Settings(lambda: detector, "demo"), listener, None, detector)
+    process._service.inference.pending = 3
+
+    async def look_after_for_a_while() -> None:
+        task = asyncio.create_task(process._look_after())
+        await asyncio.sleep(0.3)
+        task.cancel()
+
+    asyncio.run(look_after_for_a_while())
+    process._service.inference.close()
+    assert process._service.metrics.registry.get_sample_value("detr_pending_requests") == 3
+
+
 # The command, as a process
 
 
@@ -273,6 +333,35 @@ def test_sigterm_ends_the_server_after_the_last_accepted_request_is_answered(opt
         post(url, IMAGE)
 
 
+def workers_of(process: subprocess.Popen) -> set[str]:
+    """The process ids of a server's workers."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("the system does not list a process's children")
+
+    def command(pid: str) -> bytes:
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it has just ended
+            return b""
+
+    return {pid for pid in children.read_text().split() if b"spawn_main" in command(pid)}
+
+
+def test_a_signal_to_the_supervisor_and_its_workers_lets_a_request_finish():
+    with served("--workers", "2", "--no-access-log") as (process, url):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(posting(len(IMAGE), IMAGE[:1000]))
+            time.sleep(0.5)
+            for pid in (process.pid, *map(int, workers_of(process))):
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(3)  # the supervisor passes the signal on within half a second
+            connection.sendall(IMAGE[1000:])
+            assert response_on(connection).status == 200
+        assert process.wait(PATIENCE_S) == 0
+
+
 def runs_counted(url: str) -> float:
     """The requests to RUN that all workers have counted."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
@@ -285,23 +374,28 @@ def runs_counted(url: str) -> float:
 
 def test_a_worker_that_dies_is_replaced_and_the_counts_of_all_are_added_up():
     with served("--workers", "2", "--no-access-log") as (process, url):
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if not children.exists():
-            pytest.skip("the system does not list a process's children")
         for _ in range(6):
             assert post(url, IMAGE) == 200
         # A request is counted after its response, so another worker may report the sum a moment before.
         until(lambda: runs_counted(url) == 6)
-        before = {
-            pid for pid in children.read_text().split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        }
+        before = workers_of(process)
         killed, other = sorted(before)
         os.kill(int(killed), signal.SIGKILL)
-        until(lambda: len(set(children.read_text().split()) - before) >= 1)
+        until(lambda: workers_of(process) - before)
         for _ in range(6):
             assert post(url, IMAGE) == 200
         until(lambda: runs_counted(url) == 12)
         until(lambda: {"0", "1"} == {file.stem.rpartition("_")[2] for file in count_files(other)})
+
+
+def test_a_worker_that_cannot_be_started_now_is_started_later(monkeypatch, tmp_path):
+    def refuse(*arguments: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(workers, "RESTART_S", 0)
+    monkeypatch.setattr(workers, "_start", refuse)
+    ended = workers.Worker(0, SimpleNamespace(pid=1, exitcode=-9), None)
+    assert workers._successor(lambda: None, ended, str(tmp_path)) is ended
 
 
 def count_files(worker: str) -> list[Path]:
@@ -320,6 +414,21 @@ def test_a_port_in_use_is_an_error_of_one_line(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert cli.main(["serve", "-m", "demo", "--port", str(taken.getsockname()[1])]) == 1
     assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_a_name_that_no_host_can_have_is_an_error_of_one_line(capsys, host):
+    assert cli.main(["serve", "-m", "demo", "--host", host, "--port", "0"]) == 1
+    assert capsys.readouterr().err.startswith(f"detr-onnx: error: cannot listen on {host}:0: found ")
+
+
+@pytest.mark.parametrize("megapixels", ["nan", "inf", "0"])
+def test_a_limit_on_pixels_that_is_no_number_is_an_error_of_one_line(capsys, megapixels):
+    assert cli.main(["serve", "-m", "demo", "--max-pixels", megapixels]) == 2
+    assert capsys.readouterr().err == (
+        f"detr-onnx: error: --max-pixels is out of range: found {megapixels}, "
+        "expected a finite number above 0, in megapixels\n"
+    )
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch, capsys):

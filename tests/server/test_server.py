@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import math
 import struct
 import threading
 import zlib
@@ -597,5 +598,9 @@ def test_images_of_one_size_share_a_batch_if_max_batch_allows_it(detector):
 
 
 def test_all_settings_out_of_range_are_named():
-    with pytest.raises(UsageError, match=r"workers 0, queue -1, timeout-s 0"):
-        Settings(lambda: None, "demo", workers=0, queue=-1, timeout_s=0)
+    with pytest.raises(UsageError) as raised:
+        Settings(lambda: None, "demo", workers=0, port=70000, timeout_s=math.inf)
+    assert str(raised.value) == (
+        "the server's settings are out of range: found workers 0, port 70000, timeout inf, "
+        "expected workers at least 1, port from 0 to 65535, timeout a finite number above 0"
+    )

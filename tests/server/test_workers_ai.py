@@ -152,7 +152,7 @@ def test_the_table_of_errors_has_each_code_once_with_its_status():
     [
         (RequestError(errors.NO_MODEL, subject="@cf/x/{y}"), "No such model @cf/x/{y} or task"),
         (RequestError(errors.BAD_METHOD, subject="GET"), "Method GET not available for that URI."),
-        (RequestError(errors.TOO_LARGE, "a body may have 5 bytes"), "Request is too large: a body may have 5 bytes"),
+        (RequestError(errors.TOO_LARGE, "it has 9 bytes"), "Request is too large: it has 9 bytes"),
         (RequestError(errors.BAD_INPUT, "the body is not JSON"), "Bad input: Error: the body is not JSON"),
     ],
 )

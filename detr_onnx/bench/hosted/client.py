@@ -146,9 +146,9 @@ class Client:
     def _connect(self) -> Connection:
         try:
             self._connection = Connection(self.remote)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no host can have this name
             what = f"cannot reach {urlsplit(self.remote.base_url).netloc}"
-            found = error.strerror or str(error)
+            found = getattr(error, "strerror", None) or str(error)
             raise RemoteApiError(what, found=found, remedy="check --base-url and the network") from error
         return self._connection
 

@@ -205,4 +205,5 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[Line]:
 
 def _not_a_journal(path: Path, number: int) -> DatasetError:
     what = f"{path} is not a journal of compare-hosted"
-    return DatasetError(what, found=f"another line {number}", remedy="name another file")
+    found, expected = f"something else in line {number}", "the line of a reply"
+    return DatasetError(what, found=found, expected=expected, remedy="name another file")

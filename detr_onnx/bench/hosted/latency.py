@@ -37,7 +37,7 @@ class Segment:
 
     Attributes:
         times_ms: of each request.
-        wall_s: from the first one's begin to the last one's end.
+        wall_s: from the beginning of the first to the end of the last.
     """
 
     times_ms: Sequence[float]

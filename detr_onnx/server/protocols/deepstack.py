@@ -95,7 +95,7 @@ def image_and_confidence(fields: dict[str, bytes]) -> tuple[bytes, float]:
         RequestError: BAD_INPUT, the form has no image, or min_confidence is not a number from 0 to 1.
     """
     if not fields.get("image"):
-        raise RequestError(BAD_INPUT, "the form has no field image")
+        raise RequestError(BAD_INPUT, "the form has no field image, or it is empty")
     confidence = fields.get("min_confidence", b"").decode("latin-1").strip()
     return fields["image"], parse_threshold(confidence or None, MIN_CONFIDENCE, name="min_confidence")
 

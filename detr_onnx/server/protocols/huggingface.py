@@ -53,7 +53,8 @@ def read_request(content_type: str, threshold: float, body: bytes) -> tuple[byte
     image, parameters = _read(content_type, body)
     for name in OF_SEGMENTATION:
         if parameters.get(name) is not None:
-            raise RequestError(BAD_INPUT, f"'/parameters/{name}' is of image-segmentation, but the task is detection")
+            complaint = f"'/parameters/{name}' belongs to image-segmentation, but the task is detection"
+            raise RequestError(BAD_INPUT, complaint)
     return image, _number(parameters, "threshold", threshold)
 
 

@@ -99,7 +99,7 @@ def _inputs(fields: Mapping[str, Any], binary_data: bytes) -> dict[str, Array]:
             raise invalid(f"input {name} is given twice")
         arrays[name], binary_data = _tensor(entry, f"input {name}", binary_data)
     if binary_data:
-        raise invalid(f"{len(binary_data)} bytes are left after the last tensor")
+        raise invalid(f"the binary data has {len(binary_data)} bytes more than the inputs declare")
     return arrays
 
 
