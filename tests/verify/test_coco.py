@@ -161,5 +161,5 @@ def test_unusable_data_is_refused_before_anything_runs(refused, small, dataset, 
 
 def test_the_documentation_has_the_limits_of_the_code():
     text = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8").replace("\n", " ")
-    assert f"must be the published one to {100 * coco.AT_MOST:.1f}" in text
-    assert f"at least {coco.FEWEST_IMAGES} images" in text
+    assert f"must be within {100 * coco.AT_MOST:.1f} of the published one" in text
+    assert f"a part of the images, at least {coco.FEWEST_IMAGES}," in text

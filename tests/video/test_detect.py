@@ -214,8 +214,10 @@ def test_tracked_frames_have_ids(detector: Detector, scene_clip):
     tracker()
     frames = [*detector.video(scene_clip, 0.7, track=True)]
     ids = [dict(zip(f.detections.labels, ids_of(f.detections), strict=True)) for f in frames]
-    assert ids[1] == ids[5]
-    assert len(set(ids[5].values())) == len(ids[5]) >= 5
+    tracked = [label for label in ids[1].keys() & ids[5].keys() if -1 not in (ids[1][label], ids[5][label])]
+    assert len(tracked) >= 5  # one whose score falls below the threshold for a frame begins anew
+    assert all(ids[1][label] == ids[5][label] for label in tracked)
+    assert len({ids[5][label] for label in tracked}) == len(tracked)
 
 
 def test_supervision_s_own_tracker_is_taken_where_trackers_is_missing(monkeypatch):
