@@ -127,11 +127,7 @@ class Inference:
         return max(preprocessing.fixed_hw or (preprocessing.longest_edge,))
 
     async def read(self, parse: Callable[[], T]) -> T:
-        """The result of `parse`, called in a thread.
-
-        Raises:
-            TimeoutError: no thread was free for it in time, or it took too long.
-        """
+        """The result of `parse`, called in a thread; TimeoutError if that is not done in time."""
         with anyio.fail_after(self._timeout_s):
             return await self._decoders.run(parse)
 
@@ -232,9 +228,8 @@ class Inference:
                 timing.network = time.perf_counter() - started - timing.queue - timing.decode
                 return await finish(inputs, outputs)
 
-        with self._queued():
-            with anyio.fail_after(self._timeout_s):
-                return await work()
+        with self._queued(), anyio.fail_after(self._timeout_s):
+            return await work()
 
     @contextlib.contextmanager
     def _queued(self) -> Iterator[None]:
