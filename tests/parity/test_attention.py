@@ -18,8 +18,9 @@ from tests.parity.test_parity import SMALL
 pytestmark = pytest.mark.oracle
 
 # Of weights in 0..1, beside transformers in float64. Scores of several units differ by some 1e-6 in float32, by more
-# after Winograd's convolutions, which numpy has; a wrong head, layer, position or mask gives 1e-2 and more.
-TOLERANCES = {"numpy": 3e-5, "onnxruntime": 1e-5}
+# after Winograd's convolutions, which numpy has, and without AVX-512 (ONNX Runtime: 1.2e-5); a wrong head, layer,
+# position or mask gives 1e-2 and more.
+TOLERANCES = {"numpy": 3e-5, "onnxruntime": 2e-5}
 EVERY_QUERY = -1.0  # a threshold that every score exceeds
 FULL = [("detr-resnet-50", (320, 427)), ("table-transformer", (288, 384)), ("detr-resnet-50-dc5-panoptic", (160, 224))]
 
