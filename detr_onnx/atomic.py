@@ -36,6 +36,12 @@ class Draft:
     path: Path | None
     target: Path
 
+    def sync(self) -> None:
+        """Flushes the content to the disk; that of a device as far as to the device."""
+        self.file.flush()
+        if self.path:
+            os.fsync(self.file.fileno())
+
     def place(self) -> None:
         """Moves the file into place. It stays locked until then, except on Windows, which renames no open file."""
         if sys.platform == "win32":
@@ -58,8 +64,7 @@ def create_atomically(path: Path, content: bytes) -> None:
     """
     with _draft(path) as draft:
         draft.file.write(content)
-        draft.file.flush()
-        os.fsync(draft.file.fileno())
+        draft.sync()
         if draft.path is None:  # a device
             return
         try:
@@ -97,9 +102,7 @@ def atomic_files(*paths: Path) -> Iterator[list[BinaryIO]]:
         drafts = [stack.enter_context(_draft(path)) for path in paths]
         yield [draft.file for draft in drafts]
         for draft in drafts:
-            draft.file.flush()
-            if draft.path:
-                os.fsync(draft.file.fileno())
+            draft.sync()
         place_together([draft.place for draft in drafts], drafts[0].target)
 
 

@@ -15,6 +15,11 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; its type where it has none, as MemoryError."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def aligned_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns of equal width, the first aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

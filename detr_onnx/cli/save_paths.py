@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.files import ImageFile
+from detr_onnx.image.walk import file_ids
 from detr_onnx.jobs.directory import make_directory
 from detr_onnx.paths import is_directory
 
@@ -31,20 +32,11 @@ def save_paths(images: Sequence[ImageFile], save: str, single: bool, option: str
     else:
         _check_file(target, single)
         paths = [target]
-    inputs = {_file_id(image.path) for image in images if image.path is not None} - {None}
+    inputs = {file_id for image in images for file_id in file_ids(image.path)}
     for path in paths:
-        if _file_id(path) in inputs:
+        if file_ids(path) & inputs:
             raise OutputError(f"{option} {save} would overwrite the image {path}", remedy="choose another path")
     return paths
-
-
-def _file_id(path: Path) -> tuple[int, int] | None:
-    """Device and inode, which are the same for all names of a file; None if there is none."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_dev, state.st_ino
 
 
 def _check_file(target: Path, single: bool) -> None:

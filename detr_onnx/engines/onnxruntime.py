@@ -23,7 +23,7 @@ from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, not_text
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.providers import CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
-from detr_onnx.text import printable
+from detr_onnx.text import first_line, printable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -250,8 +250,7 @@ def _failed(path: Path, shapes: dict[str, tuple[int, ...]], error: Exception) ->
 
 def _reason(error: Exception) -> str:
     """ONNX Runtime's message: its first line without the leading code."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0].rpartition(" : ")[2].strip()[:200]
+    return first_line(error).rpartition(" : ")[2].strip()[:200]
 
 
 def _check_bfloat16(wanted: ResolvedProviders) -> None:

@@ -26,6 +26,7 @@ from detr_onnx.exporter.end_to_end import IMAGE, SCORES, THRESHOLD
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.paths import is_directory
+from detr_onnx.text import first_line
 
 Arrays = list[NDArray[Any]]
 
@@ -89,14 +90,9 @@ def convert(graph: Path, target: Path) -> None:
     except Exception as error:
         raise EngineError(
             "ONNX Runtime cannot convert the graph to its own format",
-            found=_first_line(error),
+            found=first_line(error)[:200],
             remedy="write an .onnx file",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Of an error's text; its type where it has none, as MemoryError."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def write_required_operators(converted: Path) -> Path:
@@ -173,6 +169,6 @@ def run(file: Path, feeds: dict[str, NDArray[Any]], names: list[str]) -> Arrays:
     except Exception as error:
         raise EngineError(
             f"ONNX Runtime cannot run what it wrote: {file.name}",
-            found=_first_line(error),
+            found=first_line(error)[:200],
             remedy="write an .onnx file",
         ) from error

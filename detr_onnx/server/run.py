@@ -267,10 +267,11 @@ class Process:
             unsent = connection.transport.get_write_buffer_size()
             if cycle is not None and not cycle.response_complete and not unsent:
                 continue
-            last = before.get(connection)
-            is_same = last is not None and last.cycle is cycle and last.unsent == unsent
-            idle[connection] = last if last is not None and is_same else Idle(cycle, unsent, now)
-            if now - idle[connection].since > (self._settings.idle_s if cycle is None else KEEP_ALIVE_S):
+            state, last = Idle(cycle, unsent, now), before.get(connection)
+            if last is not None and last.cycle is cycle and last.unsent == unsent:
+                state = last
+            idle[connection] = state
+            if now - state.since > (self._settings.idle_s if cycle is None else KEEP_ALIVE_S):
                 if unsent:
                     connection.transport.abort()  # `close` would wait until the client has read all
                 else:

@@ -21,13 +21,13 @@ class Resumable:
     states: ClassVar[tuple[str, ...]] = ("model", "average", "adamw")
     progress: Any
 
-    @property
-    def head(self) -> dict[str, object]:
-        raise NotImplementedError
-
     def __init__(self, work: Path) -> None:
         self.work = work
         self.started = self.saved = time.monotonic()
+
+    @property
+    def head(self) -> dict[str, object]:
+        raise NotImplementedError
 
     def log(self, entry: dict[str, object]) -> None:
         """Appends a JSON line to the log: the head, the updates and seconds so far, and the entry."""

@@ -188,9 +188,14 @@ class Trainer(Resumable):
     # Files
 
     @property
+    def phase(self) -> Phase:
+        """The current phase, after the end the last one."""
+        return PHASES[min(self.progress.phase, len(PHASES) - 1)]
+
+    @property
     def head(self) -> dict[str, object]:
         """The phase, as the log names it."""
-        return {"phase": PHASES[min(self.progress.phase, len(PHASES) - 1)].name}
+        return {"phase": self.phase.name}
 
     def pause_for_files(self, position: Progress) -> None:
         """Validates and saves between rounds, at intervals."""
@@ -209,7 +214,7 @@ class Trainer(Resumable):
     def validate(self) -> None:
         """Logs COCO's figures of the average on the validation scenes, at the size of the current phase."""
         self.validation = self.validation or [scene(VALIDATION_SEED, k) for k in range(VALIDATION_SCENES)]
-        phase = PHASES[min(self.progress.phase, len(PHASES) - 1)]
+        phase = self.phase
         rows: list[dict[str, object]] = []
         for image_id, scene_ in enumerate(self.validation, start=1):
             rows += self.rows(image_id, scene_, example(scene_, phase.short_px, phase.long_px))
@@ -234,7 +239,7 @@ def export_checkpoint(trainer: Trainer, directory: Path) -> None:
     save_weights(trainer.average, directory)
     config = hugging_face_config(trainer.config, ID2LABEL)
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    phase = PHASES[min(trainer.progress.phase, len(PHASES) - 1)]
+    phase = trainer.phase
     preprocessing = Preprocessing(shortest_edge=phase.short_px, longest_edge=phase.long_px)
     preprocessor = preprocessing.to_json() | {"format": "coco_detection", "do_pad": True}
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")

@@ -102,12 +102,11 @@ def see(model: DemoDetr, examples: list[Example], augment: np.random.Generator |
 
 def joined(parts: list[Seen]) -> Seen:
     """One after the other."""
-    names = ("memory", "cells_hw", "boxes", "classes")
-    return Seen(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Seen(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
-def write_shard(start: Path, rules: SceneRules, directory: Path, shard: int) -> None:
-    """Renders one shard of scenes and runs the frozen part on it; the file appears when it is complete."""
+def write_shard(start: Path, rules: SceneRules, directory: Path, shard: int) -> int:
+    """Renders one shard of scenes, runs the frozen part on it, returns its number; the file appears when complete."""
     torch.set_num_threads(1)
     scenes = range(shard * SHARD_SCENES, (shard + 1) * SHARD_SCENES)
     examples = [example(scene(SCENES_SEED, k, rules), SHORT_PX, LONG_PX) for k in scenes]
@@ -115,6 +114,7 @@ def write_shard(start: Path, rules: SceneRules, directory: Path, shard: int) -> 
     partial_file = shard_path(directory, shard).with_suffix(".part.npz")
     np.savez(partial_file, **vars(seen))
     partial_file.rename(shard_path(directory, shard))
+    return shard
 
 
 def shard_path(directory: Path, shard: int) -> Path:
@@ -194,7 +194,7 @@ class Trainer(Resumable):
         directory.mkdir(parents=True, exist_ok=True)
         missing = [shard for shard in range(SHARDS) if not shard_path(directory, shard).is_file()]
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            for shard in pool.imap_unordered(partial(_written, self.start, rules, directory), missing):
+            for shard in pool.imap_unordered(partial(write_shard, self.start, rules, directory), missing):
                 print(f"scenes {shard + 1} of {SHARDS}", flush=True)
         return joined([read_shard(shard_path(directory, shard)) for shard in range(SHARDS)])
 
@@ -235,12 +235,6 @@ class Trainer(Resumable):
         factor = 0.01 + 0.99 * (1 + math.cos(math.pi * fall)) / 2
         for group in self.adamw.param_groups:
             group["lr"] = RATE * factor * min(1.0, (self.progress.step + 1) / WARM_UP_STEPS)
-
-
-def _written(start: Path, rules: SceneRules, directory: Path, shard: int) -> int:
-    """The number of the shard, once it is written."""
-    write_shard(start, rules, directory, shard)
-    return shard
 
 
 class Validation:
