@@ -205,8 +205,9 @@ def test_a_checkpoint_that_is_cut_off_is_one_line(refused, small, tmp_path):
 
 
 def test_ctrl_c_ends_it_quietly(small, tmp_path):
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # also in the background of a script
     for delay_s in (1.0, 0.7, 0.5, 0.35):  # shorter where it had ended before
-        process = in_a_process("verify", "demo", "--json", tmp_path / "r.json", cwd=tmp_path)
+        process = in_a_process("verify", "demo", "--json", tmp_path / "r.json", cwd=tmp_path, **heeding)
         time.sleep(delay_s)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
