@@ -135,10 +135,12 @@ def _constant_values(tensor: Any) -> NDArray[np.float32] | None:
 
 
 def _convolve_levels(conv: Any, preprocessing: Preprocessing) -> list[Any]:
-    """Lets the first convolution read levels y instead of pixels x; returns the new node inside the region.
+    """Lets the first convolution read levels y instead of pixels x; returns the new nodes inside the region.
 
-    x = (y - d) / a, where a and d make y a whole number between -255 and 255, which bfloat16 holds exactly. The
-    weights have twice the channels: their rounded values, and what rounding takes from them.
+    x = (y - d) / a, where a and d make y a whole number between -255 and 255, which bfloat16 holds exactly. What
+    rounding takes from the weights of the three colours is added up and becomes the weight of a fourth channel, the
+    mean of the levels: colours of photographs differ little from their mean. OpenVINO computes four channels in the
+    time of three; exact weights, which take six, cost 2 to 4 % of the network's time.
     """
     from openvino import opset13
 
@@ -150,12 +152,13 @@ def _convolve_levels(conv: Any, preprocessing: Preprocessing) -> list[Any]:
     _shift_bias(add, -(scaled * d).sum((1, 2, 3)))
     pixels = conv.input(0).get_source_output()
     levels = opset13.add(opset13.multiply(pixels, a.astype(np.float32)), d.astype(np.float32))  # [B,3,H,W]
-    twice = opset13.concat([levels, levels], 1)  # [B,6,H,W]
+    four = opset13.concat([levels, opset13.reduce_mean(levels, [1], keep_dims=True)], 1)  # [B,4,H,W]
     rounded = widened(_bits(scaled.astype(np.float32)))
-    both = np.concatenate([rounded, (scaled - rounded).astype(np.float32)], 1)  # [D,6,7,7]
-    conv.input(0).replace_source_output(twice.output(0))
-    conv.input(1).replace_source_output(opset13.constant(both).output(0))
-    return [twice]
+    lost = (scaled - rounded).sum(1, keepdims=True)  # [D,1,7,7]
+    weights = np.concatenate([rounded, lost.astype(np.float32)], 1)  # [D,4,7,7]
+    conv.input(0).replace_source_output(four.output(0))
+    conv.input(1).replace_source_output(opset13.constant(weights).output(0))
+    return [four]
 
 
 def _column(values: NDArray[np.float64]) -> NDArray[np.float64]:
