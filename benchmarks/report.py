@@ -280,6 +280,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "memory-in-short": ("memory", memory_in_short),
     "sizes": ("sizes", sizes_table),
     "regions": ("regions", regions_table),
+    "regions-without-amx": ("regions-without-amx", regions_table),
     "gpu": ("gpu", gpu_table),
     "serving": ("serving", serving_table),
     "siege": ("siege", siege_table),
@@ -340,7 +341,7 @@ README = Page(ROOT / "README.md", HERE / "results", ("latency-in-short", "memory
 SPEED = Page(
     ROOT / "docs" / "speed.md",
     HERE / "results",
-    ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes", "regions"),
+    ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes", "regions", "regions-without-amx"),
 )
 FILES = Page(
     ROOT / "docs" / "files.md",
@@ -380,7 +381,11 @@ def filled(text: str, results: Mapping[str, Results]) -> str:
 
 def bars(results: Mapping[str, Results]) -> list[str]:
     """A line for each target: what was measured, the target, and whether it is reached."""
-    ratios = [ratio for name in ("latency", "precisions") for ratio in results.get(name, {}).get("ratios", ())]
+    ratios = [
+        ratio | {"part": f"{ratio['part']}{suffix}"}
+        for name, suffix in (("latency", ""), ("latency-without-amx", ", without AMX"), ("precisions", ""))
+        for ratio in results.get(name, {}).get("ratios", ())
+    ]
     peaks = [row for row in results.get("memory", {}).get("rows", ()) if row["at_most_mb"]]
     growth = results.get("sizes", {}).get("rows", ())
     installed = {row["key"]: row["mb"] for row in results.get("install", {}).get("rows", ())}

@@ -14,8 +14,7 @@ from PIL import Image
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines import Attention, Mask
 from detr_onnx.errors import DetrError, UsageError
-from detr_onnx.image.figure import Panel, figure
-from detr_onnx.image.heat import resized
+from detr_onnx.image.heat import Panel, resized
 from detr_onnx.network.numpy_ops import nearest
 
 Floats = NDArray[np.float32]
@@ -101,6 +100,8 @@ class AttentionMaps:
         """
         if number is not None and point is not None:
             raise UsageError("a figure is of a detection or of a point", found="both", remedy="leave one out")
+        from detr_onnx.image.figure import figure  # loads fonts
+
         if point is not None or (number is None and len(self.points)):
             numbers = [*range(len(self.points))] if point is None else [point]
             panels = [self._point_panel(i, layer, head) for i in numbers]

@@ -191,6 +191,7 @@ def test_importing_the_detector_pulls_in_numpy_and_pillow_but_no_engine_hub_or_p
     loaded = set(python("from detr_onnx import Detector; import sys; print(*sys.modules)").split())
     assert {"numpy", "PIL.Image"} <= loaded
     assert not {"onnxruntime", "onnx", "huggingface_hub", "requests", "httpx", "openvino"} & loaded
+    assert not {"importlib.metadata", "PIL.ImageDraw", "PIL.ImageFont"} & loaded  # 6 MB
     assert [name for name in loaded if name.startswith("PIL.") and name.endswith("ImagePlugin")] == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 from pathlib import Path
 
 X86 = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
@@ -39,6 +38,8 @@ def bfloat16_flag() -> tuple[str, bool]:
 
 def _sysctl() -> str:
     """The flag's value on macOS; empty where there is none, as on older versions."""
+    import subprocess  # 1 MB, which Linux does not need
+
     try:
         return subprocess.run(SYSCTL, capture_output=True, text=True, timeout=SYSCTL_S, check=False).stdout.strip()
     except (OSError, subprocess.SubprocessError):

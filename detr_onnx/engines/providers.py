@@ -9,7 +9,6 @@ No requested provider is dropped: one that this build lacks is an error that say
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import re
 from collections.abc import Mapping, Sequence
 
@@ -190,8 +189,10 @@ def start_remedy(name: str) -> str:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution  # 4 MB of modules
+
     try:
-        importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
+        distribution(package)
+    except PackageNotFoundError:
         return False
     return True

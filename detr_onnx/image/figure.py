@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from detr_onnx.image.heat import colours, overlay
+from detr_onnx.image.heat import Panel, colours, overlay
 from detr_onnx.text import printable
 
-Floats = NDArray[np.float32]
 Size = tuple[int, int]  # width, height, in pixels
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -23,23 +20,6 @@ LEAST_PANEL_PX = 300  # wide: room for a title
 FONT_PX, SMALL_FONT_PX, TITLE_FONT_PX = 17, 14, 22
 MARGIN_PX, BAR_PX = 16, 12
 GRID_SHAPE = 1.5  # width over height that a grid comes close to
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One map over its image.
-
-    Attributes:
-        title: the object or the point whose attention it is, such as "1  cat 0.99".
-        cells: [h,w] its attention.
-        box: left, top, right, bottom of the object, in pixels of the image.
-        point: x and y of the point whose attention it is, in pixels of the image.
-    """
-
-    title: str
-    cells: Floats
-    box: tuple[float, float, float, float] | None = None
-    point: tuple[float, float] | None = None
 
 
 def figure(image: Image.Image, panels: Sequence[Panel], title: str, note: str) -> Image.Image:

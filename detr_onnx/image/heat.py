@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,23 @@ TO_CONES = np.array(((0.4122214708, 0.5363325363, 0.0514459929),
 TO_LAB = np.array(((0.2104542553, 0.7936177850, -0.0040720468),
                    (1.9779984951, -2.4285922050, 0.4505937099),
                    (0.0259040371, 0.7827717662, -0.8086757660)))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map over its image.
+
+    Attributes:
+        title: the object or the point whose attention it is, such as "1  cat 0.99".
+        cells: [h,w] its attention.
+        box: left, top, right, bottom of the object, in pixels of the image.
+        point: x and y of the point whose attention it is, in pixels of the image.
+    """
+
+    title: str
+    cells: Floats
+    box: tuple[float, float, float, float] | None = None
+    point: tuple[float, float] | None = None
 
 
 def oklab(srgb: Any) -> NDArray[np.float64]:

@@ -49,11 +49,11 @@ def cached_graph(
         CheckpointError: the checkpoint or its configs cannot be read.
         EngineError: the package onnx is not installed.
     """
-    from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-
     is_new = False
 
     def build(directory: Path) -> None:
+        from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+
         nonlocal is_new
         is_new = True
         logger.info("writing the ONNX graph of %s, once", checkpoint)
