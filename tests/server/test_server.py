@@ -616,18 +616,18 @@ def test_reading_a_request_and_the_network_share_the_time_of_a_request(detector,
     body = {
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(IMAGE).decode()]}]
     }
-    monkeypatch.setattr(kserve_routes, "read_request", slow(kserve_routes.read_request, 0.8))
-    monkeypatch.setattr(detector, "network", slow(detector.network, 1.6), raising=False)
-    with LiveServer(detector, timeout_s=2) as server:
+    monkeypatch.setattr(kserve_routes, "read_request", slow(kserve_routes.read_request, 1.6))
+    monkeypatch.setattr(detector, "network", slow(detector.network, 2.8), raising=False)
+    with LiveServer(detector, timeout_s=4) as server:
         assert server.post_json(INFER, body).status == 408
         until(lambda: server.service.inference.idle)
 
 
 def test_the_network_and_writing_its_maps_share_the_time_of_a_request(detector, monkeypatch):
-    monkeypatch.setattr(explain_routes, "write_explanations", slow(explain_routes.write_explanations, 0.8))
-    monkeypatch.setattr(Detector, "attention", slow(Detector.attention, 1.6))
+    monkeypatch.setattr(explain_routes, "write_explanations", slow(explain_routes.write_explanations, 1.6))
+    monkeypatch.setattr(Detector, "attention", slow(Detector.attention, 2.8))
     detector.attention_network()
-    with LiveServer(detector, timeout_s=2) as server:
+    with LiveServer(detector, timeout_s=4) as server:
         assert server.post("/explain", IMAGE).status == 408
         until(lambda: server.service.inference.idle)
 
