@@ -62,6 +62,7 @@ ONLY_IN_FUNCTIONS_OF = {
 ONLY_IN_THE_SERVER = {
     "starlette",
     "uvicorn",
+    "h11",
     "prometheus_client",
     "anyio",
     "python_multipart",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
-from detr_onnx.image.heif import heif_kind, open_heif
+from detr_onnx.image.heif import heif_kind, open_heif, why_not_readable
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
 from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
 from detr_onnx.image.streams import open_image_file
@@ -186,6 +186,8 @@ def _log(name: str, *notes: str) -> None:
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
+    if found := why_not_readable(error):
+        return ImageError(f"{name} cannot be read here", found=found, remedy="save it as JPEG")
     found = " ".join(str(error).split())[:200] or type(error).__name__
     return ImageError(f"{name} is damaged or cut short", found=found, remedy="get the file again")
 

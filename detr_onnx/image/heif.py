@@ -12,6 +12,14 @@ HEIF_BRANDS = {b"mif1", b"msf1", b"mif2"}
 AVIF_BRANDS = {b"avif", b"avis"}
 MAX_FTYP_BYTES = 1024
 
+NO_CODEC = "no size, or no codec that pillow-heif knows"
+NOT_READABLE = {
+    "compression format has not been built in": "pixels in a codec that this pillow-heif does not have",
+    "No or invalid primary item": "no still image, as in a sequence",
+    NO_CODEC: NO_CODEC,
+}
+"""Words of errors that do not mean damage -> what was found."""
+
 
 def heif_kind(stream: BinaryIO) -> str | None:
     """The kind of file by the brands in its first box: "HEIC", "HEIF" or "AVIF", or None for another format.
@@ -28,6 +36,11 @@ def heif_kind(stream: BinaryIO) -> str | None:
     return next((kind for kind, members in kinds.items() if brands & members), None)
 
 
+def why_not_readable(error: Exception) -> str | None:
+    """What was found in a file that pillow-heif cannot read although it may be whole; None for other errors."""
+    return next((found for words, found in NOT_READABLE.items() if words in str(error)), None)
+
+
 def open_heif(stream: BinaryIO) -> Image.Image | None:
     """The image with its header read, or None if pillow-heif is not installed.
 
@@ -39,5 +52,10 @@ def open_heif(stream: BinaryIO) -> Image.Image | None:
     except ImportError:
         return None
     stream.seek(0)
-    image: Image.Image = pillow_heif.HeifImageFile(stream, "")
+    try:
+        image: Image.Image = pillow_heif.HeifImageFile(stream, "")
+    except SyntaxError as error:
+        if "not identified by this driver" not in str(error):
+            raise
+        raise SyntaxError(NO_CODEC) from error
     return image

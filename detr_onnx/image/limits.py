@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from detr_onnx.errors import ImageError, ImageTooLargeError
-from detr_onnx.image.avif import frame_sizes
+from detr_onnx.image import avif, hevc
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded. Pillow refuses at the same size; decoded they would be 700 MB."""
@@ -22,6 +22,8 @@ MAX_CONTAINED_IMAGES = 256  # in one ICO or ICNS file
 MAX_ICNS_BLOCKS = 4096
 MAX_CHUNKS = 1000  # before the pixels of a PNG in such a file; usual are a handful
 MAX_TILE_PIXELS = 1 << 22  # of a TIFF tile, which is allocated as a whole; a larger image may have larger tiles
+
+HEVC_BLOCK_PX = 63  # by which a side of a frame may exceed the image's, because it is coded in blocks
 
 MAX_SCANS = 500  # as the tools of libjpeg-turbo
 MAX_SCANNED_PIXELS = 5_000_000_000
@@ -86,8 +88,11 @@ def check_image(image: Image.Image, stream: BinaryIO, name: str, max_pixels: int
     if image.format == "TIFF":
         _check_tile(image, name, max_pixels)
     elif image.format == "AVIF":
-        for width, height in frame_sizes(_from_start(stream)):
+        for width, height in avif.frame_sizes(_from_start(stream)):
             check_pixels(width, height, name, max_pixels)
+    elif image.format == "HEIF":
+        for width, height in hevc.frame_sizes(_from_start(stream)):
+            check_pixels(max(1, width - HEVC_BLOCK_PX), max(1, height - HEVC_BLOCK_PX), name, max_pixels)
     elif image.format in ("JPEG", "MPO"):
         _check_scans(_from_start(stream), image.width * image.height, name)
     stream.seek(position)

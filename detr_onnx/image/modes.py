@@ -96,6 +96,8 @@ def frames_note(image: Image.Image) -> str:
         more = bool(getattr(getattr(image, "tag_v2", None), "next", 0))
     else:
         more = image.format in PAGES | ANIMATIONS and getattr(image, "is_animated", False)
+    if image.format == "HEIF" and getattr(image, "is_animated", False):
+        return f"only the primary one of {getattr(image, 'n_frames', 2)} images is read"
     if not more:
         return ""
     return "only the first page is read" if image.format in PAGES else "only the first frame is read"

@@ -16,6 +16,7 @@ The packages of the extra `serve` are imported by this package's modules only, a
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import sys
 from types import FrameType
@@ -33,13 +34,19 @@ def check_installed() -> None:
         raise DetrError(f"the server needs {', '.join(missing)}", remedy="run pip install 'detr-onnx[serve]'")
 
 
-def exit_on_sigterm() -> None:
+def exit_on_sigterm(*, at_once: bool = False) -> None:
     """Makes SIGTERM, on Windows also Ctrl-Break, end this process with status 0.
 
     By default the kernel ignores SIGTERM for process 1 of a container.
+
+    Args:
+        at_once: whether nothing is cleaned up. Otherwise SystemExit is raised wherever the process is, and a compiled
+            package that is being imported turns that into an error of its own.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
+        if at_once:
+            os._exit(0)
         sys.exit(0)
 
     for number in TERMINATION:

@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from detr_onnx.detector import Detector
 from detr_onnx.server import cloudflare_routes as cloudflare
@@ -69,6 +70,8 @@ def application(settings: Settings, detector: Detector | None = None) -> tuple[R
 
 def dialect_of(path: str) -> Dialect:
     """The dialect in which requests to a path are refused."""
+    if path == cloudflare.BINDING_PATH:
+        return cloudflare.BINDING
     return next((dialect for prefix, dialect in DIALECTS.items() if path.startswith(prefix)), cloudflare.DIALECT)
 
 
@@ -81,8 +84,9 @@ async def unknown_route(request: Request, error: Exception) -> Response:
 
 
 async def wrong_method(request: Request, error: Exception) -> Response:
-    """405, with the methods that the route accepts in the header Allow."""
+    """405, with the methods that the routes of the path accept in the header Allow."""
     refused = RequestError(BAD_METHOD, subject=request.method)
     response = refusal(request, refused, dialect_of(request.scope["path"]))
-    response.headers.update(getattr(error, "headers", None) or {})
+    routes = [r for r in request.app.routes if isinstance(r, Route) and r.matches(request.scope)[0] != Match.NONE]
+    response.headers["allow"] = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
     return response

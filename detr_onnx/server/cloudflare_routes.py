@@ -32,6 +32,7 @@ from detr_onnx.server.service import Dialect, Service, answer_json, route
 NO_QUEUE = "queueRequest and requests are not supported by this model; send one image in each request"
 DIALECT = Dialect(failure, id_header="cf-ai-req-id")
 BINDING = Dialect(binding_failure, id_header="cf-ai-req-id")
+BINDING_PATH = "/run"
 
 BASE = "/client/v4"
 TASK = {
@@ -67,7 +68,7 @@ def routes(service: Service) -> list[Route]:
     return [
         here(f"{account}/ai/run/{{model:path}}", run, "POST"),
         here("/v1/{account}/{gateway}/workers-ai/{model:path}", run, "POST"),
-        route("/run", bound, BINDING, methods=("POST",), token=token),
+        route(BINDING_PATH, bound, BINDING, methods=("POST",), token=token),
         here(f"{account}/ai/models/search", search, "GET"),
         here(f"{account}/ai/models/schema", schema, "GET"),
         here(f"{BASE}/user/tokens/verify", verify, "GET"),

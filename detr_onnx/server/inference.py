@@ -13,7 +13,7 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,12 +26,12 @@ from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.engines import Segments
+from detr_onnx.image.limits import check_pixels
 from detr_onnx.image.preprocess import ImageSource, read_rgb
+from detr_onnx.server.batches import Batches, Floats, Mask, Run
 from detr_onnx.server.errors import BUSY, LEAST_SIDE_PX, TOO_SMALL, UNAVAILABLE, RequestError
 from detr_onnx.server.threads import DaemonThreads
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Prepared = tuple[Floats, Mask, NDArray[np.int64], float]
 T = TypeVar("T")
 P = TypeVar("P")
@@ -40,7 +40,6 @@ NO_PIXELS: Floats = np.empty((0, 3, 0, 0), np.float32)
 AHEAD = 1  # images that are decoded while the network is busy with others
 MOST_STUCK = 4  # decoder threads that are replaced while an image keeps them busy
 RETRY_AFTER_S = 10  # while the model is not available
-LATEST_WEIGHT = 0.2  # of the latest run in the moving average of their times
 
 
 @dataclass
@@ -50,22 +49,6 @@ class Timing:
     queue: float = 0.0
     decode: float = 0.0
     network: float = 0.0
-
-
-@dataclass(eq=False)
-class Run:
-    """What waits for the network.
-
-    Attributes:
-        pixels, mask: [B,3,H,W], and [B,H,W] or None.
-        alone: what is called in place of the network; such a run shares no batch.
-        done: the future of logits and boxes, or of what `alone` returns.
-    """
-
-    pixels: Floats
-    mask: Mask | None
-    alone: Callable[[], Any] | None = None
-    done: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Inference:
@@ -82,15 +65,11 @@ class Inference:
         self.pending = 0
         self._loaded = False
         self._most_pending = queue + 1
-        self._max_batch = max_batch
         self._max_pixels = max_pixels
         self._timeout_s = timeout_s
-        self._mean_s = 0.1  # moving average of the time of a run
         self._slots = asyncio.Semaphore(max_batch * (1 + AHEAD))
-        self._waiting: list[Run] = []
-        self._working: asyncio.Task[None] | None = None
         self._decoders = DaemonThreads(1 + AHEAD, "decode", limit_s=timeout_s / 2, most_stuck=MOST_STUCK)
-        self._network = DaemonThreads(1, "network", limit_s=timeout_s, most_stuck=0)  # one, so one run at a time
+        self._network = Batches(self._forward, max_batch=max_batch, limit_s=timeout_s)
 
     def use(self, detector: Detector) -> None:
         """Serves requests with this detector from now on."""
@@ -118,7 +97,11 @@ class Inference:
         if self.status != "ready":
             raise RequestError(UNAVAILABLE, f"the model is {self.status}; try again later", retry_after_s=RETRY_AFTER_S)
         if self.pending >= self._most_pending:
-            raise RequestError(BUSY, retry_after_s=math.ceil(self.pending * self._mean_s))
+            raise RequestError(BUSY, retry_after_s=math.ceil(self.pending * self._network.mean_s))
+
+    def time_limit(self) -> contextlib.AbstractContextManager[object]:
+        """The time of one request, for what is awaited in this context; TimeoutError when it is over."""
+        return anyio.fail_after(self._timeout_s)
 
     @property
     def largest_side_px(self) -> int:
@@ -128,7 +111,7 @@ class Inference:
 
     async def read(self, parse: Callable[[], T]) -> T:
         """The result of `parse`, called in a thread; TimeoutError if that is not done in time."""
-        with anyio.fail_after(self._timeout_s):
+        with self.time_limit():
             return await self._decoders.run(parse)
 
     async def detect(self, read: Callable[[], tuple[ImageSource, float]], timing: Timing) -> Detections:
@@ -183,10 +166,13 @@ class Inference:
         """Logits and boxes for the pixels [B,3,H,W] and mask that `tensors`, called in a thread, returns."""
         return await self._run(tensors, lambda inputs: Run(*inputs), as_it_is, timing)
 
-    async def explain(self, read: Callable[[], tuple[ImageSource, float]], timing: Timing) -> AttentionMaps:
-        """The attention maps of the image that `read`, called in a thread, returns with the threshold.
+    async def explain(
+        self, read: Callable[[], tuple[ImageSource, float]], finish: Callable[[AttentionMaps], T], timing: Timing
+    ) -> T:
+        """What `finish` makes of the attention maps of an image; `read` returns it with the threshold.
 
-        The first one opens the network for them in a decoder thread, so detection goes on meanwhile.
+        Both are called in a thread. The first request opens the network for the maps in a decoder thread, so detection
+        goes on meanwhile.
 
         Raises:
             RequestError, TimeoutError, ImageError: as `detect`. UsageError: the model has no attention maps.
@@ -201,10 +187,14 @@ class Inference:
         def run(inputs: tuple[Image.Image, float]) -> Run:
             return Run(NO_PIXELS, None, alone=partial(self.detector.attention, *inputs))
 
-        return await self._run(prepare, run, as_it_is, timing)
+        async def finished(inputs: object, maps: AttentionMaps) -> T:
+            return await self._decoders.run(partial(finish, maps))
+
+        return await self._run(prepare, run, finished, timing)
 
     def _image(self, source: ImageSource) -> Image.Image:
         image = read_rgb(source, self._max_pixels)
+        check_pixels(image.width, image.height, "the image", self._max_pixels)  # pixels that were sent have no header
         if min(image.size) < LEAST_SIDE_PX:
             raise RequestError(TOO_SMALL)
         return image
@@ -224,11 +214,11 @@ class Inference:
                 timing.queue = time.perf_counter() - started
                 inputs = await self._decoders.run(prepare)
                 timing.decode = time.perf_counter() - started - timing.queue
-                outputs = await self._outputs(run_of(inputs))
+                outputs = await self._network.outputs(run_of(inputs))
                 timing.network = time.perf_counter() - started - timing.queue - timing.decode
                 return await finish(inputs, outputs)
 
-        with self._queued(), anyio.fail_after(self._timeout_s):
+        with self._queued(), self.time_limit():
             return await work()
 
     @contextlib.contextmanager
@@ -240,45 +230,6 @@ class Inference:
         finally:
             self.pending -= 1
 
-    async def _outputs(self, run: Run) -> Any:
-        self._waiting.append(run)
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._run_waiting())
-        return await run.done
-
-    async def _run_waiting(self) -> None:
-        """Runs the network until no input waits for it."""
-        while group := self._next_group():
-            started = time.perf_counter()
-            try:
-                outputs = await self._network.run(partial(self._forward, group))
-            except Exception as error:  # noqa: BLE001 - it fails these requests, not the server
-                for run in group:
-                    if not run.done.done():
-                        run.done.set_exception(error)
-            else:
-                for run, output in zip(group, outputs, strict=True):
-                    if not run.done.done():
-                        run.done.set_result(output)
-            self._mean_s += LATEST_WEIGHT * ((time.perf_counter() - started) / len(group) - self._mean_s)
-
-    def _next_group(self) -> list[Run]:
-        """The run that waits longest, with others of the same shape, so that no image is padded for another.
-
-        Those with `alone` run alone.
-        """
-        self._waiting = [run for run in self._waiting if not run.done.done()]  # done: its request was cancelled
-        if not self._waiting:
-            return []
-        first = self._waiting[0]
-        same = [run for run in self._waiting if run.pixels.shape[1:] == first.pixels.shape[1:]]
-        group = [first]
-        for run in same[1:] if first.alone is None else []:
-            if sum(len(run.pixels) for run in group) + len(run.pixels) <= self._max_batch:
-                group.append(run)
-        self._waiting = [run for run in self._waiting if run not in group]
-        return group
-
     def _forward(self, group: list[Run]) -> list[Any]:
         """Logits and boxes of each run of a group, from one batch; or the result of a run that is alone."""
         if group[0].alone is not None:
@@ -286,13 +237,21 @@ class Inference:
         pixels = np.concatenate([run.pixels for run in group]) if len(group) > 1 else group[0].pixels
         masks = [run.mask if run.mask is not None else np.ones(run.pixels[:, 0].shape, np.bool_) for run in group]
         mask = None if all(run.mask is None for run in group) else np.concatenate(masks)
-        count = len(pixels)
-        if (fixed := self.detector.batch_size) and count < fixed:
-            pixels = np.concatenate([pixels, *[pixels[-1:]] * (fixed - count)])
-            mask = None if mask is None else np.concatenate([mask, *[mask[-1:]] * (fixed - count)])
-        logits, boxes = self.detector.network(pixels, mask)
+        size = self.detector.batch_size or len(pixels)
+        parts = [slice(start, start + size) for start in range(0, len(pixels), size)]
+        outputs = [self._batch(pixels[part], None if mask is None else mask[part], size) for part in parts]
+        logits, boxes = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
         ends = np.cumsum([len(run.pixels) for run in group])[:-1]
-        return list(zip(np.split(logits[:count], ends), np.split(boxes[:count], ends), strict=True))
+        return list(zip(np.split(logits, ends), np.split(boxes, ends), strict=True))
+
+    def _batch(self, pixels: Floats, mask: Mask | None, size: int) -> tuple[Floats, Floats]:
+        """Logits and boxes of at most `size` images, which are filled up to so many."""
+        count, missing = len(pixels), size - len(pixels)
+        if missing:
+            pixels = np.concatenate([pixels, *[pixels[-1:]] * missing])
+            mask = None if mask is None else np.concatenate([mask, *[mask[-1:]] * missing])
+        logits, boxes = self.detector.network(pixels, mask)
+        return logits[:count], boxes[:count]
 
 
 async def as_it_is(inputs: object, outputs: T) -> T:

@@ -38,19 +38,28 @@ class Intake:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_body:
             raise self._too_large()
-        body, size = bytearray(), 0
+        body = await self._received(request)
         try:
-            try:
-                with anyio.fail_after(self._timeout_s):
-                    async for piece in decoded(request):
-                        self._append(body, piece)
-            except TimeoutError as error:
-                raise RequestError(TIMEOUT, "the body came too slowly") from error
-            size = len(body)
-            yield _taken(body)
+            yield body
         finally:
-            self.held -= size or len(body)
-            body.clear()
+            self.held -= len(body)
+            del body  # the frames of an error would keep it
+
+    async def _received(self, request: Request) -> bytes:
+        """The whole body, which counts as held unless this raises."""
+        body = bytearray()
+        try:
+            with anyio.fail_after(self._timeout_s):
+                async for piece in decoded(request):
+                    self._append(body, piece)
+            return bytes(body)
+        except BaseException as error:
+            self.held -= len(body)
+            if isinstance(error, TimeoutError):
+                raise RequestError(TIMEOUT, "the body came too slowly") from error
+            raise
+        finally:
+            body.clear()  # otherwise each request would hold its body twice
 
     def _append(self, body: bytearray, piece: bytes) -> None:
         body += piece
@@ -64,17 +73,10 @@ class Intake:
         return RequestError(TOO_LARGE, f"the body has more than {self._max_body} bytes")
 
 
-def _taken(body: bytearray) -> bytes:
-    """The bytes of a body, which is emptied: otherwise each request would hold its body twice."""
-    whole = bytes(body)
-    body.clear()
-    return whole
-
-
 async def decoded(request: Request) -> AsyncIterator[bytes]:
     """The pieces of a body, decompressed as its Content-Encoding says."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("identity", ""):
+    encoding = encoding_of(request)
+    if not encoding:
         async for chunk in request.stream():
             yield chunk
         return
@@ -87,6 +89,12 @@ async def decoded(request: Request) -> AsyncIterator[bytes]:
             await anyio.sleep(0)
     if not decompressor.complete:
         raise RequestError(BAD_INPUT, f"the body is not {encoding}, or is cut short")
+
+
+def encoding_of(request: Request) -> str:
+    """The codings of a body, from all of its headers Content-Encoding; "" for none."""
+    names = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    return ", ".join(name for name in map(str.strip, names) if name not in ("", "identity"))
 
 
 class Decompressor:

@@ -18,8 +18,9 @@ from starlette.routing import Route
 
 from detr_onnx import __version__
 from detr_onnx.detections import Detections
+from detr_onnx.errors import EngineError
+from detr_onnx.server.batches import Floats, Mask
 from detr_onnx.server.errors import NO_BODY, NOT_FOUND, RequestError, error_field
-from detr_onnx.server.inference import Floats, Mask
 from detr_onnx.server.protocols.fields import parse_threshold
 from detr_onnx.server.protocols.kserve import (
     VERSION,
@@ -35,6 +36,7 @@ NAME = "detr-resnet-50"
 LENGTH_HEADER = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 INPUTS = {"image", "pixel_values", "pixel_mask"}
+LEAST_COUNTED_PX = 64 * 64  # in each image, however small: its queries take about as much memory as so many pixels
 DIALECT = Dialect(error_field)
 
 
@@ -164,14 +166,19 @@ async def infer(
 ) -> tuple[InferRequest, dict[str, Array]]:
     """The parsed request and the outputs for it."""
     inference, timing = service.inference, record_of(request).timing
-    parsed = await inference.read(lambda: read_request(body, header_length))
-    check_inputs(parsed)
-    if "image" in parsed.inputs:
-        threshold = parse_threshold(_text(parsed.parameters.get("threshold")), service.settings.threshold)
-        image = image_of(parsed.inputs["image"])
-        return parsed, outputs_of((await inference.detect(lambda: (image, threshold), timing)).by_score())
-    tensors = tensors_of(parsed.inputs, inference.largest_side_px**2)
-    logits, boxes = await inference.infer(lambda: tensors, timing)
+    with inference.time_limit():  # reading the request takes of the same time as the network
+        parsed = await inference.read(lambda: read_request(body, header_length))
+        check_inputs(parsed)
+        if "image" in parsed.inputs:
+            threshold = parse_threshold(_text(parsed.parameters.get("threshold")), service.settings.threshold)
+            image = image_of(parsed.inputs["image"])
+            return parsed, outputs_of((await inference.detect(lambda: (image, threshold), timing)).by_score())
+        tensors = tensors_of(parsed.inputs, inference.largest_side_px**2)
+        try:
+            logits, boxes = await inference.infer(lambda: tensors, timing)
+        except EngineError as error:  # such as of a graph for one size of images
+            shape = list(tensors[0].shape)
+            raise invalid(f"input pixel_values: the network failed on the shape {shape}: {error.found}") from error
     if not (np.isfinite(logits).all() and np.isfinite(boxes).all()):
         raise invalid("input pixel_values: the network's outputs for these values are not finite")
     return parsed, {"logits": logits, "pred_boxes": boxes}
@@ -206,16 +213,17 @@ def tensors_of(inputs: Any, most_pixels: int) -> tuple[Floats, Mask | None]:
     """pixels [B,3,H,W] and mask [B,H,W] of a request.
 
     Raises:
-        RequestError: their shapes are wrong, or there are more than `most_pixels` pixels in all.
+        RequestError: their shapes are wrong, or there are more than `most_pixels` pixels in all, of which an image
+            has `LEAST_COUNTED_PX` at least.
     """
     pixels, mask = inputs["pixel_values"], inputs.get("pixel_mask")
     if pixels.dtype != np.float32 or pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.size:
         raise invalid("input pixel_values: expected FP32 [batch, 3, height, width]")
     batch, _, height, width = pixels.shape
-    if batch * height * width > most_pixels:
-        raise invalid(
-            f"input pixel_values: {batch * height * width} pixels, expected at most {most_pixels} in one request"
-        )
+    most = most_pixels // max(height * width, min(LEAST_COUNTED_PX, most_pixels))
+    if batch > most:
+        found = f"{batch} images of {height}x{width} pixels"
+        raise invalid(f"input pixel_values: {found}, expected at most {most} of this size in one request")
     if not np.isfinite(pixels).all():
         raise invalid("input pixel_values: not all of them are finite")
     if mask is None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from detr_onnx.errors import DetrError
+from detr_onnx.image.walk import file_ids
 from detr_onnx.server.settings import Settings
 
 BACKLOG = 2048
@@ -17,18 +21,19 @@ BACKLOG = 2048
 
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
-    """The listening socket, closed at the end; the file of a unix socket is removed.
+    """The listening socket, closed at the end; the file of a unix socket is removed unless another has its place.
 
     Raises:
         DetrError: the address does not exist here, or is in use.
     """
     path = settings.unix_socket
     listener = _on_path(path) if path is not None else _on_port(settings.host, settings.port)
+    own = file_ids(path)
     try:
         with listener:
             yield listener
     finally:
-        if path is not None:
+        if path is not None and file_ids(path) & own:
             path.unlink(missing_ok=True)
 
 
@@ -38,6 +43,14 @@ def address_of(listener: socket.socket) -> str:
         return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def announce(settings: Settings, listener: socket.socket) -> None:
+    """Writes a JSON line to stderr that says where the server listens."""
+    address = address_of(listener)
+    line = {"event": "listening", "url": address, "model": settings.model, "workers": settings.workers}
+    sys.stderr.write(json.dumps(line) + "\n")
+    sys.stderr.flush()
 
 
 def _on_port(host: str, port: int) -> socket.socket:
@@ -77,8 +90,12 @@ def _bound(family: int, protocol: int, address: Any) -> socket.socket:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether the path is a socket on which nobody listens, as after a crash."""
+    """Whether the path is a socket on which nobody listens, as after a crash.
+
+    Any other error than a refused connection says nothing of the kind: EAGAIN is a server with a full queue.
+    """
     if not path.is_socket():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        return connection.connect_ex(os.fspath(path)) != 0
+        connection.setblocking(False)  # else it would wait for a place in the queue
+        return connection.connect_ex(os.fspath(path)) == errno.ECONNREFUSED

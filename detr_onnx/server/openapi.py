@@ -1,65 +1,40 @@
-"""The OpenAPI document of the server."""
+"""The OpenAPI document of the server, which `tests/server/test_openapi.py` compares with the routes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from detr_onnx.server.openapi_parts import (
+    BINARY,
+    ERROR_FIELD,
+    INTEGER,
+    NUMBER,
+    OPEN,
+    READ,
+    SHARE,
+    TEXT,
+    WORK,
+    Json,
+    array,
+    body_of,
+    content,
+    envelope,
+    flag,
+    image_body,
+    operation,
+    parameter,
+    record,
+    response,
+)
 from detr_onnx.server.protocols.huggingface import SUBTASKS
 from detr_onnx.server.protocols.workers_ai import INPUT_SCHEMA, MODELS, OUTPUT_SCHEMA
 
-Json = dict[str, Any]
-
-ERROR = {
-    "type": "object",
-    "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
-    "required": ["code", "message"],
+THRESHOLD = parameter("threshold", "query", SHARE)
+SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Auth-Key"},
+    "email": {"type": "apiKey", "in": "header", "name": "X-Auth-Email"},
 }
-REFUSALS = {
-    "400": "the request is not valid",
-    "401": "the token is wrong",
-    "404": "not found",
-    "408": "the request took too long",
-    "413": "the request is too large",
-    "415": "the content encoding is not supported",
-    "429": "too many requests are waiting",
-    "500": "internal error",
-    "503": "the model is not available",
-}
-ERROR_FIELD = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
-
-
-def envelope(result: Json) -> Json:
-    """The schema of a response in the hosted API's envelope."""
-    anything = {"type": "array", "items": {}}
-    properties = {"result": result, "success": {"type": "boolean"}, "errors": {"type": "array", "items": ERROR}}
-    return {
-        "type": "object",
-        "properties": {**properties, "messages": anything},
-        "required": ["result", "success", "errors", "messages"],
-    }
-
-
-def response(description: str, schema: Json) -> Json:
-    """A JSON response."""
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def responses(schema: Json, refused: Json) -> Json:
-    """The response of a success and those of all refusals."""
-    refusals = {status: response(text, refused) for status, text in REFUSALS.items()}
-    return {"200": response("success", schema), **refusals}
-
-
-def image_body(json_schema: Json) -> Json:
-    """A body that is an image or JSON."""
-    raw = {"schema": {"type": "string", "format": "binary"}}
-    media_types = {"application/octet-stream": raw, "image/jpeg": raw, "image/png": raw}
-    return {"required": True, "content": {**media_types, "application/json": {"schema": json_schema}}}
-
-
-def parameter(name: str, location: str, schema: Json) -> Json:
-    """A parameter; parameters in a path are required."""
-    return {"name": name, "in": location, "schema": schema, "required": location == "path"}
 
 
 def document(version: str, *, secured: bool) -> Json:
@@ -69,8 +44,6 @@ def document(version: str, *, secured: bool) -> Json:
         version: of the package.
         secured: whether a token is required.
     """
-    paths = {**_cloudflare(), **_huggingface(), **_kserve(), **_deepstack(), **_explain(), **_operations()}
-    bearer = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -78,156 +51,144 @@ def document(version: str, *, secured: bool) -> Json:
             "version": version,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": paths,
-        "components": bearer,
-        "security": [{"token": []}] if secured else [],
+        "paths": {**_cloudflare(), **_huggingface(), **_kserve(), **_deepstack(), **_explain(), **_operations()},
+        "components": {"securitySchemes": SCHEMES},
+        "security": [{"token": []}, {"key": [], "email": []}] if secured else [],
     }
 
 
 def _cloudflare() -> Json:
-    refused = envelope({})
-    account = parameter("account", "path", {"type": "string", "pattern": "^[a-z0-9]+$"})
-    model = parameter("model", "path", {"type": "string", "enum": list(MODELS)})
-    threshold = parameter("threshold", "query", {"type": "number", "minimum": 0, "maximum": 1})
-    bytes_or_text = {"oneOf": [INPUT_SCHEMA["oneOf"][1]["properties"]["image"], {"type": "string"}]}
-    body = image_body({"type": "object", "properties": {"image": bytes_or_text}, "required": ["image"]})
-    run = {
-        "summary": "Detect objects in an image",
-        "operationId": "run",
-        "parameters": [account, model, threshold],
-        "requestBody": body,
-        "responses": responses(envelope(OUTPUT_SCHEMA), refused),
-    }
-    base = "/client/v4/accounts/{account}/ai"
-    gateway = parameter("gateway", "path", {"type": "string", "pattern": "^[a-z0-9]+$"})
-    query_model = parameter("model", "query", {"type": "string", "enum": list(MODELS)})
-    words = parameter("search", "query", {"type": "string"})
+    account, gateway = (parameter(name, "path", {**TEXT, "pattern": "^[a-z0-9]+$"}) for name in ("account", "gateway"))
+    models = {**TEXT, "enum": [*MODELS]}
+    model, name = parameter("model", "path", models), parameter("model", "query", models, required=True)
+    queue = parameter("queueRequest", "query", {"type": "boolean", "const": False})
+    image = {"oneOf": [INPUT_SCHEMA["oneOf"][1]["properties"]["image"], TEXT]}
+    body = image_body(record({"image": image}))
+    found, refused = envelope(OUTPUT_SCHEMA), envelope({})
+    bound = image_body(record({"inputs": record({"image": image})}, {"options": {"type": "object"}}))
+    failed = record({"internalCode": INTEGER, "message": TEXT, "name": TEXT, "description": TEXT})
+    header = parameter("cf-consn-model-id", "header", models)
+    filters = [parameter(key, "query", TEXT) for key in ("search", "task")]
+    pages = [parameter(key, "query", {**INTEGER, "minimum": 1}) for key in ("page", "per_page")]
+    counts = dict.fromkeys(("count", "page", "per_page", "total_count"), INTEGER)
+    card = record({"id": TEXT, "name": TEXT, "description": TEXT, "task": {"type": "object"}})
+    listed = envelope(array(card), {"result_info": record(counts)})
+    schemas = envelope(record({"input": {"type": "object"}, "output": {"type": "object"}}))
+    status = envelope(record({"id": TEXT, "status": TEXT}))
+    base = "/client/v4/accounts/{account}"
+    run, by_gateway = [account, model, THRESHOLD, queue], [account, gateway, model, THRESHOLD, queue]
     return {
-        f"{base}/run/{{model}}": {"post": run},
+        f"{base}/ai/run/{{model}}": {"post": operation("run", found, refused, WORK, run, body)},
         "/v1/{account}/{gateway}/workers-ai/{model}": {
-            "post": {**run, "operationId": "runByGateway", "parameters": [account, gateway, model, threshold]}
+            "post": operation("runByGateway", found, refused, WORK, by_gateway, body)
         },
-        f"{base}/models/search": {"get": _get("searchModels", [account, words], envelope({"type": "array"}), refused)},
-        f"{base}/models/schema": {
-            "get": _get("modelSchema", [account, {**query_model, "required": True}], envelope({}), refused)
+        "/run": {"post": operation("runByBinding", OUTPUT_SCHEMA, failed, WORK, [header, THRESHOLD, queue], bound)},
+        f"{base}/ai/models/search": {
+            "get": operation("searchModels", listed, refused, READ, [account, *filters, *pages])
         },
-        "/client/v4/user/tokens/verify": {"get": _get("verifyToken", [], envelope({}), refused)},
+        f"{base}/ai/models/schema": {"get": operation("modelSchema", schemas, refused, READ, [account, name])},
+        f"{base}/tokens/verify": {"get": operation("verifyAccountToken", status, refused, READ, [account])},
+        "/client/v4/user/tokens/verify": {"get": operation("verifyToken", status, refused, READ)},
     }
-
-
-def _get(name: str, parameters: list[Json], schema: Json, refused: Json) -> Json:
-    return {"operationId": name, "parameters": parameters, "responses": responses(schema, refused)}
 
 
 def _huggingface() -> Json:
-    model = parameter("model", "path", {"type": "string", "enum": ["facebook/detr-resnet-50"]})
-    number = {"type": "number", "minimum": 0, "maximum": 1}
-    rules = {
-        "threshold": number,
-        "mask_threshold": number,
-        "overlap_mask_area_threshold": number,
-        "subtask": {"type": "string", "enum": list(SUBTASKS)},
-    }
-    fields = {"inputs": {"type": "string"}, "parameters": {"type": "object", "properties": rules}}
-    body = image_body({"type": "object", "properties": fields, "required": ["inputs"]})
-    properties = {
-        "score": {"type": ["number", "null"]},
-        "label": {"type": "string"},
-        "mask": {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"},
-    }
-    segment = {"type": "object", "properties": properties, "required": [*properties]}
-    segments = {"type": "array", "items": segment}
+    model = parameter("model", "path", {**TEXT, "enum": ["facebook/detr-resnet-50"]})
+    shares = dict.fromkeys(("threshold", "mask_threshold", "overlap_mask_area_threshold"), SHARE)
+    rules = {"type": ["object", "null"], "properties": {**shares, "subtask": {**TEXT, "enum": [*SUBTASKS]}}}
+    body = image_body(record({"inputs": TEXT}, {"parameters": rules}))
+    mask = {**TEXT, "contentEncoding": "base64", "contentMediaType": "image/png"}
+    segments = array(record({"score": {"type": ["number", "null"]}, "label": TEXT, "mask": mask}))
     either = {"anyOf": [OUTPUT_SCHEMA, segments]}
-    operations: dict[str, tuple[str, list[Json], Json]] = {
-        "/models/{model}": ("runTask", [model], either),
-        "/": ("runTaskAtRoot", [], either),
-        "/models/{model}/pipeline/object-detection": ("objectDetection", [model], OUTPUT_SCHEMA),
-        "/models/{model}/pipeline/image-segmentation": ("imageSegmentation", [model], segments),
-    }
-    return {
-        path: {
-            "post": {
-                "operationId": name,
-                "parameters": parameters,
-                "requestBody": body,
-                "responses": responses(schema, ERROR_FIELD),
-            }
-        }
-        for path, (name, parameters, schema) in operations.items()
-    }
+
+    def run(name: str, schema: Json, *parameters: Json) -> Json:
+        return {"post": operation(name, schema, ERROR_FIELD, WORK, [*parameters, THRESHOLD], body)}
+
+    paths = {"/": {**run("runTaskAtRoot", either), "get": _page()}}
+    for base, by in (("/models/{model}", ""), ("/hf-inference/models/{model}", "ByRouter")):
+        paths[base] = run(f"runTask{by}", either, model)
+        paths[f"{base}/pipeline/object-detection"] = run(f"objectDetection{by}", OUTPUT_SCHEMA, model)
+        paths[f"{base}/pipeline/image-segmentation"] = run(f"imageSegmentation{by}", segments, model)
+    return paths
+
+
+def _page() -> Json:
+    page = {"200": {"description": "a page to try the server", "content": content(TEXT, "text/html")}}
+    return {"operationId": "page", "responses": page, "security": []}
 
 
 def _kserve() -> Json:
-    model = parameter("model", "path", {"type": "string", "enum": ["detr-resnet-50"]})
-    tensor = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "datatype": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "data": {"type": "array"},
+    name = parameter("model", "path", {**TEXT, "enum": ["detr-resnet-50"]})
+    version = parameter("version", "path", {**TEXT, "enum": ["1"]})
+    tensor = {"name": TEXT, "datatype": TEXT, "shape": array(INTEGER)}
+    values = record(tensor, {"data": array({}), "parameters": {"type": "object"}})
+    wanted = {"id": TEXT, "parameters": {"type": "object"}, "outputs": array(record({"name": TEXT}))}
+    request = record({"inputs": array(values)}, wanted)
+    length = parameter("Inference-Header-Content-Length", "header", INTEGER)
+    infer_body = body_of({**content(request), **content(BINARY, "application/octet-stream")})
+    answer = record({"model_name": TEXT, "model_version": TEXT, "outputs": array(values)}, {"id": TEXT})
+    answers = response("success; with binary tensors, JSON and their data behind it", answer)
+    answers["content"].update(content(BINARY, "application/octet-stream"))
+    tensors = array(record(tensor))
+    described = record({"name": TEXT, "versions": array(TEXT), "platform": TEXT, "inputs": tensors, "outputs": tensors})
+    server = record({"name": TEXT, "version": TEXT, "extensions": array(TEXT)})
+    state = record(dict.fromkeys(("name", "version", "state", "reason"), TEXT))
+    ready = record({"name": TEXT, "ready": flag()})
+    index_body = {**body_of(content(record({}, {"ready": flag()}))), "required": False}
+    paths = {
+        "/v2": {"get": operation("serverMetadata", server, ERROR_FIELD, OPEN)},
+        "/v2/health/live": {"get": operation("serverLive", record({"live": flag()}), ERROR_FIELD, OPEN)},
+        "/v2/health/ready": {"get": _health("serverReady", record({"ready": flag()}))},
+        "/v2/repository/index": {
+            "post": operation("repositoryIndex", array(state), ERROR_FIELD, WORK, body=index_body)
         },
-        "required": ["name", "datatype", "shape"],
     }
-    body = {"type": "object", "properties": {"inputs": {"type": "array", "items": tensor}}, "required": ["inputs"]}
-    anything = {"type": "object"}
-    infer = {
-        "operationId": "infer",
-        "parameters": [model],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": responses(anything, ERROR_FIELD),
-    }
-    index = {"operationId": "repositoryIndex", "responses": responses({"type": "array"}, ERROR_FIELD)}
-    simple = {"/v2": [], "/v2/health/live": [], "/v2/health/ready": [], "/v2/models/{model}": [model]}
-    return {
-        **{
-            path: {"get": _get(f"get {path}", parameters, anything, ERROR_FIELD)} for path, parameters in simple.items()
-        },
-        "/v2/models/{model}/infer": {"post": infer},
-        "/v2/repository/index": {"post": index},
-    }
+    for action in ("load", "unload"):
+        never = operation(f"{action}Model", None, ERROR_FIELD, READ, [name])
+        paths[f"/v2/repository/models/{{model}}/{action}"] = {"post": {**never, "summary": "Always refused"}}
+    for base, of, names in (("", "", [name]), ("/versions/{version}", "Version", [name, version])):
+        path = f"/v2/models/{{model}}{base}"
+        infer = operation(f"infer{of}", answers, ERROR_FIELD, WORK, [*names, length], infer_body)
+        paths[path] = {"get": operation(f"model{of}Metadata", described, ERROR_FIELD, READ, names)}
+        paths[f"{path}/ready"] = {"get": _health(f"model{of}Ready", ready, names)}
+        paths[f"{path}/infer"] = {"post": infer}
+    return paths
+
+
+def _health(name: str, schema: Json, parameters: list[Json] | None = None) -> Json:
+    """A GET that says in the same form that it is well, and with 503 that it is not."""
+    found = operation(name, schema, ERROR_FIELD, (*OPEN, "404") if parameters else OPEN, parameters)
+    found["responses"]["503"] = response("not now", schema)
+    return found
 
 
 def _deepstack() -> Json:
-    number, text, side = {"type": "number"}, {"type": "string"}, {"type": "integer"}
-    sides = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"), side)
-    prediction = {"type": "object", "properties": {"confidence": number, "label": text, **sides}}
-    success = {
-        "type": "object",
-        "properties": {"success": {"const": True}, "predictions": {"type": "array", "items": prediction}},
-        "required": ["success", "predictions"],
-    }
-    refused = {"type": "object", "properties": {"success": {"const": False}, "error": text}, "required": ["error"]}
-    fields = {"image": {"type": "string", "format": "binary"}, "min_confidence": number, "api_key": text}
-    form = {"type": "object", "properties": fields, "required": ["image"]}
-    detect = {
-        "operationId": "detectForm",
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
-        "responses": responses(success, refused),
-    }
-    return {"/v1/vision/detection": {"post": detect}}
+    sides = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"), INTEGER)
+    predictions = array(record({"confidence": NUMBER, "label": TEXT, **sides}))
+    success = record({"success": {"const": True}, "predictions": predictions})
+    refused = record({"success": {"const": False}, "error": TEXT})
+    form = content(record({"image": BINARY}, {"min_confidence": NUMBER, "api_key": TEXT}), "multipart/form-data")
+    detect = operation("detectForm", success, refused, WORK, body=body_of(form))
+    # without the header, the form's api_key is the token
+    return {"/v1/vision/detection": {"post": {**detect, "security": [{"token": []}, {}]}}}
 
 
 def _explain() -> Json:
-    side, number, text = {"type": "integer"}, {"type": "number"}, {"type": "string"}
-    box = {"type": "object", "properties": dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), side)}
-    properties = {"score": number, "label": text, "box": box, "peak": number, "heat": text}
-    found = {"type": "object", "properties": properties, "required": list(properties)}
-    fields = {"rows": side, "columns": side, "objects": {"type": "array", "items": found}}
-    raw = {"schema": {"type": "string", "format": "binary"}}
-    explain = {
-        "summary": "Show where the model looks for each object",
-        "operationId": "explain",
-        "parameters": [parameter("threshold", "query", {"type": "number", "minimum": 0, "maximum": 1})],
-        "requestBody": {"required": True, "content": {"application/octet-stream": raw, "image/jpeg": raw}},
-        "responses": responses({"type": "object", "properties": fields, "required": list(fields)}, ERROR_FIELD),
-    }
-    return {"/explain": {"post": explain}}
+    box = record(dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), INTEGER))
+    found = record({"score": NUMBER, "label": TEXT, "box": box, "peak": NUMBER, "heat": TEXT})
+    maps = record({"rows": INTEGER, "columns": INTEGER, "objects": array(found)})
+    explain = operation("explain", maps, ERROR_FIELD, WORK, [THRESHOLD], image_body(None))
+    return {"/explain": {"post": {**explain, "summary": "Show where the model looks for each object"}}}
 
 
 def _operations() -> Json:
-    operations = {
-        path: {"get": _get(path[1:], [], {"type": "object"}, ERROR_FIELD)} for path in ("/healthz", "/readyz")
+    text = {"description": "Prometheus' text format", "content": content(TEXT, "text/plain")}
+    health: dict[str, Any] = {
+        "healthz": record({"status": TEXT}),
+        "readyz": record({"status": TEXT}, {"model": TEXT, "engine": TEXT}),
     }
-    text = {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    return {**operations, "/metrics": {"get": {"operationId": "metrics", "responses": {"200": text}}}}
+    return {
+        **{f"/{name}": {"get": _health(name, schema)} for name, schema in health.items()},
+        "/metrics": {"get": {"operationId": "metrics", "responses": {"200": text}, "security": []}},
+        "/openapi.json": {"get": operation("document", {"type": "object"}, ERROR_FIELD, OPEN)},
+    }

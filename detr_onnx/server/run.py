@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import os
 import signal
@@ -25,7 +24,8 @@ from detr_onnx.engines.deadline import end_if_stuck
 from detr_onnx.errors import UsageError
 from detr_onnx.server import exit_on_sigterm
 from detr_onnx.server.app import application
-from detr_onnx.server.listen import BACKLOG, address_of, listening
+from detr_onnx.server.connection import http_connection
+from detr_onnx.server.listen import BACKLOG, announce, listening
 from detr_onnx.server.memory import return_freed_memory
 from detr_onnx.server.observe import LINGER_S, RequestLogMiddleware
 from detr_onnx.server.settings import Settings
@@ -76,7 +76,7 @@ def serve_on(settings: Settings, listener: socket.socket, started: Any = None, a
         alone: whether no other process serves the socket yet. Then requests get 503 until the model is loaded;
             otherwise this process accepts connections only after that.
     """
-    exit_on_sigterm()
+    exit_on_sigterm(at_once=not alone)  # it loads the model before it has a request to lose
     raise_file_limit()
     return_freed_memory()
     process = Process(settings, listener, started, None if alone else open_detector(settings))
@@ -109,7 +109,7 @@ def uvicorn_server(settings: Settings, app: RequestLogMiddleware) -> uvicorn.Ser
     """The HTTP server around the application."""
     config = uvicorn.Config(
         app,
-        http="h11",  # it limits the size of headers and rejects malformed requests
+        http=http_connection,  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -153,7 +153,7 @@ class Process:
         self._app, self._service = application(settings, detector)
         self._server = uvicorn_server(settings, self._app)
         self._drain: asyncio.Task[None] | None = None
-        self._stops = 0  # how often the process was told to end
+        self._signals = 0  # that told the process to end
 
     @property
     def idle(self) -> bool:
@@ -209,15 +209,19 @@ class Process:
             announce(self._settings, self._listener)
 
     def _stop(self) -> None:
-        """Ends the process: after its requests, or at once if it is told again or has not loaded the model.
+        """What a signal does: ends the process after its requests, or at once if it is repeated or nothing is loaded.
 
         A worker counts two signals as one: Ctrl-C and systemd signal every process of the server, and then the
         supervisor also passes its own signal on.
         """
-        self._stops += 1
-        if not self._loaded or self._stops > (2 if self._settings.workers > 1 else 1):
+        self._signals += 1
+        if not self._loaded or self._signals > (2 if self._settings.workers > 1 else 1):
             self._server.force_exit = self._server.should_exit = True
-        elif self._drain is None:
+        else:
+            self._end_after_requests()
+
+    def _end_after_requests(self) -> None:
+        if self._drain is None:
             self._drain = asyncio.create_task(self._drained())
 
     async def _drained(self) -> None:
@@ -244,7 +248,7 @@ class Process:
             self._service.metrics.pending.set(self._service.inference.pending)
             if self._settings.workers > 1 and self._service.status == "stuck":
                 self.exit_status = 1
-                self._stop()
+                self._end_after_requests()
 
     def _close_idle(self, before: dict[Any, Idle]) -> dict[Any, Idle]:
         """Closes connections that wait too long for a complete header: `idle_s` for the first, then `KEEP_ALIVE_S`.
@@ -277,14 +281,6 @@ class Process:
                 else:
                     connection.transport.close()
         return idle
-
-
-def announce(settings: Settings, listener: socket.socket) -> None:
-    """Writes a JSON line to stderr that says where the server listens."""
-    address = address_of(listener)
-    line = {"event": "listening", "url": address, "model": settings.model, "workers": settings.workers}
-    sys.stderr.write(json.dumps(line) + "\n")
-    sys.stderr.flush()
 
 
 def raise_file_limit() -> None:

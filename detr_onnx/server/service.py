@@ -87,11 +87,13 @@ class Service:
             work = self.inference.segment(lambda: read(body), finish, record_of(request).timing)
             return await while_connected(request, work)
 
-    async def explain(self, request: Request, read: Callable[[bytes], tuple[bytes, float]]) -> AttentionMaps:
-        """The attention maps of the image of a request; `read` as in `detect`."""
+    async def explain(
+        self, request: Request, read: Callable[[bytes], tuple[bytes, float]], finish: Callable[[AttentionMaps], T]
+    ) -> T:
+        """What `finish`, called in a thread, makes of the attention maps of a request's image; `read` as above."""
         self.inference.check_room()
         async with self.intake.body(request) as body:
-            work = self.inference.explain(lambda: read(body), record_of(request).timing)
+            work = self.inference.explain(lambda: read(body), finish, record_of(request).timing)
             return await while_connected(request, work)
 
 

@@ -23,6 +23,12 @@ V4L2_MAJOR = 81  # of a character device, in Linux's Documentation/admin-guide/d
 UNESCAPED_PASSWORD = re.compile(r"\w+://[^/?#:@]*:(?![0-9]*(?:[/?#]|$))(.+)@")
 """Of a URL that urlsplit finds no password in. A port before the path, as in rtsp://camera:554/user@home, is none."""
 
+SECRET = re.compile(
+    r"([?&;/_](?:password|passwd|pass|pwd|token|secret|api_?key|auth|signature|sig)=).+?(?=[&;#]|_[a-z]+=|$)",
+    re.IGNORECASE,
+)
+"""In the path or the query of a camera's URL, as in ?user=a&pwd=b, or /user=a_password=b_channel=1."""
+
 RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp"}  # UDP loses packets; where TCP is not offered, UDP is used
 LIVE_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000", "fpsprobesize": "4"}
 """Frames are not held back, and opening looks at half a second of the stream in place of five."""
@@ -69,9 +75,11 @@ def input_arguments(source: str) -> tuple[str, str | None, dict[str, str]]:
 
 
 def shown_name(source: str) -> str:
-    """The source without the password of a URL, which must not get into logs and results."""
-    password = _password(source) if url_scheme(source) else None
-    return source.replace(f":{password}@", ":***@", 1) if password else source
+    """The source without the passwords in a URL, which must not get into logs and results."""
+    if not url_scheme(source):
+        return source
+    password = _password(source)
+    return SECRET.sub(r"\1***", source.replace(f":{password}@", ":***@", 1) if password else source)
 
 
 def _password(url: str) -> str | None:

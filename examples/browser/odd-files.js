@@ -6,8 +6,8 @@ const KINDS = [
   [/^%PDF/, "a PDF document"],
   [/^PK\x03\x04/, "a ZIP archive"],
   [/^(II\*\0|MM\0\*)/, "a TIFF image"],
-  [/^....ftyp(heic|heix|mif1|msf1)/s, "a HEIC image"],
-  [/^....ftypavi[fs]/s, "an AVIF image"],
+  [/^....ftyp.{0,60}avi[fs]/s, "an AVIF image"], // its major brand may be mif1
+  [/^....ftyp(he[iv][cmsx]|mif[12]|msf1)/s, "a HEIC image"],
   [/^....ftyp/s, "a video"],
   [/^(\xff\x0a|\0\0\0\x0cJXL )/, "a JPEG XL image"],
   [/^\s*<(svg|\?xml)/i, "an SVG drawing"],

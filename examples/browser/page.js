@@ -190,10 +190,7 @@ for (const id of ["threshold", "class"]) at(id).addEventListener("input", show);
 for (const id of ["model", "engine"]) at(id).addEventListener("change", modelChanged);
 at("get").addEventListener("click", () => prepare().catch((error) => say(error.message, true)));
 at("reload").addEventListener("click", () => location.reload());
-at("sample").addEventListener("click", async () => {
-  const response = await fetch("sample.jpg");
-  detect(new File([await response.blob()], "sample.jpg", { type: "image/jpeg" }));
-});
+addEventListener("resize", draw);
 
 show();
 stayOffline(() => { at("renewed").hidden = false; }, () => !state.blob && at("download").hidden).catch(() => {}); // it still works online

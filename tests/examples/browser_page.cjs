@@ -5,6 +5,7 @@ const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const giveImage = require("../server/sdk_clients/give_image.cjs");
+const violations = require("../server/sdk_clients/violations.cjs");
 
 const folder = process.argv[2];
 const images = fs.readdirSync(`${folder}/images`);
@@ -152,11 +153,13 @@ async function views(browser, seen) {
       await sample(page);
       seen[name] = await page.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - innerWidth,
+        textPx: parseFloat(canvas.getContext("2d").font.split(" ")[1]) * canvas.clientWidth / canvas.width,
         smallest: Math.min(...[...document.querySelectorAll("button, select, label.button, input[type=range]")]
           .map((element) => element.getBoundingClientRect().height).filter((height) => height > 0)),
         unnamed: [...document.querySelectorAll("button, select, input, progress, canvas")]
           .filter((element) => !(element.labels?.length || element.textContent.trim() || element.getAttribute("aria-label"))).length,
       }));
+      seen[name].violations = await violations(page);
       await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
       await context.close();
     }

@@ -27,6 +27,7 @@ MODULES = Path(os.environ.get("DETR_ONNX_CLIENTS", "/nonexistent")) / "npm" / "n
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 RUNTIME = MODULES / "onnxruntime-web"
 MEGABYTES = r"(\d+\.\d) of (\d+\.\d) MB"
+TEXT_PX = 13  # of the labels in the image, on every screen
 TARGET_PX = 44  # the least size of what a finger has to hit [WCAG 2.2, 2.5.5]
 SCORES_DIFFER = 2e-5  # float32 sums in another order: WebAssembly's vectors are shorter than the processor's
 BOXES_DIFFER_PX = 1  # a side that is nearly a whole pixel may be truncated to the one before
@@ -222,6 +223,8 @@ def test_webgpu_in_software_gives_the_same_detections(seen: Any) -> None:
 def test_the_page_fits_phones_and_fingers(seen: Any) -> None:
     assert len(seen["views"]) == 6
     for name, view in seen["views"].items():
+        assert view["textPx"] == pytest.approx(TEXT_PX, rel=0.01), name
         assert view["overflow"] == 0, name
         assert view["smallest"] >= TARGET_PX, name
         assert view["unnamed"] == 0, name
+        assert view["violations"] in ([], None), name

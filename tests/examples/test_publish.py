@@ -63,6 +63,13 @@ def test_a_model_that_the_page_cannot_run_is_refused(
     assert not (tmp_path / "site").exists()
 
 
+def test_both_pages_have_the_same_elements_for_the_scripts_that_they_share() -> None:
+    server = ROOT / "detr_onnx" / "server" / "page" / "index.html"
+    pages = [page.read_text(encoding="utf-8") for page in (server, ROOT / "examples" / "browser" / "index.html")]
+    shared = [page.partition('<section id="drop"')[2].partition('<div id="empty">')[0] for page in pages]
+    assert shared[0] == shared[1] != ""
+
+
 def test_a_directory_that_is_not_a_site_is_kept(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     refused = publish(tmp_path, "--runtime", tmp_path)

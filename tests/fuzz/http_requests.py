@@ -432,7 +432,7 @@ def read(data: bytes) -> str:
     if not response.headers.get("content-type", "").startswith((JSON, BINARY)):
         return f"{response.status} a page"
     path = request.scope["path"]
-    if path in READ_BY_PATH and response.status not in (404, 405):
+    if path in READ_BY_PATH and (path == BINDING or response.status not in (404, 405)):
         return READ_BY_PATH[path](response)
     return next(reader for prefix, reader in READERS.items() if path.startswith(prefix))(response)
 

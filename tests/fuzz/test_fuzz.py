@@ -46,7 +46,7 @@ PLANTED = {
     "hugging-face": "detr_onnx.server.protocols.fields.loads",
     "kserve": "detr_onnx.server.protocols.kserve.loads",
     "deepstack": "detr_onnx.server.protocols.deepstack.parse_options_header",
-    "explain": "detr_onnx.server.explain_routes.read_image",
+    "explain": "detr_onnx.server.explain_routes.raw_image",
 }
 """A function of each reader, which is made to fail."""
 

@@ -7,16 +7,18 @@ import struct
 import time
 import tracemalloc
 
+import numpy as np
 import pytest
 from PIL import Image, features
 
 from detr_onnx.errors import ImageError, ImageTooLargeError
 from detr_onnx.image.avif import frame_sizes
-from detr_onnx.image.decode import read_rgb
+from detr_onnx.image.decode import TRANSPOSES, read_rgb
 
 AVIF = "avif" in features.modules and features.check("avif")
 needs_avif = pytest.mark.skipif(not AVIF, reason="this Pillow cannot read AVIF")
 FRAME_WH = (333, 77)
+LOSSY_STEPS = 2  # of 255: a lossy decoder's distance from a flat colour
 
 
 def avif(size_wh: tuple[int, int] = FRAME_WH, mode: str = "RGB", frames: int = 1) -> bytes:
@@ -70,6 +72,19 @@ def test_frames_larger_than_the_header_tells_are_refused(frames: int):
 @needs_avif
 def test_an_ordinary_file_is_read():
     assert read_rgb(avif(mode="RGBA")).size == FRAME_WH
+
+
+@needs_avif
+@pytest.mark.parametrize("orientation", TRANSPOSES)
+def test_every_orientation_is_made_upright(orientation: int):
+    quarters, exif, stream = Image.new("RGB", (64, 48), "red"), Image.Exif(), io.BytesIO()
+    quarters.paste("blue", (32, 0, 64, 48))
+    quarters.paste("lime", (0, 24, 32, 48))
+    exif[0x0112] = orientation
+    quarters.save(stream, "AVIF", quality=100, subsampling="4:4:4", exif=exif)
+    read, expected = read_rgb(stream.getvalue()), quarters.transpose(TRANSPOSES[orientation])
+    assert read.size == expected.size
+    assert np.abs(np.asarray(read, int) - np.asarray(expected, int)).mean() <= LOSSY_STEPS
 
 
 def test_an_item_may_lie_in_parts():

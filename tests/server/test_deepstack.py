@@ -78,8 +78,8 @@ def test_names_are_quoted_or_not(quoted):
     ("content_type", "body", "words"),
     [
         (FORM, b"", "no body"),
-        ("", IMAGE, "expected multipart/form-data"),
-        ("image/jpeg", IMAGE, "expected multipart/form-data"),
+        ("", IMAGE, "expected multipart/form-data with a boundary and the field image, found no Content-Type"),
+        ("image/jpeg", IMAGE, "expected multipart/form-data .*, found Content-Type 'image/jpeg'"),
         ("application/x-www-form-urlencoded", b"image=1", "expected multipart/form-data"),
         ("multipart/form-data", form(("image", IMAGE)), "expected multipart/form-data"),
         (FORM, IMAGE, "the form is not valid"),
@@ -92,9 +92,12 @@ def test_a_body_that_is_not_a_form_is_refused(content_type, body, words):
         read_form(content_type, body)
 
 
-@pytest.mark.parametrize("fields", [{}, {"image": b""}, {"picture": IMAGE}])
-def test_a_form_without_an_image_is_refused(fields):
-    with pytest.raises(RequestError, match="no field image"):
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [({}, "no field"), ({"image": b""}, "'image'"), ({"picture": IMAGE, "a": b""}, "'picture', 'a'")],
+)
+def test_a_form_without_an_image_is_refused(fields, found):
+    with pytest.raises(RequestError, match=f"no field image, or it is empty; found {found}$"):
         image_and_confidence(fields)
 
 

@@ -96,14 +96,37 @@ def test_a_panoptic_model_gives_detections_where_these_are_asked_for(segmenter, 
     [
         ({"subtask": "all"}, "'/parameters/subtask' must be one of panoptic, instance, semantic"),
         ({"subtask": [1]}, "'/parameters/subtask' must be one of panoptic, instance, semantic"),
-        ({"threshold": 2}, "'/threshold' must be a number from 0 to 1"),
-        ({"mask_threshold": "x"}, "'/mask_threshold' must be a number from 0 to 1"),
-        ({"overlap_mask_area_threshold": -1}, "'/overlap_mask_area_threshold' must be a number from 0 to 1"),
+        ({"threshold": 2}, "'/threshold' must be a number from 0 to 1, found '2'"),
+        ({"mask_threshold": "x"}, "'/mask_threshold' must be a number from 0 to 1, found 'x'"),
+        (
+            {"overlap_mask_area_threshold": -1},
+            "'/overlap_mask_area_threshold' must be a number from 0 to 1, found '-1'",
+        ),
     ],
 )
 def test_wrong_parameters_are_400(segmenter, parameters, says):
     answer = segmenter.post_json("/", asked(**parameters))
     assert (answer.status, answer.json) == (400, {"error": says})
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"inputs": "aaaa", "parameters": [["threshold", 1]]}, "'/parameters' must be an object, found an array"),
+        ({"inputs": "aaaa", "parameters": 0.5}, "'/parameters' must be an object, found a number"),
+        ({"image": "aaaa"}, 'expected {"inputs": base64 of an image}, found no inputs'),
+        ({"inputs": None}, 'expected {"inputs": base64 of an image}, found null as inputs'),
+        ([1, 2], 'expected {"inputs": base64 of an image}, found an array'),
+    ],
+)
+def test_json_of_another_form_is_400_and_nothing_in_it_is_ignored(segmenter, value, says):
+    for path in ("/", "/models/facebook/detr-resnet-50"):
+        answer = segmenter.post_json(path, value)
+        assert (answer.status, answer.json) == (400, {"error": says})
+
+
+def test_null_parameters_are_none(segmenter):
+    assert segmenter.post_json("/", {**asked(), "parameters": None}).json == segmenter.post("/", IMAGE).json
 
 
 @pytest.mark.parametrize("name", ["subtask", "mask_threshold", "overlap_mask_area_threshold"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
+from detr_onnx.errors import EngineError
 from detr_onnx.server.errors import RequestError
+from detr_onnx.server.kserve_routes import tensors_of
 from detr_onnx.server.protocols.kserve import InferRequest, read_request, write_response
 from detr_onnx.server.protocols.tensors import DTYPES
 from tests.server.live_server import LiveServer
@@ -285,6 +288,48 @@ def test_inputs_that_the_model_does_not_have_are_refused(server, inputs, words):
     answer = server.post_json(INFER, {"inputs": inputs})
     assert answer.status == 400
     assert words in answer.json["error"]
+
+
+@pytest.mark.parametrize(("side", "most"), [(1, 90), (64, 90), (65, 87), (608, 1)])
+def test_tiny_images_count_for_the_memory_of_their_queries(side, most):
+    pixels = np.zeros((1, 3, side, side), np.float32)
+    assert len(tensors_of({"pixel_values": np.repeat(pixels, most, axis=0)}, 608**2)[0]) == most
+    words = f"{most + 1} images of {side}x{side} pixels, expected at most {most} of this size in one request"
+    with pytest.raises(RequestError, match=words):
+        tensors_of({"pixel_values": np.repeat(pixels, most + 1, axis=0)}, 608**2)
+
+
+def pixel_request(*shape: int) -> dict[str, object]:
+    data = np.linspace(0, 1, math.prod(shape)).tolist()
+    return {"inputs": [{"name": "pixel_values", "datatype": "FP32", "shape": [*shape], "data": data}]}
+
+
+def test_more_images_than_a_network_takes_go_through_it_one_batch_after_another(server, detector, monkeypatch):
+    expected = server.post_json(INFER, pixel_request(3, 3, 64, 64)).json["outputs"]
+    sizes, network = [], detector.network
+
+    def noted(pixels, mask):
+        sizes.append(len(pixels))
+        return network(pixels, mask)
+
+    monkeypatch.setattr(type(detector), "batch_size", 2)
+    monkeypatch.setattr(detector, "network", noted, raising=False)
+    found = server.post_json(INFER, pixel_request(3, 3, 64, 64)).json["outputs"]
+    assert sizes == [2, 2]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours["shape"] == theirs["shape"]
+        np.testing.assert_allclose(ours["data"], theirs["data"], atol=1e-3)
+
+
+def test_a_shape_on_which_the_network_fails_is_the_requests_fault(server, detector, monkeypatch, caplog):
+    def fail(pixels, mask):
+        raise EngineError("it failed", found="Got: 64 Expected: 384")
+
+    monkeypatch.setattr(detector, "network", fail, raising=False)
+    answer = server.post_json(INFER, pixel_request(1, 3, 64, 64))
+    says = "input pixel_values: the network failed on the shape [1, 3, 64, 64]: Got: 64 Expected: 384"
+    assert (answer.status, answer.json) == (400, {"error": says})
+    assert caplog.text == ""
 
 
 def test_nested_pixels_are_the_same_image_as_flat_ones(server):

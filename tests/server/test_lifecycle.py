@@ -25,7 +25,7 @@ from detr_onnx.image.decode import read_rgb
 from detr_onnx.server import inference
 from detr_onnx.server.listen import address_of, listening
 from detr_onnx.server.settings import Settings
-from detr_onnx.server.workers import supervise
+from detr_onnx.server.workers import METRICS_DIRECTORY, supervise
 from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
 from tests.server.process import ROOT, ask, post, served
 
@@ -108,6 +108,33 @@ def test_sigterm_before_the_server_is_imported_ends_the_process_by_its_own_handl
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=PATIENCE_S, check=False, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+LOADING_WORKER = """
+import multiprocessing, os, signal, socket, time
+from detr_onnx.errors import DetrError
+from detr_onnx.server.run import work_on
+from detr_onnx.server.settings import Settings
+
+def open_detector():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except BaseException as error:  # as a compiled package that is being imported
+        raise DetrError("initialization failed") from error
+
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    work_on(Settings(open_detector, "demo", workers=2), listener, multiprocessing.Event(), False)
+"""
+
+
+def test_sigterm_while_a_further_worker_loads_the_model_ends_it_well(tmp_path):
+    environment = {**os.environ, METRICS_DIRECTORY: str(tmp_path)}
+    command = [sys.executable, "-c", LOADING_WORKER]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, timeout=PATIENCE_S, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_model_that_cannot_be_opened_is_an_error_of_one_line(tmp_path):
@@ -298,6 +325,33 @@ def test_the_unix_socket_of_a_crashed_server_is_replaced_and_that_of_a_running_o
     with listening(settings), pytest.raises(DetrError, match=r"cannot listen on .*socket"), listening(settings):
         pass
     assert not path.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses the connection")
+def test_the_unix_socket_of_a_server_with_a_full_queue_is_kept(tmp_path):
+    path = tmp_path / "socket"
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(str(path))
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        settings = Settings(lambda: None, "demo", unix_socket=path)
+        with pytest.raises(DetrError, match=r"cannot listen on .*in use"), listening(settings):
+            pass
+        assert path.is_socket()
+
+
+def test_the_unix_socket_of_another_server_is_not_removed_at_the_end(tmp_path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other:
+        with listening(Settings(lambda: None, "demo", unix_socket=path)):
+            path.rename(tmp_path / "moved")
+            other.bind(str(path))
+        assert path.is_socket()
 
 
 def test_a_file_that_is_not_a_socket_is_kept(tmp_path):

@@ -29,7 +29,9 @@ from detr_onnx import server
 from detr_onnx.cli import main as cli
 from detr_onnx.server import run as server_run
 from detr_onnx.server import workers
+from detr_onnx.server.connection import NOT_HTTP
 from detr_onnx.server.intake import Intake
+from detr_onnx.server.service import Service
 from detr_onnx.server.settings import Settings
 from detr_onnx.server.workers import METRICS_DIRECTORY
 from tests.server.live_server import PATIENCE_S, RUN, LiveServer, until
@@ -190,6 +192,24 @@ def test_a_request_that_is_not_http_is_refused_and_the_next_client_is_served(liv
     assert live.get("/healthz").status == 200
 
 
+def test_what_is_not_http_is_refused_in_a_sentence(live):
+    with live.raw() as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert response_on(connection).body.decode() == NOT_HTTP
+
+
+def test_a_chunk_that_is_malformed_when_the_refusal_has_begun_closes_the_connection_quietly(live, caplog):
+    with live.raw() as connection:
+        head = b"POST /v2/nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"5\r\nhello\r\n")
+        assert response_on(connection).status == 404
+        connection.sendall(b"not a length\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b""
+    assert live.get("/healthz").status == 200
+    assert caplog.text == ""
+
+
 def test_all_bodies_together_are_bounded(detector):
     with LiveServer(detector, max_held=100_000) as small:
         with contextlib.ExitStack() as stack:
@@ -293,6 +313,24 @@ def test_a_worker_reports_its_pending_requests_without_being_asked(detector, mon
     asyncio.run(look_after_for_a_while())
     process._service.inference.close()
     assert process._service.metrics.registry.get_sample_value("detr_pending_requests") == 3
+
+
+def test_a_stuck_worker_ends_after_its_requests_however_often_it_is_found_stuck(detector, monkeypatch, tmp_path):
+    monkeypatch.setenv(METRICS_DIRECTORY, str(tmp_path))
+    monkeypatch.setattr(server_run, "POLL_S", 0.01)
+    monkeypatch.setattr(Service, "status", "stuck")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = server_run.Process(Settings(lambda: detector, "demo", workers=2), listener, None, detector)
+
+    async def look_after_for_a_while() -> None:
+        task = asyncio.create_task(process._look_after())
+        await asyncio.sleep(0.3)
+        process._stop()  # of the supervisor, which ends at the same time
+        task.cancel()
+
+    asyncio.run(look_after_for_a_while())
+    process._service.inference.close()
+    assert (process.exit_status, process._service.stopping, process._server.force_exit) == (1, True, False)
 
 
 # The command, as a process

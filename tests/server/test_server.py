@@ -9,6 +9,7 @@ import json
 import math
 import struct
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ pytest.importorskip("onnxruntime")
 
 from detr_onnx import Detector
 from detr_onnx.errors import UsageError
+from detr_onnx.server import explain_routes, kserve_routes
 from detr_onnx.server.protocols.workers_ai import OUTPUT_SCHEMA
 from detr_onnx.server.settings import Settings
 from tests.server.live_server import RUN, LiveServer, until
@@ -86,6 +88,8 @@ def test_the_binding_of_workers_gets_errors_in_its_own_form(server):
     assert (answer.status, answer.json["internalCode"], answer.json["name"]) == (400, 5006, "AiError")
     assert "must be <= 255" in answer.json["description"]
     assert answer.headers["cf-ai-req-id"] in answer.json["message"]
+    wrong = server.get("/run")
+    assert (wrong.status, wrong.json["internalCode"]) == (405, 7001)
 
 
 def test_a_threshold_in_the_query_counts(server, expected):
@@ -100,6 +104,8 @@ def test_a_threshold_in_the_query_counts(server, expected):
     [
         (RUN, b"", "", (400, 3003)),
         (RUN, b"hello", "", (400, 3010)),
+        (RUN, json.dumps({"image": list(IMAGE)}).encode(), "", (400, 3010)),
+        (RUN, b"--x\r\n", "multipart/form-data; boundary=x", (400, 3010)),
         (RUN, IMAGE[:5000], "image/jpeg", (400, 3010)),
         (RUN, encoded(3, 50), "image/png", (400, 3011)),
         (RUN, png_that_claims(60_000, 60_000), "image/png", (413, 3006)),
@@ -123,6 +129,23 @@ def test_a_wrong_method_gets_405_with_the_allowed_methods(server):
     answer = server.get(RUN)
     assert answer.error == (405, 7001, "Method GET not available for that URI.")
     assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/", "GET, HEAD, POST"), ("/healthz", "GET, HEAD"), ("/run", "POST"), ("/page.js", "GET, HEAD")],
+)
+def test_all_methods_of_a_path_are_allowed(server, path, allowed):
+    for method in ("PUT", "OPTIONS"):
+        answer = server.ask(method, path)
+        assert (answer.status, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/openapi.json", "/v2"])
+def test_head_gives_the_headers_of_get_without_a_body(server, path):
+    head, get = server.ask("HEAD", path), server.get(path)
+    assert (head.status, head.body, head.headers["content-type"]) == (200, b"", get.headers["content-type"])
+    assert path == "/metrics" or head.headers["content-length"] == str(len(get.body))
 
 
 def test_the_catalogue_has_the_model_and_its_schemas(server):
@@ -372,6 +395,7 @@ def test_kserve_writes_errors_in_its_own_form(server, body):
         ("GZIP", gzip.compress(IMAGE[:9000], mtime=0) + gzip.compress(IMAGE[9000:], mtime=0)),
         ("deflate", zlib.compress(IMAGE)),
         ("identity", IMAGE),
+        ("identity, gzip", gzip.compress(IMAGE, mtime=0)),
     ],
 )
 @pytest.mark.parametrize("path", [RUN, "/models/demo?threshold=0.1"])
@@ -389,7 +413,7 @@ def test_a_compressed_json_body_is_decompressed(server, expected):
 @pytest.mark.parametrize(
     ("encoding", "body", "refused", "words"),
     [
-        ("br", IMAGE, (415, 5006), "'br' is not supported"),
+        ("br", IMAGE, (415, 5006), "'br' is not supported; send gzip, deflate or none"),
         (
             "gzip, gzip",
             gzip.compress(gzip.compress(IMAGE, mtime=0), mtime=0),
@@ -481,12 +505,6 @@ def test_the_access_log_is_a_json_line_a_request(detector, capsys):
     assert line["ms"] >= line["network_ms"] > 0
 
 
-def test_the_openapi_document_names_every_path_of_the_dialects(server):
-    document = server.get("/openapi.json").json
-    assert document["openapi"].startswith("3.1")
-    assert "/client/v4/accounts/{account}/ai/run/{model}" in document["paths"]
-
-
 def test_a_bug_gets_3001_without_details(detector, caplog):
     with LiveServer(detector) as server:
         server.service.inference.detector = None
@@ -511,6 +529,9 @@ def test_an_image_of_too_many_pixels_is_refused(detector):
     with LiveServer(detector, max_pixels=100) as server:
         assert server.post(RUN, encoded(20, 20)).error[:2] == (413, 3006)
         assert server.post(RUN, encoded(10, 10)).status == 200
+        pixels = {"name": "image", "datatype": "UINT8", "shape": [20, 20, 3], "data": [9] * 1200}
+        refused = server.post_json(INFER, {"inputs": [pixels]})
+        assert (refused.status, "20 x 20 pixels, expected at most 100" in refused.json["error"]) == (413, True)
 
 
 class Gate:
@@ -581,13 +602,43 @@ def test_a_request_that_waits_too_long_gets_408_and_the_server_goes_on(expected)
         assert server.service.inference.pending == 0
 
 
+def slow(function, seconds: float):
+    """The same function, later."""
+
+    def later(*arguments):
+        time.sleep(seconds)
+        return function(*arguments)
+
+    return later
+
+
+def test_reading_a_request_and_the_network_share_the_time_of_a_request(detector, monkeypatch):
+    body = {
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(IMAGE).decode()]}]
+    }
+    monkeypatch.setattr(kserve_routes, "read_request", slow(kserve_routes.read_request, 1.6))
+    monkeypatch.setattr(detector, "network", slow(detector.network, 2.8), raising=False)
+    with LiveServer(detector, timeout_s=4) as server:
+        assert server.post_json(INFER, body).status == 408
+        until(lambda: server.service.inference.idle)
+
+
+def test_the_network_and_writing_its_maps_share_the_time_of_a_request(detector, monkeypatch):
+    monkeypatch.setattr(explain_routes, "write_explanations", slow(explain_routes.write_explanations, 1.6))
+    monkeypatch.setattr(Detector, "attention", slow(Detector.attention, 2.8))
+    detector.attention_network()
+    with LiveServer(detector, timeout_s=4) as server:
+        assert server.post("/explain", IMAGE).status == 408
+        until(lambda: server.service.inference.idle)
+
+
 def test_images_of_one_size_share_a_batch_if_max_batch_allows_it(detector):
     gate = Gate()
     with LiveServer(gate.detector, max_batch=4) as server:
         first, first_answer = at_once(server, 1)
         until(lambda: gate.sizes == [1])
         others, answers = at_once(server, 4)
-        until(lambda: len(server.service.inference._waiting) == 4)
+        until(lambda: len(server.service.inference._network._waiting) == 4)
         gate.open.set()
         for thread in first + others:
             thread.join()

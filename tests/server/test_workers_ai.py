@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from urllib.parse import quote
 
 import jsonschema
 import numpy as np
@@ -42,10 +43,11 @@ def test_json_holds_the_image_as_an_array_of_its_bytes(kind):
         {"image": base64.urlsafe_b64encode(IMAGE).decode()},
         {"image": base64.encodebytes(IMAGE).decode()},
         {"image": "data:image/png;base64," + base64.b64encode(IMAGE).decode()},
+        {"image": "\n Data:;Base64," + quote(base64.b64encode(IMAGE).decode()) + " "},
         base64.b64encode(IMAGE).decode(),
         {"prompt": "[1,2]", "image": list(IMAGE)},
     ],
-    ids=["floats", "base64", "unpadded", "url-safe", "lines", "data-url", "alone", "other-fields"],
+    ids=["floats", "base64", "unpadded", "url-safe", "lines", "data-url", "data-url-percent", "alone", "other-fields"],
 )
 def test_other_ways_to_write_an_image_in_json(value):
     assert read_image(JSON, json.dumps(value).encode()) == IMAGE
@@ -73,10 +75,11 @@ def test_other_ways_to_write_an_image_in_json(value):
         (b'{"image": [1, "2"]}', 5006, "Type mismatch of '/image/1', 'number' not in 'string'"),
         (b'{"image": [true]}', 5006, "Type mismatch of '/image/0', 'number' not in 'boolean'"),
         (b'{"image": [[255, 216]]}', 5006, "Type mismatch of '/image/0', 'number' not in 'array'"),
-        (b'{"image": "not base64!"}', 5004, "base64"),
-        (b'{"image": ""}', 5004, "base64"),
-        (b'{"image": "https://example.com/cat.jpg"}', 5004, "base64"),
-        (b'{"image": "data:image/png,abc"}', 5004, "base64"),
+        (b'{"image": "not base64!"}', 5004, "found 'not base64!', expected base64 or a data URL"),
+        (b'{"image": ""}', 5004, "found '', expected base64"),
+        (b'{"image": "%s!"}' % (b"a" * 99), 5004, "found 100 characters that begin with 'aaa"),
+        (b'{"image": "https://example.com/cat,1.jpg"}', 5004, "a URL is never fetched; send the image in base64"),
+        (b'{"image": "data:image/png,abc"}', 5004, "found 'data:image/png,abc', expected base64"),
     ],
 )  # fmt: skip
 def test_a_body_without_an_image_is_refused_in_the_words_of_the_validator(body, code, words):
@@ -85,6 +88,22 @@ def test_a_body_without_an_image_is_refused_in_the_words_of_the_validator(body, 
     response = binding_failure(caught.value, "an-id")
     assert (response.body["internalCode"], response.status) == (code, 400)
     assert words.lower() in response.body["description"].lower()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "words"),
+    [
+        ("multipart/form-data; boundary=x", b"--x\r\n", "found a form (multipart/form-data); send the image itself"),
+        ("application/x-www-form-urlencoded", b' {"image": [1]}', "looks like JSON; send JSON with Content-Type: "),
+        ("", b"[1, 2]", "looks like JSON; send JSON with Content-Type: application/json"),
+    ],
+)
+def test_what_an_image_was_packed_in_is_named_with_the_way_to_send_it(kind, body, words):
+    with pytest.raises(RequestError) as caught:
+        read_image(kind, body)
+    response = binding_failure(caught.value, "an-id")
+    assert (response.body["internalCode"], response.status) == (3010, 400)
+    assert words in response.body["description"]
 
 
 @pytest.mark.parametrize(

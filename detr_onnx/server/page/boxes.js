@@ -20,14 +20,15 @@ export function fit(canvas, { width, height }) {
 export function drawBox(context, detection, scale, marked) {
   const { xmin, ymin, xmax, ymax } = detection.box;
   const [x, y, width, height] = [xmin, ymin, xmax - xmin, ymax - ymin].map((side) => side * scale);
-  const unit = Math.max(1, context.canvas.width / 640);
+  const { canvas } = context;
+  const unit = canvas.width / (canvas.clientWidth || canvas.width); // a pixel of the page: text has one size on every screen
   context.lineWidth = (marked ? 5 : 2.5) * unit;
   context.strokeStyle = `hsl(${hue(detection.label)} 85% 45%)`;
   context.strokeRect(x, y, width, height);
   const text = `${detection.label} ${detection.score.toFixed(2)}`;
   context.font = `600 ${13 * unit}px system-ui, sans-serif`;
   const textWidth = context.measureText(text).width + 8 * unit;
-  const left = Math.max(0, Math.min(x, context.canvas.width - textWidth));
+  const left = Math.max(0, Math.min(x, canvas.width - textWidth));
   const top = Math.max(0, y - 18 * unit);
   context.fillStyle = `hsl(${hue(detection.label)} 85% 26%)`;
   context.fillRect(left, top, textWidth, 18 * unit);

@@ -7,13 +7,16 @@ const RUN = "client/v4/accounts/local/ai/run/@cf/facebook/detr-resnet-50";
 const EXPLAIN = "explain";
 const LEAST = 0.05; // the threshold of every request; the slider filters its detections without another request
 const NEEDS_TOKEN = [9106, 6003, 10000];
+const TOKEN = /^[\x21-\x7e]+$/; // what a header can hold
+const BAD_TOKEN = "The token has characters that no token has.";
 const MESSAGES = {
+  3003: "This file is empty.",
   3006: "The image is too large for this server.",
   3007: "The server took too long. Try again, or try a smaller image.",
   3010: "This file is not an image that the server can read, or it is damaged.",
   3011: "The image is too small.",
   3040: "The server is busy. Try again in a moment.",
-  6003: "The token has characters that no token has.",
+  6003: BAD_TOKEN,
   9106: "This server needs a token.",
   10000: "The token is wrong.",
 };
@@ -73,7 +76,7 @@ function explainingRow(detection, index) {
 function curlLine() {
   const name = (state.blob && state.blob.name) || "image.jpg";
   const url = new URL(`${RUN}?threshold=${at("threshold").value}`, location.href);
-  const token = at("token").value ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  const token = at("token").value.trim() ? ' -H "Authorization: Bearer $TOKEN"' : "";
   return `curl '${url}' -X POST${token} --data-binary '@${name.replaceAll("'", "'\\''")}'`;
 }
 
@@ -92,27 +95,41 @@ function show() {
 
 // Requests
 
-function messageOf(answer) {
-  const { code, message } = answer.errors[0];
-  return MESSAGES[code] || message.replace(/^AiError: /, "").replace(/ \([\w.-]*\)$/, "");
+function askForToken() {
+  at("token-form").hidden = false;
+  at("token").focus();
 }
 
+const unexpected = (status) => `The server answered with status ${status}.`; // a proxy may answer in its place
+
+function messageOf(answer, status) {
+  const { code, message } = answer?.errors?.[0] ?? {};
+  return MESSAGES[code] || message?.replace(/^AiError: /, "").replace(/ \([\w.-]*\)$/, "") || unexpected(status);
+}
+
+// {answer, status}: the JSON of a response, null if it has none.
 async function post(path, blob) {
   const headers = { "Content-Type": "application/octet-stream" };
-  if (at("token").value) headers.Authorization = `Bearer ${at("token").value}`;
+  const token = at("token").value.trim();
+  if (token && !TOKEN.test(token)) throw new Error(BAD_TOKEN);
+  if (token) headers.Authorization = `Bearer ${token}`;
   const response = await fetch(`${path}?threshold=${LEAST}`, { method: "POST", headers, body: blob }).catch(() => null);
-  if (!response) throw new Error("The server cannot be reached.");
-  const answer = await response.json().catch(() => null); // a proxy may answer in its place
-  if (!answer) throw new Error(`The server answered with status ${response.status}.`);
-  return answer;
+  if (!response) throw new Error(await unsent(blob));
+  return { answer: await response.json().catch(() => null), status: response.status };
+}
+
+// Why a request could not be sent: a file that was changed or removed since it was chosen cannot be read.
+async function unsent(blob) {
+  const isReadable = await blob.slice(0, 1).arrayBuffer().then(() => true, () => false);
+  return isReadable ? "The server cannot be reached." : "This file has changed or is gone. Choose it again.";
 }
 
 async function request(blob) {
   const started = performance.now();
-  const answer = await post(RUN, blob);
-  if (!answer.success) {
-    if (NEEDS_TOKEN.includes(answer.errors[0].code)) at("token-form").hidden = false;
-    throw new Error(messageOf(answer));
+  const { answer, status } = await post(RUN, blob);
+  if (!Array.isArray(answer?.result)) {
+    if (NEEDS_TOKEN.includes(answer?.errors?.[0].code)) askForToken();
+    throw new Error(messageOf(answer, status));
   }
   return { found: answer.result, ms: Math.round(performance.now() - started) };
 }
@@ -120,8 +137,8 @@ async function request(blob) {
 // Where the model looks: one request an image, whose answer has the maps of all its detections
 
 async function requestMaps(blob) {
-  const answer = await post(EXPLAIN, blob);
-  if (answer.error) throw new Error(answer.error);
+  const { answer, status } = await post(EXPLAIN, blob);
+  if (!Array.isArray(answer?.objects)) throw new Error(typeof answer?.error === "string" ? answer.error : unexpected(status));
   return answer.objects;
 }
 
@@ -226,11 +243,6 @@ async function detect(blob) {
 
 listen(detect, (reason) => say(reason, true));
 copyButtons();
-at("sample").addEventListener("click", async () => {
-  const response = await fetch("sample.jpg");
-  detect(new File([await response.blob()], "sample.jpg", { type: "image/jpeg" }));
-});
-
 for (const id of ["threshold", "class"]) at(id).addEventListener("input", show);
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -238,9 +250,11 @@ at("token-form").addEventListener("submit", (event) => {
 });
 
 async function noteDemo() {
-  const ready = await fetch("readyz").then((response) => response.json());
-  at("demo-note").hidden = ready.model !== "demo";
+  const ready = await fetch("readyz").then((response) => response.json()).catch(() => ({})); // not worth an error
+  at("demo-note").hidden = !/^demo(-panoptic)?$/.test(ready.model);
+  if (ready.status === "loading") setTimeout(noteDemo, 1000);
 }
 
-noteDemo().catch(() => {}); // the note is not worth an error
+noteDemo();
+addEventListener("resize", draw);
 show();

@@ -1,8 +1,9 @@
-// Where images come from (a file, a drop, the clipboard, the camera), and copy buttons. Used by the server's page and
-// examples/browser, whose elements have the same ids.
+// Where images come from (a file, a drop, the clipboard, the camera, the sample), and copy buttons. Used by the server's
+// page and examples/browser, whose elements have the same ids.
 
 const at = (id) => document.getElementById(id);
-let stream = null;
+let stream = null; // of the camera while the viewfinder is open
+let openings = 0; // how often the camera was opened or closed
 
 function firstImage(items) {
   return [...items].find((item) => item.type.startsWith("image/") || /\.(avif|hei[cf]|jxl|tiff?)$/i.test(item.name));
@@ -21,7 +22,7 @@ export function listen(give, refuse) {
       at("drop").classList.toggle("over", name === "dragover");
       const image = name === "drop" && firstImage(event.dataTransfer.files);
       if (image) give(image);
-      else if (name === "drop") refuse("This is not an image.");
+      else if (name === "drop") refuse("This is not an image. Drop the file of one.");
     });
   }
   document.addEventListener("paste", (event) => {
@@ -31,28 +32,47 @@ export function listen(give, refuse) {
   at("camera").addEventListener("click", () => openCamera(refuse));
   at("cancel").addEventListener("click", closeCamera);
   at("shoot").addEventListener("click", () => shoot(give));
+  at("viewfinder").addEventListener("keydown", (event) => event.key === "Escape" && closeCamera());
+  at("sample").addEventListener("click", () => giveSample(give, refuse));
+}
+
+async function giveSample(give, refuse) {
+  const response = await fetch("sample.jpg").catch(() => null);
+  if (!response?.ok) return refuse("The sample cannot be loaded. Reload the page.");
+  return give(new File([await response.blob()], "sample.jpg", { type: "image/jpeg" }));
 }
 
 async function openCamera(refuse) {
+  closeCamera();
+  const opening = openings;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    const opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    if (opening !== openings) return stop(opened); // the button was pressed again meanwhile
+    stream = opened;
     at("video").srcObject = stream;
     at("viewfinder").hidden = false;
     await at("video").play();
     at("shoot").focus();
   } catch (error) {
+    if (opening !== openings) return;
+    closeCamera();
     refuse(navigator.mediaDevices ? `The camera cannot be used: ${error.message}` : "Browsers allow the camera on https and localhost only.");
   }
 }
 
+const stop = (opened) => opened.getTracks().forEach((track) => track.stop());
+
 function closeCamera() {
-  if (stream) stream.getTracks().forEach((track) => track.stop());
-  stream = null;
+  openings++;
+  if (stream) stop(stream);
+  stream = at("video").srcObject = null;
+  if (at("viewfinder").contains(document.activeElement)) at("camera").focus(); // else the focus would be lost
   at("viewfinder").hidden = true;
 }
 
 function shoot(give) {
   const video = at("video");
+  if (!video.videoWidth) return; // no picture has come yet
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   canvas.getContext("2d").drawImage(video, 0, 0);

@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from detr_onnx.detections import Detections
+from detr_onnx.errors import shortened
 from detr_onnx.server.errors import BAD_INPUT, NO_BODY, ErrorResponse, RequestError
 from detr_onnx.server.protocols.fields import parse_threshold
 
@@ -31,7 +32,9 @@ def read_form(content_type: str, body: bytes) -> dict[str, bytes]:
     media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if media_type != b"multipart/form-data" or not boundary:
-        raise RequestError(BAD_INPUT, "expected multipart/form-data with the field image")
+        found = f"Content-Type {shortened(content_type, 60)!r}" if content_type else "no Content-Type"
+        expected = "expected multipart/form-data with a boundary and the field image"
+        raise RequestError(BAD_INPUT, f"{expected}, found {found}")
     form = _Form()
     try:
         parser = MultipartParser(boundary, form.callbacks())
@@ -39,7 +42,7 @@ def read_form(content_type: str, body: bytes) -> dict[str, bytes]:
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise RequestError(BAD_INPUT, f"the form is not valid: {error}") from error
+        raise RequestError(BAD_INPUT, f"the form is not valid: {error}; send it as curl -F image=@FILE does") from error
     if not form.complete:
         raise RequestError(BAD_INPUT, "the form is cut short")
     return form.fields
@@ -95,7 +98,8 @@ def image_and_confidence(fields: dict[str, bytes]) -> tuple[bytes, float]:
         RequestError: BAD_INPUT, the form has no image, or min_confidence is not a number from 0 to 1.
     """
     if not fields.get("image"):
-        raise RequestError(BAD_INPUT, "the form has no field image, or it is empty")
+        found = shortened(", ".join(map(repr, fields)), 200) or "no field"
+        raise RequestError(BAD_INPUT, f"the form has no field image, or it is empty; found {found}")
     confidence = fields.get("min_confidence", b"").decode("latin-1").strip()
     return fields["image"], parse_threshold(confidence or None, MIN_CONFIDENCE, name="min_confidence")
 

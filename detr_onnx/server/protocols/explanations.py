@@ -8,14 +8,6 @@ from typing import Any
 
 from detr_onnx.attention import AttentionMaps
 from detr_onnx.image.heat import colours, shares_of_peak
-from detr_onnx.server.errors import NO_BODY, RequestError
-
-
-def read_image(body: bytes) -> bytes:
-    """The encoded image, which is the body; RequestError NO_BODY if there is none."""
-    if not body:
-        raise RequestError(NO_BODY)
-    return body
 
 
 def write_explanations(maps: AttentionMaps) -> dict[str, Any]:

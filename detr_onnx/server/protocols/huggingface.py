@@ -19,8 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.masks import PanopticSegmentation
-from detr_onnx.server.errors import BAD_INPUT, NO_BODY, RequestError
-from detr_onnx.server.protocols.fields import decode_base64, is_json, parse_json, parse_threshold
+from detr_onnx.server.errors import BAD_INPUT, RequestError
+from detr_onnx.server.protocols.fields import (
+    decode_base64,
+    is_json,
+    json_type,
+    parse_json,
+    parse_threshold,
+    raw_image,
+)
 
 THRESHOLD = 0.5  # of transformers' pipelines, which clients of these paths expect
 SEGMENT_THRESHOLD, MASK_THRESHOLD, OVERLAP_THRESHOLD = 0.9, 0.5, 0.5
@@ -99,13 +106,15 @@ def _png(mask: NDArray[np.bool_]) -> str:
 
 def _read(content_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
     """The encoded image and the parameters."""
-    if not body:
-        raise RequestError(NO_BODY)
-    if not is_json(content_type):
-        return body, {}
+    if not body or not is_json(content_type):
+        return raw_image(content_type, body), {}
     fields = parse_json(body)
-    parameters = fields.get("parameters") if isinstance(fields, Mapping) else None
-    return _image(fields), parameters if isinstance(parameters, Mapping) else {}
+    if not isinstance(fields, Mapping):
+        raise RequestError(BAD_INPUT, f'expected {{"inputs": base64 of an image}}, found {json_type(fields)}')
+    parameters = {} if fields.get("parameters") is None else fields["parameters"]
+    if not isinstance(parameters, Mapping):
+        raise RequestError(BAD_INPUT, f"'/parameters' must be an object, found {json_type(parameters)}")
+    return _image(fields), parameters
 
 
 def _number(parameters: Mapping[str, Any], name: str, default: float) -> float:
@@ -113,10 +122,11 @@ def _number(parameters: Mapping[str, Any], name: str, default: float) -> float:
     return parse_threshold(str(value) if value is not None else None, default, name)
 
 
-def _image(fields: Any) -> bytes:
-    inputs = fields.get("inputs") if isinstance(fields, Mapping) else None
+def _image(fields: Mapping[str, Any]) -> bytes:
+    inputs = fields.get("inputs")
     if isinstance(inputs, bytes):
         return inputs
     if not isinstance(inputs, str):
-        raise RequestError(BAD_INPUT, 'expected {"inputs": base64 of an image}')
+        found = f"{json_type(inputs)} as inputs" if "inputs" in fields else "no inputs"
+        raise RequestError(BAD_INPUT, f'expected {{"inputs": base64 of an image}}, found {found}')
     return decode_base64(inputs)

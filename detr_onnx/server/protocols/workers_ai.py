@@ -16,7 +16,7 @@ from detr_onnx.detections import Detections
 from detr_onnx.server import errors
 from detr_onnx.server.errors import ErrorKind, ErrorResponse, RequestError
 from detr_onnx.server.protocols.byte_arrays import NotBytesError, first_wrong, loads
-from detr_onnx.server.protocols.fields import decode_base64, is_json
+from detr_onnx.server.protocols.fields import decode_base64, is_json, raw_image
 
 MODELS = ("@cf/facebook/detr-resnet-50", "@cf/meta/detr-resnet-50")  # the second is its older name
 
@@ -98,7 +98,9 @@ ROWS: dict[ErrorKind, ErrorRow] = {
 
 OWN_ROWS: dict[ErrorKind, ErrorRow] = {
     errors.UNAVAILABLE: ErrorRow(503, 3040, "Capacity temporarily exceeded, please try again."),
-    errors.BAD_ENCODING: ErrorRow(415, 5006, "Bad input: Error: Content-Encoding '{subject}' is not supported"),
+    errors.BAD_ENCODING: ErrorRow(
+        415, 5006, "Bad input: Error: Content-Encoding '{subject}' is not supported; send gzip, deflate or none"
+    ),
 }
 """Refusals that the hosted API does not have, under the codes that are nearest."""
 
@@ -115,11 +117,10 @@ def read_image(content_type: str, body: bytes) -> bytes:
             that base64 or URL alone as a JSON string.
 
     Raises:
-        RequestError: 3003 for no body, 5006 for JSON that does not fit the schema, 5004 for invalid base64.
+        RequestError: 3003 for no body, 3010 for a form and for JSON of another type, 5006 for JSON that does not fit
+            the schema, 5004 for invalid base64.
     """
-    if not body:
-        raise RequestError(errors.NO_BODY)
-    return image_of(parse_json(body)) if is_json(content_type) else body
+    return image_of(parse_json(body)) if body and is_json(content_type) else raw_image(content_type, body)
 
 
 def parse_json(body: bytes) -> Any:

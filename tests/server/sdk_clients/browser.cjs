@@ -1,7 +1,9 @@
 // A real browser on the page: `node browser.cjs URL IMAGE FOLDER` prints what it sees as JSON and saves screenshots in
 // FOLDER, which has the images tall.png and image.tiff.
+const fs = require("fs");
 const { chromium } = require("playwright-core");
 const giveImage = require("./give_image.cjs");
+const violations = require("./violations.cjs");
 
 const [url, image, folder] = process.argv.slice(2);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -82,6 +84,75 @@ async function explainedByKey(page) {
   return { shown, hidden: await pressed(page), status: await statusOf(page), focused };
 }
 
+// Presses the button of the camera three times, twice of them at once; how many of its streams are open, and what has the focus.
+async function camera(context) {
+  const page = await context.newPage();
+  await page.addInitScript(() => {
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.streams = [];
+    navigator.mediaDevices.getUserMedia = async (options) => {
+      const stream = await open(options);
+      window.streams.push(stream);
+      return stream;
+    };
+  });
+  const state = () => page.evaluate(() => ({
+    open: window.streams.filter((stream) => stream.getTracks().some(({ readyState }) => readyState === "live")).length,
+    shown: !document.getElementById("viewfinder").hidden,
+    focus: document.activeElement.id,
+  }));
+  const press = async (times, streams) => {
+    await page.$eval("#camera", (button, times) => { for (let i = 0; i < times; i++) button.click(); }, times);
+    await page.waitForFunction((streams) => window.streams.length === streams && document.activeElement.id === "shoot", streams);
+    return state();
+  };
+  await page.goto(url);
+  const seen = { twice: await press(2, 2) };
+  await page.focus("#sample");
+  seen.again = await press(1, 3);
+  await page.keyboard.press("Escape");
+  seen.escaped = await state();
+  await page.close();
+  return seen;
+}
+
+// The sentences for what goes wrong on the way to the server.
+async function mishaps(browser) {
+  const page = await (await browser.newContext()).newPage();
+  const said = {};
+  await page.goto(url);
+  const fails = (action) => after(page, action, "wrong");
+  await page.route("**/sample.jpg", (route) => route.fulfill({ status: 500, body: "?" }));
+  said.sample = await fails(() => page.click("#sample"));
+  for (const [name, answer] of Object.entries({
+    gateway: { status: 502, contentType: "text/html", body: "<h1>Bad gateway</h1>" },
+    foreign: { status: 403, contentType: "application/json", body: '{"message": "no"}' },
+    loading: { status: 503, contentType: "application/json", body: '{"errors": [{"code": 3040, "message": "later"}], "success": false}' },
+  })) {
+    await page.route("**/ai/run/**", (route) => route.fulfill(answer));
+    said[name] = await choose(page, image, "wrong");
+    await page.unroute("**/ai/run/**");
+  }
+  await page.route("**/ai/run/**", (route) => route.abort());
+  said.unreachable = await choose(page, image, "wrong");
+  await page.unroute("**/ai/run/**");
+  const changing = `${folder}/changing.jpg`;
+  fs.copyFileSync(image, changing);
+  await choose(page, changing);
+  fs.appendFileSync(changing, "more");
+  const again = () => page.$eval("#token-form", (form) => form.requestSubmit());
+  said.changed = await fails(again);
+  fs.writeFileSync(changing, "");
+  said.empty = await choose(page, changing, "wrong");
+  await page.$eval("#token", (token) => { token.value = "gr\u00fcn \u20ac"; });
+  said.token = await fails(again);
+  await page.$eval("#token", (token) => { token.value = ""; });
+  await page.route("**/ai/run/**", (route) => route.fulfill({ status: 401, body: '{"errors": [{"code": 10000, "message": "x"}]}' }));
+  said.wrongToken = await choose(page, image, "wrong");
+  said.focus = await page.evaluate(() => document.activeElement.id);
+  return said;
+}
+
 (async () => {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
   const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, permissions: ["camera"] });
@@ -145,6 +216,9 @@ async function explainedByKey(page) {
   seen.copyButton = await insecure.textContent('[data-of="json"]');
   seen.copied = await insecure.evaluate(() => window.realClipboard.readText());
 
+  seen.openings = await camera(context);
+  seen.mishaps = await mishaps(browser);
+
   seen.views = {};
   for (const width of [360, 820, 1400]) {
     for (const colorScheme of ["light", "dark"]) {
@@ -157,10 +231,12 @@ async function explainedByKey(page) {
       await look(other);
       seen.views[name] = await other.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - innerWidth,
+        textPx: parseFloat(canvas.getContext("2d").font.split(" ")[1]) * canvas.clientWidth / canvas.width,
         smallest: Math.min(...[...document.querySelectorAll("button, select, label.button, input[type=range]")]
           .map((element) => element.getBoundingClientRect().height).filter((height) => height > 0)),
         hint: getComputedStyle(document.querySelector(".hint")).display !== "none",
       }));
+      seen.views[name].violations = await violations(other);
       await other.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
     }
   }
