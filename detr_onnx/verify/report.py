@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,18 @@ ABSOLUTE = re.compile(rf"(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/]{FOLDERS}+")
 
 @dataclass(frozen=True)
 class Report:
-    """What was verified, and every check."""
+    """What was verified, and every check.
+
+    Attributes:
+        model, reference: as the user named them.
+        checks: all of them.
+        paths: that the user named; their directories do not belong into a bug report.
+    """
 
     model: str
     reference: str | None
     checks: tuple[Check, ...]
+    paths: tuple[str, ...] = ()
 
     @property
     def failed(self) -> list[Check]:
@@ -39,12 +47,13 @@ class Report:
 
     def fields(self) -> dict[str, Any]:
         """For JSON."""
+        told = partial(without_directories, paths=self.paths)
         return {
             "format": "detr-onnx verify 1",
             "version": __version__,
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            "model": without_directories(self.model),
-            "reference": self.reference and without_directories(self.reference),
+            "model": told(self.model),
+            "reference": self.reference and told(self.reference),
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor(),
@@ -53,8 +62,7 @@ class Report:
             "packages": package_versions(),
             "agrees": not self.failed,
             "checks": [
-                {k: without_directories(v) if isinstance(v, str) else v for k, v in asdict(check).items()}
-                for check in self.checks
+                {k: told(v) if isinstance(v, str) else v for k, v in asdict(check).items()} for check in self.checks
             ],
         }
 
@@ -75,12 +83,20 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def without_directories(text: str) -> str:
-    """The text with the directories of absolute paths left out, so that it tells nothing about its user."""
+def without_directories(text: str, paths: Sequence[str] = ()) -> str:
+    """The text with the directories of these paths and of absolute ones left out: it tells nothing about its user."""
+    for parent in sorted({parent for path in paths for parent in _parents(path)}, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(parent)}[\\/]", "", text)
     own = {str(Path.cwd()), os.path.expanduser("~")} - {Path.cwd().anchor, "~", ""}  # noqa: PTH111 - raises without a home
     for known in sorted(own, key=len, reverse=True):  # one may be in the other; their names may contain spaces
         text = re.sub(rf"{re.escape(known)}[\\/]{FOLDERS}*", "", text).replace(known, "…")
     return ABSOLUTE.sub("", text)
+
+
+def _parents(path: str) -> set[str]:
+    """The directory of a path, as the user named it and as an absolute path."""
+    directories = {str(Path(path).parent), str(Path(path).absolute().parent)}
+    return {directory for directory in directories if directory not in (".", Path(directory).anchor)}
 
 
 def table(report: Report) -> str:
