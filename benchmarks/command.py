@@ -17,7 +17,7 @@ from detr_onnx.bench.endings import how_it_ended, last_line
 from detr_onnx.bench.interleave import PAUSE_S
 from detr_onnx.cli.interrupts import INTERRUPTED
 from detr_onnx.errors import DetrError
-from detr_onnx.paths import is_directory
+from detr_onnx.paths import is_directory, without_directories
 from detr_onnx.text import printable
 
 RESULTS = Path(__file__).parent / "results"
@@ -181,5 +181,5 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
 
 
 def absent(left_out: Mapping[str, str]) -> list[dict[str, str]]:
-    """The `left_out` of a results file: titles and reasons."""
-    return [{"title": title, "why": reason} for title, reason in left_out.items()]
+    """The `left_out` of a results file: titles, and reasons that name no directories of this machine."""
+    return [{"title": title, "why": without_directories(reason)} for title, reason in left_out.items()]

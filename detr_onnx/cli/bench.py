@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from detr_onnx.cli.options import add_engine_options, add_model, add_source_opti
 from detr_onnx.cli.results import check_destination, write_results
 from detr_onnx.defaults import BENCH_RUNS
 from detr_onnx.errors import EngineError, ImageError, UsageError
-from detr_onnx.paths import exists, is_directory, is_file
+from detr_onnx.paths import exists, is_directory, is_file, without_directories
 
 if TYPE_CHECKING:
     from detr_onnx.bench.cases import BenchmarkCase
@@ -70,10 +71,16 @@ def run(arguments: Namespace) -> int:
         "runs": arguments.runs,
         **measure(cases, arguments.runs, environment(threads), strict),
     }
-    content = lambda: json.dumps(results, indent=1, ensure_ascii=False) + "\n"  # noqa: E731 - made after the table
-    write_results(format_results(results), {arguments.json: content} if arguments.json is not None else {})
+    files = {arguments.json: partial(to_json, results)} if arguments.json is not None else {}
+    write_results(format_results(results), files)
     check_present(cases, {row["key"] for row in results["rows"]}, results["left_out"], strict)
     return 0
+
+
+def to_json(results: Mapping[str, Any]) -> str:
+    """The results for a file that others may read: its reasons name no directories of this machine."""
+    reasons = {title: without_directories(reason) for title, reason in results["left_out"].items()}
+    return json.dumps({**results, "left_out": reasons}, indent=1, ensure_ascii=False) + "\n"
 
 
 def check_usage(arguments: Namespace) -> list[str]:

@@ -6,24 +6,20 @@ import datetime
 import json
 import os
 import platform
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from detr_onnx import __version__
 from detr_onnx.engines.cpu import cpu_features, processor
+from detr_onnx.paths import without_directories
 from detr_onnx.text import printable
 from detr_onnx.verify.checks import FAILED, NOT_TRIED, SHOWN, Check
 
 PACKAGES = (
     "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnx", "openvino", "huggingface_hub",
 )  # fmt: skip
-FOLDERS = r"(?:[^\s\\/:;,'\"()]+[\\/])"
-ABSOLUTE = re.compile(rf"(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/]{FOLDERS}+")
-"""The directories of an absolute path, with a drive letter or without."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +77,6 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def without_directories(text: str, paths: Sequence[str] = ()) -> str:
-    """The text with the directories of these paths and of absolute ones left out: it tells nothing about its user."""
-    for parent in sorted({parent for path in paths for parent in _parents(path)}, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w.-]){re.escape(parent)}[\\/]", "", text)
-    own = {str(Path.cwd()), os.path.expanduser("~")} - {Path.cwd().anchor, "~", ""}  # noqa: PTH111 - raises without a home
-    for known in sorted(own, key=len, reverse=True):  # one may be in the other; their names may contain spaces
-        text = re.sub(rf"{re.escape(known)}[\\/]{FOLDERS}*", "", text).replace(known, "…")
-    return ABSOLUTE.sub("", text)
-
-
-def _parents(path: str) -> set[str]:
-    """The directory of a path, as the user named it and as an absolute path."""
-    directories = {str(Path(path).parent), str(Path(path).absolute().parent)}
-    return {directory for directory in directories if directory not in (".", Path(directory).anchor)}
 
 
 def table(report: Report) -> str:

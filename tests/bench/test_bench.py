@@ -290,6 +290,14 @@ def test_an_engine_that_failed_halfway_is_an_error_after_the_results(measured):
     assert err == f"{PREFIX}ours, onnxruntime cannot be measured: found killed by SIGKILL\n"
 
 
+def test_the_reasons_in_the_file_name_no_directories(measured, tmp_path):
+    reason = f"[Errno 2] No such file or directory: '{tmp_path}/bin/python'"
+    status, out, _ = measured("--json", tmp_path / "r.json", left_out={"transformers": reason})
+    written = json.loads((tmp_path / "r.json").read_text())["left_out"]
+    assert (status, f"left out: transformers: {reason}" in out) == (0, True)
+    assert written == {"transformers": "[Errno 2] No such file or directory: 'python'"}
+
+
 def test_a_name_that_is_not_utf_8_is_escaped_in_the_results(measured, tmp_path):
     image = tmp_path / os.fsdecode(b"sc\xe8ne d'\xc3\xa9t\xc3\xa9.jpg")
     try:

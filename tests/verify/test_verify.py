@@ -19,10 +19,10 @@ from detr_onnx.errors import OutputError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
+from detr_onnx.paths import without_directories
 from detr_onnx.verify.checks import FAILED
 from detr_onnx.verify.compare import Outputs
 from detr_onnx.verify.golden import close
-from detr_onnx.verify.report import without_directories
 from tests.cli.command_line import PREFIX, in_a_process
 from tests.small_model import write_small_checkpoint
 from tests.verify.stubs import liar, stub_row
