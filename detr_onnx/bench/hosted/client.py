@@ -160,5 +160,5 @@ def _retry_after_s(headers: Message) -> float | None:
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):  # OverflowError: the last day of the calendar
+    except (ValueError, TypeError, OverflowError):  # OverflowError: a time zone of twenty digits
         return None
