@@ -92,7 +92,9 @@ class Contender:
             RuntimeError: it cannot run.
         """
         answer = self._answer()
-        self.runs_on, self.versions = str(answer.get("runs_on", "")), dict(answer.get("versions", {}))
+        self.runs_on, self.versions = answer.get("runs_on", ""), answer.get("versions", {})
+        if not self.runs_on or not isinstance(self.runs_on, str) or not isinstance(self.versions, dict):
+            raise RuntimeError(self._not_an_answer(json.dumps(answer)))
 
     def turn(self) -> dict[str, float]:
         """Runs it once and returns the seconds of each part.
@@ -123,13 +125,14 @@ class Contender:
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise RuntimeError(
-                f"it printed {line.strip()[:SHOWN]!r} instead of an answer in JSON; "
-                f"check that {self.entry.command[0]} is a Python interpreter"
-            )
+            raise RuntimeError(self._not_an_answer(line.strip()))
         if "error" in answer:
             raise RuntimeError(str(answer["error"]))
         return answer
+
+    def _not_an_answer(self, text: str) -> str:
+        remedy = f"check that {self.entry.command[0]} is a Python interpreter"
+        return f"it printed {text[:SHOWN]!r} instead of an answer in JSON; {remedy}"
 
     def _why_it_ended(self) -> str:
         self._end()

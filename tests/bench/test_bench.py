@@ -1,4 +1,4 @@
-"""`detr-onnx bench`: cases, interleaved rounds, whole processes and the report. No time is asserted."""
+"""`detr-onnx bench`: figures, turns, cases, the command and its report. No time is asserted."""
 
 from __future__ import annotations
 
