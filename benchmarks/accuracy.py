@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, positive, run_main, write_results
 from benchmarks.end_to_end import end_to_end_detector
 from detr_onnx import Detector
-from detr_onnx.bench.baselines import versions_of
+from detr_onnx.bench.baselines.protocol import versions_of
 from detr_onnx.bench.setting import setting
 from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.cli import main as cli
@@ -219,7 +219,7 @@ def main() -> None:
         "--calibrate", type=Path, metavar="DIR", help="other images, for precisions that need calibration"
     )
     parser.add_argument("--full-size", metavar="DIR", help="a full-size checkpoint, to record the sizes of its files")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
     arguments = parser.parse_args()
     head = setting("python -m benchmarks.accuracy", sys.argv[1:])
     work = arguments.work / "accuracy"
@@ -245,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -7,7 +7,6 @@ DIR has npm's playwright-core and onnxruntime-web (`.ci/clients build/clients` m
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import RESULTS
+from benchmarks.command import benchmark_parser, child_json, run_main, write_results
 from detr_onnx.bench.setting import setting
 
 HERE = Path(__file__).parent
@@ -35,8 +34,7 @@ def measured(modules: Path, models: list[str], image: Path, runs: int) -> dict[s
         subprocess.run([sys.executable, str(PUBLISH), str(site), *named, *runtime], check=True, env=variables)
         command = ["node", str(HERE / "browser.cjs"), str(site), str(image), str(runs)]
         browser = {"NODE_PATH": str(modules), "CHROMIUM": shutil.which("chromium") or ""}
-        done = subprocess.run(command, check=True, env={**os.environ, **browser}, stdout=subprocess.PIPE, text=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = child_json(command, {**os.environ, **browser})
     return answer
 
 
@@ -56,12 +54,11 @@ def row(found: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Measures and writes the results."""
-    parser = argparse.ArgumentParser(prog="benchmarks.browser", description="Times examples/browser in WebAssembly.")
+    description = "Times examples/browser in WebAssembly."
+    parser = benchmark_parser("benchmarks.browser", description, results="browser", runs=5)
     parser.add_argument("models", nargs="+", metavar="NAME=FILE.onnx")
     parser.add_argument("--modules", type=Path, required=True, metavar="DIR", help="npm's node_modules")
     parser.add_argument("--image", type=Path, default=HERE.parent / "examples" / "demo-scene.jpg", metavar="FILE")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="after the first (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "browser.json", metavar="FILE")
     arguments = parser.parse_args()
     head = setting("python -m benchmarks.browser", sys.argv[1:])
     found = measured(arguments.modules, arguments.models, arguments.image, arguments.runs)
@@ -74,8 +71,8 @@ def main() -> None:
         "runs": arguments.runs,
         "rows": [row(one) for one in found["rows"]],
     }
-    arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_results(arguments.json, results)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

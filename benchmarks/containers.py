@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, run_main, write_results
 from detr_onnx.bench.setting import setting
 
 SMALL_AT_MOST_MB = 120
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

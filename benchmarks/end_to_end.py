@@ -9,7 +9,6 @@ boxes. Rows of other models and directories stay in the results file.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -19,16 +18,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, run_main, write_results
 from detr_onnx import Detector
-from detr_onnx.bench.baselines import versions_of
+from detr_onnx.bench.baselines.protocol import versions_of
 from detr_onnx.bench.setting import setting, short_path
 from detr_onnx.detections import Detections
-from detr_onnx.errors import UsageError
+from detr_onnx.errors import DatasetError, UsageError
 from detr_onnx.evaluation.agreement import pairs
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.files import find_images
 from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import locate
 
@@ -75,9 +75,9 @@ def folder(text: str) -> tuple[str, str]:
 
 
 def short_folder(argument: str) -> str:
-    """`TITLE=DIR` for the results file: quoted for a shell, with the last two parts of the directory."""
+    """`TITLE=DIR` for the results file, with the last two parts of the directory."""
     title, sign, directory = argument.rpartition("=")
-    return shlex.quote(f"{title}{sign}{short_path(directory)}")
+    return f"{title}{sign}{short_path(directory)}"
 
 
 def rows(model: str, folders: Sequence[str], threshold: float) -> list[dict[str, Any]]:
@@ -92,7 +92,10 @@ def rows(model: str, folders: Sequence[str], threshold: float) -> list[dict[str,
         detect, _ = end_to_end_detector(graph)
     rows = []
     for title, directory in map(folder, folders):
-        images = [one.path for one in find_images([directory])[0] if one.path]
+        found, errors = find_images([directory])
+        if errors:
+            raise errors[0]
+        images = [image.path for image in found if image.path]
         both = ((detector(path, threshold).by_score(), detect(path, threshold)) for path in images)
         rows.append({"model": Path(model).name, "title": title, "threshold": threshold, **compare(both)})
         print(f"{title}: {len(images)} images", file=sys.stderr)
@@ -112,7 +115,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", default="demo", help="a name or a checkpoint (default: %(default)s)")
     parser.add_argument("--threshold", type=float, default=0.5, help="of scores (default: %(default)s)")
     arguments = parser.parse_args()
-    before = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
+    before = read_object(arguments.json, error=DatasetError) if arguments.json.exists() else {"rows": []}
     results = {
         **setting("python -m benchmarks.end_to_end", [short_folder(argument) for argument in sys.argv[1:]]),
         "versions": versions_of("onnxruntime", "numpy"),
@@ -122,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

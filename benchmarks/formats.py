@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, run_main, write_results
 from benchmarks.memory import subject_paths
 from benchmarks.setting import environment, show
-from detr_onnx.bench.baselines import versions_of
+from detr_onnx.bench.baselines.protocol import versions_of
 from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, listed, positive, run_main, write_results
 from benchmarks.latency import EAGER
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, subject
 from detr_onnx import Detector
-from detr_onnx.bench.baselines import NETWORK
-from detr_onnx.bench.interleave import Contender, Entry, baseline_command, our_command, run_interleaved, start_all
+from detr_onnx.bench.baselines.turns import NETWORK
+from detr_onnx.bench.interleave import Contender, Entry, baseline_command, our_command, run_contenders
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
 from detr_onnx.engines.providers import parse_providers
@@ -42,6 +42,11 @@ OPTIONS = {
     "CPU": ("CPU", ("fp32",)),
 }
 """Name -> `providers` of a contender, and the precisions of its graph; TensorRT rounds a float32 graph itself."""
+
+
+def batch_sizes(text: str) -> list[int]:
+    """The type of --batches."""
+    return [positive(part) for part in text.split(",")]
 
 
 def graph_of(measured: Subject, work: Path, batch: int, provider: str, precision: str) -> Path:
@@ -143,11 +148,10 @@ def measure(
     for batch in batches:
         ours = our_options(measured, work / "gpu", batch, names, threads)
         entries = [Entry(key, title_of(key), our_command(NETWORK, options)) for key, options in ours.items()]
-        with start_all([*entries, *peers(measured, ours, python, device)], environment(work, threads)) as started:
-            contenders, left_out = started
-            run_interleaved(contenders, runs, WARM_UP, show)
-            rows += latency_rows(contenders, batch)
-            missing |= left_out
+        entries += peers(measured, ours, python, device)
+        contenders, left_out = run_contenders(entries, environment(work, threads), runs, WARM_UP, show)
+        rows += latency_rows(contenders, batch)
+        missing |= left_out
         for key, options in ours.items() if batch == 1 else ():
             if title_of(key) not in left_out:
                 agreements[key] = agreement(options, exact, measured.pixels)
@@ -158,15 +162,19 @@ def main() -> None:
     """Measures and writes the results; a provider that does not start is left out with its reason."""
     shared = ("--work", "--model", "--python-peers", "--threads")
     parser = benchmark_parser("benchmarks.gpu", "A GPU beside PyTorch.", *shared, results="gpu", runs=15)
-    parser.add_argument("--batches", default=BATCHES, metavar="N,…", help="(default: %(default)s)")
-    parser.add_argument("--providers", default=PROVIDERS, metavar="NAME,…", help="(default: %(default)s)")
-    parser.add_argument("--streamed", type=int, default=STREAMED, metavar="N", help="images (default: %(default)s)")
+    parser.add_argument("--batches", type=batch_sizes, default=BATCHES, metavar="N,…", help="(default: %(default)s)")
+    parser.add_argument(
+        "--providers", type=listed(*OPTIONS), default=PROVIDERS, metavar="NAME,…", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--streamed", type=positive, default=STREAMED, metavar="N", help="images (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     head = setting("python -m benchmarks.gpu", sys.argv[1:])
     measured = subject(arguments.work, arguments.model)
-    names, batches = arguments.providers.split(","), [int(batch) for batch in arguments.batches.split(",")]
+    names, python = arguments.providers, arguments.python_peers
     rows, agreements, missing = measure(
-        measured, arguments.work, names, batches, arguments.runs, arguments.python_peers, arguments.threads
+        measured, arguments.work, names, arguments.batches, arguments.runs, python, arguments.threads
     )
     running = {key.split("-")[0] for key in agreements} - {"TensorRT"}  # builds an engine for each size
     results = {
@@ -184,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

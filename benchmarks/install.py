@@ -7,7 +7,6 @@ Sizes are of the files that the packages' metadata lists, without pip, setuptool
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, child_json, run_main, write_results
 from detr_onnx.bench.setting import setting
 
 HERE = Path(__file__).parent
@@ -36,8 +35,7 @@ IGNORED = {"pip", "setuptools"}
 
 def sizes_of(python: str) -> dict[str, float]:
     """Megabytes of each package of an environment, largest first."""
-    done = subprocess.run([python, "-c", SIZES], check=True, capture_output=True, text=True)
-    sizes = {name: count / 1e6 for name, count in json.loads(done.stdout).items() if name not in IGNORED}
+    sizes = {name: count / 1e6 for name, count in child_json([python, "-c", SIZES]).items() if name not in IGNORED}
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
@@ -79,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

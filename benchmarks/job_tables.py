@@ -13,7 +13,7 @@ def jobs_table(results: Results) -> str:
         (
             row["title"],
             short_number(row["images_per_s"]) if row["images_per_s"] else "",
-            f"{row['relative_to_loop']:.2f}×",
+            f"{row['relative_to_loop']:.2f}×" if row["relative_to_loop"] is not None else "",
             f"{row['peak_mb']['median']:.0f} MB",
         )
         for row in results["rows"]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, run_main, whole_number, write_results
 from benchmarks.memory import subject_paths
 from benchmarks.setting import environment, show
 from benchmarks.subject import PHOTOGRAPH_WH
@@ -107,6 +107,7 @@ def without_start(
 def rows(ran: Sequence[Program], images: int) -> list[dict[str, Any]]:
     """A row for each contender that ran over both folders."""
     pairs, seconds = without_start(ran, FEW, images - 1)
+    loop = seconds.get(LOOP_KEY)
     return [
         {
             "key": program.key,
@@ -115,10 +116,9 @@ def rows(ran: Sequence[Program], images: int) -> list[dict[str, Any]]:
             "images_per_s": per_second(figures(seconds[program.key], digits=6)["median"]),
             "start_s": figures(few.wall_s),
             "peak_mb": figures(program.peak_mb, digits=1),
-            "relative_to_loop": ratio(seconds[program.key], seconds[LOOP_KEY])["median"],
+            "relative_to_loop": ratio(seconds[program.key], loop)["median"] if loop else None,
         }
         for program, few in pairs
-        if LOOP_KEY in seconds
     ]
 
 
@@ -131,11 +131,11 @@ def main() -> None:
     """Measures and writes the results."""
     shared = ("--work", "--model", "--python-peers", "--threads")
     parser = benchmark_parser("benchmarks.jobs", "Images a second of jobs.", *shared, results="jobs", runs=RUNS)
-    parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help="photographs (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=whole_number(2), default=IMAGES, metavar="N", help="photographs (default: %(default)s)"
+    )
     parser.add_argument("--engine", default="auto", help="of ours (default: %(default)s)")
     arguments = parser.parse_args()
-    if arguments.images < 2:
-        parser.error("--images must be 2 or more")
     head = setting("python -m benchmarks.jobs", sys.argv[1:])
     subject = subject_paths(arguments.work, arguments.model)
     variables = environment(arguments.work, arguments.threads)
@@ -154,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, run_main, whole_number, write_results
 from detr_onnx import Detector
 from detr_onnx import detector as detector_module
 from detr_onnx.bench.setting import setting
@@ -94,10 +94,10 @@ def measure(names: int, directory: Path) -> dict[str, Any]:
 def main() -> None:
     """Measures and writes the results."""
     parser = benchmark_parser("benchmarks.jobs_memory", "Memory of a job over many names.", results="jobs-memory")
-    parser.add_argument("--names", type=int, default=NAMES, metavar="N", help="names (default: %(default)s)")
+    parser.add_argument(
+        "--names", type=whole_number(FIRST), default=NAMES, metavar="N", help="names (default: %(default)s)"
+    )
     arguments = parser.parse_args()
-    if arguments.names < FIRST:
-        parser.error(f"--names must be {FIRST} or more")
     head = setting("python -m benchmarks.jobs_memory", sys.argv[1:])
     with tempfile.TemporaryDirectory() as directory:
         results = measure(arguments.names, Path(directory))
@@ -105,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -15,17 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, only_some, run_main, write_results
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, subject
-from detr_onnx.bench.interleave import (
-    Contender,
-    Entry,
-    baseline_command,
-    our_command,
-    run_interleaved,
-    start_all,
-)
+from detr_onnx.bench.interleave import Contender, Entry, baseline_command, our_command, run_contenders
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
 
@@ -174,10 +167,10 @@ def measured_rows(
     contestants: Sequence[Entry], arguments: argparse.Namespace, compared: Ratios = RATIOS
 ) -> dict[str, Any]:
     """Rows, ratios and the contenders that were left out."""
-    with start_all(contestants, environment(arguments.work, arguments.threads)) as (contenders, left_out):
-        for title, reason in left_out.items():
-            print(f"left out: {title}: {reason}", file=sys.stderr)
-        run_interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
+    variables = environment(arguments.work, arguments.threads)
+    contenders, left_out = run_contenders(
+        contestants, variables, arguments.runs, arguments.warm_up, show, arguments.pause
+    )
     return {
         "rows": [row(contender) for contender in contenders],
         "ratios": ratios(contenders, compared),
@@ -189,14 +182,12 @@ def main() -> None:
     """Measures and writes the results."""
     parser = benchmark_parser(
         "benchmarks.latency", "Latency, ours and the peers'.", "--work", "--model", "--optimum", "--python-peers",
-        "--int8", "--threads", "--warm-up", "--pause", results="latency", runs=RUNS,
+        "--int8", "--threads", "--warm-up", "--pause", "--only", results="latency", runs=RUNS,
     )  # fmt: skip
-    parser.add_argument("--only", metavar="KEY,…", help="only contenders whose keys begin so")
     arguments = parser.parse_args()
     measured = subject(arguments.work, arguments.model)
     contestants = entries(measured, arguments.optimum, arguments.python_peers, arguments.threads, arguments.int8)
-    if arguments.only:
-        contestants = [entry for entry in contestants if entry.key.startswith(tuple(arguments.only.split(",")))]
+    contestants = only_some(parser, arguments.only, contestants)
     results = {
         **setting("python -m benchmarks.latency", sys.argv[1:]),
         "model": measured.title,
@@ -209,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, positive, run_main, write_results
 from benchmarks.load import RUN
 from benchmarks.memory import subject_paths
 from benchmarks.server import listening
@@ -156,8 +156,10 @@ def main() -> None:
     """Measures and writes the results."""
     shared = ("--work", "--model", "--threads")
     parser = benchmark_parser("benchmarks.limits", "Memory limits of containers.", *shared, results="limits")
-    parser.add_argument("--clients", type=int, default=CLIENTS, metavar="N", help="at once (default: %(default)s)")
-    parser.add_argument("--requests", type=int, default=REQUESTS, metavar="N", help="in all (default: %(default)s)")
+    parser.add_argument("--clients", type=positive, default=CLIENTS, metavar="N", help="at once (default: %(default)s)")
+    parser.add_argument(
+        "--requests", type=positive, default=REQUESTS, metavar="N", help="in all (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     head = setting("python -m benchmarks.limits", sys.argv[1:])
     subject = subject_paths(arguments.work, arguments.model)
@@ -173,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -10,14 +10,12 @@ graph in the cache, where the first `detect` wrote it.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, child_json, run_main, write_results
 from benchmarks.setting import environment, show
 from detr_onnx.bench.interleave import baseline_command
 from detr_onnx.bench.processes import Program, floor_mb, run_in_turns
@@ -75,7 +73,7 @@ def subject_paths(work: Path, model: Path | None) -> dict[str, str]:
         "print(json.dumps({'model': str(s.model), 'photograph': str(s.photograph), 'title': s.title}))"
     )
     command = [sys.executable, "-c", code, str(work), str(model or "")]
-    paths: dict[str, str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    paths: dict[str, str] = child_json(command)
     return paths
 
 
@@ -134,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

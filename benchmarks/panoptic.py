@@ -12,15 +12,13 @@ must not import anything heavy.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, child_json, listed, run_main, write_results
 from benchmarks.setting import environment, show
-from detr_onnx.bench.interleave import Entry, baseline_command, our_command, run_interleaved, start_all
+from detr_onnx.bench.interleave import Entry, baseline_command, our_command, run_contenders
 from detr_onnx.bench.processes import Program, run_in_turns
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
@@ -45,7 +43,7 @@ print(json.dumps({"detection": str(detection), "panoptic": str(panoptic), "image
 def subject_paths(arguments: argparse.Namespace) -> dict[str, str]:
     """Paths of both models and the image, and a title."""
     command = [sys.executable, "-c", SUBJECT, str(arguments.work)]
-    paths: dict[str, str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    paths: dict[str, str] = child_json(command)
     return paths
 
 
@@ -64,10 +62,9 @@ def our_entries(engine: str, paths: Mapping[str, str], threads: int, kept: Seque
 def measured(entries: Sequence[Entry], runs: int, warm_up: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Key -> runtime and seconds by part; or the error of the first that cannot run."""
     variables = environment(arguments.work, arguments.threads)
-    with start_all(entries, variables) as (contenders, left_out):
-        if left_out:
-            return {"error": next(iter(left_out.values()))}
-        run_interleaved(contenders, runs, warm_up, show, arguments.pause)
+    contenders, left_out = run_contenders(entries, variables, runs, warm_up, show, arguments.pause)
+    if left_out:
+        return {"error": next(iter(left_out.values()))}
     return {c.entry.key: {"runs_on": c.runs_on, "versions": c.versions, "seconds": c.seconds} for c in contenders}
 
 
@@ -151,7 +148,7 @@ def main() -> None:
         "benchmarks.panoptic", "Panoptic segmentation, ours and transformers'.", "--work", "--python-peers",
         "--threads", "--warm-up", "--pause", results="panoptic", runs=RUNS,
     )  # fmt: skip
-    parser.add_argument("--engines", default=",".join(TITLES), type=lambda text: text.split(","), metavar="NAME,…",
+    parser.add_argument("--engines", default=",".join(TITLES), type=listed(*TITLES), metavar="NAME,…",
                         help="of ours (default: %(default)s)")  # fmt: skip
     arguments = parser.parse_args()
     head, paths = setting("python -m benchmarks.panoptic", sys.argv[1:]), subject_paths(arguments)
@@ -185,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -32,8 +32,9 @@ def bars(sections: Sequence[tuple[str, str, Sequence[Results]]], title: str, not
         title: for screen readers.
         note: the line at the bottom.
     """
-    most = max(row["ms"][part]["p90"] for _, part, rows in sections for row in rows)
-    left = round(MARGIN + 10 + LETTER * max(len(row["title"]) for _, _, rows in sections for row in rows))
+    most = max((row["ms"][part]["p90"] for _, part, rows in sections for row in rows), default=1.0)
+    longest = max((len(row["title"]) for _, _, rows in sections for row in rows), default=0)
+    left = round(MARGIN + 10 + LETTER * longest)
     scale, y, drawn = (WIDTH - left - VALUES - MARGIN) / most, float(MARGIN), list[str]()
     for heading, part, rows in sections:
         drawn.append(f'<text class="heading" x="{MARGIN}" y="{y + 16:g}">{escape(heading)}</text>')

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, child_json, positive, run_main, write_results
 from benchmarks.latency import RUNS, Ratios, measured_rows, optimum_files
 from benchmarks.memory import row as memory_row
 from benchmarks.setting import environment, show
@@ -95,13 +94,15 @@ def entries(paths: dict[str, str], optimum: Path | None, threads: int) -> list[E
     return [*mine, *stock]
 
 
-def peaks(paths: dict[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory of `detect` with ONNX Runtime, in megabytes, by key of the file."""
+def peaks(paths: dict[str, str], arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """Peak memory of `detect` with ONNX Runtime, in megabytes, by key of the file; and why some are missing."""
     options = ["--engine", "onnxruntime", "--threads", str(arguments.threads)]
     detect = [sys.executable, "-m", "detr_onnx", "detect", paths["photograph"], *options, "-m"]
     programs = [Program(f"onnxruntime-{kind}", kind, (*detect, paths[f"onnxruntime-{kind}"])) for kind in PRECISIONS]
-    ran, _ = run_in_turns(programs, arguments.memory_runs, environment(arguments.work, arguments.threads), show)
-    return {program.key: memory_row(program)["peak_mb"] for program in ran}
+    variables = environment(arguments.work, arguments.threads)
+    ran, left_out = run_in_turns(programs, arguments.memory_runs, variables, show)
+    missing = {f"peak memory of {title}": reason for title, reason in left_out.items()}
+    return {program.key: memory_row(program)["peak_mb"] for program in ran}, missing
 
 
 def main() -> None:
@@ -110,7 +111,7 @@ def main() -> None:
         "benchmarks.precisions", "What each precision costs.", "--work", "--model", "--optimum", "--threads",
         "--warm-up", "--pause", results="precisions", runs=RUNS,
     )  # fmt: skip
-    parser.add_argument("--memory-runs", type=int, default=MEMORY_RUNS, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--memory-runs", type=positive, default=MEMORY_RUNS, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
@@ -118,8 +119,8 @@ def main() -> None:
         return
     head = setting("python -m benchmarks.precisions", sys.argv[1:])
     command = [sys.executable, "-m", "benchmarks.precisions", "--write", *sys.argv[1:]]
-    paths = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    peak_mb = peaks(paths, arguments)
+    paths = child_json(command)
+    peak_mb, no_peaks = peaks(paths, arguments)
     measured = measured_rows(entries(paths, arguments.optimum, arguments.threads), arguments, RATIOS)
     for row in measured["rows"]:
         file = Path(paths.get(row["key"], ""))
@@ -133,9 +134,10 @@ def main() -> None:
         "mb_at_most": MB_AT_MOST,
         "peak_at_most": PEAK_AT_MOST,
         **measured,
+        "left_out": [*absent(no_peaks), *measured["left_out"]],
     }
     write_results(arguments.json, results)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

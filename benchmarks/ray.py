@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, positive, run_main, write_results
 from benchmarks.jobs import per_second, without_start
 from benchmarks.jobs_memory import resident_mb
 from benchmarks.memory import subject_paths
@@ -196,8 +196,10 @@ def main() -> None:
     """Measures and writes the results."""
     shared = ("--work", "--model", "--threads")
     parser = benchmark_parser("benchmarks.ray", "Jobs on Ray beside shards.", *shared, results="ray", runs=RUNS)
-    parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help="photographs (default: %(default)s)")
-    parser.add_argument("--names", type=int, default=NAMES, metavar="N", help="of the driver's job (%(default)s)")
+    parser.add_argument(
+        "--images", type=positive, default=IMAGES, metavar="N", help="photographs (default: %(default)s)"
+    )
+    parser.add_argument("--names", type=positive, default=NAMES, metavar="N", help="of the driver's job (%(default)s)")
     parser.add_argument("--engine", default="auto", help="of all contenders (default: %(default)s)")
     parser.add_argument("--core-hour", type=float, default=CORE_HOUR, metavar="DOLLARS", help="default: %(default)s")
     parser.add_argument("--hosted", type=float, default=HOSTED, metavar="DOLLARS", help="an image (%(default)s)")
@@ -231,4 +233,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import agreement_figures, coco_figures, exported, with_all_queries
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, run_main, write_results
 from benchmarks.latency import optimum_files
 from benchmarks.setting import show
 from benchmarks.subject import SEED, subject
@@ -145,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

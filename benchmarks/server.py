@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from detr_onnx.errors import EngineError
+
 REMOTE, INODE = 2, 9  # columns of /proc/PID/net/tcp
+STOP_S = 60.0  # until a server that does not end by itself is killed
 
 
 @contextlib.contextmanager
@@ -23,18 +27,21 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Starts a server as a user would, and stops it; its process and its address.
 
     Raises:
-        RuntimeError: it has not started.
+        EngineError: it has not started.
     """
     command = [sys.executable, "-m", "detr_onnx", "serve", "--port", "0", "--no-access-log", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             address = listening(process)
             if address is None:
-                raise RuntimeError(f"the server has not started; {' '.join(command[1:])} says why")
+                raise EngineError("the server has not started", remedy=f"run {shlex.join(command)}, which says why")
             yield process, address
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def listening(process: subprocess.Popen[str]) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, positive, run_main, write_results
 from benchmarks.load import IMAGE, JSON, LOST, RUN, WRONG, jpeg, kinds, load, mixed
 from benchmarks.server import health_ms, serving
 from benchmarks.siege import siege
@@ -67,8 +67,8 @@ def overhead(address: str, detector: Detector, runs: int) -> dict[str, Any]:
 def main() -> int:
     """Measures and writes the results; 1 if a response was wrong."""
     parser = benchmark_parser("benchmarks.serving", "The server under load.", results="serving", runs=RUNS)
-    parser.add_argument("--requests", type=int, default=10_000, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=32, metavar="N", help="clients (default: %(default)s)")
+    parser.add_argument("--requests", type=positive, default=10_000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--concurrency", type=positive, default=32, metavar="N", help="clients (default: %(default)s)")
     arguments = parser.parse_args()
     results = setting("python -m benchmarks.serving", sys.argv[1:])
     raise_file_limit()
@@ -85,4 +85,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, only_some, positive, run_main, write_results
 from detr_onnx.bench.setting import setting
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines import Engine, Network
@@ -137,7 +137,8 @@ def pixels_of(cells_hw: tuple[int, int], stride: int) -> Floats:
 def difference(expected: Outputs, found: Outputs) -> dict[str, float]:
     """The largest and the mean difference, in standard deviations of logits or boxes, whichever is larger."""
     errors = [np.abs(other - reference) / reference.std() for reference, other in zip(expected, found, strict=True)]
-    return {"largest": float(max(e.max() for e in errors)), "mean": float(max(e.mean() for e in errors))}
+    largest, mean = (float(np.max([measure(error) for error in errors])) for measure in (np.max, np.mean))  # or NaN
+    return {"largest": largest, "mean": mean}
 
 
 def problem(bounds: dict[str, float], expected: Outputs, first: Outputs, second: Outputs) -> str | None:
@@ -157,7 +158,7 @@ def examine(contender: Contender, network: Network, grid: list[tuple[int, int]])
         pixels = pixels_of(cells_hw, contender.subject.stride)
         expected, first, second = (run(pixels, None) for run in (contender.subject.reference, network, network))
         measured = difference(expected, first)
-        worst = {name: max(value, worst[name]) for name, value in measured.items()}
+        worst = {name: float(np.maximum(value, worst[name])) for name, value in measured.items()}  # NaN stays
         wrong = problem(contender.bounds, expected, first, second)
         if wrong:
             size = {"cells_hw": list(cells_hw), "pixels_hw": list(pixels.shape[2:])}
@@ -187,18 +188,18 @@ def rows(every: list[Contender], grid: list[tuple[int, int]], left_out: dict[str
 def main() -> None:
     """Runs every contender and writes the results."""
     parser = benchmark_parser(
-        "benchmarks.shapes", "Every size of feature map.", "--work", "--threads", results="shapes"
+        "benchmarks.shapes", "Every size of feature map.", "--work", "--threads", "--only", results="shapes"
     )
-    parser.add_argument("--cells", type=int, default=CELLS, metavar="N", help="largest side (default: %(default)s)")
+    parser.add_argument(
+        "--cells", type=positive, default=CELLS, metavar="N", help="largest side (default: %(default)s)"
+    )
     help_text = "run every N-th side beyond the smallest (default: %(default)s)"
-    parser.add_argument("--stride-sample", type=int, default=1, metavar="N", help=help_text)
-    parser.add_argument("--only", default="", metavar="KEY,…", help="of the contenders (default: all)")
+    parser.add_argument("--stride-sample", type=positive, default=1, metavar="N", help=help_text)
     arguments = parser.parse_args()
     circumstances = setting("python -m benchmarks.shapes", sys.argv[1:])
     work = arguments.work / "shapes"
     work.mkdir(parents=True, exist_ok=True)
-    only = set(arguments.only.split(","))
-    every = [entry for entry in contenders(work, arguments.threads) if not arguments.only or entry.key in only]
+    every = only_some(parser, arguments.only, contenders(work, arguments.threads))
     axis, left_out = sides(arguments.cells, arguments.stride_sample), dict[str, str]()
     done = list(rows(every, list(itertools.product(axis, axis)), left_out))
     results = {
@@ -213,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, positive, run_main, write_results
 from benchmarks.load import BOMB, LOST, RUN, WRONG, Kind, load, mixed, percentiles
 from benchmarks.protocols import every_kind
 from benchmarks.server import health_ms, kill, resident_mb, serving, workers
@@ -200,7 +200,7 @@ def main() -> int:
     """The soak test: runs it and writes the results; 1 if something happened that must not."""
     parser = benchmark_parser("benchmarks.siege", "A server's soak test.", results="siege")
     parser.add_argument("--minutes", type=float, default=60, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=32, metavar="N", help="clients (default: %(default)s)")
+    parser.add_argument("--concurrency", type=positive, default=32, metavar="N", help="clients (default: %(default)s)")
     arguments = parser.parse_args()
     results = {**setting("python -m benchmarks.siege", sys.argv[1:]), "model": MODEL, "workers": WORKERS}
     raise_file_limit()
@@ -216,4 +216,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

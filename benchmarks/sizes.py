@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, child_json, listed, positive, run_main, write_results
 from benchmarks.memory import subject_paths
 from benchmarks.setting import environment
 from detr_onnx.bench.setting import setting
@@ -57,9 +56,11 @@ def resident_mb() -> float:
 def main() -> None:
     """Measures every engine and writes the results; as a child process, measures one and prints it."""
     parser = benchmark_parser("benchmarks.sizes", "Memory over many sizes.", "--work", "--threads", results="sizes")
-    parser.add_argument("--engines", default=ENGINES, metavar="NAME,…", help="(default: %(default)s)")
-    parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--size", type=int, default=SIZE, help="short side in the network (default: %(default)s)")
+    parser.add_argument(
+        "--engines", type=listed(*ENGINES.split(",")), default=ENGINES, metavar="NAME,…", help="(default: %(default)s)"
+    )
+    parser.add_argument("--images", type=positive, default=IMAGES, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--size", type=positive, default=SIZE, help="short side in the network (default: %(default)s)")
     parser.add_argument("--child", nargs=2, metavar=("ENGINE", "MODEL"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -69,10 +70,9 @@ def main() -> None:
     subject = subject_paths(arguments.work, None)
     variables = environment(arguments.work, arguments.threads)
     rows = []
-    for engine in arguments.engines.split(","):
+    for engine in arguments.engines:
         command = [sys.executable, "-m", "benchmarks.sizes", *sys.argv[1:], "--child", engine, subject["model"]]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=variables)
-        measured = json.loads(done.stdout)
+        measured = child_json(command, variables)
         resident = list(measured["resident_mb"].values())
         rows.append({"key": engine, **measured, "growth": round(resident[-1] / resident[0], 3), "at_most": AT_MOST})
         print(rows[-1], file=sys.stderr)
@@ -88,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

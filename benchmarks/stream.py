@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, positive, run_main, write_results
 from benchmarks.memory import subject_paths
 from benchmarks.setting import CACHE, show
 from detr_onnx import Detector
@@ -123,7 +123,9 @@ def main() -> None:
     """Measures and writes the results."""
     shared = ("--work", "--model", "--threads")
     parser = benchmark_parser("benchmarks.stream", "Decoding ahead.", *shared, results="stream", runs=RUNS)
-    parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help="in each turn (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=positive, default=IMAGES, metavar="N", help="in each turn (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     head = setting("python -m benchmarks.stream", sys.argv[1:])
     subject = subject_paths(arguments.work, arguments.model)
@@ -146,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.command import OPTIONS
+from benchmarks.command import OPTIONS, run_main
 from benchmarks.setting import CACHE
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
@@ -109,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, run_main, write_results
 from benchmarks.latency import EAGER, TITLES, title_of
 from benchmarks.setting import environment, show
 from benchmarks.subject import Subject, subject
-from detr_onnx.bench.interleave import Contender, Entry, baseline_command, our_command, run_interleaved, start_all
+from detr_onnx.bench.interleave import Contender, Entry, baseline_command, our_command, run_contenders
 from detr_onnx.bench.report import rate
 from detr_onnx.bench.setting import setting
 
@@ -53,8 +53,8 @@ def main() -> None:
     head = setting("python -m benchmarks.throughput", sys.argv[1:])
     measured = subject(arguments.work, arguments.model)
     contestants = entries(measured, arguments.python_peers, arguments.threads)
-    with start_all(contestants, environment(arguments.work, arguments.threads)) as (contenders, left_out):
-        run_interleaved(contenders, arguments.runs, WARM_UP, show)
+    variables = environment(arguments.work, arguments.threads)
+    contenders, left_out = run_contenders(contestants, variables, arguments.runs, WARM_UP, show)
     results = {
         **head,
         "model": measured.title,
@@ -67,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

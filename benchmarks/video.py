@@ -23,7 +23,7 @@ from typing import Any
 import av
 from PIL import Image
 
-from benchmarks.command import absent, benchmark_parser, write_results
+from benchmarks.command import absent, benchmark_parser, listed, run_main, write_results
 from benchmarks.latency import TITLES
 from benchmarks.setting import CACHE, show
 from benchmarks.subject import PHOTOGRAPH_WH, SEED, subject
@@ -119,7 +119,13 @@ def main() -> None:
     """Measures and writes the results."""
     shared = ("--work", "--model", "--threads")
     parser = benchmark_parser("benchmarks.video", "Videos and live streams.", *shared, results="video", runs=15)
-    parser.add_argument("--engines", default=ENGINES, metavar="NAME,…", help="(default: %(default)s)")
+    parser.add_argument(
+        "--engines",
+        type=listed(*ENGINES.split(","), "numpy"),
+        default=ENGINES,
+        metavar="NAME,…",
+        help="(default: %(default)s)",
+    )
     help_text = "how long each engine watches the stream (default: %(default)s)"
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=help_text)
     arguments = parser.parse_args()
@@ -131,8 +137,7 @@ def main() -> None:
     title = "demo" if is_demo else arguments.model.name if arguments.model else f"seeded DETR-R50 (seed {SEED})"
     threads, cache = arguments.threads, arguments.work / CACHE
     detectors = {
-        engine: Detector(model, engine=engine, threads=threads, cache_dir=cache)
-        for engine in arguments.engines.split(",")
+        engine: Detector(model, engine=engine, threads=threads, cache_dir=cache) for engine in arguments.engines
     }
     if measured and "onnxruntime" in detectors:
         detectors[ONE_SIZE] = Detector(measured.graphs["fixed"], engine="onnxruntime", threads=threads)
@@ -151,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

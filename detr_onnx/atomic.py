@@ -50,6 +50,11 @@ class Draft:
             self.path.replace(self.target)
 
 
+def is_written_directly(path: Path) -> bool:
+    """Whether the path is a device or a pipe, which no draft can replace."""
+    return (path.exists() and not path.is_file()) or path.absolute().parent in STREAM_DIRECTORIES
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file, or raises OSError and leaves what was there."""
     with atomic_file(path) as file:
@@ -163,7 +168,7 @@ def remove_abandoned_drafts(directory: Path) -> None:
 @contextlib.contextmanager
 def _draft(path: Path) -> Iterator[Draft]:
     """A draft of `path`, which is removed when the block ends before it is placed."""
-    if (path.exists() and not path.is_file()) or path.absolute().parent in STREAM_DIRECTORIES:
+    if is_written_directly(path):
         with path.open("wb") as file:
             yield Draft(file, None, path)
         return

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, run_main, write_results
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, subject
-from detr_onnx.bench.baselines import versions_of
-from detr_onnx.bench.interleave import Entry, baseline_command, run_interleaved, start_all
+from detr_onnx.bench.baselines.protocol import versions_of
+from detr_onnx.bench.interleave import Entry, baseline_command, run_contenders
 from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures
 from detr_onnx.cache import sha256_of
@@ -188,9 +188,12 @@ def correctness(file: Path, inputs: Arrays, reference: Arrays, free: Sequence[st
     differences: dict[str, Any] = dict.fromkeys(("single", "other", "mixed"))
     for name in ("single", "other", "mixed") if free else ("single",):
         try:
-            differences[name] = difference(run(network, inputs, name, with_mask), reference, name)
+            outputs = run(network, inputs, name, with_mask)
         except DetrError as error:
             differences[name] = {"error": str(error.found or error)}
+            continue
+        finite = all(np.isfinite(array).all() for array in outputs.values())
+        differences[name] = difference(outputs, reference, name) if finite else {"error": "not finite"}
     return differences
 
 
@@ -241,8 +244,9 @@ def latencies(graphs: Sequence[Candidate], measured: Subject, arguments: argpars
             for graph in graphs
             if graph.refused is None
         ]
-        with start_all(entries, variables) as (contenders, left_out):
-            run_interleaved(contenders, arguments.runs, arguments.warm_up, show, arguments.pause)
+        contenders, left_out = run_contenders(
+            entries, variables, arguments.runs, arguments.warm_up, show, arguments.pause
+        )
         times[runtime] = {entry.key: {"error": left_out[entry.title]} for entry in entries if entry.title in left_out}
         times[runtime] |= {c.entry.key: {"ms": figures(c.seconds["network"], 1000)} for c in contenders}
     return times
@@ -252,7 +256,7 @@ def main() -> None:
     """Compares, measures and writes the results."""
     parser = benchmark_parser(
         "export.compare", "Compares exporters.", "--work", "--model", "--python-peers", "--threads", "--warm-up",
-        "--pause", results="compare", runs=RUNS,
+        "--pause", results="compare", runs=RUNS, fewest_runs=0,
     )  # fmt: skip
     parser.add_argument("--optimum", type=Path, metavar="DIR", help="the directory of export.optimum_export")
     parser.add_argument("--torch", type=Path, metavar="DIR", help="the directory of export.torch_export")
@@ -279,4 +283,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -22,17 +22,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, run_main, write_results
 from benchmarks.setting import environment
 from benchmarks.subject import subject
-from detr_onnx.bench.baselines import versions_of
+from detr_onnx.bench.baselines.protocol import versions_of
 from detr_onnx.bench.setting import setting
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines.onnxruntime import named_outputs
+from detr_onnx.errors import DatasetError
 from detr_onnx.evaluation.agreement import agreement
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
+from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
+from export.nncf_quantize import image_files
 
 SCORE = 0.5
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -59,7 +62,7 @@ def quantized(model: Path, images: Path, work: Path, arguments: argparse.Namespa
         ours = [*export, str(work / name), "--precision", "int8", "--force", "--calibrate", str(images)]
         times, versions = timed(ours if key == "ours" else [*theirs, str(work / name)], variables)
         row = {"key": key, "title": title, **times, "mb": megabytes(work / name), "versions": versions}
-        rows.append({**row, "images": len(list(images.iterdir()))})
+        rows.append({**row, "images": len(image_files(images))})
     return rows
 
 
@@ -141,22 +144,20 @@ def main() -> None:
         "--only", choices=("demo", "full-size"), help="measure one part, and keep the file's other part"
     )
     arguments = parser.parse_args()
+    if arguments.only == "full-size" and arguments.photographs is None:
+        parser.error("--only full-size needs --photographs")
+    earlier = read_object(arguments.json, error=DatasetError) if arguments.only else {}
     results = setting("python -m export.compare_int8", sys.argv[1:])
     results |= demo_part(arguments) if arguments.only != "full-size" else {}
     results |= full_size_part(arguments) if arguments.photographs and arguments.only != "demo" else {}
-    if arguments.only:
-        earlier = json.loads(arguments.json.read_text(encoding="utf-8"))
-        results = {**earlier, **results, "command": f"{earlier['command']}; {results['command']}"}
+    if earlier:
+        results = {**earlier, **results, "command": f"{earlier.get('command', '')}; {results['command']}"}
     write_results(arguments.json, results)
 
 
 def demo_part(arguments: argparse.Namespace) -> dict[str, Any]:
     """The demo model, with its agreement on the held-out images."""
-    demo, work, held_out = (
-        demo_directory(),
-        arguments.work / "compare-int8" / "demo",
-        sorted(arguments.held_out.iterdir()),
-    )
+    demo, work, held_out = demo_directory(), arguments.work / "compare-int8" / "demo", image_files(arguments.held_out)
     rows = quantized(demo, arguments.calibrate, work, arguments)
     head = {"threads": arguments.threads, "held_out": len(held_out), "score": SCORE}
     return {**head, "demo": compared(rows, demo, work, held_out)}
@@ -170,4 +171,4 @@ def full_size_part(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.command import benchmark_parser, write_results
+from benchmarks.command import benchmark_parser, run_main, write_results
 from benchmarks.subject import panoptic_subject
-from detr_onnx.bench.baselines import threshold_for, versions_of
+from detr_onnx.bench.baselines.protocol import versions_of
+from detr_onnx.bench.baselines.turns import threshold_for
 from detr_onnx.bench.setting import setting
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.detections import softmax
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
+from detr_onnx.text import first_line
 from export.compare import RIGHT, Arrays, Sizes, cases, check_source
 
 ALL, RUNS, KEPT = -1.0, 3, 10
@@ -69,13 +71,16 @@ def correctness(session: Any, inputs: Arrays, expected: Arrays) -> dict[str, Any
     """The differences of logits and masks by case, or an error."""
     differences: dict[str, Any] = {}
     for name in CASES:
+        truth = {"logits": expected[f"{name}.logits"], "masks": expected[f"{name}.masks"]}
         try:
             outputs = run(session, inputs[f"{name}.pixels"], inputs[f"{name}.mask"], ALL)
+            found = {"logits": outputs["logits"], "masks": outputs["pred_masks"].reshape(truth["masks"].shape)}
         except Exception as error:  # noqa: BLE001 - whatever another exporter's graph raises is its row
-            differences[name] = {"error": str(error).splitlines()[0][:200]}
+            differences[name] = {"error": first_line(error)[:200]}
             continue
-        truth = {"logits": expected[f"{name}.logits"], "masks": expected[f"{name}.masks"]}
-        found = {"logits": outputs["logits"], "masks": outputs["pred_masks"].reshape(truth["masks"].shape)}
+        if not all(np.isfinite(array).all() for array in found.values()):
+            differences[name] = {"error": "not finite"}
+            continue
         differences[name] = {
             f"{part}_of_std": float(f"{np.abs(found[part] - truth[part]).max() / truth[part].std():.2g}")
             for part in truth
@@ -142,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

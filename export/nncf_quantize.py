@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command import run_main
+from detr_onnx.image.files import find_images
 from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
 
 VERSIONS = ("nncf", "openvino", "onnx", "onnxruntime", "numpy")
@@ -36,9 +38,21 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.perf_counter()
     with redirect_stdout(sys.stderr):  # NNCF prints its progress
-        quantize(arguments.file, sorted(arguments.images.iterdir()), arguments.output)
+        quantize(arguments.file, image_files(arguments.images), arguments.output)
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     print(json.dumps({"seconds": round(time.perf_counter() - start, 1), "versions": versions}))
+
+
+def image_files(directory: Path) -> list[Path]:
+    """The images of a directory.
+
+    Raises:
+        ImageError: there are none.
+    """
+    images, errors = find_images([str(directory)])
+    if errors:
+        raise errors[0]
+    return [image.path for image in images if image.path is not None]
 
 
 def quantize(file: Path, images: list[Path], output: Path) -> None:
@@ -65,4 +79,4 @@ def quantize(file: Path, images: list[Path], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command import run_main
 from detr_onnx.cache import sha256_of
 from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.checkpoint.load import load_checkpoint, read_config
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

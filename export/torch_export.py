@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from detr_onnx.bench.baselines import versions_of
+from benchmarks.command import run_main
+from detr_onnx.bench.baselines.protocol import versions_of
 from detr_onnx.cache import sha256_of
 from detr_onnx.checkpoint.files import weights_file
 from export.optimum_export import SEED, SOURCE, STATIC_HW
@@ -151,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

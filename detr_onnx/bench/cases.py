@@ -76,7 +76,7 @@ def our_cases(options: Mapping[str, Any], image: Path) -> list[BenchmarkCase]:
 
 def _our_case(options: Mapping[str, Any]) -> BenchmarkCase:
     engine = options["engine"]
-    whole = (sys.executable, "-m", "detr_onnx", "detect", options["image"], *_arguments(options))
+    whole = (sys.executable, "-m", "detr_onnx", "detect", *_arguments(options), "--", options["image"])
     parts, throughput = our_command("detect", options), our_command("throughput", options)
     return BenchmarkCase(engine, f"ours, {engine}", parts, throughput, whole)
 

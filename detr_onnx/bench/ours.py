@@ -1,6 +1,6 @@
 """This package as contenders: `python -m detr_onnx.bench.ours KIND JSON`.
 
-`interleave.py` starts them. `baselines.py` has the contenders that they are compared with, and the protocol.
+`interleave.py` starts them. `baselines/` has the contenders that they are compared with, the turns and the protocol.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detr_onnx.bench.baselines import (
+from detr_onnx.bench.baselines.protocol import take_turns
+from detr_onnx.bench.baselines.turns import (
     DECODE,
     DETECT,
     NETWORK,
@@ -23,7 +24,6 @@ from detr_onnx.bench.baselines import (
     concurrent,
     in_parts,
     repeated,
-    take_turns,
     threshold_for,
     timed,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detr_onnx.bench.baselines import CONCURRENCIES, DECODE, DETECT, NETWORK, PIXELS, POSTPROCESS
+from detr_onnx.bench.baselines.turns import CONCURRENCIES, DECODE, DETECT, NETWORK, PIXELS, POSTPROCESS
 from detr_onnx.bench.interleave import Contender
 from detr_onnx.bench.processes import Program
 from detr_onnx.bench.timings import figures, ratio
@@ -100,12 +100,23 @@ def _ratio_lines(results: Mapping[str, Any]) -> list[str]:
 
 def _conditions(results: Mapping[str, Any]) -> list[str]:
     machine, rows = results["machine"], results["rows"]
-    versions = {name: version for row in rows for name, version in row["versions"].items()}
     features = f" ({' '.join(machine['features'])})" if machine["features"] else ""
-    runs = f"medians of {results['runs']} interleaved runs; threads: {results['threads']}"
+    runs = f"medians of {results['runs']} interleaved runs"
+    if results["long_runs"] < results["runs"]:
+        runs += f", of {results['long_runs']} in the second table"
+    runs += f"; threads: {results['threads']}"
     return [
         f"{results['model']}, {results['image']}; {runs}",
         f"{machine['processor']}, {machine['cores']} cores{features}; {machine['system']}, Python {machine['python']}",
-        ", ".join(f"{name} {version}" for name, version in {"detr-onnx": results["version"], **versions}.items()),
+        ", ".join([f"detr-onnx {results['version']}", *_versions(rows)]),
         *(f"{row['title']} runs on {row['runs_on']}" for row in rows),
     ]
+
+
+def _versions(rows: Sequence[Row]) -> list[str]:
+    """Each package with its version; with all of them where environments have different ones."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, version in row["versions"].items():
+            found.setdefault(name, {})[version] = None
+    return [f"{name} {' and '.join(versions)}" for name, versions in found.items()]

@@ -6,6 +6,7 @@ import datetime
 import logging
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,14 @@ def setting(program: str, arguments: Sequence[str]) -> dict[str, Any]:
 
     Args:
         program: the command without its arguments.
-        arguments: the arguments; absolute paths are shortened.
+        arguments: the arguments; absolute paths are shortened, and all are quoted for a shell where they need it.
     """
     load = one_minute_load()
     if load is not None and load > QUIET_LOAD:
         logger.warning("other programs are running (load %.1f); the results will be noisy", load)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "command": " ".join([program, *(short_path(argument) for argument in arguments)]),
+        "command": " ".join([program, *(shlex.quote(short_path(argument)) for argument in arguments)]),
         "machine": machine(),
         "load_before": round(load, 2) if load is not None else None,
     }
@@ -71,5 +72,10 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def short_path(argument: str) -> str:
-    """The last two parts of an absolute path, so that results do not reveal directories; else the argument itself."""
-    return "/".join(Path(argument).parts[-2:]) if Path(argument).is_absolute() else argument
+    """The argument with the last two parts of an absolute path, so that results do not reveal directories.
+
+    The path may be the value of an option, as in `--model=/home/me/models/detr.onnx`.
+    """
+    option, sign, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    path = Path(value)
+    return option + sign + ("/".join(path.parts[1:][-2:]) if path.is_absolute() else value)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import print_result, progress_bar
 from detr_onnx.cli.options import (
@@ -19,9 +16,6 @@ from detr_onnx.cli.options import (
 )
 from detr_onnx.errors import UsageError
 from detr_onnx.image.files import find_images
-
-if TYPE_CHECKING:
-    from detr_onnx.detections import Detections
 
 HELP = "measure how far two models, engines or precisions agree"
 USAGE = "%(prog)s [options] --images DIR --reference MODEL"
@@ -54,13 +48,17 @@ def run(arguments: Namespace) -> int:
     paths = [image.path for image in images if image.path is not None]
     if not paths:
         raise UsageError("two models cannot be compared on stdin", remedy="give --images a file or a directory")
-    reference_engine, expected = detect_all(reference_options(arguments), paths)
-    engine, detections = detect_all(arguments, paths)
+    reference = open_detector(reference_options(arguments))
+    model = open_detector(arguments)  # both before the first image: one that cannot be opened costs no time
+    expected, detections = (
+        detector.batch(progress_bar(paths), arguments.threshold, batch_size=arguments.batch)
+        for detector in (reference, model)
+    )
     subject = {
         "model": arguments.model,
-        "engine": engine,
+        "engine": model.runtime,
         "reference": arguments.reference,
-        "reference_engine": reference_engine,
+        "reference_engine": reference.runtime,
         "threshold": arguments.threshold,
     }
     figures = agreement(zip(expected, detections, strict=True))
@@ -78,9 +76,3 @@ def reference_options(arguments: Namespace) -> Namespace:
         | ({} if same_model else {"config": None})
         | ({} if same_engine else {"providers": None, "threads": None})
     )
-
-
-def detect_all(arguments: Namespace, paths: Sequence[Path]) -> tuple[str, list[Detections]]:
-    """The engine, for the report, and the detections of each image."""
-    detector = open_detector(arguments)
-    return detector.runtime, detector.batch(progress_bar(paths), arguments.threshold, batch_size=arguments.batch)

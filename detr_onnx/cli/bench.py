@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detr_onnx import __version__
-from detr_onnx.cli.console import check_output_file, print_result, progress, write_file
+from detr_onnx.cli.console import progress
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options
+from detr_onnx.cli.results import check_destination, write_results
 from detr_onnx.defaults import BENCH_RUNS
 from detr_onnx.errors import EngineError, ImageError, UsageError
-from detr_onnx.paths import is_file
+from detr_onnx.paths import exists, is_directory, is_file, without_directories
 
 if TYPE_CHECKING:
     from detr_onnx.bench.cases import BenchmarkCase
-    from detr_onnx.bench.interleave import Contender
-    from detr_onnx.bench.processes import Program
+    from detr_onnx.bench.interleave import LeftOut
+    from detr_onnx.models.parts import Source
 
 HELP = "measure latency, throughput, memory and start-up time of each engine"
 USAGE = "%(prog)s [options]"
@@ -48,16 +51,17 @@ def run(arguments: Namespace) -> int:
     from detr_onnx.bench.cases import our_cases
     from detr_onnx.bench.report import format_results
     from detr_onnx.bench.setting import environment, setting, short_path
-    from detr_onnx.models.open import demo_image
+    from detr_onnx.models.open import demo_image, locate
 
     peers = check_usage(arguments)
     image = arguments.image if arguments.image is not None else demo_image()
-    if not is_file(image):
-        raise ImageError(f"cannot read {image}", found="no such file", remedy="check the path")
+    check_image(image)
     threads = arguments.threads or os.cpu_count() or 1
     options = {name: getattr(arguments, name) for name in OPTIONS} | {"threads": threads}
     options["config"] = str(arguments.config) if arguments.config is not None else None
-    cases = [*our_cases(options, image), *peer_cases(arguments, peers, image, threads)]
+    source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
+    cases = [*our_cases(options, image), *peer_cases(arguments, peers, source, image, threads)]
+    strict = arguments.engine != "auto"
     results = {
         **setting("detr-onnx", arguments.words),
         "version": __version__,
@@ -65,16 +69,18 @@ def run(arguments: Namespace) -> int:
         "image": image.name,
         "threads": threads,
         "runs": arguments.runs,
+        **measure(cases, arguments.runs, environment(threads), strict),
     }
-    try:
-        results |= measure(cases, arguments.runs, environment(threads), arguments.engine != "auto")
-    except RuntimeError as error:
-        remedy = "leave it out, or check that it can run the model by itself"
-        raise EngineError("a benchmark case failed", found=str(error), remedy=remedy) from error
-    if arguments.json is not None:
-        write_file(arguments.json, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    print_result(format_results(results))
+    files = {arguments.json: partial(to_json, results)} if arguments.json is not None else {}
+    write_results(format_results(results), files)
+    check_present(cases, {row["key"] for row in results["rows"]}, results["left_out"], strict)
     return 0
+
+
+def to_json(results: Mapping[str, Any]) -> str:
+    """The results for a file that others may read: its reasons name no directories of this machine."""
+    reasons = {title: without_directories(reason) for title, reason in results["left_out"].items()}
+    return json.dumps({**results, "left_out": reasons}, indent=1, ensure_ascii=False) + "\n"
 
 
 def check_usage(arguments: Namespace) -> list[str]:
@@ -83,7 +89,7 @@ def check_usage(arguments: Namespace) -> list[str]:
 
     if os.name != "posix":
         raise EngineError("bench measures processes with POSIX calls", found=os.name, remedy="run it on Linux or macOS")
-    for name in ("runs", "threads"):
+    for name in ("runs", "threads", "size"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name} is wrong", found=str(value), expected="a number from 1 up")
@@ -91,31 +97,42 @@ def check_usage(arguments: Namespace) -> list[str]:
     if unknown := [peer for peer in peers if peer not in BASELINES]:
         expected = f"some of {', '.join(BASELINES)}"
         raise UsageError("--against names no peer", found=", ".join(map(repr, unknown)), expected=expected)
-    if arguments.json is not None:
-        check_output_file(arguments.json)
+    inputs = (arguments.image, arguments.optimum, arguments.config)
+    check_destination(arguments.json, "--json", [arguments.model], *inputs)
     return list(dict.fromkeys(peers))
 
 
-def peer_cases(arguments: Namespace, peers: Sequence[str], image: Path, threads: int) -> list[BenchmarkCase]:
+def check_image(path: Path) -> None:
+    """Raises ImageError unless the path is that of an image that can be opened again and again."""
+    from detr_onnx.image.decode import read_rgb
+
+    if exists(path) and not is_file(path) and not is_directory(path):
+        found, expected = "a pipe or a device", "a file, which is read for every run"
+        raise ImageError(f"cannot read {path}", found=found, expected=expected)
+    read_rgb(path)
+
+
+def peer_cases(
+    arguments: Namespace, peers: Sequence[str], source: Source, image: Path, threads: int
+) -> list[BenchmarkCase]:
     """The benchmark cases of other runtimes."""
     from detr_onnx.bench.cases import baseline_cases
-    from detr_onnx.models.open import locate
 
-    if not peers:
-        return []
-    source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     python, graph = arguments.peers_python or sys.executable, arguments.optimum
     return [case for peer in peers for case in baseline_cases(peer, source, image, threads, python, graph)]
 
 
 def measure(cases: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, str], strict: bool) -> dict[str, Any]:
-    """Rows, ratios, and the cases that were left out with the reason.
+    """Rows, ratios, and what was left out with the reason.
 
     Args:
         cases: what to measure.
         runs: measured runs of each.
         surroundings: environment variables of the measured processes.
         strict: an engine of ours that cannot run is an error, because it was requested by name.
+
+    Raises:
+        EngineError: something that was requested cannot run, or nothing ran to the end.
     """
     from detr_onnx.bench.interleave import run_interleaved, start_all
     from detr_onnx.bench.processes import run_in_turns
@@ -125,34 +142,44 @@ def measure(cases: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, s
     by_key = {case.key: case for case in cases}
     with progress(len(cases) * (runs + WARM_UP_RUNS + 2 * long_runs + 2)) as show:
         count = _continuous_count(show)
-        with start_all([case.entry(case.parts) for case in cases], surroundings) as (latencies, left_out):
-            _check_present(cases, latencies, left_out, strict)
-            run_interleaved(latencies, runs, WARM_UP_RUNS, count)
+        with start_all([case.entry(case.parts) for case in cases], surroundings) as (started, left_out):
+            check_present(cases, {contender.entry.key for contender in started}, left_out, strict)
+            latencies, failed = run_interleaved(started, runs, WARM_UP_RUNS, count)
+        left_out |= failed
+        if not latencies:
+            raise EngineError("nothing could be measured to the end", found=_listed(left_out))
         runnable = [by_key[contender.entry.key] for contender in latencies]
         entries = [case.entry(case.throughput) for case in runnable if case.throughput is not None]
-        with start_all(entries, surroundings) as (throughputs, _):
-            run_interleaved(throughputs, long_runs, 1, count)
+        with start_all(entries, surroundings) as (started, not_started):
+            throughputs, failed = run_interleaved(started, long_runs, 1, count)
+        left_out |= _named(not_started | failed, "several images at a time")
         programs = [case.program(case.whole) for case in runnable if case.whole is not None]
-        processes: list[Program]
         processes, failed = run_in_turns(programs, long_runs, surroundings, count)
+        left_out |= _named(failed, "a whole process")
     peer_keys = [case.key for case in cases if case.baseline is not None]
     rows = result_rows(latencies, throughputs, processes)
-    return {"rows": rows, "ratios": ratio_rows(latencies, peer_keys), "left_out": left_out | failed}
+    ratios = ratio_rows(latencies, peer_keys)
+    return {"long_runs": long_runs, "rows": rows, "ratios": ratios, "left_out": left_out}
 
 
 def _continuous_count(show: Show) -> Show:
     """Numbers the steps from first to last, whatever number they have within their own phase."""
-    numbers = iter(range(1, 1_000_000))
+    numbers = itertools.count(1)
     return lambda _, title: show(next(numbers), title)
 
 
-def _check_present(
-    cases: Sequence[BenchmarkCase], present: Sequence[Contender], left_out: dict[str, str], strict: bool
-) -> None:
-    """Raises EngineError if none of our engines, or nothing of a requested peer or engine, can be measured."""
-    keys = {contender.entry.key for contender in present}
+def _named(left_out: LeftOut, measurement: str) -> LeftOut:
+    return {f"{title}, {measurement}": reason for title, reason in left_out.items()}
+
+
+def _listed(left_out: LeftOut) -> str:
+    return "; ".join(f"{title}: {reason}" for title, reason in left_out.items())
+
+
+def check_present(cases: Sequence[BenchmarkCase], present: Collection[str], left_out: LeftOut, strict: bool) -> None:
+    """Raises EngineError if none of our engines, or nothing of a requested peer or engine, is among the keys."""
     for peer in dict.fromkeys(case.baseline for case in cases):
-        absent = [case for case in cases if case.baseline == peer and case.key not in keys]
+        absent = [case for case in cases if case.baseline == peer and case.key not in present]
         all_absent = len(absent) == sum(case.baseline == peer for case in cases)
         if all_absent or (strict and peer is None and absent):
             title = absent[0].title

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from detr_onnx.bench.hosted.responses import FLOOR
-from detr_onnx.cli.console import check_output_file, print_result, progress, write_file
+from detr_onnx.cli.console import check_keeps_inputs, progress
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, open_detector
+from detr_onnx.cli.results import check_destination, write_results
 from detr_onnx.errors import UsageError
+from detr_onnx.text import is_text
 
 if TYPE_CHECKING:
     from detr_onnx.bench.hosted.api import RemoteApi
@@ -130,6 +132,8 @@ def _compare(arguments: argparse.Namespace, environment: Mapping[str, str]) -> i
     check_usage(arguments)
     remote = remote_api_of(arguments, environment)
     images = images_in(arguments.images, arguments.limit)
+    for option, path in results_files(arguments).items():
+        check_keeps_inputs(path, option, *(image.path for image in images))
     heading = setting("detr-onnx", arguments.words)
     figures, views, engine = _run(arguments, remote, images)
     result = {
@@ -138,12 +142,19 @@ def _compare(arguments: argparse.Namespace, environment: Mapping[str, str]) -> i
         "local": {"model": short_path(arguments.model), "engine": engine},
         **figures,
     }
-    if arguments.json is not None:
-        write_file(arguments.json, json.dumps(result, indent=1) + "\n")
-    if arguments.html is not None:
-        write_file(arguments.html, html_of(result, views, arguments.worst))
-    print_result(table_of(result))
+    content = {
+        "--json": lambda: json.dumps(result, indent=1) + "\n",
+        "--html": lambda: html_of(result, views, arguments.worst),
+    }
+    files = {path: content[option] for option, path in results_files(arguments).items()}
+    write_results(table_of(result), files)
     return 0
+
+
+def results_files(arguments: argparse.Namespace) -> dict[str, Path]:
+    """The files that are written in the end, by option."""
+    files = {"--json": arguments.json, "--html": arguments.html}
+    return {option: path for option, path in files.items() if path is not None}
 
 
 def _run(
@@ -187,11 +198,11 @@ def check_usage(arguments: argparse.Namespace) -> None:
             option = f"--{name.replace('_', '-')}"
             expected = f"a number from {least:g} to {most:g}"
             raise UsageError(f"{option} is out of range", found=str(value), expected=expected)
-    paths = [path for path in (arguments.json, arguments.html) if path is not None]
-    if len({path.resolve() for path in (*paths, arguments.journal)}) <= len(paths):
+    files = results_files(arguments)
+    if len({os.path.realpath(path) for path in (*files.values(), arguments.journal)}) <= len(files):
         raise UsageError("--json, --html and --journal name the same file", remedy="name a file for each")
-    for path in paths:
-        check_output_file(path)
+    for option, path in files.items():
+        check_destination(path, option, [arguments.model], arguments.annotations, arguments.config)
 
 
 def remote_api_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> RemoteApi:
@@ -215,6 +226,8 @@ def remote_api_of(arguments: argparse.Namespace, environment: Mapping[str, str])
     url = (arguments.base_url or BASE_URLS[arguments.dialect]).rstrip("/")
     check_url(url)
     model = arguments.remote_model or MODELS[arguments.dialect]
+    if not is_text(model):
+        raise UsageError("--remote-model is not text", found=model, expected="the API's name of the model")
     token = credentials[CREDENTIALS[arguments.dialect][0]] or None
     account = credentials.get("CLOUDFLARE_ACCOUNT_ID") or "any"
     return RemoteApi(arguments.dialect, url, model, account, token, arguments.timeout)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from detr_onnx.atomic import write_atomically
+from detr_onnx.atomic import is_written_directly, write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.image.walk import file_ids
 from detr_onnx.paths import is_directory
@@ -31,16 +31,20 @@ logger = logging.getLogger("detr_onnx")
 
 
 def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
-    """Raises OutputError if the path is a directory, or its directory does not exist."""
+    """Raises OutputError if the path is a directory, or its directory does not exist or must not be written to."""
     if is_directory(path) or not is_directory(path.parent):
         found = "a directory" if is_directory(path) else f"no directory {path.parent}"
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy)
     try:
         os.lstat(path)
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:  # the name is too long
         raise OutputError(f"cannot write {path}", found=error.strerror, remedy=remedy) from error
+    directory = Path(os.path.realpath(path)).parent
+    if not is_written_directly(path) and not os.access(directory, os.W_OK):
+        found = f"no permission to write in {directory}" if is_directory(directory) else f"no directory {directory}"
+        raise OutputError(f"cannot write {path}", found=found, remedy=remedy)
 
 
 def check_keeps_inputs(path: Path, option: str, *inputs: Path | None) -> None:
@@ -51,9 +55,9 @@ def check_keeps_inputs(path: Path, option: str, *inputs: Path | None) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a text file, or raises OutputError."""
+    """Writes a text file, or raises OutputError. Names of files may have bytes that are not UTF-8; they are escaped."""
     try:
-        write_atomically(path, text.encode("utf-8"))
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise OutputError(f"cannot write {path}", found=error.strerror, remedy=ANOTHER_FILE) from error
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detr_onnx.cli import evaluate_panoptic
-from detr_onnx.cli.console import check_keeps_inputs, check_output_file, print_result, progress_bar, write_file
+from detr_onnx.cli.console import check_keeps_inputs, print_result, progress_bar, write_file
 from detr_onnx.cli.options import (
     add_batch,
     add_engine_options,
@@ -17,6 +18,8 @@ from detr_onnx.cli.options import (
     check_batch,
     open_detector,
 )
+from detr_onnx.cli.results import check_destination
+from detr_onnx.errors import OutputError
 
 if TYPE_CHECKING:
     from detr_onnx.evaluation.coco import Annotations, Row
@@ -26,6 +29,8 @@ USAGE = """%(prog)s [options] --images DIR --annotations FILE
        %(prog)s [options] --results FILE --annotations FILE
        %(prog)s [options] --panoptic (--images DIR | --results FILE) --annotations FILE [--masks DIR]"""
 
+SAVE_RESULTS = "--save-results"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
@@ -33,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     source.add_argument("--results", type=Path, metavar="FILE", help="evaluate a COCO results file; run no model")
     parser.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="COCO annotation file")
     add_batch(parser)
-    parser.add_argument("--save-results", type=Path, metavar="FILE", help="write all detections as a COCO results file")
+    parser.add_argument(SAVE_RESULTS, type=Path, metavar="FILE", help="write all detections as a COCO results file")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     evaluate_panoptic.add_arguments(parser)
     add_model(parser)
@@ -49,17 +54,27 @@ def run(arguments: Namespace) -> int:
     check_batch(arguments.batch)
     if evaluate_panoptic.is_panoptic(arguments):
         return evaluate_panoptic.run(arguments)
-    if arguments.save_results is not None:
-        check_output_file(arguments.save_results)
-        check_keeps_inputs(arguments.save_results, "--save-results", arguments.annotations, arguments.results)
+    inputs = (arguments.annotations, arguments.results, arguments.config)
+    check_destination(arguments.save_results, SAVE_RESULTS, [arguments.model], *inputs)
     import_pycocotools()
     annotations = read_annotations(arguments.annotations)
     subject, rows = detect_or_read(arguments, annotations)
-    if arguments.save_results is not None:
-        write_file(arguments.save_results, json.dumps(rows))
+    not_saved = saved(arguments.save_results, rows)
     figures = evaluate(annotations, rows)
     print_result(format_json(subject, figures) if arguments.format == "json" else format_evaluation(subject, figures))
+    if not_saved is not None:
+        raise not_saved
     return 0
+
+
+def saved(path: Path | None, rows: Sequence[Row]) -> OutputError | None:
+    """Writes the COCO results file, if there is to be one. A full disk is told once the figures are printed."""
+    try:
+        if path is not None:
+            write_file(path, json.dumps(rows))
+    except OutputError as error:
+        return error
+    return None
 
 
 def detect_or_read(arguments: Namespace, annotations: Annotations) -> tuple[dict[str, str], list[Row]]:
@@ -70,6 +85,8 @@ def detect_or_read(arguments: Namespace, annotations: Annotations) -> tuple[dict
     if arguments.results is not None:
         return {"results": str(arguments.results)}, read_results(arguments.results, annotations)
     images = annotations.images(arguments.images)
+    if arguments.save_results is not None:
+        check_keeps_inputs(arguments.save_results, SAVE_RESULTS, *images.values())
     detector = open_detector(arguments)
     rows = detect_rows(detector, annotations, images, batch_size=arguments.batch, progress=progress_bar)
     return {"model": arguments.model, "engine": detector.runtime}, rows

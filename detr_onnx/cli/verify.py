@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import check_output_file, live_line, print_result, progress_bar, write_file
+from detr_onnx.cli.console import live_line, progress_bar
 from detr_onnx.cli.options import add_source_options, add_verbose
+from detr_onnx.cli.results import check_destination, write_results
 from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.text import printable
 
@@ -40,8 +41,8 @@ def run(arguments: Namespace) -> int:
     from detr_onnx.verify.report import table
     from detr_onnx.verify.run import Request, verify
 
-    if arguments.json is not None:
-        check_output_file(arguments.json)
+    models = (arguments.model, arguments.reference)
+    check_destination(arguments.json, "--json", models, arguments.golden_image, arguments.config)
     request = Request(
         arguments.model,
         arguments.published,
@@ -54,9 +55,7 @@ def run(arguments: Namespace) -> int:
     )
     with notices() as notice:
         report = verify(request, notice, progress_bar)
-    if arguments.json is not None:
-        write_file(arguments.json, report.json())
-    print_result(table(report))
+    write_results(table(report), {arguments.json: report.json} if arguments.json is not None else {})
     return 1 if report.failed else 0
 
 

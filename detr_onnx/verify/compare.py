@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.defaults import DEFAULT_THRESHOLD
-from detr_onnx.detections import Detections, detections_of
+from detr_onnx.detections import Detections, detections_of, softmax
 from detr_onnx.engines import Segments
 from detr_onnx.evaluation.agreement import agreement
 from detr_onnx.image.preprocess import Preprocessing, batch
@@ -34,20 +34,14 @@ class Outputs:
 
     @property
     def finite(self) -> bool:
-        return bool(np.isfinite(self.logits).all() and np.isfinite(self.boxes).all())
+        arrays = [self.logits, self.boxes, *([self.masks.masks] if self.masks is not None else [])]
+        return all(bool(np.isfinite(array).all()) for array in arrays)
 
     def mask_threshold(self) -> float:
         """A threshold halfway between two scores, which the `MASKS_KEPT` best queries exceed."""
-        scores = np.sort(detections_scores(self.logits))[::-1]
+        scores = np.sort(softmax(self.logits)[..., :-1].max(axis=-1).ravel())[::-1]
         kept = min(MASKS_KEPT, scores.size - 1)
         return float(scores[kept - 1] + scores[kept]) / 2
-
-
-def detections_scores(logits: Floats) -> Floats:
-    """[B*Q] the best score of every query, as `detections_of` computes it."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    scores: Floats = (powers / powers.sum(axis=-1, keepdims=True))[..., :-1].max(axis=-1).ravel()
-    return scores
 
 
 @dataclass(frozen=True)

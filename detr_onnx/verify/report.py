@@ -6,32 +6,36 @@ import datetime
 import json
 import os
 import platform
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from detr_onnx import __version__
 from detr_onnx.engines.cpu import cpu_features, processor
+from detr_onnx.paths import without_directories
 from detr_onnx.text import printable
 from detr_onnx.verify.checks import FAILED, NOT_TRIED, SHOWN, Check
 
 PACKAGES = (
     "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnx", "openvino", "huggingface_hub",
 )  # fmt: skip
-FOLDERS = r"(?:[^\s\\/:;,'\"()]+[\\/])"
-ABSOLUTE = re.compile(rf"(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/]{FOLDERS}+")
-"""The directories of an absolute path, with a drive letter or without."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was verified, and every check."""
+    """What was verified, and every check.
+
+    Attributes:
+        model, reference: as the user named them.
+        checks: all of them.
+        paths: that the user named; their directories do not belong into a bug report.
+    """
 
     model: str
     reference: str | None
     checks: tuple[Check, ...]
+    paths: tuple[str, ...] = ()
 
     @property
     def failed(self) -> list[Check]:
@@ -39,12 +43,13 @@ class Report:
 
     def fields(self) -> dict[str, Any]:
         """For JSON."""
+        told = partial(without_directories, paths=self.paths)
         return {
             "format": "detr-onnx verify 1",
             "version": __version__,
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            "model": without_directories(self.model),
-            "reference": self.reference and without_directories(self.reference),
+            "model": told(self.model),
+            "reference": self.reference and told(self.reference),
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor(),
@@ -53,8 +58,7 @@ class Report:
             "packages": package_versions(),
             "agrees": not self.failed,
             "checks": [
-                {k: without_directories(v) if isinstance(v, str) else v for k, v in asdict(check).items()}
-                for check in self.checks
+                {k: told(v) if isinstance(v, str) else v for k, v in asdict(check).items()} for check in self.checks
             ],
         }
 
@@ -73,14 +77,6 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def without_directories(text: str) -> str:
-    """The text with the directories of absolute paths left out, so that it tells nothing about its user."""
-    own = {str(Path.cwd()), os.path.expanduser("~")} - {Path.cwd().anchor, "~", ""}  # noqa: PTH111 - raises without a home
-    for known in sorted(own, key=len, reverse=True):  # one may be in the other; their names may contain spaces
-        text = re.sub(rf"{re.escape(known)}[\\/]{FOLDERS}*", "", text).replace(known, "…")
-    return ABSOLUTE.sub("", text)
 
 
 def table(report: Report) -> str:

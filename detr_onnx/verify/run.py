@@ -15,7 +15,7 @@ from detr_onnx.evaluation.coco import Annotations
 from detr_onnx.hub import WrongFileError, is_hub_name
 from detr_onnx.models.open import locate, open_model
 from detr_onnx.models.parts import Source
-from detr_onnx.paths import is_file
+from detr_onnx.paths import exists, is_file
 from detr_onnx.verify.checks import NOT_TRIED, Check, Notice
 from detr_onnx.verify.engines import Subject, check_engines, only_numpy
 from detr_onnx.verify.files import check_files, check_source, official_name
@@ -57,6 +57,12 @@ class Request:
     def options(self) -> dict[str, Any]:
         return {"config": self.config, **self.source_options}
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files and directories of this machine that it names."""
+        named = (self.model, self.reference, self.golden_image, self.coco, self.config, self.cache_dir)
+        return tuple(str(path) for path in named if path is not None and exists(path))
+
 
 Dataset = tuple[Annotations, Mapping[int, Path]]
 
@@ -84,7 +90,7 @@ def verify(request: Request, notice: Notice, progress: Progress = iter) -> Repor
         checks += _computed(subject, PUBLISHED.get(name or "", Published()), image, dataset, notice, progress)
     else:
         checks += _not_run(request)
-    return Report(request.model, request.reference, tuple(checks))
+    return Report(request.model, request.reference, tuple(checks), request.paths)
 
 
 def _located(request: Request) -> tuple[Source, bool]:

@@ -1,64 +1,36 @@
-"""`detr-onnx bench`: cases, interleaved rounds, whole processes and the report. No time is asserted."""
+"""`detr-onnx bench`: figures, turns, cases, the command and its report. No time is asserted."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from detr_onnx.bench import baselines, report, setting
-from detr_onnx.bench.cases import baseline_cases, our_cases
-from detr_onnx.bench.interleave import Contender, Entry, baseline_command, run_interleaved, start, start_all
-from detr_onnx.bench.processes import Program, run_in_turns
-from detr_onnx.bench.setting import environment
+from detr_onnx.bench import interleave, report, setting
+from detr_onnx.bench.baselines import turns
+from detr_onnx.bench.baselines.exported_graphs import feeds
+from detr_onnx.bench.cases import BenchmarkCase, baseline_cases, our_cases
+from detr_onnx.bench.interleave import baseline_command
+from detr_onnx.bench.setting import short_path
 from detr_onnx.bench.timings import figures, quantile, ratio
-from detr_onnx.errors import EngineError, UsageError
+from detr_onnx.cli import bench
+from detr_onnx.cli import results as results_files
+from detr_onnx.errors import EngineError, OutputError, UsageError
 from detr_onnx.models.open import demo_directory, demo_image
 from detr_onnx.models.parts import Source
-from tests.cli.command_line import complaint, outcome
+from tests.bench.stub_contenders import stub_command
+from tests.cli.command_line import PREFIX, complaint, outcome
 
 pytest.importorskip("onnxruntime")
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "model": "demo", "engine": "auto", "providers": None, "precision": None, "threads": 1, "size": None,
     "config": None, "offline": False, "cache_dir": None,
 }  # fmt: skip
-STUB = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from detr_onnx.bench.baselines import Ready, take_turns
-
-def steady(given):
-    return Ready(lambda: {"part": given["seconds"]}, "a stub")
-
-def failing(given):
-    return Ready(lambda: {}["no such key"], "a stub")
-
-def absent(given):
-    raise ImportError("No module named 'peer'")
-
-take_turns({"steady": steady, "failing": failing, "absent": absent}, (), sys.argv[2:])
-"""
-
-
-def stub(kind: str, *more: str, seconds: float = 1.0) -> Entry:
-    """A contender that always reports the same seconds."""
-    command = (sys.executable, "-c", STUB, str(ROOT), kind, json.dumps({"seconds": seconds}), *more)
-    return Entry(f"{kind} {seconds:g}", f"a {kind} one", command)
-
-
-def silent(number: int, title: str) -> None:
-    """Progress that is not shown."""
-
-
-@pytest.fixture
-def shown() -> list[str]:
-    return []
-
 
 # Figures
 
@@ -81,57 +53,17 @@ def test_a_ratio_is_paired_by_round():
 # Turns
 
 
-def test_contenders_run_in_interleaved_rounds_and_warm_up_is_not_recorded(shown):
-    with start_all([stub("steady", seconds=1), stub("steady", seconds=2)], environment(1)) as (contenders, left_out):
-        run_interleaved(contenders, 2, 1, lambda number, title: shown.append(f"{number} {title}"), pause_s=0)
-        assert [contender.seconds for contender in contenders] == [{"part": [1, 1]}, {"part": [2, 2]}]
-        assert {contender.runs_on for contender in contenders} == {"a stub"}
-    assert left_out == {}
-    assert shown == ["1 a steady one"] * 2 + ["2 a steady one"] * 2 + ["3 a steady one"] * 2
-    assert [contender.process.returncode for contender in contenders] == [0, 0]
-
-
-def test_a_contender_that_cannot_start_is_left_out_with_the_reason():
-    entries = [stub("absent"), stub("steady"), Entry("none", "no program", ("/no/such/program",))]
-    with start_all(entries, environment(1)) as (contenders, left_out):
-        assert [contender.entry.key for contender in contenders] == ["steady 1"]
-    assert left_out["a absent one"] == "ImportError: No module named 'peer'"
-    assert "No such file" in left_out["no program"]
-
-
-def test_a_contender_that_exits_before_it_is_ready_is_left_out():
-    reason = start(Entry("dead", "a dead one", (sys.executable, "-c", "raise SystemExit(3)")), environment(1))
-    assert reason == "a dead one ended without an answer (exit status 3)"
-
-
-def test_a_turn_that_fails_raises_the_reason():
-    with (
-        start_all([stub("failing")], environment(1)) as (contenders, _),
-        pytest.raises(RuntimeError, match="no such key"),
-    ):
-        run_interleaved(contenders, 1, 0, silent, pause_s=0)
-
-
-def test_what_a_library_prints_does_not_mix_with_the_answers(tmp_path):
-    noisy = STUB.replace("def steady(given):", "def steady(given):\n    print('a banner')")
-    command = (sys.executable, "-c", noisy, str(ROOT), "steady", '{"seconds": 1}')
-    contender = start(Entry("noisy", "a noisy one", command), environment(1))
-    assert isinstance(contender, Contender)
-    assert contender.turn() == {"part": 1}
-    contender.stop()
-
-
 def test_throughput_uses_the_same_number_of_images_at_each_concurrency():
     calls = []
-    turn = baselines.concurrent(lambda: calls.append(1))
-    assert [*turn()] == [str(count) for count in baselines.CONCURRENCIES]
-    assert len(calls) == baselines.IMAGES_A_TURN * len(baselines.CONCURRENCIES)
+    turn = turns.concurrent(lambda: calls.append(1))
+    assert [*turn()] == [str(count) for count in turns.CONCURRENCIES]
+    assert len(calls) == turns.IMAGES_A_TURN * len(turns.CONCURRENCIES)
 
 
 def test_each_step_takes_the_result_of_the_step_before_and_the_times_add_up():
     seen = []
     steps = [("one", lambda value: 7), ("two", lambda value: seen.append(value))]
-    parts = baselines.in_parts("all", steps)()
+    parts = turns.in_parts("all", steps)()
     assert seen == [7]
     assert parts["all"] == pytest.approx(parts["one"] + parts["two"])
 
@@ -139,23 +71,11 @@ def test_each_step_takes_the_result_of_the_step_before_and_the_times_add_up():
 def test_graphs_of_other_exporters_get_their_masks():
     import numpy as np
 
-    feeds = baselines._feeds(np.zeros((1, 3, 8, 9)), {"pixel_mask": ["b", 64, None]})
-    assert {name: value.shape for name, value in feeds.items()} == {
+    values = feeds(np.zeros((1, 3, 8, 9)), {"pixel_mask": ["b", 64, None]})
+    assert {name: value.shape for name, value in values.items()} == {
         "pixel_values": (1, 3, 8, 9),
         "pixel_mask": (1, 64, 9),
     }
-
-
-# Whole processes
-
-
-def test_whole_processes_report_peak_memory_and_wall_time_and_failures_are_left_out():
-    fine = Program("fine", "a fine one", (sys.executable, "-c", "b = bytes(50_000_000)"))
-    bad = Program("bad", "a bad one", (sys.executable, "-c", "raise SystemExit('no luck')"))
-    (ran,), left_out = run_in_turns([fine, bad], 2, environment(1), silent)
-    assert (len(ran.wall_s), len(ran.peak_mb)) == (2, 2)
-    assert min(ran.peak_mb) > 50
-    assert left_out == {"a bad one": "no luck"}
 
 
 # Cases
@@ -174,7 +94,7 @@ def test_the_whole_program_is_the_command_line_with_the_same_options():
     (case,) = our_cases(options, Path("p.jpg"))
     assert case.whole is not None
     assert " ".join(case.whole[1:]) == (
-        "-m detr_onnx detect p.jpg --model demo --engine onnxruntime --cache-dir c --threads 1 --offline"
+        "-m detr_onnx detect --model demo --engine onnxruntime --cache-dir c --threads 1 --offline -- p.jpg"
     )
 
 
@@ -197,7 +117,7 @@ def test_a_baseline_without_the_files_it_needs_is_an_error_that_names_them(tmp_p
 def test_a_threshold_keeps_as_many_scores_as_requested():
     scores = [0.1, 0.9, 0.5, 0.7]
     for kept in range(5):
-        assert sum(score > baselines.threshold_for(kept, scores) for score in scores) == kept
+        assert sum(score > turns.threshold_for(kept, scores) for score in scores) == kept
 
 
 def test_panoptic_turns_have_a_part_for_each_number_of_kept_queries(tmp_path):
@@ -270,8 +190,13 @@ def test_the_demo_model_is_measured_part_by_part_and_the_results_are_written(tmp
         (["--against", "optimum"], 2, "--against optimum runs optimum's export of the model: found no --optimum"),
         (["--runs", "0"], 2, "--runs is wrong: found 0, expected a number from 1 up"),
         (["--threads", "0"], 2, "--threads is wrong: found 0"),
+        (["--size", "0"], 2, "--size is wrong: found 0, expected a number from 1 up"),
+        (["-m", "nowhere"], 2, "there is no model 'nowhere'"),
         (["--engine", "gpu"], 2, "no such engine: found 'gpu'"),
-        (["--image", "gone.jpg"], 1, "cannot read gone.jpg: found no such file"),
+        (["--image", "gone.jpg"], 1, "cannot read 'gone.jpg': found no such file"),
+        (["--image", __file__], 1, f"{__file__} is not an image: found "),
+        (["--image", "."], 1, "cannot read '.': found a directory"),
+        (["--image", "/dev/null"], 1, "cannot read /dev/null: found a pipe or a device, expected a file"),
         (["--json", "gone/x.json"], 1, "cannot write gone/x.json: found no directory gone"),
     ],
 )
@@ -290,3 +215,124 @@ def test_a_requested_baseline_that_is_not_installed_is_an_error_with_the_remedy(
     text = refused(*options, "--against", "transformers", "--peers-python", nobody, status=1)
     assert text.startswith("transformers, PyTorch eager cannot be measured: found [Errno 2] No such file")
     assert text.endswith("name an interpreter that has torch and transformers with --peers-python")
+
+
+# Nothing is lost
+
+
+def case(key: str, *, baseline: str | None = None, turns: int = 99, throughput: str = "steady") -> BenchmarkCase:
+    """A case of stubs: a contender that is killed after so many turns, and one for throughput."""
+    parts = stub_command("tiring", part="detect", turns=turns)
+    return BenchmarkCase(key, key, parts, stub_command(throughput, part="1"), ("true",), baseline)
+
+
+@pytest.fixture
+def measure(monkeypatch):
+    """Measures cases without pauses."""
+    monkeypatch.setattr(interleave.time, "sleep", lambda seconds: None)
+
+    def measure(*cases: BenchmarkCase, runs: int = 3) -> dict:
+        return bench.measure(cases, runs, setting.environment(1), strict=False)
+
+    return measure
+
+
+def test_what_fails_halfway_is_left_out_with_its_measurement_and_all_else_is_in_the_results(measure):
+    results = measure(case("a", throughput="failing"), case("b"), case("peer", baseline="openvino", turns=3))
+    assert [row["key"] for row in results["rows"]] == ["a", "b"]
+    assert [sorted(row.keys() & {"images_per_s", "peak_mb"}) for row in results["rows"]] == [
+        ["peak_mb"],
+        ["images_per_s", "peak_mb"],
+    ]
+    assert results["left_out"] == {
+        "peer": "it ended without an answer (killed by SIGKILL, perhaps for lack of memory): out of breath",
+        "a, several images at a time": "KeyError: 'no such key'",
+    }
+
+
+def test_if_nothing_runs_to_the_end_all_reasons_are_told(measure):
+    with pytest.raises(EngineError, match=r"nothing could be measured to the end: found a: it ended .*; b: it ended "):
+        measure(case("a", turns=1), case("b", turns=2))
+
+
+ROW = {
+    "key": "onnxruntime", "title": "ours, onnxruntime", "runs_on": "a stub", "versions": {"numpy": "2.0"}, "spun_ms": 0,
+    "ms": {"detect": {"median": 5.0, "p10": 4.0, "p90": 6.0}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def measured(monkeypatch, capsys):
+    """Runs the command, which measures one row at once."""
+
+    def measured(*words: object, **results: object) -> tuple[int, str, str]:
+        found = {"long_runs": 5, "rows": [ROW], "ratios": [], "left_out": {}} | results
+        monkeypatch.setattr(bench, "measure", lambda *arguments: found)
+        return outcome(["bench", "-m", "demo", "--engine", "onnxruntime", *words], capsys)
+
+    return measured
+
+
+def test_results_that_cannot_be_written_are_still_printed(monkeypatch, measured, tmp_path):
+    def full(path: Path, text: str) -> None:
+        raise OutputError(f"cannot write {path}", found="No space left on device")
+
+    monkeypatch.setattr(results_files, "write_file", full)
+    status, out, err = measured("--json", tmp_path / "r.json")
+    assert (status, "ours, onnxruntime" in out) == (1, True)
+    assert err == f"{PREFIX}cannot write {tmp_path / 'r.json'}: found No space left on device\n"
+
+
+def test_an_engine_that_failed_halfway_is_an_error_after_the_results(measured):
+    peer = {**ROW, "key": "openvino", "title": "optimum's export, OpenVINO"}
+    status, out, err = measured(rows=[peer], left_out={"ours, onnxruntime": "killed by SIGKILL"})
+    assert (status, "left out: ours, onnxruntime: killed by SIGKILL" in out) == (1, True)
+    assert err == f"{PREFIX}ours, onnxruntime cannot be measured: found killed by SIGKILL\n"
+
+
+def test_the_reasons_in_the_file_name_no_directories(measured, tmp_path):
+    reason = f"[Errno 2] No such file or directory: '{tmp_path}/bin/python'"
+    status, out, _ = measured("--json", tmp_path / "r.json", left_out={"transformers": reason})
+    written = json.loads((tmp_path / "r.json").read_text())["left_out"]
+    assert (status, f"left out: transformers: {reason}" in out) == (0, True)
+    assert written == {"transformers": "[Errno 2] No such file or directory: 'python'"}
+
+
+def test_a_name_that_is_not_utf_8_is_escaped_in_the_results(measured, tmp_path):
+    image = tmp_path / os.fsdecode(b"sc\xe8ne d'\xc3\xa9t\xc3\xa9.jpg")
+    try:
+        image.write_bytes(demo_image().read_bytes())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    status, out, _ = measured("--image", image, "--json", tmp_path / "r.json")
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
+    assert (status, json.loads(text)["image"]) == (0, image.name)
+    assert "sc\\udce8ne d'été.jpg" in text
+    assert "sc\\udce8ne d'été.jpg" in out
+
+
+def test_the_results_do_not_replace_what_is_measured(refused, tmp_path):
+    image, graph = tmp_path / "image.jpg", tmp_path / "model.onnx"
+    image.write_bytes(demo_image().read_bytes())
+    graph.write_bytes(b"a graph")
+    expected = f"--json would overwrite {image}, which is also an input; choose another file"
+    assert refused("--image", image, "--json", image, status=1) == expected
+    assert refused("--optimum", graph, "--json", graph, status=1).startswith("--json would overwrite")
+    assert refused("-m", graph, "--json", graph, status=1).startswith("--json would overwrite")
+    assert (image.stat().st_size, graph.read_bytes()) == (demo_image().stat().st_size, b"a graph")
+
+
+def test_the_table_says_which_medians_are_of_fewer_runs_and_names_every_version(measured):
+    other = {**ROW, "key": "b", "title": "b", "versions": {"numpy": "1.26", "torch": "2.13"}}
+    _, out, _ = measured(rows=[ROW, other])
+    assert "medians of 10 interleaved runs, of 5 in the second table; threads: " in out
+    assert "numpy 2.0 and 1.26, torch 2.13" in out
+    _, out, _ = measured("--runs", 3, long_runs=3)
+    assert "medians of 3 interleaved runs; threads: " in out
+
+
+def test_the_command_in_the_results_tells_no_directories_and_can_be_run_again():
+    words = ["bench", "-m", "/home/me/my models/detr.onnx", "--json=/home/me/r/x.json", "--against", "a,b", "/x", "a b"]
+    told = "bench -m 'my models/detr.onnx' --json=r/x.json --against a,b x 'a b'"
+    assert setting.setting("detr-onnx", words)["command"] == f"detr-onnx {told}"
+    assert short_path("relative/to/here") == "relative/to/here"

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from detr_onnx.bench.hosted import page
 from detr_onnx.bench.hosted.api import RemoteApi
 from detr_onnx.bench.hosted.client import RetryPolicy
 from detr_onnx.bench.hosted.journal import open_journal
 from detr_onnx.bench.hosted.results import Prices
 from detr_onnx.bench.hosted.run import ComparisonOptions, ComparisonRun
-from detr_onnx.cli import compare_hosted
+from detr_onnx.cli import compare_hosted, results
 from detr_onnx.cli import main as cli
 from detr_onnx.errors import DatasetError, OutputError
 from tests.bench.hosted_command import TOKEN, CatDetector, json_lines
@@ -117,6 +118,89 @@ def test_the_plan_and_its_price_are_announced_before_the_first_request(quick, im
         assert len(remote.requests) == 14
         assert run(images, *options)[2] == plan.format(0, 0, 0, "0.000000")
         assert len(remote.requests) == 14
+
+
+# Results
+
+
+def test_a_page_that_cannot_be_written_does_not_cost_the_other_results(monkeypatch, quick, images, run, tmp_path):
+    write_file = results.write_file
+
+    def no_pages(path: Path, text: str) -> None:
+        if path.suffix == ".html":
+            raise OutputError(f"cannot write {path}", found="No space left on device")
+        write_file(path, text)
+
+    monkeypatch.setattr(results, "write_file", no_pages)
+    with StandInRemote() as remote:
+        status, table, error = run(images, "--base-url", remote.url)
+    assert (status, "5 of 5" in table) == (1, True)
+    assert json.loads((tmp_path / "r.json").read_text())["images"] == 5
+    assert error.splitlines()[-1].startswith("detr-onnx: error: cannot write ")
+
+
+def test_the_page_is_written_although_the_table_cannot_be_printed(monkeypatch, quick, images, run, tmp_path):
+    def closed(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(results, "print_result", closed)
+    with StandInRemote() as remote:
+        assert run(images, "--base-url", remote.url)[:2] == (0, "")
+    assert (tmp_path / "r.html").exists()
+    assert (tmp_path / "r.json").exists()
+
+
+def test_an_image_that_is_gone_when_the_page_is_made_costs_only_the_page(monkeypatch, quick, images, run, tmp_path):
+    drawn = page.drawn_image
+
+    def drawn_too_late(index, view, comparison):
+        view.image.path.unlink()
+        return drawn(index, view, comparison)
+
+    monkeypatch.setattr(page, "drawn_image", drawn_too_late)
+    with StandInRemote(then=success({**CAT, "label": "dog"})) as remote:
+        status, table, error = run(images, "--base-url", remote.url)
+    assert (status, "Differences" in table, (tmp_path / "r.json").exists()) == (1, True, True)
+    assert "found no such file" in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_results_never_replace_an_input(quick, images, run, tmp_path, option):
+    annotations = annotations_file(tmp_path / "a.json", ["0.png"])
+    for target in (images / "0.png", annotations):
+        before = target.read_bytes()
+        status, line = error_of(run, images, option, target, "--annotations", annotations)
+        assert (status, f"{option} would overwrite {target}" in line) == (1, True)
+        assert target.read_bytes() == before
+
+
+def test_links_that_lead_to_each_other_are_no_directory_and_may_be_replaced_by_a_file(quick, images, run, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    status, line = error_of(run, images, "--json", tmp_path / "a" / "r.json")
+    assert (status, "cannot write" in line) == (1, True)
+    with StandInRemote() as remote:
+        assert run(images, "--base-url", remote.url, "--json", tmp_path / "a")[0] == 0
+    assert any(json.loads(path.read_text())["images"] == 5 for path in tmp_path.glob("[ab]") if path.exists())
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "words"),
+    [
+        ("dog", ("--worst", 0), "With --worst 0, none is shown."),
+        ("cat", (), "Both sides found the same in every image."),
+    ],
+)
+def test_a_page_without_images_says_why(quick, images, run, tmp_path, label, options, words):
+    with StandInRemote(then=success({**CAT, "label": label})) as remote:
+        run(images, "--base-url", remote.url, *options)
+    assert words in (tmp_path / "r.html").read_text()
+
+
+def test_a_price_of_almost_nothing_has_no_break_even(quick, images, run):
+    with StandInRemote() as remote:
+        status, table, _ = run(images, "--base-url", remote.url, "--price", "1e-320", "--machine-price", 10_000)
+    assert (status, "local is cheaper" in table) == (0, False)
 
 
 # Accuracy
@@ -400,6 +484,7 @@ def test_no_answer_at_all_is_an_error(quick, images, run):
         ("--resamples", "1"),
         ("--worst", "-1"),
         ("--json", "same", "--journal", "./same"),
+        ("--remote-model", "@cf/\udcff"),
         ("--base-url", "ftp://host"),
         ("--base-url", "http://me:secret@host"),
         ("--base-url", "http://host:99999"),

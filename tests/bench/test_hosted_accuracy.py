@@ -192,3 +192,13 @@ def test_images_are_annotated_by_path_or_by_name():
     assert [row["image_id"] for row in only(truth, [2]).objects] == [2]
     with pytest.raises(DatasetError, match=r"does not annotate any of the images: found new.png, expected .* 1.png"):
         annotated(images[2:], truth)
+
+
+def test_a_name_of_several_images_is_no_image_unless_one_has_this_path_or_all_are_equal():
+    truth = truth_of(3, [{"image_id": n, "category_id": 1, "bbox": box(0, 0)} for n in (1, 2)])
+    first, other, copy = (ComparedImage(f"{name}/3.png", Path(name), name[0]) for name in ("a", "b", "a copy"))
+    with pytest.raises(DatasetError, match=r"has one image for several files: found 3.png for a and b; compare the "):
+        annotated([first, other], truth)
+    assert annotated([first, copy], truth) == {3: first}
+    exact = ComparedImage("3.png", Path("c"), "c")
+    assert annotated([first, exact, other], truth) == {3: exact}

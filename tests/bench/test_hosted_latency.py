@@ -18,7 +18,7 @@ from detr_onnx.bench.hosted.latency import (
     segments_of,
     split_schedule,
 )
-from detr_onnx.bench.hosted.results import Prices, cost_of
+from detr_onnx.bench.hosted.results import Prices, best_throughput, cost_of
 from tests.bench.hosted_command import json_lines
 from tests.bench.standin_remote import CAT, HANG_UP, StandInRemote, refusal, slow_transfer, success
 
@@ -41,6 +41,12 @@ def timing(send: float, wait: float, transfer: float, server: float | None, conn
 def test_percentiles_of_nothing_are_only_a_count():
     assert percentiles([]) == {"count": 0}
     assert percentiles(range(101)) == {"count": 101, "p50": 50, "p90": 90, "p99": 99}
+
+
+def test_short_times_keep_the_digits_that_the_table_shows():
+    figures = percentiles([0.0124, 5.37])
+    assert (figures["p50"], figures["p99"]) == (2.691, 5.316)
+    assert best_throughput({}, percentiles([0.04])) == (25_000, 1)
 
 
 def test_throughput_is_requests_over_the_time_of_all_segments():

@@ -9,6 +9,8 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -113,8 +115,12 @@ def test_retries_end():
         Scripted(200, b'{"success": true, "result": null}'),
         success({**CAT, "score": "high"}),
         success({**CAT, "score": float("nan")}),
+        success({**CAT, "score": 87}),
+        success({**CAT, "score": -0.5}),
         success({**CAT, "box": {**CAT["box"], "xmin": 10**400}}),
         Scripted(200, b"{}", {"Content-Length": "100", "Connection": "close"}),
+        Scripted(200, b"-5\r\n{}\r\n", {"Transfer-Encoding": "chunked", "Connection": "close"}),
+        Scripted(200, b"one\r\n{}\r\n", {"Transfer-Encoding": "chunked", "Connection": "close"}),
     ],
 )
 def test_a_lost_or_damaged_response_is_not_paid_for_again(response):
@@ -129,6 +135,37 @@ def test_a_server_that_does_not_answer_in_time_is_a_failure():
         reply = Client(api, NO_WAIT, threading.Event()).send(b"image")
     assert (reply.outcome, reply.timing) == ("failed", None)
     assert reply.error.startswith("no response TimeoutError")
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b""])
+def test_a_response_that_never_ends_although_bytes_keep_coming_is_a_failure(head):
+    with dripping(head) as address:
+        api = RemoteApi("cloudflare", address, "@cf/model", timeout_s=0.1)
+        client = Client(api, NO_WAIT, threading.Event())
+        reply = client.send(b"image")
+        client.close()
+    assert (reply.outcome, reply.retried) == ("failed", ())
+    assert reply.error == "no response TimeoutError: no complete response within 0.3 s"
+
+
+@contextlib.contextmanager
+def dripping(head: bytes) -> Iterator[str]:
+    """A server that sends a byte every hundredth of a second."""
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError), server.accept()[0] as connection:
+            connection.recv(1 << 16)
+            connection.sendall(head or b"H")
+            while True:
+                time.sleep(0.01)
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join(10)
+        assert not thread.is_alive()  # the client has hung up
 
 
 def test_a_connection_that_the_server_closed_while_idle_is_opened_again():
@@ -153,10 +190,18 @@ def test_waits_double_unless_retry_after_gives_them():
     assert policy.wait_s(0, 3600) is None
 
 
-@pytest.mark.parametrize("after", ["0", email.utils.formatdate(0, usegmt=True)])
+@pytest.mark.parametrize("after", ["0", "00", email.utils.formatdate(0, usegmt=True)])
 def test_retry_after_is_seconds_or_a_date(after):
     with StandInRemote(refusal(429, 3040, Retry_After=after)) as remote:
         assert reply_of(remote, RetryPolicy(first_s=1e6, longest_s=1e6)).outcome == "answered"
+
+
+@pytest.mark.parametrize(
+    "after", ["soon", "-1", "1e9", "½", f"Fri, 31 Dec 9999 23:59:59 -{9**21}", "Sat, 32 Jan 0000 99:99:99", "\x00"]
+)
+def test_a_retry_after_that_is_neither_is_ignored_or_too_long(after):
+    with StandInRemote(refusal(429, 3040, Retry_After=after)) as remote:
+        assert reply_of(remote).outcome in ("answered", "failed")
 
 
 # Timing

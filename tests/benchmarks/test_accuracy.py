@@ -109,5 +109,5 @@ def test_new_rows_replace_those_of_the_same_directory() -> None:
 
 
 def test_the_recorded_command_has_no_absolute_path() -> None:
-    assert end_to_end.short_folder("a title=/home/me/build/scenes") == "'a title=build/scenes'"
+    assert end_to_end.short_folder("a title=/home/me/build/scenes") == "a title=build/scenes"  # `setting` quotes it
     assert end_to_end.short_folder("/home/me/build/scenes") == "build/scenes"

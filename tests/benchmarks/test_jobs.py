@@ -29,6 +29,16 @@ def test_the_rate_leaves_out_the_start():
     assert jobs.per_second(-1.0) is None
 
 
+def test_without_the_loop_the_others_have_no_relation_to_it():
+    job = Program("ndjson", "job", (), peak_mb=[120.0], wall_s=[4.0])
+    job_few = Program("ndjson-one", "job, one", (), peak_mb=[90.0], wall_s=[3.0])
+    (row,) = jobs.rows([job, job_few], 11)
+    assert (row["images_per_s"], row["relative_to_loop"]) == (pytest.approx(10), None)
+    machine = {"processor": "x", "cores": 2}
+    head = {"images": 2, "model": "m", "engine": "auto", "threads": 1, "runs": 1, "date": "d", "machine": machine}
+    assert "| job | 10.0 | | 120 MB |" in job_tables.jobs_table({**head, "rows": [row], "left_out": []})
+
+
 def test_a_contender_runs_over_a_folder(tmp_path, small):
     pytest.importorskip("onnx")
     options = argparse.Namespace(work=tmp_path, threads=1, engine="onnxruntime", python_peers=None, images=2)

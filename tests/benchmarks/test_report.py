@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, speed_tables
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -351,6 +351,12 @@ def test_a_table_without_a_results_file_stays_as_it_is(tmp_path: Path) -> None:
     assert page.read_results() == {}
     text = "<!-- table: throughput -->\nNot measured yet.\n<!-- end -->\n"
     assert report.filled(text, page.read_results()) == text
+    (tmp_path / "throughput.json").write_text('{"rows": [], "left_out": []}')
+    assert report.filled(text, page.read_results()) == text
+
+
+def test_a_plot_of_nothing_is_an_empty_one() -> None:
+    assert "<rect" not in report.latency_plot({**LATENCY, "rows": []})
 
 
 def test_the_plot_is_well_formed_and_has_a_bar_per_row_in_one_scale() -> None:
@@ -365,7 +371,7 @@ def test_the_plot_is_well_formed_and_has_a_bar_per_row_in_one_scale() -> None:
 
 
 def test_the_plot_leaves_out_rows_of_one_size_and_of_preprocessing() -> None:
-    rows = [{**row, "key": f"{row['key']}{end}"} for row in LATENCY["rows"] for end in ("", *report.DETAILS)]
+    rows = [{**row, "key": f"{row['key']}{end}"} for row in LATENCY["rows"] for end in ("", *speed_tables.DETAILS)]
     assert report.latency_plot({**LATENCY, "rows": rows}) == report.latency_plot(LATENCY)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.shapes import FP32, Contender, Subject, examine, pixels_of, sides
+from benchmarks.shapes import FP32, Contender, Subject, difference, examine, pixels_of, sides
 
 LOGITS, BOXES = np.float32([[[1, 2, 3]]]), np.float32([[[0.1, 0.2, 0.3, 0.4]]])
 CONTENDER = Contender("key", Subject("name", 32, lambda pixels, mask: (LOGITS, BOXES)), lambda: None, FP32)
@@ -19,6 +19,16 @@ def test_the_smallest_and_the_largest_sides_are_always_run():
 @pytest.mark.parametrize("cells_hw", [(1, 1), (2, 5), (64, 31)])
 def test_an_image_has_the_cells_it_is_for(cells_hw):
     assert tuple(-(-side // 32) for side in pixels_of(cells_hw, 32).shape[2:]) == cells_hw
+
+
+def test_a_difference_that_is_not_a_number_is_not_forgotten():
+    """Neither beside that of the other output, nor after the next size."""
+    assert all(np.isnan(value) for value in difference((LOGITS, BOXES), (LOGITS, BOXES * np.float32(np.nan))).values())
+    outputs = iter([*[(LOGITS, BOXES * np.float32(np.nan))] * 2, *[(LOGITS, BOXES)] * 2])
+    assert examine(CONTENDER, lambda pixels, mask: next(outputs), [(1, 2), (2, 2)])["worst"] == {
+        "largest": None,
+        "mean": None,
+    }
 
 
 @pytest.mark.parametrize(("outputs", "problem"), [

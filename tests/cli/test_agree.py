@@ -63,6 +63,13 @@ class Nothing:
         return []
 
 
+def test_a_model_that_cannot_be_opened_costs_no_detection(refused, small, no_detection, tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    for missing, options in (("gone.onnx", ()), ("broken.onnx", ())):
+        compared = ("--images", "images", "--reference", small, "-m", missing, *options)
+        assert missing in refused(*compared)
+
+
 def test_the_table_has_a_dash_for_figures_without_detections(run, graph):
     status, out, _ = run("--images", "images", "--reference", graph, "--threshold", 1)
     assert status == 0

@@ -83,6 +83,7 @@ def test_results_never_replace_what_is_read(run, refused):
     Path("link.json").symlink_to("truth.json")
     assert "would overwrite link.json" in refused(*MEASURED, "--save-results", "link.json")
     assert Path("truth.json").read_bytes() == truth
+    assert "would overwrite images/a.png" in refused(*MEASURED, "--save-results", "images/a.png")
     assert run(*MEASURED, "--save-results", "rows.json")[0] == 0
     assert run(*MEASURED, "--save-results", "rows.json")[0] == 0  # results may replace results
 

@@ -56,6 +56,14 @@ def test_a_graph_that_does_not_run_at_a_size_has_the_error(small, inputs, refere
     assert "dimensions" in difference["error"]
 
 
+def test_a_graph_whose_outputs_are_not_numbers_has_an_error(small, inputs, reference, tmp_path):
+    graph = candidates(small, tmp_path, None, None, (64, 85))[0]
+    wrong = {name: array * np.float32(np.nan) if name == "single.pixels" else array for name, array in inputs.items()}
+    differences = row(graph, wrong, reference)["differences"]
+    assert differences["single"] == {"error": "not finite"}
+    assert differences["other"]["logits_of_std"] < RIGHT
+
+
 def test_graphs_of_other_weights_are_not_compared(small, tmp_path):
     (tmp_path / SOURCE).write_text("of other weights")
     with pytest.raises(SystemExit, match="was exported from other weights than"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
@@ -37,6 +39,41 @@ def test_a_graph_of_one_size_has_the_error_of_the_others(checkpoint, tmp_path):
     assert differences["single"]["masks_of_std"] < RIGHT
     assert "error" in differences["other"]
     assert "error" in differences["mixed"]
+
+
+class Session:
+    """A graph of another exporter, which raises an error without a text, or has other outputs than ours."""
+
+    def __init__(self, outputs: dict[str, np.ndarray] | None) -> None:
+        self.outputs = outputs
+
+    def get_inputs(self):
+        return []
+
+    def get_outputs(self):
+        return [SimpleNamespace(name=name) for name in self.outputs or ()]
+
+    def run(self, names, feeds):
+        if self.outputs is None:
+            raise MemoryError
+        return [*self.outputs.values()]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error"),
+    [
+        (None, "MemoryError"),
+        ({"logits": np.zeros(1)}, "'pred_masks'"),
+        ({"logits": np.zeros(1), "pred_masks": np.zeros(7)}, "cannot reshape array"),
+        ({"logits": np.zeros(1), "pred_masks": np.full(2, np.nan)}, "not finite"),
+    ],
+)
+def test_a_graph_that_fails_without_a_word_or_has_other_masks_has_an_error(outputs, error):
+    names = ("single", "other", "mixed")
+    inputs = {f"{name}.{part}": np.zeros(1) for name in names for part in ("pixels", "mask")}
+    expected = {f"{name}.{part}": np.ones((2,)) for name in names for part in ("logits", "masks")}
+    differences = correctness(Session(outputs), inputs, expected)
+    assert all(of_case["error"].startswith(error) for of_case in differences.values())
 
 
 def test_the_nodes_of_the_loop_count_and_ports_have_their_axes(checkpoint, tmp_path):

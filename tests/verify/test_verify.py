@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 
 from detr_onnx.cli import main as cli_main
+from detr_onnx.engines import Segments
 from detr_onnx.engines.table import ENGINES
+from detr_onnx.errors import OutputError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
+from detr_onnx.paths import without_directories
 from detr_onnx.verify.checks import FAILED
+from detr_onnx.verify.compare import Outputs
 from detr_onnx.verify.golden import close
-from detr_onnx.verify.report import without_directories
-from tests.cli.command_line import in_a_process
+from tests.cli.command_line import PREFIX, in_a_process
 from tests.small_model import write_small_checkpoint
 from tests.verify.stubs import liar, stub_row
 
@@ -140,6 +143,44 @@ def test_no_directory_of_the_user_is_told_whether_it_is_in_the_current_one_or_be
     for directory in (home, project, home / "a-client", project / "a-client", home / "a" / "b", Path("/opt/a-client")):
         assert without_directories(f"cannot read {directory / 'm.onnx'}: no") == "cannot read m.onnx: no"
     assert without_directories(f"no model in {project}") == "no model in …"
+
+
+@pytest.mark.parametrize(
+    "path", ["clients/Acme Corp/m.onnx", "/data/Acme Corp/m.onnx", "../Acme Corp/m.onnx", "m.onnx"]
+)
+def test_the_directories_of_a_path_that_the_user_named_are_not_told(path):
+    told = without_directories(f"{path}: {Path(path).absolute()} is not {path}", [path])
+    assert told == "m.onnx: m.onnx is not m.onnx"
+
+
+def test_a_report_that_cannot_be_written_is_still_printed(verify, small, tmp_path, monkeypatch):
+    def full(path: Path, text: str) -> None:
+        raise OutputError(f"cannot write {path}", found="No space left on device")
+
+    monkeypatch.setattr("detr_onnx.cli.results.write_file", full)
+    status, out, err = verify(small, "--json", "r.json")
+    assert (status, "everything agrees" in out) == (1, True)
+    assert err == f"{PREFIX}cannot write r.json: found No space left on device\n"
+
+
+def test_the_report_does_not_replace_the_model(refused, small, graph, tmp_path):
+    file, directory = tmp_path / "m.onnx", tmp_path / "small"
+    shutil.copy(graph, file)
+    shutil.copytree(small, directory)
+    for arguments, target in (
+        ((file,), file), ((directory,), directory / "model.safetensors"), ((directory,), directory / "config.json"),
+        ((file, "--reference", directory), directory / "model.safetensors"),
+    ):  # fmt: skip
+        before = target.read_bytes()
+        assert refused(*arguments, "--json", target).startswith(f"--json would overwrite {target}, which is also an ")
+        assert target.read_bytes() == before
+
+
+def test_masks_that_are_not_numbers_are_not_finite_outputs():
+    logits, boxes = np.zeros((1, 2, 3), np.float32), np.zeros((1, 2, 4), np.float32)
+    masks = Segments(logits, boxes, np.zeros((1, 2), np.int64), np.full((1, 5, 5), np.nan, np.float32))
+    assert Outputs(logits, boxes).finite
+    assert not Outputs(logits, boxes, masks).finite
 
 
 def test_outputs_that_are_not_numbers_fail_and_are_still_json():

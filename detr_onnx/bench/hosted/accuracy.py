@@ -6,7 +6,7 @@ measured twice: with every query and unrounded boxes, and limited to the same sc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,10 +32,18 @@ def annotated(images: Sequence[ComparedImage], truth: Annotations) -> dict[int, 
     """The images that have annotations, by image id: by their path below the directory, else by the file's name.
 
     Raises:
-        DatasetError: there are none.
+        DatasetError: there are none, or an annotated name is that of several images.
     """
-    by_name = {image.name.rsplit("/")[-1]: image for image in images} | {image.name: image for image in images}
-    found = {number: by_name[name] for number, name in truth.files.items() if name in by_name}
+    by_path, by_last = _by_name(images, lambda name: name), _by_name(images, lambda name: name.rsplit("/")[-1])
+    candidates = {number: by_path.get(name) or by_last.get(name, []) for number, name in truth.files.items()}
+    for number, same_name in candidates.items():
+        if len({image.sha256 for image in same_name}) > 1:
+            raise DatasetError(
+                f"{truth.source} has one image for several files",
+                found=f"{truth.files[number]} for {same_name[0].path} and {same_name[-1].path}",
+                remedy="compare the images of one directory at a time",
+            )
+    found = {number: same_name[0] for number, same_name in candidates.items() if same_name}
     if not found:
         names = [*truth.files.values()][:1]
         raise DatasetError(
@@ -45,6 +53,13 @@ def annotated(images: Sequence[ComparedImage], truth: Annotations) -> dict[int, 
             remedy="give the directory that these annotations belong to",
         )
     return found
+
+
+def _by_name(images: Sequence[ComparedImage], name_of: Callable[[str], str]) -> dict[str, list[ComparedImage]]:
+    named: dict[str, list[ComparedImage]] = {}
+    for image in images:
+        named.setdefault(name_of(image.name), []).append(image)
+    return named
 
 
 def accuracy_of(truth: Annotations, sides: Mapping[str, Sequence[Row]], resamples: int) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Client:
         started = time.perf_counter()
         try:
             exchange = self._exchange(body, headers)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a chunk of negative size
             self.close()
             response = ApiResponse("failed", "no response", f"{type(error).__name__}: {error}")
             return response, (time.perf_counter() - started) * 1e3, None
@@ -160,5 +160,5 @@ def _retry_after_s(headers: Message) -> float | None:
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # OverflowError: a time zone of twenty digits
         return None

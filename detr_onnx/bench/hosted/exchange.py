@@ -7,11 +7,13 @@ once per connection          │ each request, on a connection that is kept open
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +24,7 @@ from urllib.parse import urlsplit
 from detr_onnx.bench.hosted.api import RemoteApi
 
 LARGEST_BODY = 16 << 20  # bytes; a hundred detections are 20 kB
+STEPS = 3  # sending, waiting, transfer: a request may take so many times the timeout of a step
 MS_PER_UNIT = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 UNITS = {
     "x-compute-time": "s",  # Hugging Face
@@ -113,6 +116,7 @@ class Connection:
             connected, tls_ms = _handshake(connected, host)
         self._http = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(host, port)
         self._http.sock = connected
+        self._limit_s = STEPS * remote.timeout_s
         self._opened: ConnectTiming | None = ConnectTiming((found - started) * 1e3, tcp_ms, tls_ms)
 
     @property
@@ -123,15 +127,16 @@ class Connection:
         """Sends a request and reads the response.
 
         Raises:
-            OSError, http.client.HTTPException: there is no complete response.
+            OSError, http.client.HTTPException, ValueError: there is no complete response.
         """
-        started = time.perf_counter()
-        self._http.request("POST", path, body, headers)
-        sent = time.perf_counter()
-        response = self._http.getresponse()
-        answered = time.perf_counter()
-        content = response.read(LARGEST_BODY)
-        ended = time.perf_counter()
+        with self._time_limit():
+            started = time.perf_counter()
+            self._http.request("POST", path, body, headers)
+            sent = time.perf_counter()
+            response = self._http.getresponse()
+            answered = time.perf_counter()
+            content = response.read(LARGEST_BODY)
+            ended = time.perf_counter()
         if not response.isclosed():
             self.close()
         server_ms = server_time_ms(response.headers.items())
@@ -141,6 +146,38 @@ class Connection:
         send_ms, wait_ms, transfer_ms = (sent - started) * 1e3, (answered - sent) * 1e3, (ended - answered) * 1e3
         timing = Timing(send_ms, wait_ms, transfer_ms, server_ms, opened)
         return Exchange(response.status, response.headers, content, timing)
+
+    @contextlib.contextmanager
+    def _time_limit(self) -> Iterator[None]:
+        """Ends a request whose bytes come one by one, each within the socket's timeout.
+
+        Raises:
+            TimeoutError: it has taken too long.
+        """
+        expired = threading.Event()
+        connected = self._http.sock
+
+        def expire() -> None:
+            expired.set()
+            with contextlib.suppress(OSError):  # it is closed already
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)  # that of TLS would first say goodbye
+
+        timer = threading.Timer(self._limit_s, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if not expired.is_set():
+                raise
+            raise self._too_slow() from error
+        finally:
+            timer.cancel()
+        if expired.is_set():  # the body ends where the connection was shut down
+            raise self._too_slow()
+
+    def _too_slow(self) -> TimeoutError:
+        return TimeoutError(f"no complete response within {self._limit_s:g} s")
 
     def close(self) -> None:
         self._http.close()

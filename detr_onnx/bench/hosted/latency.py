@@ -140,7 +140,7 @@ def latency_of(segments: Sequence[Segment]) -> dict[str, Any]:
 def percentiles(times_ms: Iterable[float]) -> dict[str, float | int]:
     """How many times there are, and p50, p90 and p99 of them, in milliseconds; only the count if there are none."""
     ordered = sorted(times_ms)
-    named = {name: round(quantile(ordered, share), 1) for name, share in PERCENTILES.items()} if ordered else {}
+    named = {name: round(quantile(ordered, share), 3) for name, share in PERCENTILES.items()} if ordered else {}
     return {"count": len(ordered), **named}
 
 

@@ -102,12 +102,19 @@ def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
         "</div>",
         _plots(result, views),
         f"<h2>The images that differ most ({len(worst)} of {len(different)})</h2>",
-        LEGEND if worst else '<p class="note">The answers to every image are equal.</p>',
+        LEGEND if worst else f'<p class="note">{_why_none(len(compared), len(different))}</p>',
         *(drawn_image(index, view, comparison) for index, (view, comparison) in enumerate(worst)),
         _unanswered([view for view in views if view.comparison is None]),
         "</main>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
+
+
+def _why_none(compared: int, different: int) -> str:
+    """Why the page shows no images."""
+    if different:
+        return "With --worst 0, none is shown."
+    return "Both sides found the same in every image." if compared else "No image was answered by both sides."
 
 
 def _plots(result: Mapping[str, Any], views: Sequence[View]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,9 +100,9 @@ def parse_detections(value: Any) -> Items:
         raise TypeError(f"a {type(value).__name__}")
     return [
         {
-            "score": _number(item["score"]),
+            "score": _score(item["score"]),
             "label": _label(item["label"]),
-            "box": {side: _number(item["box"][side]) for side in SIDES},
+            "box": {side: _coordinate(item["box"][side]) for side in SIDES},
         }
         for item in value
     ]
@@ -129,12 +130,23 @@ def _label(value: Any) -> str:
     return label
 
 
-def _number(value: Any) -> float:
-    """The number unchanged; integers stay integers.
+def _score(value: Any) -> float:
+    """The score unchanged.
 
     Raises:
-        ValueError: it is neither a score nor a coordinate.
+        ValueError: it is not a number from 0 to 1.
+    """
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"{reprlib.repr(value)} is not a score from 0 to 1")
+    return value  # type: ignore[no-any-return]
+
+
+def _coordinate(value: Any) -> float:
+    """The coordinate unchanged; integers stay integers.
+
+    Raises:
+        ValueError: no box can have it.
     """
     if type(value) not in (int, float) or not abs(value) < LIMIT:
-        raise ValueError(f"{value!r} is neither a score nor a coordinate")
+        raise ValueError(f"{reprlib.repr(value)} is not a coordinate")
     return value  # type: ignore[no-any-return]

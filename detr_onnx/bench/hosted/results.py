@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,8 +106,16 @@ def cost_of(answered: int, prices: Prices, latency: Mapping[str, Any], answer_ms
         "local_concurrency": concurrency,
         "million_local_hours": round(hours, 2) if hours is not None else None,
         "million_local_dollars": round(hours * hour, 4) if hours is not None and hour is not None else None,
-        "break_even_images_per_hour": round(hour / prices.request) if hour is not None and prices.request else None,
+        "break_even_images_per_hour": _break_even(prices),
     }
+
+
+def _break_even(prices: Prices) -> int | None:
+    """How many requests cost as much as an hour of the machine; None if either is not known, or requests are free."""
+    if prices.machine_hour is None or not prices.request:
+        return None
+    images = prices.machine_hour / prices.request
+    return round(images) if math.isfinite(images) else None
 
 
 def best_throughput(

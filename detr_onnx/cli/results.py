@@ -1,0 +1,61 @@
+"""Files of results: checked before the work begins, and written so that nothing of a result is lost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from detr_onnx.cli.console import check_keeps_inputs, check_output_file, print_result, write_file
+from detr_onnx.paths import is_directory
+
+MODEL_JSON = ("config.json", "preprocessor_config.json", "processor_config.json")
+"""The .json files that a model in Hugging Face's layout is read from, beside indices of its weights."""
+
+
+def check_destination(path: Path | None, option: str, models: Sequence[str | None], *inputs: Path | None) -> None:
+    """Raises OutputError if a file of results cannot be written, or is one of the files that are read.
+
+    Args:
+        path: the file; None for no file.
+        option: the option that names it.
+        models: that are read, as `--model` names them.
+        inputs: other files that are read.
+    """
+    if path is not None:
+        check_output_file(path)
+        of_models = [file for model in models if model for file in files_of_model(model)]
+        check_keeps_inputs(path, option, *inputs, *of_models)
+
+
+def files_of_model(model: str) -> list[Path]:
+    """The local files that a model may be read from, whether they exist or not."""
+    path = Path(model)
+    if is_directory(path):
+        with contextlib.suppress(OSError):
+            return [file for file in path.iterdir() if _belongs_to_model(file)]
+    return [path, *(path.parent / f"{path.name}{end}" for end in (".data", "_data")), path.parent / f"{path.stem}.bin"]
+
+
+def _belongs_to_model(file: Path) -> bool:
+    return file.suffix != ".json" or file.name in MODEL_JSON or file.name.endswith(".index.json")
+
+
+def write_results(text: str, files: Mapping[Path, Callable[[], str]]) -> None:
+    """Prints the text and writes the files. Each is tried, whatever happens to the others.
+
+    Args:
+        text: for stdout.
+        files: the content of each file, which is made when its turn comes.
+
+    Raises:
+        Exception: the last of those that were raised.
+    """
+    with contextlib.ExitStack() as last_first:
+        for path, content in reversed([*files.items()]):
+            last_first.callback(_write, path, content)
+        last_first.callback(print_result, text)
+
+
+def _write(path: Path, content: Callable[[], str]) -> None:
+    write_file(path, content())

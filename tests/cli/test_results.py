@@ -1,0 +1,58 @@
+"""Destinations of results are checked before the work begins, and what can be written is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detr_onnx.cli.console import check_output_file, write_file
+from detr_onnx.cli.results import check_destination, files_of_model, write_results
+from detr_onnx.errors import OutputError
+
+
+def test_no_file_is_no_problem():
+    check_destination(None, "--json", ["demo"])
+
+
+def test_a_directory_that_must_not_be_written_to_is_found_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("detr_onnx.cli.console.os.access", lambda path, mode: Path(path) != tmp_path.resolve())
+    with pytest.raises(OutputError, match="found no permission to write in "):
+        check_output_file(tmp_path / "r.json")
+
+
+def test_a_link_to_where_nothing_can_be_written_is_found_at_once(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "gone" / "r.json")
+    with pytest.raises(OutputError, match=r"cannot write .*link.json: found no directory .*gone"):
+        check_output_file(tmp_path / "link.json")
+
+
+def test_a_device_may_be_written_to_wherever_it_is(monkeypatch):
+    monkeypatch.setattr("detr_onnx.cli.console.os.access", lambda path, mode: False)
+    check_output_file(Path("/dev/stdout"))
+    check_output_file(Path("/dev/null"))
+
+
+def test_the_files_of_a_model_are_those_that_an_engine_reads(tmp_path):
+    names = ["model.safetensors", "model.safetensors.index.json", "config.json", "preprocessor_config.json", "r.json"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert {file.name for file in files_of_model(str(tmp_path))} == {*names[:4]}
+    graph = {"m.onnx", "m.onnx.data", "m.onnx_data", "m.bin"}
+    assert {file.name for file in files_of_model(str(tmp_path / "m.onnx"))} == graph
+    assert not any(map(Path.exists, files_of_model("facebook/detr-resnet-50@main")))
+
+
+def test_one_file_that_cannot_be_made_does_not_cost_the_others(tmp_path, capsys):
+    def fail() -> str:
+        raise OutputError("no")
+
+    with pytest.raises(OutputError, match="no"):
+        write_results("a table\n", {tmp_path / "a": lambda: "one", tmp_path / "b": fail, tmp_path / "c": lambda: "two"})
+    assert capsys.readouterr().out == "a table\n"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "one", "c": "two"}
+
+
+def test_half_a_letter_is_escaped_as_json_does(tmp_path):
+    write_file(tmp_path / "a", '"\udce8 é"')
+    assert (tmp_path / "a").read_text(encoding="utf-8") == '"\\udce8 é"'
