@@ -28,7 +28,8 @@ from detr_onnx.bench.setting import setting
 from detr_onnx.bench.timings import figures, ratio
 from detr_onnx.detections import Detections
 from detr_onnx.engines.bfloat16 import BF16_MIXED, DECODER, ENCODER, PROJECTIONS, STAGES, STEM, lower
-from detr_onnx.engines.openvino import COMPUTED_IN, import_openvino, openvino_engine
+from detr_onnx.engines.openvino import COMPUTED_IN, openvino_engine
+from detr_onnx.engines.openvino_package import import_openvino
 from detr_onnx.evaluation.coco import Annotations, read_annotations
 from detr_onnx.image.preprocess import Preprocessing
 

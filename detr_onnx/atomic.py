@@ -181,10 +181,18 @@ def _draft(path: Path) -> Iterator[Draft]:
                 locks.acquire(file.fileno())
                 if not _is_at(file.fileno(), draft):
                     continue  # another process took it for abandoned, and removed it, before it was locked
+                _copy_permissions(target, draft)
                 yield Draft(file, draft, target)
                 return
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _copy_permissions(older: Path, draft: Path) -> None:
+    """Gives a draft the permissions of the file that it replaces, if there is one: a private file stays private."""
+    if sys.platform != "win32":  # which replaces no read-only file
+        with contextlib.suppress(OSError):
+            draft.chmod(stat.S_IMODE(older.stat().st_mode))
 
 
 def _locked_directory(parent: Path) -> tuple[Path, int | None]:

@@ -81,7 +81,7 @@ def test_no_command_connects_to_anything_or_writes_outside_its_cache(tmp_path, n
 def test_importing_openvino_leaves_its_telemetry_as_it_was(monkeypatch):
     if importlib.util.find_spec("openvino") is None:
         pytest.skip("OpenVINO is not installed")
-    from detr_onnx.engines.openvino import TELEMETRY, import_openvino
+    from detr_onnx.engines.openvino_package import TELEMETRY, import_openvino
 
     monkeypatch.setitem(sys.modules, TELEMETRY, sys)
     import_openvino()

@@ -37,15 +37,22 @@ LARGE = 3e38  # about the largest number of float32 and of bfloat16
 
 
 def can_be_lowered(model: Any) -> bool:
-    """Whether the nodes of an `openvino.Model` have the names of our graphs, and are in float32."""
+    """Whether an `openvino.Model` is one of our graphs, by its names and its stem, with nothing in 16 bits already.
+
+    Tools that optimise files, as ONNX Runtime does, may keep most names and merge nodes.
+    """
     names = re.compile(DECODER)
-    decoder = [node for node in model.get_ops() if names.match(node.get_friendly_name())]
-    return bool(decoder) and all(node.get_output_element_type(0).get_type_name() != "f16" for node in decoder)
+    has_names = False
+    for node in model.get_ops():
+        if _computed_in(node) in ("f16", "bf16") or (_is_stem(node) and _bias_after(node) is None):
+            return False
+        has_names = has_names or bool(names.match(node.get_friendly_name()))
+    return has_names
 
 
 def is_lowered(model: Any) -> bool:
     """Whether a part of the model is in bfloat16."""
-    return any(_gives_bfloat16(node) and node.get_type_name() != "Constant" for node in model.get_ops())
+    return any(_computed_in(node) == "bf16" for node in model.get_ops())
 
 
 def lower(model: Any, region: re.Pattern[str], preprocessing: Preprocessing, *, stages_in_int8: bool = False) -> None:
@@ -61,7 +68,7 @@ def lower(model: Any, region: re.Pattern[str], preprocessing: Preprocessing, *, 
     for node in nodes:
         _fold_constants(node)
     for node in list(nodes):
-        if node.get_friendly_name().startswith(FIRST) and node.get_type_name() == "Convolution":
+        if _is_stem(node):
             nodes += _convolve_levels(node, preprocessing)
         elif _is_bias_of_convolution(node):
             nodes += _add_bias_remainder(node)
@@ -78,7 +85,7 @@ def raise_to_float32(model: Any) -> None:
     from openvino import opset13
 
     for node in model.get_ordered_ops():
-        if not _gives_bfloat16(node):
+        if not node.get_output_size() or node.get_output_element_type(0).get_type_name() != "bf16":
             continue
         if node.get_type_name() == "Convert":
             for reader in node.output(0).get_target_inputs():
@@ -148,8 +155,7 @@ def _convolve_levels(conv: Any, preprocessing: Preprocessing) -> list[Any]:
     factor, mean, std = preprocessing.rescale_factor, np.array(preprocessing.mean), np.array(preprocessing.std)
     a, d = _column(std / factor), _column(mean / factor - np.round(mean / factor))
     scaled = weight / a
-    (add,) = (reader.get_node() for reader in conv.output(0).get_target_inputs())
-    _shift_bias(add, -(scaled * d).sum((1, 2, 3)))
+    _shift_bias(_bias_after(conv), -(scaled * d).sum((1, 2, 3)))
     pixels = conv.input(0).get_source_output()
     levels = opset13.add(opset13.multiply(pixels, a.astype(np.float32)), d.astype(np.float32))  # [B,3,H,W]
     four = opset13.concat([levels, opset13.reduce_mean(levels, [1], keep_dims=True)], 1)  # [B,4,H,W]
@@ -233,6 +239,20 @@ def _insert_after(node: Any, make: Callable[[Any], Any]) -> Any:
     return new
 
 
+def _is_stem(node: Any) -> bool:
+    return bool(node.get_type_name() == "Convolution" and node.get_friendly_name().startswith(FIRST))
+
+
+def _bias_after(conv: Any) -> Any:
+    """The node of the stem that adds a bias to its convolution, and alone reads it; None if there is none."""
+    readers = [reader.get_node() for reader in conv.output(0).get_target_inputs()]
+    adds = [node for node in readers if node.get_type_name() != "ShapeOf"]  # which `_fold_constants` makes needless
+    if len(adds) != 1 or adds[0].get_type_name() != "Add" or not adds[0].get_friendly_name().startswith(FIRST):
+        return None
+    is_known = [_constant_values(reader.get_source_output()) is not None for reader in adds[0].inputs()]
+    return adds[0] if any(is_known) else None
+
+
 def _is_bias_of_convolution(node: Any) -> bool:
     if node.get_type_name() != "Add" or not _constants(node):
         return False
@@ -248,8 +268,10 @@ def _is_constant(tensor: Any) -> bool:
     return bool(tensor.get_node().get_type_name() == "Constant" and tensor.get_element_type().get_type_name() == "f32")
 
 
-def _gives_bfloat16(node: Any) -> bool:
-    return bool(node.get_output_size() and node.get_output_element_type(0).get_type_name() == "bf16")
+def _computed_in(node: Any) -> str:
+    """The type of what a node computes; empty for constants, and for nodes without an output."""
+    is_constant = node.get_type_name() == "Constant"
+    return "" if is_constant or not node.get_output_size() else str(node.get_output_element_type(0).get_type_name())
 
 
 def _constant(values: NDArray[np.float32]) -> Any:

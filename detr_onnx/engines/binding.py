@@ -28,6 +28,7 @@ def bound_run(session: Any, value_type: Any, outputs: Sequence[Port], device: st
         device, number: "cuda" and its index; "cpu" works, too.
     """
     binding, lock, buffers = session.io_binding(), threading.Lock(), dict[str, Any]()
+    bound = list[str]()  # names of outputs
 
     def buffer(name: str, shape: Sequence[int], dtype: str, bind: Callable[[str, Any], None]) -> Any:
         """The device memory of a value, allocated and bound when its shape is new."""
@@ -43,6 +44,11 @@ def bound_run(session: Any, value_type: Any, outputs: Sequence[Port], device: st
 
     def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         with lock:
+            if bound != [*names]:  # those of another pass would be computed and returned, too
+                binding.clear_binding_outputs()
+                for name in bound:
+                    buffers.pop(name, None)
+                bound[:] = names
             for name, array in feeds.items():
                 value = buffer(name, array.shape, array.dtype.name, binding.bind_ortvalue_input)
                 value.update_inplace(np.ascontiguousarray(array))

@@ -47,5 +47,8 @@ def _sysctl() -> str:
 
 
 def _cpuinfo() -> str:
-    file = Path("/proc/cpuinfo")
-    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    """Linux's description of the processor; empty elsewhere, and where nobody may read it."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

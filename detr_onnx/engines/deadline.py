@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from detr_onnx.errors import ModelFileError
+from detr_onnx.errors import EngineError, ModelFileError
 
-LOAD_S = FIRST_RUN_S = 300.0  # a DETR-R101 takes a few seconds, a small computer ten times as long
+LOAD_S = FIRST_RUN_S = 300.0  # the latter per image; a DETR-R101 takes a few seconds, a small computer 10 times as long
 POLL_S = 0.2  # so that Windows hears Ctrl-C, too
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
 
     Raises:
         ModelFileError: it took longer.
+        EngineError: the system has no thread left.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -48,15 +49,21 @@ def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
         finally:
             ended.set()
 
+    thread = threading.Thread(target=run, name=what, daemon=True)
     _unfinished.append(ended)
-    threading.Thread(target=run, name=what, daemon=True).start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        _unfinished.remove(ended)
+        remedy = "end other programs, or raise the limit of processes"
+        raise EngineError(f"cannot {what} {path}", found=str(error), remedy=remedy) from error
     end = time.monotonic() + seconds
     while not ended.wait(POLL_S) and time.monotonic() < end:
         pass
     if ended.is_set():
         _unfinished.remove(ended)
     if errors:
-        raise errors[0]
+        raise errors.pop()  # the list would keep it, and what its traceback holds, for the garbage collector
     if not results:
         raise ModelFileError(
             f"{path} does not {what} within {seconds:g} s", remedy="check where it comes from, or export it again"
@@ -64,17 +71,28 @@ def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
     return results[0]
 
 
-def first_within(seconds: float, path: Path, run: Callable[..., T]) -> Callable[..., T]:
-    """The function, whose first call has to end in so many seconds."""
-    has_ended = False
+def first_within(
+    seconds: float, path: Path, run: Callable[..., T], parts: Callable[..., int] = lambda *_: 1
+) -> Callable[..., T]:
+    """The function, whose first call has to end in so many seconds for each part of its work; others wait for it.
+
+    Args:
+        seconds: for each part.
+        path: of the graph, for the error.
+        run: the function.
+        parts: how many there are, given the same arguments.
+    """
+    has_ended, lock = False, threading.Lock()
 
     def checked(*arguments: object) -> T:
         nonlocal has_ended
-        if has_ended:
-            return run(*arguments)
-        result = within(seconds, path, "run", lambda: run(*arguments))
-        has_ended = True
-        return result
+        if not has_ended:
+            with lock:
+                if not has_ended:
+                    result = within(seconds * parts(*arguments), path, "run", lambda: run(*arguments))
+                    has_ended = True
+                    return result
+        return run(*arguments)
 
     return checked
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,17 +93,15 @@ def graph_engine(
     has_masks = MASKS in output_ports and THRESHOLD in input_ports
     has_attention = {ATTENDING, OBJECTS, CELLS} <= output_ports.keys() and {THRESHOLD, POINTS} <= input_ports.keys()
     takes_any_mask, feeds_of = _feeder(path, input_ports, is_ours=OWN_VERSION in metadata)
+    outputs_of = _checked(path, run)
 
     def network(pixels: Floats, valid: Mask | None) -> tuple[Floats, Floats]:
-        feeds = {**feeds_of(pixels, valid), **_nothing_asked(input_ports, len(pixels))}
-        logits, boxes = run(feeds, DETECTION)
-        return logits.astype(np.float32, copy=False), boxes.astype(np.float32, copy=False)
+        logits, boxes = outputs_of({**feeds_of(pixels, valid), **_nothing_asked(input_ports, len(pixels))}, DETECTION)
+        return logits, boxes
 
     def segment(pixels: Floats, valid: Mask | None, threshold: float) -> Segments:
         feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32)}
-        logits, boxes, kept, masks = run(feeds, PANOPTIC)
-        logits, boxes, masks = (values.astype(np.float32, copy=False) for values in (logits, boxes, masks))
-        return Segments(logits, boxes, kept.astype(np.int64, copy=False), masks)
+        return Segments(*outputs_of(feeds, PANOPTIC))
 
     logits = output_ports[LOGITS].length(-1)
     return Engine(
@@ -114,8 +113,38 @@ def graph_engine(
         classes=None if logits is None else logits - 1,  # the last class is "no object"
         metadata=metadata,
         segment=segment if has_masks else None,
-        attention=(lambda: _attentive(path, metadata, feeds_of, run)) if has_attention else None,
+        attention=(lambda: _attentive(path, metadata, feeds_of, outputs_of)) if has_attention else None,
     )
+
+
+def _checked(path: Path, run: Run) -> Callable[[Feeds, Sequence[str]], list[Any]]:
+    """The inference, whose outputs become float32 and int64.
+
+    It raises ModelFileError for logits and boxes of wrong shapes, which a file need not tell beforehand.
+    """
+
+    def outputs_of(feeds: Feeds, names: Sequence[str]) -> list[Any]:
+        outputs = [_widened(values) for values in run(feeds, names)]
+        logits, boxes, images = outputs[0].shape, outputs[1].shape, images_in(feeds, names)
+        is_whole = len(logits) == 3 and logits[0] == images and logits[1] >= 1 and logits[2] >= 2
+        if not is_whole or boxes != (*logits[:2], 4):
+            raise ModelFileError(
+                f"{path} is not a DETR",
+                found=f"{LOGITS} of shape {list(logits)} and {BOXES} of shape {list(boxes)} for {images} images",
+                expected=f"{LOGITS} [images,queries,classes + 1] and {BOXES} [images,queries,4]",
+            )
+        return outputs
+
+    return outputs_of
+
+
+def _widened(values: NDArray[np.generic]) -> NDArray[Any]:
+    return values.astype(np.float32 if values.dtype.kind == "f" else np.int64, copy=False)
+
+
+def images_in(feeds: Feeds, names: Sequence[str]) -> int:
+    """The number of images that an inference is fed."""
+    return len(feeds[PIXELS])
 
 
 def _nothing_asked(inputs: Mapping[str, Port], batch: int) -> Feeds:
@@ -128,16 +157,18 @@ def _nothing_asked(inputs: Mapping[str, Port], batch: int) -> Feeds:
 
 
 def _attentive(
-    path: Path, metadata: Mapping[str, str], feeds_of: Callable[[Floats, Mask | None], Feeds], run: Run
+    path: Path,
+    metadata: Mapping[str, str],
+    feeds_of: Callable[[Floats, Mask | None], Feeds],
+    outputs_of: Callable[[Feeds, Sequence[str]], list[Any]],
 ) -> AttentiveNetwork:
     """The network with attention maps."""
 
     def attend(pixels: Floats, valid: Mask | None, threshold: float, cells: NDArray[np.int64]) -> Attention:
         some = cells if cells.shape[1] else np.zeros((len(pixels), 1), np.int64)  # engines stumble over empty axes
         feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32), POINTS: some}
-        logits, boxes, kept, *maps = run(feeds, ATTENTIVE)
-        logits, boxes, objects, of_cells = (values.astype(np.float32, copy=False) for values in (logits, boxes, *maps))
-        return Attention(logits, boxes, kept.astype(np.int64, copy=False), objects, of_cells[:, : cells.shape[1]])
+        outputs = Attention(*outputs_of(feeds, ATTENTIVE))
+        return outputs._replace(cells=outputs.cells[:, : cells.shape[1]])
 
     return AttentiveNetwork(_stride(path, metadata), attend)
 
@@ -227,13 +258,14 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
         port.name in TYPES and port.dtype in TYPES[port.name] and len(port.shape) in (0, AXES[port.name])
         for port in ports
     )
-    pixels = inputs.get(PIXELS)
+    pixels, boxes = inputs.get(PIXELS), outputs.get(BOXES)
     whole = pixels is not None and len(pixels.shape) == AXES[PIXELS] and pixels.length(1) in (3, None)
-    if not fits or not whole or not {LOGITS, BOXES} <= outputs.keys():
+    if not fits or not whole or LOGITS not in outputs or boxes is None or boxes.length(2) not in (4, None):
         raise ModelFileError(
             f"{path} is not a DETR",
             found=f"inputs {_listed(inputs)}; outputs {_listed(outputs)}",
-            expected=f"inputs {PIXELS} [batch,3,height,width] and optionally {MASK}; outputs {LOGITS} and {BOXES}",
+            expected=f"inputs {PIXELS} [batch,3,height,width] and optionally {MASK} [batch,height,width]; "
+            f"outputs {LOGITS} [batch,queries,classes + 1] and {BOXES} [batch,queries,4]",
         )
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detr_onnx.checkpoint.files import is_lfs_pointer
+from detr_onnx.engines.external_data import check_weight_files, lfs_pointer_error
 from detr_onnx.engines.loops import find_loop
+from detr_onnx.engines.protobuf import LENGTH, SIZES, VARINT
 from detr_onnx.errors import ModelFileError
 from detr_onnx.paths import is_directory, is_file
 
@@ -20,7 +22,6 @@ ONNX_BYTES = 2**31 - 1  # protobuf's limit of one message
 XML_BYTES = 64 << 20  # that of a DETR-R50 has 1 MB; the weights are in the .bin beside it
 ONNX_FIELDS = 10_000  # of the outermost message; our files have about twenty
 GRAPH_FIELD = 7  # of ONNX's ModelProto
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
 def check_graph_file(path: Path) -> None:
@@ -31,13 +32,16 @@ def check_graph_file(path: Path) -> None:
         raise ModelFileError(f"cannot read {path}", found=found, remedy="check the path")
     if path.suffix.lower() not in CHECKS:
         return
-    _check_no_pointers(path)
+    if is_lfs_pointer(path):
+        raise lfs_pointer_error(path, "the model")
     loop = None
     try:
         with path.open("rb") as file:
             trouble = CHECKS[path.suffix.lower()](file, path.stat().st_size)
         if not trouble:
             loop = find_loop(path)
+        if not trouble and not loop:
+            check_weight_files(path)
     except ValueError as error:
         trouble = str(error)
     except OSError as error:
@@ -52,18 +56,6 @@ def check_graph_file(path: Path) -> None:
             expected="a DETR, which has no loops",
             remedy="export the model again without control flow",
         )
-
-
-def _check_no_pointers(path: Path) -> None:
-    """Raises ModelFileError if the file, or the weights beside it, are what git leaves where git-lfs did not fetch."""
-    weights = [path.with_name(f"{path.name}{end}") for end in (".data", "_data")]  # the second is optimum's
-    for file in (path, *(weights if path.suffix.lower() == ".onnx" else [path.with_suffix(".bin")])):
-        if is_lfs_pointer(file):
-            raise ModelFileError(
-                f"{file} is a git-lfs pointer, not {'the model' if file == path else 'its weights'}",
-                found=f"{file.stat().st_size} bytes of text",
-                remedy="run git lfs pull in its directory",
-            )
 
 
 def _onnx_trouble(file: BinaryIO, size: int) -> str | None:
@@ -87,7 +79,7 @@ def _skipped(file: BinaryIO, wire_type: int, size: int) -> bool:
     """Skips the value of a field; False if it ends beyond the file."""
     if wire_type == VARINT:
         return _varint(file) is not None
-    length = {FIXED64: 8, FIXED32: 4}.get(wire_type) if wire_type != LENGTH else _varint(file)
+    length = SIZES.get(wire_type) if wire_type != LENGTH else _varint(file)
     if length is None or file.tell() + length > size:
         return False
     file.seek(length, os.SEEK_CUR)

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.parsers import expat
 
+from detr_onnx.engines.protobuf import MOST_FIELDS, Messages, Span, TooManyFieldsError
+
 BRANCH = "If"  # the only operator with graphs inside that runs each of them at most once
 LOOPS = {
     *("Loop", "Scan", "SequenceMap", "TensorIterator"),
     *("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"),  # of ONNX Runtime
 }
 PLAIN_LOOPS, MASK_QUERIES = ("Loop", "TensorIterator"), b"mask_queries"
-MOST_FIELDS = 2_000_000  # read of a file; a DETR-R101 has 20,000
 MOST_NODES = 100_000  # after each call of a function is replaced by its nodes
 MOST_DEPTH = 20  # of branches in branches
 
@@ -34,15 +35,12 @@ NODE = 1  # of GraphProto
 OP_TYPE, ATTRIBUTE, DOMAIN = 4, 5, 7  # of NodeProto
 SUBGRAPHS = (6, 11)  # of AttributeProto
 FUNCTION_NAME, FUNCTION_NODE, FUNCTION_DOMAIN = 1, 7, 10  # of FunctionProto
-VARINT, LENGTH, SIZES = 0, 2, {1: 8, 5: 4}  # wire types of protobuf, and bytes of those with a fixed size
 
 # Field numbers of ONNX Runtime's tables. Source: ort.fbs.
 SESSION_MODEL, MODEL_GRAPH, GRAPH_NODES, NODE_OP_TYPE, NODE_ATTRIBUTES, ATTRIBUTE_GRAPH = 1, 7, 2, 5, 10, 7
 
 OpType = tuple[bytes, bytes]
 """Domain and name."""
-Span = tuple[int, int]
-"""Where a message begins and ends in the file."""
 
 
 class LoopError(Exception):
@@ -66,6 +64,8 @@ def find_loop(path: Path) -> str | None:
             finder(file)
     except LoopError as loop:
         return None if loop.is_plain and _has_mask_head(path) else str(loop)
+    except TooManyFieldsError as error:
+        return str(error)
     return None
 
 
@@ -91,24 +91,23 @@ class _Onnx:
     """The nodes of a ModelProto.
 
     Attributes:
-        data: the file.
+        messages: the file.
         calls: how often each operator occurs, in the graph (under no name) and in each function.
-        fields: how many have been read.
     """
 
-    data: mmap.mmap
+    messages: Messages
     calls: dict[OpType | None, Counter[OpType]] = field(default_factory=dict)
-    fields: int = 0
 
     def check(self) -> None:
-        for number, span in self._messages((0, len(self.data))):
+        messages = self.messages
+        for number, span in messages.within(messages.whole()):
             if number == GRAPH:
                 self._nodes(span, NODE, self.calls.setdefault(None, Counter()), 0)
             elif number == FUNCTIONS:
                 name = domain = b""
-                for part, value in self._messages(span):
-                    name = self.data[slice(*value)] if part == FUNCTION_NAME else name
-                    domain = self.data[slice(*value)] if part == FUNCTION_DOMAIN else domain
+                for part, value in messages.within(span):
+                    name = messages.bytes_of(value) if part == FUNCTION_NAME else name
+                    domain = messages.bytes_of(value) if part == FUNCTION_DOMAIN else domain
                 self._nodes(span, FUNCTION_NODE, self.calls.setdefault((domain, name), Counter()), 0)
         self._check_calls()
 
@@ -116,19 +115,19 @@ class _Onnx:
         """Counts the nodes of a graph or a function, and of the branches in it."""
         if depth > MOST_DEPTH:
             raise LoopError(f"more than {MOST_DEPTH} branches in branches")
-        for part, node in self._messages(graph):
+        for part, node in self.messages.within(graph):
             if part == number:
                 self._node(node, calls, depth)
 
     def _node(self, node: Span, calls: Counter[OpType], depth: int) -> None:
         op_type, domain, subgraphs = b"", b"", list[Span]()
-        for part, value in self._messages(node):
+        for part, value in self.messages.within(node):
             if part == OP_TYPE:
-                op_type = self.data[slice(*value)]
+                op_type = self.messages.bytes_of(value)
             elif part == DOMAIN:
-                domain = self.data[slice(*value)]
+                domain = self.messages.bytes_of(value)
             elif part == ATTRIBUTE:
-                subgraphs += [graph for name, graph in self._messages(value) if name in SUBGRAPHS]
+                subgraphs += [graph for name, graph in self.messages.within(value) if name in SUBGRAPHS]
         _check_operator(op_type, bool(subgraphs))
         calls[domain, op_type] += 1
         for subgraph in subgraphs:
@@ -147,44 +146,10 @@ class _Onnx:
         if nodes.get(None, 0) > MOST_NODES:
             raise LoopError(f"more than {MOST_NODES} nodes")
 
-    def _messages(self, span: Span) -> Iterator[tuple[int, Span]]:
-        """Number and place of each field with a length; the others are skipped."""
-        data, (position, end) = self.data, span
-        while position < end:
-            self.fields += 1
-            if self.fields > MOST_FIELDS:
-                raise LoopError(f"more than {MOST_FIELDS} parts")
-            tag, position = (data[position], position + 1) if data[position] < 0x80 else self._varint(position, end)
-            wire_type, length = tag & 7, 0
-            if wire_type in (LENGTH, VARINT):
-                value, position = self._varint(position, end)
-                length = value if wire_type == LENGTH else 0
-            elif wire_type in SIZES:
-                length = SIZES[wire_type]
-            else:
-                raise ValueError("a damaged message")
-            if position + length > end:
-                raise ValueError("a damaged message")
-            if wire_type == LENGTH:
-                yield tag >> 3, (position, position + length)
-            position += length
-
-    def _varint(self, position: int, end: int) -> tuple[int, int]:
-        value = 0
-        for shift in range(0, 70, 7):
-            if position >= end:
-                break
-            byte = self.data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, position
-        raise ValueError("a damaged message")
-
 
 def _check_onnx(file: BinaryIO) -> None:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        _Onnx(data).check()
+        _Onnx(Messages(data, MOST_FIELDS)).check()
 
 
 # ONNX Runtime's own format, a FlatBuffer
@@ -234,7 +199,7 @@ class _Ort:
         (count,) = struct.unpack_from("<I", self.data, vector) if vector else (0,)
         self.nodes += count
         if self.nodes > MOST_FIELDS:
-            raise LoopError(f"more than {MOST_FIELDS} parts")
+            raise TooManyFieldsError(f"more than {MOST_FIELDS} parts")
         return (self._follow(vector + 4 + 4 * i) for i in range(count))
 
     def _text(self, table: int, number: int) -> bytes:

@@ -19,11 +19,12 @@ from detr_onnx.engines import Engine
 from detr_onnx.engines.binding import DEVICES, bound_run
 from detr_onnx.engines.cpu import bfloat16_flag, cpu_features
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, not_text
+from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, images_in, not_text
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.providers import CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
+from detr_onnx.engines.reasons import onnxruntime_reason
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
-from detr_onnx.text import first_line, printable
+from detr_onnx.text import printable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -81,12 +82,12 @@ def onnxruntime_engine(
         raise not_text(path, error) from error
     one_pass = _one_pass(session, wanted, outputs)
     if wanted == ON_CPU:  # others may build kernels for minutes
-        one_pass = first_within(FIRST_RUN_S, path, one_pass)
+        one_pass = first_within(FIRST_RUN_S, path, one_pass, images_in)
 
     def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         try:
             return one_pass(feeds, names)
-        except ModelFileError:
+        except DetrError:
             raise
         except Exception as error:
             raise _failed(path, {name: value.shape for name, value in feeds.items()}, error) from error
@@ -159,6 +160,7 @@ def new_session(
     """
     onnxruntime = import_onnxruntime()
     check_graph_file(path)
+    _check_name(path)
     names = [name for name, _ in wanted]
     options = _session_options(path, names == [CPU], threads, bfloat16)
     if written is not None:
@@ -175,12 +177,23 @@ def new_session(
 
     try:
         session = within(LOAD_S, path, "load", start) if names == [CPU] else start()
-    except ModelFileError:
+    except DetrError:
         raise
     except Exception as error:
         raise _unreadable(path, names, error) from error
     _check_started(session, names)
     return session
+
+
+def _check_name(path: Path) -> None:
+    """Raises ModelFileError for a path that is not UTF-8, which ONNX Runtime does not take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        remedy = "rename the file or its directory"
+        raise ModelFileError(
+            f"ONNX Runtime cannot open {path}", found="a name that is not UTF-8", remedy=remedy
+        ) from error
 
 
 def _session_options(path: Path, on_cpu: bool, threads: int | None, bfloat16: bool) -> Any:
@@ -233,24 +246,22 @@ def _check_started(session: Any, names: Sequence[str]) -> None:
 
 def _unreadable(path: Path, names: list[str], error: Exception) -> DetrError:
     if names != [CPU]:
-        return EngineError(f"ONNX Runtime cannot start {path} on {', '.join(names)}", found=_reason(error))
+        remedy = f"{start_remedy(names[0])}, and whether the file runs on the CPU"
+        return EngineError(
+            f"ONNX Runtime cannot start {path} on {', '.join(names)}", found=onnxruntime_reason(error), remedy=remedy
+        )
     return ModelFileError(
-        f"ONNX Runtime cannot load {path}", found=_reason(error), remedy="export or fetch the file again"
+        f"ONNX Runtime cannot load {path}", found=onnxruntime_reason(error), remedy="export or fetch the file again"
     )
 
 
 def _failed(path: Path, shapes: dict[str, tuple[int, ...]], error: Exception) -> Exception:
     """The error to raise for an error of ONNX Runtime's during inference."""
-    reason = _reason(error)
+    reason = onnxruntime_reason(error)
     if "alloc" in reason.lower():  # "Failed to allocate memory for requested buffer", "std::bad_alloc"
         return MemoryError(reason)
     inputs = " and ".join(f"{name} of shape {list(shape)}" for name, shape in shapes.items())
     return EngineError(f"ONNX Runtime failed on {path} with {inputs}", found=reason)
-
-
-def _reason(error: Exception) -> str:
-    """ONNX Runtime's message: its first line without the leading code."""
-    return first_line(error).rpartition(" : ")[2].strip()[:200]
 
 
 def _check_bfloat16(wanted: ResolvedProviders) -> None:

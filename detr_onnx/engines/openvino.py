@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
+import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +26,24 @@ from detr_onnx.engines.bfloat16 import (
     raise_to_float32,
 )
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
+from detr_onnx.engines.external_data import weight_files
 from detr_onnx.engines.graph import (
     PIXELS,
     PREPROCESSING,
+    TYPES,
     Feeds,
     Port,
     Run,
     check_sizes,
     graph_engine,
+    images_in,
     not_text,
     read_preprocessing,
 )
 from detr_onnx.engines.graph_file import check_graph_file
-from detr_onnx.errors import EngineError, ModelFileError
+from detr_onnx.engines.openvino_package import SHAPES_KEPT, has_bfloat16, import_openvino, openvino_release
+from detr_onnx.engines.reasons import openvino_reason
+from detr_onnx.errors import EngineError, ModelFileError, OutputError
 
 HINTS = {"fp32": "f32", "bf16": "bf16", BF16_MIXED: "f32", BF16_BACKBONE: "f32"}
 """OpenVINO's inference precision for each of our precisions; nodes with explicit types keep theirs."""
@@ -48,11 +53,11 @@ NARROW = 128
 returns wrong results, different on each run, for feature maps one cell wide and for some of two. The limit is four
 cells of 32 pixels. Resized to 800, only images ten times as long as wide are that narrow."""
 
-SHAPES_KEPT = 16  # in OpenVINO's cache of compiled shapes and in oneDNN's; their defaults of 5000 and 1024 fill memory
 COMPUTED_IN = "detr_onnx.computed_in"  # metadata of what `convert_to_ir` stores
-TELEMETRY = "openvino_telemetry"
 HEADS = ("class_labels_classifier", "bbox_predictor")  # prefixes of the names of their weights
 ELEMENT_TYPES = {"i64": "int64", "i32": "int32", "boolean": "bool", "f32": "float32", "f16": "float16"}
+
+_compiled_by: WeakKeyDictionary[Run, int] = WeakKeyDictionary()  # the process of each model in use
 
 
 def openvino_engine(path: Path, precision: str | None = None, threads: int | None = None) -> Engine:
@@ -70,17 +75,19 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     """
     openvino = import_openvino()
     check_graph_file(path)
+    _check_not_forked(path)
     core, has_bf16 = openvino.Core(), has_bfloat16()
     if precision not in (None, "fp32") and not has_bf16:
         raise EngineError(
             f"this processor does not compute in {precision}", found="no bfloat16", remedy="use precision fp32"
         )
     try:
-        model = within(LOAD_S, path, "load", lambda: core.read_model(path))
+        model = within(LOAD_S, path, "load", lambda: _read(core, path))
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
         check_sizes(path, [*inputs, *outputs])  # before it allocates them
-        precision = precision or _best(model, has_bf16)
-        _set_precision(model, precision, path)
+        stored = _stored_in(model)
+        precision = precision or stored or _best(model, has_bf16)
+        _set_precision(model, precision, path, stored)
         run = _compiled(path, core, model, _options(HINTS[precision], threads))
     except UnicodeDecodeError as error:
         raise not_text(path, error) from error
@@ -109,9 +116,10 @@ def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
 
 def _fp32_run(path: Path, threads: int | None) -> Run:
     """The inference of a file in float32; what is stored in bfloat16 is converted back."""
+    _check_not_forked(path)
     core = import_openvino().Core()
     try:
-        model = core.read_model(path)
+        model = _read(core, path)
         if is_lowered(model):
             raise_to_float32(model)
         return _compiled(path, core, model, _options("f32", threads))
@@ -119,39 +127,68 @@ def _fp32_run(path: Path, threads: int | None) -> Run:
         raise _unreadable(path, error) from error
 
 
+def _read(core: Any, path: Path) -> Any:
+    """The model in a file. OpenVINO does not follow links to weights elsewhere, as in the cache of the hub."""
+    files = weight_files(path)
+    if all(file.resolve().is_relative_to(path.parent.resolve()) for file in files):
+        return core.read_model(path)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # Windows removes no file that is mapped
+        try:
+            for file in (path, *files):
+                copy = Path(place) / file.relative_to(path.parent)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+        except OSError as error:
+            remedy = "use engine onnxruntime, or replace the links by the files"
+            raise EngineError(f"OpenVINO needs a copy of {path}", found=str(error), remedy=remedy) from error
+        return core.read_model(Path(place, path.name))
+
+
 def _compiled(path: Path, core: Any, model: Any, options: dict[str, Any]) -> Run:
     """The inference of a model."""
     compiled = within(LOAD_S, path, "load", lambda: core.compile_model(model, "CPU", options))
-    return first_within(FIRST_RUN_S, path, _runner(path, compiled))
+    run = _runner(path, compiled)
+    _compiled_by[run] = os.getpid()
+    return first_within(FIRST_RUN_S, path, run, images_in)
+
+
+def _check_not_forked(path: Path) -> None:
+    """Raises EngineError if this process is a fork of one with a model in OpenVINO; it would hang, or abort."""
+    if any(process != os.getpid() for process in _compiled_by.values()):
+        raise EngineError(
+            f"OpenVINO cannot open {path}",
+            found="a process that was forked while a model was open in OpenVINO",
+            remedy="start processes with the method spawn, open models only after the fork, or use engine onnxruntime",
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> ModelFileError:
-    return ModelFileError(f"OpenVINO cannot load {path}", found=_reason(error), remedy="export or fetch the file again")
+    another = ", or use engine onnxruntime" if path.suffix.lower() == ".onnx" else ""
+    remedy = f"export or fetch the file again{another}"
+    return ModelFileError(f"OpenVINO cannot load {path}", found=openvino_reason(error), remedy=remedy)
 
 
 def _best(model: Any, has_bf16: bool) -> str:
-    """The precision that a model is stored in, or the fastest that keeps to the published agreement."""
-    stored = _stored_in(model)
-    return stored or (BF16_MIXED if has_bf16 and can_be_lowered(model) and not _is_in_int8(model) else "fp32")
+    """The fastest precision that keeps to the published agreement."""
+    return BF16_MIXED if has_bf16 and not _is_in_int8(model) and can_be_lowered(model) else "fp32"
 
 
 def _stored_in(model: Any) -> str | None:
     """The precision that `lower` has given a model before it was stored."""
     stored = _metadata(model).get(COMPUTED_IN)
-    return stored if stored and is_lowered(model) else None
+    return stored if stored in HINTS and is_lowered(model) else None
 
 
 def _is_in_int8(model: Any) -> bool:
     return _metadata(model).get("detr_onnx.precision") == "int8"
 
 
-def _set_precision(model: Any, precision: str, path: Path) -> None:
-    """Converts parts of the model to bfloat16 if the precision asks for it.
+def _set_precision(model: Any, precision: str, path: Path, stored: str | None = None) -> None:
+    """Converts parts of the model to bfloat16 if the precision asks for it; `stored` is the one it has already.
 
     Raises:
         ModelFileError: the model is stored in another precision, or its nodes do not have the names of our graphs.
     """
-    stored = _stored_in(model)
     if stored not in (None, precision):
         remedy = f"use precision {stored}, or the checkpoint"
         raise ModelFileError(f"{path} is not in {precision}", found=f"parts in bfloat16, as of {stored}", remedy=remedy)
@@ -179,63 +216,24 @@ def _options(hint: str, threads: int | None) -> dict[str, Any]:
     return options
 
 
-def import_openvino() -> Any:
-    """The package `openvino`.
-
-    Raises:
-        EngineError: it is not installed, or damaged.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES_KEPT))
-    try:
-        with _without_telemetry():
-            import openvino
-    except ImportError as error:
-        raise EngineError(
-            "engine openvino needs the package openvino",
-            found=str(error),
-            remedy="run pip install 'detr-onnx[openvino]', or use another engine",
-        ) from error
-    return openvino
-
-
-@contextlib.contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Makes `import openvino` work without openvino_telemetry, which reports every import over the network."""
-    absent = object()
-    before = sys.modules.get(TELEMETRY, absent)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # importing a module that is None fails
-    try:
-        yield
-    finally:
-        if before is absent:
-            del sys.modules[TELEMETRY]
-        else:
-            sys.modules[TELEMETRY] = before  # type: ignore[assignment]
-
-
-def openvino_release() -> str:
-    """OpenVINO's version without the build number."""
-    release: str = import_openvino().__version__.split("-")[0]
-    return release
-
-
-def has_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16."""
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 def convert_to_ir(precision: str, graph: Path) -> None:
     """Replaces an .onnx file of ours, with external weights, by OpenVINO's own format.
 
     Weights are stored in float16, or in bfloat16 for a bfloat16 backbone, until they are laid out for computing. Those
     of an .onnx file would be converted to float32 first, which takes 120 MB more for a DETR-R50. The weights of the
     heads stay float32: in a graph all in bfloat16 their results would be rounded, too.
+
+    Raises:
+        OutputError: the disk is full.
     """
     openvino = import_openvino()
     with tempfile.TemporaryDirectory(dir=graph.parent) as place:
         whole = Path(place, "whole.xml")
-        _write_whole(graph, precision, whole)
-        openvino.save_model(openvino.Core().read_model(whole), graph.with_suffix(".xml"), compress_to_fp16=True)
+        try:
+            _write_whole(graph, precision, whole)
+            openvino.save_model(openvino.Core().read_model(whole), graph.with_suffix(".xml"), compress_to_fp16=True)
+        except RuntimeError as error:  # not the graph's fault: it is ours
+            raise OutputError(f"{graph} cannot be converted", found=openvino_reason(error)) from error
     graph.with_name(f"{graph.name}.data").unlink()
     graph.unlink()
 
@@ -260,7 +258,7 @@ def _runner(path: Path, compiled: Any) -> Run:
             try:
                 request.infer(dict(feeds), share_inputs=True)
             except RuntimeError as error:
-                raise EngineError(f"OpenVINO failed on {path}", found=_reason(error)) from error
+                raise EngineError(f"OpenVINO failed on {path}", found=openvino_reason(error)) from error
             return tuple(request.get_tensor(name).data.copy() for name in names)
 
     return run
@@ -271,20 +269,21 @@ def _ports(values: Sequence[Any]) -> list[Port]:
 
 
 def _port(value: Any) -> Port:
-    axes = tuple(axis.get_length() if axis.is_static else None for axis in value.get_partial_shape())
-    kind = value.get_element_type().get_type_name()
-    return Port(value.get_any_name(), ELEMENT_TYPES.get(kind, kind), axes)
+    shape, kind = value.get_partial_shape(), value.get_element_type().get_type_name()
+    axes = () if shape.rank.is_dynamic else tuple(axis.get_length() if axis.is_static else None for axis in shape)
+    return Port(_name(value), ELEMENT_TYPES.get(kind, kind), axes)
+
+
+def _name(value: Any) -> str:
+    """The name of an input or output. It may have several, of which one that a DETR has counts, or none."""
+    names = sorted(value.get_names())
+    return next((name for name in names if name in TYPES), names[0] if names else "")
 
 
 def _metadata(model: Any) -> dict[str, str]:
     """The metadata of the ONNX file, which OpenVINO keeps as runtime information."""
     try:
-        return {name: str(value) for name, value in model.get_rt_info("framework").value.items()}
+        entries = model.get_rt_info("framework").value
     except RuntimeError:  # the file has none
         return {}
-
-
-def _reason(error: Exception) -> str:
-    """The last line of OpenVINO's message, whose first lines name its source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+    return {name: str(value) for name, value in entries.items()} if isinstance(entries, dict) else {}

@@ -20,7 +20,7 @@ from detr_onnx.engines import Engine
 from detr_onnx.engines.cpu import cpu_features, processor
 from detr_onnx.engines.graph import PIXELS
 from detr_onnx.engines.onnxruntime import ON_CPU, import_onnxruntime, new_session, onnxruntime_engine
-from detr_onnx.errors import EngineError
+from detr_onnx.errors import EngineError, ModelFileError, OutputError
 
 PROBE = "probe.npy"
 PROBE_SHAPE = (1, 3, 32, 32)
@@ -34,13 +34,17 @@ def optimize(graph: Path) -> None:
 
     Raises:
         ModelFileError: ONNX Runtime cannot load the graph.
+        OSError, OutputError: the disk is full.
     """
     import onnx
 
     np.save(graph.with_name(PROBE), probe(onnxruntime_engine(graph)))
     with tempfile.TemporaryDirectory(dir=graph.parent) as place:
         written = Path(place, graph.name)  # same name: it refers to its weights by it
-        new_session(graph, ON_CPU, None, written=written)
+        try:
+            new_session(graph, ON_CPU, None, written=written)
+        except ModelFileError as error:  # not the graph's fault: it has just been run
+            raise OutputError(f"{graph} cannot be optimised", found=error.found) from error
         model = onnx.load(written, load_external_data=False)
         name_sizes(model)
         onnx.save(model, written)

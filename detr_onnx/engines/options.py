@@ -8,6 +8,8 @@ from detr_onnx.defaults import DEFAULT_ENGINE
 from detr_onnx.engines.providers import ProviderSpec, check_provider_spec, provider_names
 from detr_onnx.errors import UsageError
 
+MOST_THREADS = 1024  # engines start as many as they are told, until the system has none left
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -17,7 +19,7 @@ class EngineOptions:
         engine: a name in `table.ENGINES`, or "auto" for the fastest that can run the model here.
         providers: ONNX Runtime's execution providers in order of preference; None is the CPU.
         precision: what to compute in; None is the engine's default.
-        threads: used by one operation; None leaves it to the engine.
+        threads: used by one operation, at most `MOST_THREADS`; None leaves it to the engine.
 
     Raises:
         UsageError: the number of threads or the form of the providers is wrong.
@@ -29,8 +31,9 @@ class EngineOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UsageError("the number of threads is wrong", found=str(self.threads), expected="1 or more")
+        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= MOST_THREADS):
+            expected = f"a whole number from 1 to {MOST_THREADS}"
+            raise UsageError("the number of threads is wrong", found=repr(self.threads)[:60], expected=expected)
         if self.providers is not None:
             check_provider_spec(self.providers)
 

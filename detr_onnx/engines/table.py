@@ -16,13 +16,8 @@ from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.engines import Engine
 from detr_onnx.engines.bfloat16 import BF16_MIXED
 from detr_onnx.engines.onnxruntime import BF16, onnxruntime_engine
-from detr_onnx.engines.openvino import (
-    HINTS,
-    convert_to_ir,
-    has_bfloat16,
-    openvino_engine,
-    openvino_release,
-)
+from detr_onnx.engines.openvino import HINTS, convert_to_ir, openvino_engine
+from detr_onnx.engines.openvino_package import has_bfloat16, openvino_release
 from detr_onnx.engines.optimized import check_probe, optimize, optimized_for
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import takes_fused_attention
@@ -103,12 +98,12 @@ def _graph_precision(options: EngineOptions) -> str | None:
 def _open_in_onnxruntime(graph: Path, options: EngineOptions) -> Engine:
     wanted = _graph_precision(options)
     engine = onnxruntime_engine(graph, options.providers, options.threads, options.precision == BF16)
-    precision = (engine.metadata or {}).get("detr_onnx.precision", wanted)
-    if wanted is not None and precision != wanted:
+    stored = (engine.metadata or {}).get("detr_onnx.precision")
+    if wanted is not None and wanted != (stored or "fp32"):  # other exporters say nothing, and write float32
         raise EngineError(
             f"the graph does not have precision {wanted}",
-            found=precision,
-            remedy="export it in that precision",
+            found=stored or "no precision in its metadata",
+            remedy="export it in that precision" if stored else "leave the precision out",
         )
     return engine
 

@@ -11,15 +11,20 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
 from detr_onnx.checkpoint.files import check_weights, weight_files, weights_file
-from detr_onnx.checkpoint.load import note_assumptions
+from detr_onnx.checkpoint.load import Checkpoint, note_assumptions
 from detr_onnx.engines.table import ONNX, GraphFormat
-from detr_onnx.errors import CheckpointError
+from detr_onnx.errors import CheckpointError, OutputError
+from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import Description, read_model
+
+if TYPE_CHECKING:
+    from detr_onnx.exporter.onnx_file import ExportOptions
 
 GRAPH = f"model{ONNX}"
 
@@ -34,43 +39,72 @@ def cached_graph(
     labels: tuple[str, ...] | None = None,
     *,
     with_attention: bool = False,
-) -> Path:
-    """The cached graph of a checkpoint, written now if it was not there.
+) -> tuple[Path, tuple[str, ...] | None]:
+    """The cached graph of a checkpoint, written now if it was not there, and the names of its classes.
+
+    The names are None if those in the graph are right. It may have the names that an earlier caller gave.
 
     Args:
         checkpoint: its weights, or their directory.
         config: a config.json or its directory.
         cache_dir: the cache, in place of DETR_ONNX_CACHE.
         graph_format: of the graph.
-        labels: the caller's names of the classes; the graph itself may have others.
+        labels: the caller's names of the classes, in place of the config's.
         with_attention: the graph with attention maps.
 
     Raises:
         CheckpointError: the checkpoint or its configs cannot be read.
         EngineError: the package onnx is not installed.
+        OutputError: the cache cannot be written.
     """
     is_new = False
 
     def build(directory: Path) -> None:
-        from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+        from detr_onnx.exporter.onnx_file import ExportOptions
 
         nonlocal is_new
         is_new = True
-        logger.info("writing the ONNX graph of %s, once", checkpoint)
         precision, fused = graph_format.precision, graph_format.fused_attention
         options = ExportOptions(precision=precision, fused_attention=fused, attention=with_attention)
-        write_onnx(directory / GRAPH, *read_model(checkpoint, config, labels), options, external_data=True)
-        graph_format.finish(directory / GRAPH)
+        logger.info("writing the ONNX graph of %s, once", checkpoint)
+        _write(directory / GRAPH, read_model(checkpoint, config, labels), options, graph_format)
 
+    name = f"{digest(checkpoint, config)[:24]}-{__version__}-{_kind(graph_format, with_attention)}"
+    entry = cached(name, build, cache_dir=cache_dir)
+    names = labels if is_new else _names_again(weights_file(checkpoint), config, labels)
+    return (entry / GRAPH).with_suffix(graph_format.suffix), names
+
+
+def _write(
+    graph: Path, model: tuple[Checkpoint, Preprocessing], options: ExportOptions, graph_format: GraphFormat
+) -> None:
+    """Writes the graph, and turns it into the engine's format.
+
+    Raises:
+        OSError: it cannot be written. `cached` names the cache then; nobody has chosen this file.
+    """
+    from detr_onnx.exporter.onnx_file import write_onnx
+
+    try:
+        write_onnx(graph, *model, options, external_data=True)
+        graph_format.finish(graph)
+    except OutputError as error:
+        raise OSError(error.found) from error
+
+
+def _names_again(weights: Path, config: Path | None, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names of the classes, with the same errors and notes as when the graph was built."""
+    described = Description.of(config or weights.parent).read_config(labels)
+    if described is None:
+        note_assumptions(str(weights))
+        return labels
+    return described.labels if labels is None else labels
+
+
+def _kind(graph_format: GraphFormat, with_attention: bool) -> str:
+    """Which of the graphs of a checkpoint it is, for the name of the cache entry."""
     attention = "fused" if graph_format.fused_attention else "plain"
-    kind = f"{attention}{'-maps' if with_attention else ''}-{graph_format.precision}{graph_format.mark}"
-    entry = cached(f"{digest(checkpoint, config)[:24]}-{__version__}-{kind}", build, cache_dir=cache_dir)
-    weights = weights_file(checkpoint)
-    if not is_new:  # the same errors and notes as when the graph was built
-        description = Description.of(config or weights.parent)
-        if description.read_config(labels) is None:
-            note_assumptions(str(weights))
-    return (entry / GRAPH).with_suffix(graph_format.suffix)
+    return f"{attention}{'-maps' if with_attention else ''}-{graph_format.precision}{graph_format.mark}"
 
 
 def digest(checkpoint: Path, config: Path | None = None) -> str:

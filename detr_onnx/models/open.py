@@ -18,6 +18,7 @@ from pathlib import Path
 from detr_onnx.checkpoint.files import INDEX, WEIGHTS, weight_files, weights_file
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEMO, DEMO_PANOPTIC, DEMOS
 from detr_onnx.engines import Engine
+from detr_onnx.engines.external_data import weight_files as weight_files_beside
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow
 from detr_onnx.errors import EngineError, UsageError
@@ -123,6 +124,8 @@ def locate(
         UsageError: there is no model of that name.
         HubError: the hub has it, but it cannot be downloaded.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError("the model is not a name or a path", found=f"a {type(model).__name__}", expected="a text")
     if model == DEMO_PANOPTIC:
         return Source(demo_directory() / PANOPTIC_INDEX, None)
     if model == DEMO:
@@ -152,8 +155,7 @@ def model_files(source: Source) -> list[Path]:
     if source.checkpoint is not None:
         return weight_files(weights_file(source.checkpoint))
     graph = source.graph or Path()
-    beside = (f"{graph.name}.data", f"{graph.name}_data", *([f"{graph.stem}.bin"] if graph.suffix == ".xml" else []))
-    return [graph, *(file for name in beside if (file := graph.with_name(name)).is_file())]
+    return [graph, *weight_files_beside(graph)]
 
 
 def demo_directory() -> Path:

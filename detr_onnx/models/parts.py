@@ -105,7 +105,7 @@ def _open_graph(runner: GraphRunner, opening: Opening, with_attention: bool) -> 
         return _described(graph, runner.open(graph, options), config, labels)
     graph_format = runner.format_for(options)
     _check_needs_no_calibration(graph_format.precision, source.checkpoint)
-    graph = cached_graph(
+    graph, labels = cached_graph(
         source.checkpoint, config, opening.cache_dir, graph_format, labels, with_attention=with_attention
     )
     engine = runner.open(graph, options)

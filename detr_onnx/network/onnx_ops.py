@@ -12,37 +12,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from detr_onnx.network.graph import BOOL, HALF, INT64, MICROSOFT, SINGLE, Array, Attribute, Symbol, Value
 from detr_onnx.network.numpy_ops import LAYER_NORM_EPS, PADDING_BIAS, NumpyOps, nearest
 from detr_onnx.network.onnx_masks import MaskRecorder
-from detr_onnx.network.quantized import QuantParams, bias_levels, quantized
+from detr_onnx.network.quantized import QuantParams, bias_levels, least_scale_for_bias, quantized
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def computed_if_constant(
-    method: Callable[Concatenate[OnnxOps, P], R],
-) -> Callable[Concatenate[OnnxOps, P], R]:
+def computed_if_constant(method: Method) -> Method:
     """Makes a recording method compute with `NumpyOps` when no argument is a symbol."""
 
     @wraps(method)
-    def either(self: OnnxOps, *args: P.args, **kwargs: P.kwargs) -> R:
-        if any(isinstance(value, Symbol) for value in (*args, *kwargs.values())):
-            return method(self, *args, **kwargs)
-        compute = getattr(NumpyOps(self.parameters, ".".join(self.path)), method.__name__)
-        return cast(R, compute(*args, **kwargs))
+    def either(self: OnnxOps, *args: Any) -> Any:
+        is_recorded = any(isinstance(value, Symbol) for value in args)
+        return method(self, *args) if is_recorded else getattr(self._numpy, method.__name__)(*args)
 
-    return cast("Callable[Concatenate[OnnxOps, P], R]", either)
+    return cast(Method, either)
 
 
 @dataclass(frozen=True)
 class OnnxOps(MaskRecorder):
     """`ops.Ops` over symbols and arrays."""
+
+    @property
+    def _numpy(self) -> NumpyOps:
+        """The same operations, computed."""
+        return NumpyOps(self.parameters, ".".join(self.path))
 
     # feature maps, NCHW
 
@@ -86,7 +86,7 @@ class OnnxOps(MaskRecorder):
         """Kernel [out,in,kh,kw] and bias of a convolution; in 8 and 32 bits if it is computed so."""
         if input_params is None or self._full_name(name) not in self.quant_params:
             return self._constant(f"{name}.weight", kernel, channel_axis=0), self._constant(f"{name}.bias", bias)
-        levels, scale = quantized(kernel, 0)
+        levels, scale = quantized(kernel, 0, least_scale_for_bias(bias, input_params))
         scale = scale.reshape(-1)
         sums, sums_scale = bias_levels(bias, scale, input_params)
         return self._unpacked(f"{name}.weight", levels, scale), self._unpacked(f"{name}.bias", sums, sums_scale)
@@ -133,10 +133,11 @@ class OnnxOps(MaskRecorder):
 
     # tokens
 
-    @computed_if_constant
     def linear(
         self, name: str, x: Value, *, plus: Value | None = None, scale: float = 1.0, relu: bool = False
     ) -> Value:
+        if not isinstance(x, Symbol) and not isinstance(plus, Symbol):
+            return self._numpy.linear(name, x, plus=plus, scale=scale, relu=relu)
         weight, bias = self._weights(name)
         weight, bias = weight.T * np.float32(scale), bias * np.float32(scale)
         if isinstance(plus, np.ndarray):  # W(x + p) + b = Wx + (Wp + b), a constant

@@ -18,7 +18,8 @@ Array = NDArray[Any]
 
 WEIGHT_LEVELS = 127  # on either side of 0; -128 is not used, so that 0 is in the middle
 MAX_LEVEL = 255  # of an activation
-MAX_BIAS_LEVEL = 2**31 - 1
+MAX_BIAS_LEVEL = 2**30  # the other half of the 32 bits is for the products that are added to it
+LEAST_SCALE = np.float32(1e-30)  # of weights that are not 0; times an activation's scale it is far from underflow
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,20 @@ class ConvQuantParams:
     output: QuantParams
 
 
-def quantized(array: Array, axis: int) -> tuple[Array, Array]:
-    """int8 levels, and a float32 scale for each slice along `axis` that broadcasts: levels · scale ≈ array."""
+def quantized(array: Array, axis: int, least_scale: Array | None = None) -> tuple[Array, Array]:
+    """int8 levels, and a float32 scale for each slice along `axis` that broadcasts: levels · scale ≈ array.
+
+    Args:
+        array: weights.
+        axis: of the output channels.
+        least_scale: [out], for what has to be representable beside the weights, as `least_scale_for_bias`.
+    """
     others = tuple(i for i in range(array.ndim) if i != axis)
     largest = np.abs(array).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(WEIGHT_LEVELS)
+    scale = np.maximum(scale, LEAST_SCALE)
+    if least_scale is not None:
+        scale = np.maximum(scale, least_scale.reshape(scale.shape))
     exact = array / scale
     levels = np.rint(exact)
     if array.ndim == 4:
@@ -82,6 +92,14 @@ def _with_exact_sums(levels: Array, exact: Array) -> Array:
     step = (rank < -excess).astype(np.float32) - (rank >= error.shape[-1] - excess)
     corrected: Array = np.clip(levels + step.reshape(levels.shape), -WEIGHT_LEVELS, WEIGHT_LEVELS)
     return corrected
+
+
+def least_scale_for_bias(bias: Array, input_params: QuantParams) -> Array:
+    """[out] float32, the least scales of weights with which no level of a bias exceeds `MAX_BIAS_LEVEL`.
+
+    A channel that training has switched off has weights of almost 0. With their own scale, its bias would be cut off.
+    """
+    return (np.abs(bias) / (MAX_BIAS_LEVEL * input_params.scale)).astype(np.float32)
 
 
 def bias_levels(bias: Array, weight_scale: Array, input_params: QuantParams) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from detr_onnx.engines.bfloat16 import REGIONS
 from detr_onnx.engines.cpu import bfloat16_flag
-from detr_onnx.engines.openvino import has_bfloat16
+from detr_onnx.engines.openvino_package import has_bfloat16
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, EngineRow
 from detr_onnx.errors import DetrError, EngineError

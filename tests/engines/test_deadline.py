@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from threading import Event
@@ -15,7 +16,7 @@ import pytest
 
 from detr_onnx.engines import deadline, onnxruntime, openvino
 from detr_onnx.engines.deadline import first_within, is_any_stuck, within
-from detr_onnx.errors import ModelFileError
+from detr_onnx.errors import EngineError, ModelFileError
 from tests.cli.command_line import ROOT
 from tests.engines import slow_graphs
 from tests.small_model import sample_image
@@ -51,6 +52,36 @@ def test_only_the_first_run_has_a_deadline():
     timer.start()
     assert run(True) is True
     timer.join()
+
+
+def test_the_first_run_of_a_batch_has_the_time_of_each_image():
+    assert first_within(0.2, MODEL, lambda _: Event().wait(0.5) or "ran", len)("abcdefgh") == "ran"
+    with pytest.raises(ModelFileError, match=r"does not run within 0\.1 s"):
+        first_within(0.1, MODEL, lambda _: Event().wait(0.5), len)("a")
+
+
+def test_threads_that_come_meanwhile_wait_for_the_first_run():
+    calls = list[int]()
+    run = first_within(60, MODEL, lambda number: (calls.append(number), Event().wait(0.2 if number == 0 else 0)))
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+        Event().wait(0.05)
+    for thread in threads:
+        thread.join()
+    assert calls[0] == 0
+    assert len(calls) == 3
+
+
+def test_a_system_without_threads_is_an_error_of_the_engine(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    before = [*deadline._unfinished]
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(EngineError, match=r"cannot load a\.onnx: found can't start new thread; end other programs"):
+        within(60, MODEL, "load", lambda: 7)
+    assert deadline._unfinished == before
 
 
 INTERRUPTED = """

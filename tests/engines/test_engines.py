@@ -193,7 +193,7 @@ def test_a_model_whose_data_file_is_gone_is_told(tmp_path, small):
     write_onnx(tmp_path / "m.onnx", *read_model(small), ExportOptions(), external_data=True)
     onnxruntime_engine(tmp_path / "m.onnx")
     (tmp_path / "m.onnx.data").unlink()
-    assert "cannot load" in refusal(tmp_path / "m.onnx")
+    assert "has its weights in another file: found no file" in refusal(tmp_path / "m.onnx")
 
 
 PIXELS, LOGITS, BOXES = {"pixel_values": ["b", 3, "h", "w"]}, {"logits": [1, 5, 8]}, {"pred_boxes": [1, 5, 4]}
@@ -210,6 +210,7 @@ PIXELS, LOGITS, BOXES = {"pixel_values": ["b", 3, "h", "w"]}, {"logits": [1, 5, 
         ({"pixel_values": [1, "h", "w", 3]}, {"logits": [1, 5], "pred_boxes": [1, 5, 4]}),
         ({"pixel_values": ["b", 1, "h", "w"]}, LOGITS | BOXES),
         (PIXELS | {"pixel_mask": ["b", 1, "h", "w"]}, LOGITS | BOXES),
+        (PIXELS, LOGITS | {"pred_boxes": [1, 5, 5]}),
     ],
 )
 def test_a_model_that_is_no_detr_is_told_with_its_signature(tmp_path, inputs, outputs):
@@ -221,6 +222,18 @@ def test_a_model_that_is_no_detr_is_told_with_its_signature(tmp_path, inputs, ou
 def test_a_model_of_bytes_is_no_detr(tmp_path):
     path = write_graph(tmp_path / "m.onnx", PIXELS, LOGITS | BOXES, element=onnx.TensorProto.UINT8)
     assert "uint8 [b,3" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("logits", "boxes", "images"),
+    [([1, 6, 8], [1, 5, 4], 1), ([1, 5, 8], [1, 5, 4], 2), (["b", "q", "c"], [1, 1, 4], 1)],
+)
+def test_a_model_whose_outputs_do_not_belong_together_is_no_detr(tmp_path, logits, boxes, images):
+    network = onnxruntime_engine(
+        write_graph(tmp_path / "m.onnx", PIXELS, {"logits": logits, "pred_boxes": boxes})
+    ).network
+    with pytest.raises(ModelFileError, match=rf"is not a DETR: found logits of shape .* for {images} images, expected"):
+        network(seeded_pixels(3, images, 3, 64, 80), None)
 
 
 def test_outputs_beside_those_of_detr_do_no_harm(tmp_path):

@@ -15,7 +15,8 @@ from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.checkpoint.safetensors import widened
 from detr_onnx.engines.bfloat16 import BF16_BACKBONE, BF16_MIXED, REGIONS, is_lowered, lower, raise_to_float32
 from detr_onnx.engines.numpy import numpy_engine
-from detr_onnx.engines.openvino import convert_to_ir, has_bfloat16, openvino_engine
+from detr_onnx.engines.openvino import convert_to_ir, openvino_engine
+from detr_onnx.engines.openvino_package import has_bfloat16
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -23,12 +24,14 @@ from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import choose, open_model
 from detr_onnx.models.parts import Source
+from tests.cli.command_line import ROOT
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 from tests.small_model import LABELS, write_foreign_onnx, write_small_checkpoint
 
 LOGITS_TOLERANCE = 1e-3  # of their standard deviation: float32 sums in another order, and Winograd convolutions
 BF16_TOLERANCE = 0.1  # of the standard deviation, in the mean: 8 bits through twenty convolutions; 1 is a wrong answer
 BOXES_TOLERANCE = 1e-4  # of the image: the same, after a sigmoid
+IMPORTS_OURS = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(autouse=True)
@@ -284,6 +287,18 @@ def test_a_graph_whose_nodes_have_other_names_stays_in_fp32(checkpoint, tmp_path
         openvino_engine(path, "bf16-mixed")
 
 
+def test_a_graph_whose_nodes_another_tool_has_merged_stays_in_fp32(checkpoint, tmp_path, any_processor_has_bf16):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "merged.onnx")
+    onnxruntime.InferenceSession(str(graph(checkpoint, tmp_path)), options, providers=["CPUExecutionProvider"])
+    assert openvino_engine(tmp_path / "merged.onnx").title.endswith("fp32")
+    for precision in (BF16_MIXED, BF16_BACKBONE):
+        with pytest.raises(ModelFileError, match=f"cannot be computed in {precision}"):
+            openvino_engine(tmp_path / "merged.onnx", precision)
+
+
 def test_a_graph_in_fp16_stays_in_fp32(checkpoint, tmp_path, any_processor_has_bf16):
     path = graph(checkpoint, tmp_path, ExportOptions(precision="fp16"))
     assert openvino_engine(path).title.endswith("fp32")
@@ -408,3 +423,39 @@ def test_a_few_threads_are_not_pinned_so_that_processes_do_not_share_a_core(chec
         [sys.executable, "-c", AFFINITIES, str(checkpoint)], capture_output=True, text=True, env=variables, check=True
     )
     assert done.stdout == f"{ {len(os.sched_getaffinity(0))} }\n"
+
+
+FORKED = """
+import multiprocessing
+from detr_onnx import Detector
+from detr_onnx.errors import EngineError
+from detr_onnx.models.open import demo_image
+
+def detect(image):
+    try:
+        return len(Detector("demo", engine="openvino")(image))
+    except EngineError as error:
+        return str(error)
+
+def in_a_fork():
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(detect, (demo_image(),))
+
+if __name__ == "__main__":
+    detector = Detector("demo", engine="openvino")
+    print(in_a_fork())
+    del detector
+    print(in_a_fork())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_opens_no_second_model_and_says_so(tmp_path):
+    """OpenVINO would hang or abort there, and the pool wait for ever."""
+    pytest.importorskip("openvino")
+    (tmp_path / "forked.py").write_text(FORKED)
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "forked.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=IMPORTS_OURS, timeout=60)
+    refused, accepted = done.stdout.splitlines()
+    assert "found a process that was forked while a model was open in OpenVINO; start processes with" in refused
+    assert int(accepted) > 0  # the first one is no longer open

@@ -282,6 +282,22 @@ def test_outputs_whose_number_depends_on_the_image_come_from_a_device_too(small,
             np.testing.assert_array_equal(one, other)
 
 
+def test_with_masks_and_without_in_turns_a_device_gives_the_same_answers(panoptic, tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    write_onnx(path, *read_model(panoptic), ExportOptions())
+    plain = onnxruntime_engine(path)
+    monkeypatch.setattr(engine, "DEVICES", {CPU: "cpu"})
+    bound = onnxruntime_engine(path)
+    pixels = seeded_pixels(1, 1, 3, 64, 80)
+    for threshold in (None, 0.0, None, 0.0):
+        answers = [
+            opened.network(pixels, None) if threshold is None else opened.segment(pixels, None, threshold)
+            for opened in (plain, bound)
+        ]
+        for one, other in zip(*answers, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_trouble_of_a_bound_pass_is_one_error(graph, monkeypatch):
     monkeypatch.setattr(engine, "DEVICES", {CPU: "cpu"})
     network = onnxruntime_engine(graph).network

@@ -42,7 +42,9 @@ def field(number: int, value: bytes | int) -> bytes:
 
 def onnx_file() -> bytes:
     """The outermost fields of an ONNX file."""
-    graph = field(1, field(4, b"Identity")) + field(2, b"graph")
+    entries = {b"location": b"model.onnx", b"offset": b"8"}
+    data = [field(13, field(1, key) + field(2, value)) for key, value in entries.items()]
+    graph = field(1, field(4, b"Identity")) + field(2, b"graph") + field(5, b"".join(data))
     metadata = field(14, field(1, CONFIG.encode()) + field(2, b"{}"))
     return field(1, 9) + field(2, b"detr-onnx") + field(7, graph) + metadata + field(8, field(2, 17))
 

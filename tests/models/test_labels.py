@@ -100,6 +100,13 @@ def test_null_means_two_classes_as_in_transformers(options, small, tmp_path):
         open_model(model, options)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_names_of_a_caller_are_not_those_of_the_next_one(engine, small, tmp_path):
+    pytest.importorskip(engine)
+    for labels, expected in ((OWN, OWN), (None, LABELS), (OWN, OWN), (None, LABELS)):
+        assert open_model(small, EngineOptions(engine), labels=labels, cache_dir=tmp_path).labels == expected
+
+
 @pytest.mark.parametrize("labels", [(), ("cat",), (*OWN, "more")])
 @pytest.mark.parametrize("name", ["null", "a list"])
 def test_a_wrong_number_of_names_is_an_error(name, labels, options, small, tmp_path):

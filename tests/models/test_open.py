@@ -14,7 +14,7 @@ import pytest
 
 from detr_onnx.cache import list_entries
 from detr_onnx.engines.options import EngineOptions
-from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, UsageError
+from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, OutputError, UsageError
 from detr_onnx.exporter import onnx_file
 from detr_onnx.exporter.onnx_file import ExportOptions
 from detr_onnx.image.preprocess import Preprocessing
@@ -109,6 +109,12 @@ def test_a_directory_without_a_model_says_what_it_holds(tmp_path):
             open_model(tmp_path, EngineOptions(engine))
 
 
+@pytest.mark.parametrize("model", [None, 5, b"demo", ["demo"]])
+def test_what_is_neither_a_name_nor_a_path_is_told(model):
+    with pytest.raises(UsageError, match=f"the model is not a name or a path: found a {type(model).__name__}"):
+        locate(model)
+
+
 # Choices
 
 
@@ -126,6 +132,9 @@ def options(arguments: dict[str, Any]) -> dict[str, Any]:
         ),
         ({"threads": 0}, "the number of threads is wrong: found 0"),
         ({"threads": -1}, "the number of threads is wrong: found -1"),
+        ({"threads": 100_000}, "the number of threads is wrong: found 100000, expected a whole number from 1 to 1024"),
+        ({"threads": "2"}, "the number of threads is wrong: found '2'"),
+        ({"threads": 2.5}, "the number of threads is wrong: found 2.5"),
         ({"config": Path("gone")}, "there is no config gone"),
         ({"engine": "numpy", "threads": 2}, "engine numpy does not take threads: found 2; set OMP_NUM_THREADS"),
         (
@@ -188,6 +197,15 @@ def test_a_graph_of_another_precision_than_the_requested_one_is_an_error(graph):
     assert open_model(graph, EngineOptions(precision="fp32")).labels == LABELS
     with pytest.raises(EngineError, match="the graph does not have precision int8: found fp32"):
         open_model(graph, EngineOptions("onnxruntime", precision="int8"))
+
+
+def test_a_graph_that_does_not_say_its_precision_is_not_called_what_was_requested(foreign):
+    write_config(foreign.parent.parent)
+    assert open_model(foreign, EngineOptions("onnxruntime", precision="fp32")).labels == LABELS
+    for precision in ("fp16", "int8"):
+        message = f"does not have precision {precision}: found no precision in its metadata; leave the precision out"
+        with pytest.raises(EngineError, match=message):
+            open_model(foreign, EngineOptions("onnxruntime", precision=precision))
 
 
 def test_auto_takes_an_engine_that_has_the_requested_precision(small):
@@ -255,6 +273,44 @@ def test_a_checkpoint_that_cannot_be_built_leaves_nothing_behind(small, tmp_path
     with pytest.raises(CheckpointError, match="does not fit its config"):
         open_model(broken, EngineOptions("onnxruntime"))
     assert list_entries() == []
+
+
+def full(*_: object, **__: object) -> None:
+    raise OutputError("a draft cannot be written", found="No space left on device", remedy="choose another file")
+
+
+def stream_error(*_: object, **__: object) -> None:
+    raise RuntimeError("basic_ios::clear: iostream error")
+
+
+def failed_write(*_: object, **__: object) -> None:
+    raise ModelFileError("cannot load", found="Failed to write external initializers", remedy="export it again")
+
+
+@pytest.mark.parametrize(
+    ("engine", "fails", "how", "found"),
+    [
+        ("onnxruntime", "detr_onnx.exporter.onnx_file.write_onnx", full, "No space left"),
+        ("onnxruntime", "detr_onnx.engines.optimized.new_session", failed_write, "Failed to write"),
+        ("openvino", "openvino.save_model", stream_error, "basic_ios::clear"),
+        ("openvino", "openvino.serialize", stream_error, "basic_ios::clear"),
+    ],
+)
+def test_a_disk_that_is_full_is_an_error_of_the_cache_whoever_writes(
+    small, tmp_path, monkeypatch, engine, fails, how, found
+):
+    pytest.importorskip(engine)
+    if engine == "openvino":
+        import openvino
+
+        monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "BF16"])
+    monkeypatch.setattr(fails, how)
+    message = (
+        rf"the cache directory {tmp_path}\S* cannot be written: found {found}.*; make room or give permission there"
+    )
+    with pytest.raises(OutputError, match=message):
+        open_model(small, EngineOptions(engine), cache_dir=tmp_path)
+    assert list_entries(tmp_path) == []
 
 
 def test_two_processes_that_build_at_once_do_no_harm(small, tmp_path):

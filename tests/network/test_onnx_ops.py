@@ -10,6 +10,7 @@ from detr_onnx.exporter.proto import model_proto
 from detr_onnx.network.graph import Graph
 from detr_onnx.network.numpy_ops import NumpyOps, nearest
 from detr_onnx.network.onnx_ops import OnnxOps
+from detr_onnx.network.quantized import ConvQuantParams, QuantParams
 
 ROUNDING = 3e-6  # one operation, summed in another order
 
@@ -118,6 +119,24 @@ def test_attention_with_a_key_bias():
     found = run_recorded(lambda ops, q, k, valid: ops.attention(q, k, k, 2, ops.key_bias(valid)), q, k, valid)
     truth = NumpyOps({}).attention(q, k, k, 2, NumpyOps({}).key_bias(valid))
     np.testing.assert_allclose(found, truth, atol=ROUNDING)
+
+
+def test_a_convolution_in_int8_keeps_the_bias_of_a_channel_whose_weights_are_almost_0():
+    kernel, bias = WEIGHTS["conv.weight"].copy(), WEIGHTS["conv.bias"]
+    kernel[..., :3] *= np.array([1e-9, 1e-20, 1e-40], np.float32)
+    inputs, outputs = QuantParams.of_range(-4, 4), QuantParams.of_range(-30, 30)
+    graph = Graph()
+    ops = OnnxOps(
+        {"conv.weight": kernel, "conv.bias": bias},
+        graph,
+        precision="int8",
+        quant_params={"conv": ConvQuantParams(inputs, outputs)},
+    )
+    graph.add_output(ops.conv("conv", graph.input("x", shape=[None] * 4)), "y")
+    session = onnxruntime.InferenceSession(model_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": normal(9, 1, 4, 5, 6)})
+    expected = np.broadcast_to(bias[:3, None, None], y[0, :3].shape)
+    np.testing.assert_allclose(y[0, :3], expected, rtol=0, atol=0.51 * outputs.scale)
 
 
 def test_layer_norm():

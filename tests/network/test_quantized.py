@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from detr_onnx.exporter.ranges import METHODS, Histogram
-from detr_onnx.network.quantized import MAX_LEVEL, QuantParams, bias_levels, quantized
+from detr_onnx.network.quantized import (
+    MAX_BIAS_LEVEL,
+    MAX_LEVEL,
+    QuantParams,
+    bias_levels,
+    least_scale_for_bias,
+    quantized,
+)
 
 RANGES = [(0.0, 6.0), (-2.0, 2.6), (-3.0, 0.0), (0.0, 1e-6), (-1e-3, 900.0)]
 HALF_A_LEVEL = 0.5 + 1e-3  # float32 rounds on its own
@@ -64,7 +71,18 @@ def test_a_bias_has_the_scale_of_the_products_and_does_not_overflow():
     )
     np.testing.assert_allclose(scale, [0.005, 0.01, 5e-10], rtol=1e-6)
     assert levels.dtype == np.int32
-    assert levels.tolist() == [200, -200, 2**31 - 1]
+    assert levels.tolist() == [200, -200, MAX_BIAS_LEVEL]
+
+
+def test_a_bias_beside_weights_of_almost_0_is_kept():
+    bias, params = np.array([0.7, -3.0, 0.0, 0.2], np.float32), QuantParams(0.01, 128)
+    kernel = np.random.default_rng(1).normal(size=(4, 6, 3, 3)).astype(np.float32)
+    kernel *= np.array([1e-12, 1e-38, 1e-42, 1.0], np.float32).reshape(4, 1, 1, 1)
+    levels, scale = quantized(kernel, 0, least_scale_for_bias(bias, params))
+    sums, sums_scale = bias_levels(bias, scale.reshape(-1), params)
+    np.testing.assert_allclose(sums * sums_scale, bias, rtol=1e-2)
+    np.testing.assert_allclose(levels * scale, kernel, rtol=0, atol=scale.max())
+    np.testing.assert_array_equal(levels[3], quantized(kernel, 0)[0][3])
 
 
 # Ranges

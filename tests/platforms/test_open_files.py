@@ -52,7 +52,7 @@ def test_graphs_are_cached(engine, precision, refused, small, tmp_path):
     pytest.importorskip(engine)
     options = {"engine": engine, "cache_dir": tmp_path}
     if engine == "openvino":
-        from detr_onnx.engines.openvino import has_bfloat16
+        from detr_onnx.engines.openvino_package import has_bfloat16
 
         if precision == "bf16" and not has_bfloat16():
             pytest.skip("the processor has no bfloat16 for OpenVINO")

@@ -1,0 +1,34 @@
+"""What is wrong, out of the messages of engines, which surround it with codes, source files and functions of theirs."""
+
+from __future__ import annotations
+
+import re
+
+from detr_onnx.errors import shortened
+from detr_onnx.text import first_line
+
+LONGEST_REASON = 300  # characters
+LONGEST_MESSAGE = 1000  # of which reasons are made; a message may repeat names of a file, which may be megabytes long
+
+CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
+LOADING = re.compile(r"^Load model from .* failed:")
+SOURCE = re.compile(
+    r"(?<!\S)\S+\.(?:cc|h):\d+ "  # file and line
+    r"(?:[^()']*::[^()']*\((?:[^()]|\([^()]*\))*\)(?: const)? |\w+ )"  # a function with its arguments, or its name
+)
+NODE = re.compile(r'(?:This is an invalid model\. )?In Node, \("(.*?)", (\w+), .*, Error ')
+
+SUMMARY = "Summary:"  # a line of OpenVINO's messages about operators
+
+
+def onnxruntime_reason(error: BaseException) -> str:
+    """The first line of a message of ONNX Runtime's, without its code, the path, and places in its source."""
+    text = LOADING.sub("", CODE.sub("", shortened(first_line(error), LONGEST_MESSAGE)))
+    return shortened(NODE.sub(r"node \1 (\2): ", SOURCE.sub("", text)).strip(), LONGEST_REASON)
+
+
+def openvino_reason(error: BaseException) -> str:
+    """The line of a message of OpenVINO's that says most: the first of its summary, else the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = lines[lines.index(SUMMARY) + 1] if SUMMARY in lines[:-1] else lines[-1]
+    return shortened(line.removeprefix("-- "), LONGEST_REASON)
