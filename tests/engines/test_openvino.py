@@ -223,7 +223,7 @@ def test_what_is_raised_again_differs_by_rounded_weights_only(checkpoint, tmp_pa
     Preprocessing(), Preprocessing(rescale_factor=1.0, mean=(0.0,) * 3, std=(1.0,) * 3),
     Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3), Preprocessing(rescale_factor=1 / 127.5, mean=(1.0, 0.9, 1.1)),
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("colour, share", [(0, 0.02), (20, 0.4), (90, 0.9)])
+@pytest.mark.parametrize(("colour", "share"), [(0, 0.02), (20, 0.4), (90, 0.9)])
 def test_the_first_convolution_of_an_image_loses_little(checkpoint, tmp_path, preprocessing, colour, share):
     """A share of what rounded weights lose; the smaller, the less the colours differ (photographs: about 20 levels)."""
     import openvino
