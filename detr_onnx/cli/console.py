@@ -17,7 +17,7 @@ from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.image.walk import file_ids
 from detr_onnx.paths import is_directory
-from detr_onnx.text import printable
+from detr_onnx.text import printable, reason_of
 
 PROGRESS_AFTER_S = 2.0  # shorter runs show no progress
 LINE_WIDTH = 79
@@ -40,7 +40,7 @@ def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
     except FileNotFoundError:
         return
     except OSError as error:  # the name is too long
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy=remedy) from error
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy=remedy) from error
 
 
 def check_keeps_inputs(path: Path, option: str, *inputs: Path | None) -> None:
@@ -55,7 +55,7 @@ def write_file(path: Path, text: str) -> None:
     try:
         write_atomically(path, text.encode("utf-8"))
     except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy=ANOTHER_FILE) from error
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy=ANOTHER_FILE) from error
 
 
 def print_result(text: str) -> None:

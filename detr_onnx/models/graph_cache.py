@@ -20,6 +20,7 @@ from detr_onnx.engines.table import ONNX, GraphFormat
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import Description, read_model
+from detr_onnx.text import reason_of
 
 GRAPH = f"model{ONNX}"
 
@@ -89,5 +90,7 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
                 read_object(file)  # refuses what is too large
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
     except OSError as error:
-        raise CheckpointError(f"{checkpoint} cannot be read", found=error.strerror, remedy="check the path") from error
+        raise CheckpointError(
+            f"{checkpoint} cannot be read", found=reason_of(error), remedy="check the path"
+        ) from error
     return whole.hexdigest()
