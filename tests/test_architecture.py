@@ -70,7 +70,6 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 45
 LONG_FILES = {
     "bench/baselines": "it runs by itself elsewhere, so all that the peers need is in it",
     "detector": "the public class, with all of its documentation",
-    "network/numpy_ops": "a method for each operation",
     "hub": "names, the cache, downloads, and the words for each refusal",
     "network/config": "two generations of Hugging Face's fields, and shapes",
 }
