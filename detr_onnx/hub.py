@@ -24,9 +24,9 @@ from types import ModuleType
 from detr_onnx import locks
 from detr_onnx.cache import Entry, bytes_in, cache_directory, is_intact, read_records, record_of, write_records
 from detr_onnx.checkpoint.files import ADAPTER, INDEX, PICKLES, WEIGHTS, pickled_weights, weight_files
+from detr_onnx.checkpoint.huggingface_config import MODEL_TYPES
 from detr_onnx.errors import CheckpointError, HubError, MissingPackageError, OutputError
 from detr_onnx.json_input import read_object
-from detr_onnx.network.config import MODEL_TYPES
 from detr_onnx.paths import exists, is_file
 
 CONFIG = "config.json"

@@ -19,3 +19,8 @@ COCO_LABELS: tuple[str, ...] = (
     "toaster", "sink", "refrigerator", "N/A", "book", "clock", "vase", "scissors", "teddy bear", "hair drier",
     "toothbrush",
 )  # fmt: skip
+
+
+def numbered_labels(classes: int) -> tuple[str, ...]:
+    """LABEL_0, LABEL_1, …: what transformers calls classes without names."""
+    return tuple(f"LABEL_{i}" for i in range(classes))

@@ -71,7 +71,6 @@ LONG_FILES = {
     "bench/baselines": "it runs by itself elsewhere, so all that the peers need is in it",
     "detector": "the public class, with all of its documentation",
     "hub": "names, the cache, downloads, and the words for each refusal",
-    "network/config": "two generations of Hugging Face's fields, and shapes",
 }
 VARIADIC_KEYWORDS = {"network/onnx_ops.either"}  # a decorator passes on what its method takes
 
