@@ -21,7 +21,8 @@ from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.hub import fetch, is_hub_name
+from detr_onnx.hub import fetch
+from detr_onnx.hub.names import is_hub_name
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.graph_cache import GRAPH
 from detr_onnx.models.metadata import check_config, check_labels
