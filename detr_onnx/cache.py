@@ -1,7 +1,7 @@
 """The cache: where built graphs are kept between runs, and how each is built once.
 
     <cache>/built/<name>/    an entry: the files that `build` wrote, and manifest.json, written last
-    <cache>/verified/        records of verified models, see hub.py
+    <cache>/verified/        records of verified models, see hub/snapshots.py
 
 A file is taken to be intact when its size, its time of change and a sample of its bytes (all of them up to 1 MiB, else
 64 blocks of 4 KiB from head to tail) are those on record, which takes about a millisecond for any size. When only the

@@ -19,6 +19,8 @@ DEFAULT_THRESHOLD = 0.5
 API_THRESHOLD = 0.1
 """Least score in the hosted API's answers; no lower score has been seen there."""
 
+JOB_PART_ROWS = 1000
+
 BENCH_RUNS = 10
 
 SERVER_HOST = "127.0.0.1"

@@ -1,6 +1,7 @@
-"""Images to detections: preprocessing, the network, postprocessing.
+"""`Detector`: a model that is opened by its name, and detects in images.
 
-`models.open_model` chooses the engine and finds the files of the model; `Detector` then only calls its network.
+`models.open_model` finds the model's files and chooses the engine. The steps from an image to its detections are in
+`pipeline.py`.
 """
 
 from __future__ import annotations
@@ -13,37 +14,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.arguments import check_outputs, check_threshold, with_path
 from detr_onnx.attention import AttentionMaps, cells_of, checked_points, maps_of
 from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
-from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines import AttentiveNetwork, SegmentingNetwork, Segments
+from detr_onnx.detections import Detections
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec, keeps_cores_busy
 from detr_onnx.errors import UsageError
-from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
+from detr_onnx.image.preprocess import ImageSource, read_rgb
 from detr_onnx.image.several import check_several, grouped, paths_noted
 from detr_onnx.masks import PanopticSegmentation
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
-from detr_onnx.panoptic import kept_queries, panoptic_of, with_masks
+from detr_onnx.panoptic import panoptic_of
+from detr_onnx.pipeline import Pipeline
 from detr_onnx.read_ahead import read_ahead, usable_cores
 
 if TYPE_CHECKING:
     from detr_onnx.video.detect import VideoFrame
     from detr_onnx.video.open import Video, VideoSource
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Sizes = NDArray[np.int64]
-Prepared = tuple[Floats, Mask, Sizes]
 
-
-class Detector:
+class Detector(Pipeline):
     """Detects objects in images.
 
     Args:
@@ -99,32 +94,13 @@ class Detector:
             offline=offline,
             cache_dir=cache_dir,
         )
-        self._model, self._providers, self._threads = os.fspath(model), providers, threads
+        preprocessing = opened.preprocessing_at(shortest_edge) if shortest_edge is not None else None
+        super().__init__(os.fspath(model), opened, preprocessing)
+        self._providers, self._threads, self._files = providers, threads, opened.files
         engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
         model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
         options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
         self._reopen: Callable[[], Detector] = functools.partial(Detector, model, **options)
-        self._engine, self._engine_name = opened.engine, opened.engine_name
-        self._files = opened.files
-        self.class_names: tuple[str, ...] = opened.labels
-        self.preprocessing: Preprocessing = (
-            opened.preprocessing if shortest_edge is None else opened.preprocessing_at(shortest_edge)
-        )
-
-    @property
-    def engine(self) -> str:
-        """The engine's name: "numpy", "onnxruntime" or "openvino"."""
-        return self._engine_name
-
-    @property
-    def runtime(self) -> str:
-        """Engine, version, device and precision: "onnxruntime 1.32.0, CPUExecutionProvider, fp32"."""
-        return self._engine.title
-
-    @property
-    def precision(self) -> str:
-        """What the network computes in, such as "fp32"; "as exported" for a graph that does not say."""
-        return self._engine.title.rsplit(", ", 1)[-1]
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -136,13 +112,8 @@ class Detector:
         """Whether images can be prepared while the network runs: it is on another device, or its threads are fewer."""
         return not keeps_cores_busy(self._providers) or (self._threads or usable_cores()) < usable_cores()
 
-    @property
-    def batch_size(self) -> int | None:
-        """The only batch size that the network takes; None if it takes any."""
-        return self._engine.batch
-
     def __repr__(self) -> str:
-        return f"<Detector {self._model}: {self.runtime}>"
+        return f"<Detector {self._name}: {self.runtime}>"
 
     def __reduce__(self) -> tuple[Callable[[], Detector], tuple[()]]:
         """Pickles as its own arguments: another process opens the model again."""
@@ -246,22 +217,6 @@ class Detector:
         rules = (threshold, mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
         return panoptic_of(segments, mask, sizes_hw, self.class_names, *rules)
 
-    @property
-    def has_masks(self) -> bool:
-        """Whether the model is panoptic."""
-        return self._engine.segment is not None
-
-    def check_masks(self) -> None:
-        """Raises UsageError if the model is not panoptic."""
-        _ = self._segment
-
-    @property
-    def _segment(self) -> SegmentingNetwork:
-        if self._engine.segment is None:
-            remedy = "use a panoptic model, such as facebook/detr-resnet-50-panoptic"
-            raise UsageError("the model has no mask head", found=self._model, remedy=remedy)
-        return self._engine.segment
-
     def attention(
         self,
         image: ImageSource,
@@ -292,17 +247,6 @@ class Detector:
         maps = maps_of(outputs, mask, wanted, self.class_names, threshold, rgb)
         return replace(maps, detections=with_path(image, maps.detections))
 
-    def attention_network(self) -> AttentiveNetwork:
-        """The network of `attention`, opened if it is not open yet.
-
-        Raises:
-            UsageError: the model has none.
-        """
-        if self._engine.attention is None:
-            remedy = "use the checkpoint, or export it with --attention"
-            raise UsageError("the model has no attention maps", found=self._model, remedy=remedy)
-        return self._engine.attention()
-
     def video(
         self,
         source: VideoSource | Video,
@@ -323,9 +267,9 @@ class Detector:
             source: a path, a URL (rtsp, http, …), a camera ("/dev/video0", or 0), or what `open_video` returns.
             threshold: in 0..1; scores must be strictly greater.
             every: only each n-th frame.
-            fps: at most so many frames a second, in place of `every`.
+            fps: at most this many frames per second, in place of `every`.
             start_s: of a file, from this time on.
-            duration_s: for so many seconds.
+            duration_s: for this many seconds.
             track: gives objects the same `track_ids` in all frames; needs the package trackers.
 
         Raises:
@@ -348,94 +292,3 @@ class Detector:
         if min(width, height) < 1:
             raise UsageError("the size is wrong", found=f"{width}x{height}", expected="1 pixel or more each way")
         self(Image.new("RGB", (width, height), "grey"))
-
-    def preprocess(self, images: Iterable[ImageSource]) -> Prepared:
-        """What the network takes for a batch of images.
-
-        Returns:
-            pixels: [B,3,H,W] float32, normalised.
-            mask: [B,H,W], True for image, False for padding.
-            sizes_hw: [B,2], heights and widths of the original images.
-        """
-        return self._prepare([read_rgb(image) for image in images])
-
-    def network(self, pixels: Floats, mask: Mask | None = None) -> tuple[Floats, Floats]:
-        """The raw outputs of the network.
-
-        Args:
-            pixels: [B,3,H,W] float32, as `preprocess` returns them.
-            mask: [B,H,W], True for image; None for no padding.
-
-        Returns:
-            logits: [B,Q,C+1]; the last class is "no object".
-            boxes_cxcywh: [B,Q,4] in 0..1 of the image.
-        """
-        return self._engine.network(pixels, mask)
-
-    def segment(self, pixels: Floats, mask: Mask, threshold: float = DEFAULT_THRESHOLD) -> Segments:
-        """The raw outputs of the network of a panoptic model, with a mask for each query above the threshold.
-
-        Args:
-            pixels: [B,3,H,W] float32, as `preprocess` returns them.
-            mask: [B,H,W], True for image.
-            threshold: scores must be strictly greater; below 0 for all queries.
-
-        Raises:
-            UsageError: the model has no mask head.
-            EngineError: the outputs are not finite.
-        """
-        segments = self._segment(pixels, mask, threshold)
-        check_outputs(self.runtime, self.class_names, *segments[:2])
-        return segments
-
-    def postprocess(
-        self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = DEFAULT_THRESHOLD
-    ) -> list[Detections]:
-        """The detections of each image, from the outputs of `network` and the original sizes of `preprocess`.
-
-        Raises:
-            EngineError: the outputs are not finite.
-            ModelFileError: the number of classes is not that of the class names.
-        """
-        check_outputs(self.runtime, self.class_names, logits, boxes_cxcywh)
-        return detections_of(logits, boxes_cxcywh, sizes_hw, self.class_names, threshold)
-
-    def detect_prepared(
-        self,
-        pixels: Floats,
-        mask: Mask,
-        sizes_hw: Sizes,
-        threshold: float = DEFAULT_THRESHOLD,
-        *,
-        masks: bool = True,
-    ) -> list[Detections]:
-        """The detections of each image of a batch, from what `preprocess` returns.
-
-        Args:
-            pixels: [B,3,H,W] float32.
-            mask: [B,H,W], True for image.
-            sizes_hw: [B,2], heights and widths of the original images.
-            threshold: in 0..1; scores must be strictly greater.
-            masks: whether a panoptic model computes masks.
-
-        Raises:
-            EngineError: the outputs are not finite.
-        """
-        if not masks or not self.has_masks:
-            return self.postprocess(*self.network(pixels, mask), sizes_hw, threshold)
-        segments = self.segment(pixels, mask, threshold)
-        detections = detections_of(*segments[:2], sizes_hw, self.class_names, threshold, kept_queries(segments))
-        return with_masks(detections, segments, mask, sizes_hw)
-
-    def _may_share(self, image: Image.Image, other: Image.Image) -> bool:
-        resized = self.preprocessing.resized_hw
-        return self._engine.batches_mixed_sizes or resized(*image.size[::-1]) == resized(*other.size[::-1])
-
-    def _prepare(self, images: list[Image.Image]) -> Prepared:
-        return batch(images, self.preprocessing, canvas_hw=self._engine.canvas_hw)
-
-    def _detect(self, group: list[Image.Image], threshold: float, masks: bool = True) -> list[Detections]:
-        """The detections of a group of images, which is filled up if the engine takes only one batch size."""
-        filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
-        pixels, mask, sizes_hw = self._prepare(filled)
-        return self.detect_prepared(pixels, mask, sizes_hw, threshold, masks=masks)[: len(group)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_onnx.errors import CheckpointError, DetrError
+from detr_onnx.text import reason_of
 
 MAX_BYTES = 4 << 20  # a config with a thousand class names has 0.1 MB
 MAX_DEPTH = 32  # a config has 4; a safetensors header 3; annotations with polygons 5
@@ -45,7 +46,7 @@ def read_json(path: Path, *, error: type[DetrError] = CheckpointError, max_bytes
         with path.open("rb") as file:
             text = file.read(max_bytes + 1)
     except (OSError, ValueError) as failure:  # ValueError: a null character in the path
-        found = getattr(failure, "strerror", None) or str(failure)
+        found = reason_of(failure)
         raise error(f"{path} cannot be read", found=found, remedy="check the path") from failure
     return parse_json(text, str(path), error=error, max_bytes=max_bytes)
 

@@ -7,6 +7,8 @@ DETR's class id *is* COCO's category id. COCO numbered 91 categories and release
 
 from __future__ import annotations
 
+NO_CLASS = "N/A"  # the name of ids that belong to no class
+
 COCO_LABELS: tuple[str, ...] = (
     "N/A", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
     "traffic light", "fire hydrant", "N/A", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse",
@@ -19,3 +21,8 @@ COCO_LABELS: tuple[str, ...] = (
     "toaster", "sink", "refrigerator", "N/A", "book", "clock", "vase", "scissors", "teddy bear", "hair drier",
     "toothbrush",
 )  # fmt: skip
+
+
+def numbered_labels(classes: int) -> tuple[str, ...]:
+    """LABEL_0, LABEL_1, …: what transformers calls classes without names."""
+    return tuple(f"LABEL_{i}" for i in range(classes))

@@ -15,8 +15,18 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks; its type where it has none, as MemoryError."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the system refused, such as "No space left on device"; of other errors, their text on one line."""
+    return getattr(error, "strerror", None) or one_line(error)
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text; its type where it has none, as MemoryError."""
+    """The first line of an error's text; its type where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

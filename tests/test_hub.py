@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from detr_onnx import hub
 from detr_onnx.errors import HubError, MissingPackageError, OutputError
-from detr_onnx.hub import PINNED, Model, PinnedFile, cached_models, fetch, is_hub_name
+from detr_onnx.hub import fetch, snapshots
+from detr_onnx.hub.names import PINNED, Model, PinnedFile, is_hub_name
+from detr_onnx.hub.snapshots import cached_models
 from tests.standin_hub import StandInHub
 
 COMMIT, NEWER = "c" * 40, "d" * 40
@@ -198,7 +199,7 @@ def test_without_huggingface_hub_the_error_says_what_to_install(standin, monkeyp
 
 def test_verifying_a_cached_model_does_not_read_whole_files(standin, monkeypatch):
     first = get()
-    monkeypatch.setattr(hub, "record_of", None)
+    monkeypatch.setattr(snapshots, "record_of", None)
     assert get() == first
 
 
@@ -206,9 +207,8 @@ def test_a_download_is_announced_in_one_line_and_a_cached_model_is_not(standin, 
     caplog.set_level(logging.INFO, "detr_onnx")
     for _ in range(2):
         get()
-    assert [record.message.split(" into ")[0] for record in caplog.records if record.name == "detr_onnx.hub"] == [
-        "fetching owner/name@ccccccc"
-    ]
+    messages = [record.message for record in caplog.records if record.name == "detr_onnx.hub.download"]
+    assert [message.split(" into ")[0] for message in messages] == ["fetching owner/name@ccccccc"]
 
 
 def test_the_token_is_sent_to_the_hub(standin, monkeypatch):
@@ -308,7 +308,7 @@ def test_a_cached_file_that_cannot_be_read_is_one_sentence(standin, tmp_path, mo
 
     get()
     shutil.rmtree(tmp_path / "built")
-    monkeypatch.setattr(hub, "record_of", refuse)
+    monkeypatch.setattr(snapshots, "record_of", refuse)
     assert "config.json cannot be read: found Permission denied" in refusal()
 
 
@@ -436,7 +436,7 @@ def test_offline_with_nothing_cached_makes_no_request_and_says_so(standin, store
 
 
 def test_a_hub_that_accepts_and_does_not_answer_is_given_up_on(standin, monkeypatch):
-    monkeypatch.setattr(hub, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr("detr_onnx.hub.download.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert "cannot be reached" in refusal()

@@ -188,8 +188,8 @@ def test_int8_of_a_panoptic_model_compares_masks(calibration):
 def test_masks_that_differ_are_refused_even_if_detections_agree():
     agreed = Agreement(100, 500, 500, 1.0, 1.0, 0.0, 1.0)
     attempts = [Trial("minmax", (), False, agreed, 0.01, iou) for iou in (None, 1.0, trial.MASKS_AT_LEAST, 0.94)]
-    assert [attempt.trouble() is None for attempt in attempts] == [True, True, True, False]
-    found, expected = attempts[-1].trouble()
+    assert [attempt.refusal() is None for attempt in attempts] == [True, True, True, False]
+    found, expected = attempts[-1].refusal()
     assert "a mean IoU of masks of 0.940" in found
     assert expected.endswith(", 0.95")
 

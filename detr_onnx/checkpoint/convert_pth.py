@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.atomic import draft_directory, move_together
+from detr_onnx.checkpoint.inferred_config import ASSUMED_HEADS
 from detr_onnx.checkpoint.load import checkpoint_of, read_config
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
 from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
-from detr_onnx.network.config import ASSUMED_HEADS
 from detr_onnx.paths import exists, is_directory, is_file
+from detr_onnx.text import one_line, reason_of
 
 STATE_KEYS = ("model", "state_dict")  # of the original training script, and of Lightning
 UNSAFE = re.compile(r"Unsupported (?:global|class|type|operand)\S* ?(?:GLOBAL )?(?P<name>[\w.]+)")
@@ -68,7 +69,7 @@ def convert(source: Path, directory: Path, config: Path | None = None) -> Path:
             checkpoint_of(read_safetensors(part / "model.safetensors"), described, str(source))
             move_together(sorted(part.iterdir(), reverse=True), directory)  # the weights need their config
     except OSError as error:
-        raise OutputError(f"{directory} cannot be written", found=error.strerror) from error
+        raise OutputError(f"{directory} cannot be written", found=reason_of(error)) from error
     return directory
 
 
@@ -89,16 +90,12 @@ def _load(path: Path) -> Any:
         unsafe = UNSAFE.search(str(error))
         raise CheckpointError(
             f"{path} holds more than weights" if unsafe else f"{path} cannot be read as a checkpoint of torch",
-            found=f"an object of {unsafe['name']}, which is never loaded" if unsafe else _first_words(error),
+            found=f"an object of {unsafe['name']}, which is never loaded" if unsafe else one_line(error)[:200],
             remedy=SAVE_STATE if unsafe else None,
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"{path} cannot be read as a checkpoint of torch"
-        raise CheckpointError(what, found=_first_words(error)) from error
-
-
-def _first_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(what, found=one_line(error)[:200]) from error
 
 
 def _tensors(content: Any, path: Path) -> dict[str, NDArray[np.float32]]:

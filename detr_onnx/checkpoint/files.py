@@ -13,10 +13,12 @@ from detr_onnx.checkpoint.safetensors import Tensors, check_safetensors, read_sa
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import read_object
 from detr_onnx.paths import exists, is_directory, is_file
+from detr_onnx.text import reason_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+MERGE_ADAPTER = "load it with peft, call merge_and_unload() and save_pretrained(DIRECTORY), and pass that directory"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 TRAINING_STATE = ("training_args.", "optimizer.", "scheduler.", "rng_state", "scaler.")  # pickles without weights
 NAMES_SHOWN = 8
@@ -121,7 +123,7 @@ def is_lfs_pointer(file: Path) -> bool:
         with file.open("rb") as opened:
             return opened.read(len(LFS_POINTER)) == LFS_POINTER
     except OSError:
-        return False  # whoever reads it says why
+        return False  # the error of reading it says why
 
 
 def _check_not_pointer(file: Path) -> None:
@@ -138,7 +140,7 @@ def _no_weights(directory: Path) -> CheckpointError:
     try:
         names = sorted(entry.name for entry in directory.iterdir())
     except OSError as error:
-        return CheckpointError(f"{directory} cannot be read", found=error.strerror, remedy="check its permissions")
+        return CheckpointError(f"{directory} cannot be read", found=reason_of(error), remedy="check its permissions")
     if any(name in ADAPTER for name in names):
         return _adapter(directory)
     pickle = pickled_weights(names)
@@ -166,5 +168,5 @@ def _adapter(directory: Path) -> CheckpointError:
         f"{directory} holds an adapter (PEFT), not a whole model",
         found=ADAPTER[0],
         expected=WEIGHTS,
-        remedy="load it with peft, call merge_and_unload() and save_pretrained(DIRECTORY), and pass that directory",
+        remedy=MERGE_ADAPTER,
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import MAX_AXES, parse_json, whole_numbers
 from detr_onnx.paths import exists, is_file
+from detr_onnx.text import reason_of
 
 HEADER_LIMIT = 4 << 20  # bytes; a DETR's header has 0.06 MB, and the reference implementation allows 100 MB
 LARGEST_SHAPE = 1 << 48  # product of the axes that are not 0
@@ -67,7 +68,7 @@ def _mapped(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
                 raise _broken(path, f"{size} bytes", "at least the 8 bytes of the header's length")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        found = getattr(error, "strerror", None) or str(error)
+        found = reason_of(error)
         raise CheckpointError(f"{path} cannot be read", found=found, remedy="check the path") from error
     header_bytes = int.from_bytes(mapped[:8], "little")
     if header_bytes > min(size - 8, HEADER_LIMIT):

@@ -9,7 +9,7 @@ from detr_onnx.cli.options import add_verbose
 
 HELP = "put the rows of detect -o together, or convert them to labels"
 USAGE = "%(prog)s [options] DIR -o FILE"
-FORMS = ("ndjson", "parquet", "csv", "coco", "label-studio", "yolo", "voc")
+FORMATS = ("ndjson", "parquet", "csv", "coco", "label-studio", "yolo", "voc")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("directory", metavar="DIR", help="the -o of detr-onnx detect")
     add("-o", "--output", required=True, metavar="FILE", help="the file to write; for yolo and voc a new directory")
     add(
-        "--as", dest="form", choices=FORMS,
+        "--as", dest="form", choices=FORMATS,
         help="default: by the suffix, of which .json is a COCO dataset (FiftyOne, CVAT and supervision import it)",
     )  # fmt: skip
     add("--relative-to", metavar="DIR", help="in labels, paths of images are relative to this directory")
@@ -28,9 +28,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     from detr_onnx.jobs.collect import collect
-    from detr_onnx.jobs.forms import Labelled
+    from detr_onnx.jobs.file_formats import ImageNames
 
-    names = Labelled(arguments.relative_to, arguments.prefix)
+    names = ImageNames(arguments.relative_to, arguments.prefix)
     output = Path(arguments.output)
     collect(Path(arguments.directory), output, arguments.form, names, partial=arguments.partial)
     return 0

@@ -17,7 +17,7 @@ from detr_onnx.atomic import is_written_directly, write_atomically
 from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.image.walk import file_ids
 from detr_onnx.paths import is_directory
-from detr_onnx.text import printable
+from detr_onnx.text import printable, reason_of
 
 PROGRESS_AFTER_S = 2.0  # shorter runs show no progress
 LINE_WIDTH = 79
@@ -40,7 +40,7 @@ def check_output_file(path: Path, remedy: str = ANOTHER_FILE) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:  # the name is too long
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy=remedy) from error
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy=remedy) from error
     directory = Path(os.path.realpath(path)).parent
     if not is_written_directly(path) and not os.access(directory, os.W_OK):
         found = f"no permission to write in {directory}" if is_directory(directory) else f"no directory {directory}"
@@ -59,7 +59,7 @@ def write_file(path: Path, text: str) -> None:
     try:
         write_atomically(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy=ANOTHER_FILE) from error
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy=ANOTHER_FILE) from error
 
 
 def print_result(text: str) -> None:

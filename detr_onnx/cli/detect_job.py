@@ -14,7 +14,7 @@ from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import DEMO_NOTE, open_detector
-from detr_onnx.defaults import DEFAULT_MODEL, DEMOS
+from detr_onnx.defaults import DEFAULT_MODEL, DEMOS, JOB_PART_ROWS
 from detr_onnx.errors import UsageError
 from detr_onnx.paths import exists
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from detr_onnx.jobs.job import Job
     from detr_onnx.jobs.parts import Tally
 
-PART_ROWS = 1000
 PARQUET = "parquet"  # a format that only jobs have
 
 logger = logging.getLogger(__name__)
@@ -37,11 +36,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     job.add_argument(
         "-o", "--output", metavar="DIR",
         help="write a row for each image into numbered files in this directory (ndjson or parquet); "
-        "the same command again goes on where it was cut off",
+        "the same command again goes on where it was cut off. A failed image is a row, and the exit status is 0",
     )  # fmt: skip
     job.add_argument("--shard", metavar="K/N", help="only share K of N of the images, from 0/N up; every share has -o")
     job.add_argument(
-        "--batch-files", type=int, metavar="N", help=f"images in one of the numbered files (default: {PART_ROWS})"
+        "--batch-files", type=int, metavar="N", help=f"images in one of the numbered files (default: {JOB_PART_ROWS})"
     )
     job.add_argument("--retry", action="store_true", help="with -o, detect again in images that failed")
 
@@ -92,7 +91,7 @@ def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     form = arguments.format or NDJSON
     if form not in FORMATS:
         raise UsageError(f"-o cannot write --format {form}", expected=" or ".join(FORMATS))
-    part_rows = PART_ROWS if arguments.batch_files is None else arguments.batch_files
+    part_rows = JOB_PART_ROWS if arguments.batch_files is None else arguments.batch_files
     if part_rows < 1:
         raise UsageError("--batch-files is wrong", found=str(part_rows), expected="1 or more")
     if form == PARQUET:

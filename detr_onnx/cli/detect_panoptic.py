@@ -13,6 +13,7 @@ from detr_onnx.cli.interrupts import error_unless_interrupted
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import open_detector
 from detr_onnx.errors import DetrError, UsageError
+from detr_onnx.labels import NO_CLASS
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from detr_onnx.masks import PanopticSegmentation
 
 FORMAT = "panoptic"
-NO_CLASS = "N/A"  # COCO's ids that no class has
 
 
 def add_arguments(parser: ArgumentParser) -> None:

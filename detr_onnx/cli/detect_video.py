@@ -32,9 +32,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of videos."""
     group = parser.add_argument_group("videos")
     group.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
-    group.add_argument("--fps", type=float, metavar="R", help="at most R frames a second, in place of --every")
+    group.add_argument("--fps", type=float, metavar="R", help="at most R frames per second, in place of --every")
     group.add_argument("--start", type=float, default=0.0, metavar="S", help="from this second of a file on")
-    group.add_argument("--duration", type=float, metavar="S", help="for so many seconds")
+    group.add_argument("--duration", type=float, metavar="S", help="for this many seconds")
     group.add_argument(
         "--track", action="store_true", help="give objects the same track_id in all frames; needs the package trackers"
     )

@@ -15,6 +15,7 @@ from detr_onnx.cli.options import add_engine_options, add_model, add_source_opti
 from detr_onnx.cli.save_paths import save_paths
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.files import ImageFile, find_images
+from detr_onnx.text import reason_of
 
 if TYPE_CHECKING:
     from detr_onnx.attention import AttentionMaps
@@ -138,4 +139,4 @@ def write_arrays(maps: AttentionMaps, output: Path) -> None:
     try:
         write_atomically(output, file.getvalue())
     except OSError as error:
-        raise OutputError(f"cannot write {output}", found=error.strerror, remedy=ANOTHER_FILE) from error
+        raise OutputError(f"cannot write {output}", found=reason_of(error), remedy=ANOTHER_FILE) from error

@@ -195,19 +195,19 @@ def calibrated(model: Model, images: Sequence[Path], arguments: Namespace) -> Ca
     from detr_onnx.exporter.calibrate import calibrate
 
     calibration = calibrate(model, images, step_progress, layers=arguments.report is not None)
-    chosen, trouble = calibration.chosen, calibration.chosen.trouble()
+    chosen, refusal = calibration.chosen, calibration.chosen.refusal()
     logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.float_layers))
     if arguments.report is not None:
         write_report(calibration, arguments.report)
-    if trouble and not arguments.force:
+    if refusal and not arguments.force:
         raise DetrError(
             f"int8 does not agree with fp32 on the images in {arguments.calibrate}",
-            found=trouble[0],
-            expected=trouble[1],
+            found=refusal[0],
+            expected=refusal[1],
             remedy="calibrate with more images like those that it will see, use int8-weights, or add --force",
         )
-    if trouble:
-        logger.warning("int8 was forced: %s, expected %s", *trouble)
+    if refusal:
+        logger.warning("int8 was forced: %s, expected %s", *refusal)
     return calibration
 
 

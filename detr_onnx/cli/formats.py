@@ -70,7 +70,7 @@ def _file_object(image: ImageFile, detections: Detections) -> str:
 
 
 def _array(items: Iterable[str]) -> Iterator[str]:
-    """`[a, b, …]`, an item a line, from JSON texts."""
+    """`[a, b, …]`, one item per line, from JSON texts."""
     separator = "["
     for item in items:
         yield separator + item

@@ -38,7 +38,7 @@ def describe(cache_dir: str | os.PathLike[str] | None = None) -> Iterator[str]:
 
     from detr_onnx.cache import cache_directory, list_entries
     from detr_onnx.engines.cpu import cpu_features, processor
-    from detr_onnx.hub import cached_models
+    from detr_onnx.hub.snapshots import cached_models
 
     yield f"detr-onnx: {__version__}"
     yield f"python: {platform.python_version()} on {platform.system()} {platform.machine()}"

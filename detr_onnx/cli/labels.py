@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from detr_onnx.errors import UsageError
+from detr_onnx.labels import NO_CLASS
 
 LISTED_LABELS = 100  # of a model's labels in an error message
 
@@ -23,7 +24,7 @@ def parse_labels(texts: Sequence[str], known: Sequence[str], *, option: str = "-
     if unknown or not labels:
         lowered = {label.lower(): label for label in known}
         similar = [m for label in unknown for m in difflib.get_close_matches(label.lower(), lowered, 1, cutoff=0.5)]
-        listed = [label for label in dict.fromkeys(known) if label != "N/A"]
+        listed = [label for label in dict.fromkeys(known) if label != NO_CLASS]
         more = " …" if len(listed) > LISTED_LABELS else ""
         raise UsageError(
             f"the model has no label {', '.join(map(repr, unknown))}" if unknown else f"{option} names no label",

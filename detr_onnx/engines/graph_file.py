@@ -17,6 +17,7 @@ from detr_onnx.engines.loops import find_loop
 from detr_onnx.engines.protobuf import LENGTH, SIZES, VARINT
 from detr_onnx.errors import ModelFileError
 from detr_onnx.paths import is_directory, is_file
+from detr_onnx.text import reason_of
 
 ONNX_BYTES = 2**31 - 1  # protobuf's limit of one message
 XML_BYTES = 64 << 20  # that of a DETR-R50 has 1 MB; the weights are in the .bin beside it
@@ -45,7 +46,7 @@ def check_graph_file(path: Path) -> None:
     except ValueError as error:
         trouble = str(error)
     except OSError as error:
-        raise ModelFileError(f"cannot read {path}", found=error.strerror, remedy="check the path") from error
+        raise ModelFileError(f"cannot read {path}", found=reason_of(error), remedy="check the path") from error
     if trouble:
         kind = KINDS[path.suffix.lower()]
         raise ModelFileError(f"{path} is not {kind}", found=trouble, remedy="export or fetch the file again")

@@ -24,6 +24,7 @@ from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.masks import PanopticSegmentation
 from detr_onnx.paths import exists, is_directory, is_file
+from detr_onnx.text import reason_of
 
 Ids = NDArray[np.int32]
 
@@ -171,7 +172,7 @@ def _written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy="choose another file") from error
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy="choose another file") from error
 
 
 def kept_segments(found: PanopticSegmentation, category_of: Sequence[int | None]) -> tuple[Ids, list[dict[str, Any]]]:

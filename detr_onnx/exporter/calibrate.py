@@ -35,8 +35,8 @@ from detr_onnx.exporter.trial import (
     IDENTICAL_AT_LEAST,
     MASKS_AT_LEAST,
     SCORES_AT_MOST,
+    EarlyStop,
     Floats,
-    Hope,
     ImageOutputs,
     Trial,
     agreement_of,
@@ -49,6 +49,7 @@ from detr_onnx.exporter.trial import (
 from detr_onnx.image.preprocess import batch, read_rgb
 from detr_onnx.network.detr import parameters
 from detr_onnx.network.quantized import ConvQuantParams
+from detr_onnx.text import reason_of
 
 FLOATS_AT_MOST = 0.75  # share of the layers; with more of them in float, int8 is no faster
 LAYER_VALUES = 50_000  # of the backbone's output, to measure each layer alone by: two photographs at full size
@@ -89,7 +90,7 @@ class Calibration:
             for path, noise in sorted(self.layers.items(), key=lambda row: -row[1])
         ]
         return {
-            "passed": self.chosen.trouble() is None,
+            "passed": self.chosen.refusal() is None,
             "bounds": {
                 "identical_at_least": IDENTICAL_AT_LEAST,
                 "score_difference_at_most": SCORES_AT_MOST,
@@ -153,7 +154,7 @@ def _temporary_directory() -> Iterator[Path]:
     except (OSError, OutputError) as error:
         raise OutputError(
             "the temporary files of the calibration cannot be written",
-            found=error.found if isinstance(error, OutputError) else error.strerror,
+            found=error.found if isinstance(error, OutputError) else reason_of(error),
             remedy="free some space, or set TMPDIR to another directory",
         ) from error
 
@@ -220,7 +221,7 @@ class _Search:
 
     def _compared(self, options: ExportOptions, step: str, to_the_end: bool) -> list[ImageOutputs]:
         """The outputs for the images, up to the one after which the gate is lost."""
-        run, found, hope = None, list[ImageOutputs](), Hope(self.observed.detections())
+        run, found, early_stop = None, list[ImageOutputs](), EarlyStop(self.observed.detections())
         (checkpoint, preprocessing), graph = self.model, self.directory / "trial.onnx"
         for path, expected in self.progress(step, list(zip(self.observed.images, self.observed.outputs, strict=True))):
             if run is None:  # once the step is shown, since writing the graph takes seconds
@@ -229,18 +230,18 @@ class _Search:
             pixels, _, sizes_hw = batch([read_rgb(path)], preprocessing)
             outputs = run_network(run, pixels, checkpoint.config.masks)
             found.append(ImageOutputs.of(outputs, sizes_hw, checkpoint.config.labels, expected.cells is not None))
-            hope.add(expected, found[-1])
-            if hope.is_lost() and not to_the_end:
+            early_stop.add(expected, found[-1])
+            if early_stop.is_due() and not to_the_end:
                 break
         return found
 
     def can_improve(self, trial: Trial) -> bool:
         """Whether more float layers could make it pass; they do not help against too few detections."""
-        return trial.trouble() is not None and self.observed.detections() >= FEWEST_DETECTIONS
+        return trial.refusal() is not None and self.observed.detections() >= FEWEST_DETECTIONS
 
 
 def _first_with(values: int, subset: list[tuple[Path, Floats]]) -> list[tuple[Path, Floats]]:
-    """The first images, until their samples have so many values."""
+    """The first images, until their samples have that many values."""
     before = accumulate((len(cells) for _, cells in subset), initial=0)
     return [image for image, count in zip(subset, before, strict=False) if count < values]
 

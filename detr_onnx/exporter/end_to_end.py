@@ -18,7 +18,7 @@ from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.masks import MASK_THRESHOLD
 from detr_onnx.network.config import DetrConfig
-from detr_onnx.network.detr import class_and_box, seen
+from detr_onnx.network.detr import backbone_and_transformer, class_and_box
 from detr_onnx.network.graph import BOOL, DOUBLE, INT32, INT64, SINGLE, UINT8, Attribute, Graph, Symbol, Value
 from detr_onnx.network.onnx_masks import concatenated
 from detr_onnx.network.onnx_ops import OnnxOps
@@ -83,7 +83,7 @@ def record_end_to_end(ops: OnnxOps, config: DetrConfig, preprocessing: Preproces
     if preprocessing.resize:
         image = resized(pixels, image, size(sizing, hw, preprocessing))
     batch = normalized(pixels, batch_of(pixels, image), preprocessing)
-    context = seen(ops, config, batch, None)
+    context = backbone_and_transformer(ops, config, batch, None)
     logits, boxes_cxcywh = (answer.single(value) for value in class_and_box(ops, context.objects))
     best, scores, labels, boxes = detections(answer, logits, boxes_cxcywh, hw, threshold)
     graph.add_output(scores, SCORES, ["detections"])

@@ -6,8 +6,10 @@ written. Inputs and outputs have the names of Hugging Face's own export, so eith
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +22,11 @@ from detr_onnx import __version__
 from detr_onnx.atomic import atomic_files
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
+from detr_onnx.engines.graph import MOST_VALUES
+from detr_onnx.engines.graph_file import ONNX_BYTES
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.exporter.end_to_end import record_end_to_end
-from detr_onnx.exporter.external_data import write_data
+from detr_onnx.exporter.external_data import data_path, own_data_file, write_data
 from detr_onnx.exporter.proto import import_onnx, model_proto
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.network.config import DetrConfig
@@ -32,10 +36,13 @@ from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.quantized import ConvQuantParams
 from detr_onnx.network.resnet import stages
 from detr_onnx.paths import is_directory
+from detr_onnx.text import reason_of
 
 Array = NDArray[Any]
 
 FEATURE_MAPS = ("stem", "stage", "adapter", "projection")  # how the names of stages with four axes begin
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class ExportOptions:
         quant_params: of the convolutions that int8 computes in 8 bits, by path, as `calibrate` finds them.
         fp16_feed_forward: int8 stores the feed-forward layers' weights in float16.
         metadata: entries to add to the file's metadata.
+
+    Raises:
+        UsageError: the graph would take more pixels than engines accept.
     """
 
     shape_hw: tuple[int, int] | None = None
@@ -67,6 +77,18 @@ class ExportOptions:
     quant_params: Mapping[str, ConvQuantParams] = field(default_factory=dict)
     fp16_feed_forward: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (height, width), batch = self.shape_hw or (1, 1), max(self.batch or 1, 1)
+        most_pixels = MOST_VALUES // (3 * batch)
+        if height * width > most_pixels:
+            images = f" in a batch of {batch}" if batch > 1 else ""
+            raise UsageError(
+                "the shape is too large",
+                found=f"{height}x{width}{images}",
+                expected=f"at most {most_pixels:,} pixels",
+                remedy="give the size that images are resized to, such as 800x1066",
+            )
 
 
 def write_onnx(
@@ -106,17 +128,38 @@ def write_graph(
     *,
     external_data: bool = False,
 ) -> None:
-    """Writes a graph that `record` has made with these options; see `write_onnx`."""
-    data = path.with_name(f"{path.name}.data") if external_data else None
+    """Writes a graph that `record` has made with these options; see `write_onnx`.
+
+    A data file that belongs to the file that is replaced goes with it.
+    """
+    data = data_path(path) if external_data else None
+    if not external_data:
+        _check_fits_in_one_file(path, graph)
     model = _proto(graph, checkpoint, preprocessing, options, data)
+    abandoned = None if external_data else own_data_file(import_onnx(), path)
     try:
         with atomic_files(path, *([data] if data else [])) as (file, *data_files):
             file.write(model.SerializeToString(deterministic=True))
             for data_file in data_files:
                 write_data(data_file, graph)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
+        raise OutputError(f"{path} cannot be written", found=reason_of(error), remedy="choose another file") from error
+    if abandoned:
+        with contextlib.suppress(OSError):
+            abandoned.unlink()
+            logger.info("removed %s, the weights of the file that was replaced", abandoned)
+
+
+def _check_fits_in_one_file(path: Path, graph: Graph) -> None:
+    """Raises OutputError if a graph is too large for a file that contains its constants."""
+    size = sum(constant.array.nbytes for constant in graph.constants.values())
+    if size > ONNX_BYTES:
+        raise OutputError(
+            f"{path} would be too large for an .onnx file",
+            found=f"{size:,} bytes of weights and other constants",
+            expected=f"at most {ONNX_BYTES:,}",
+            remedy="add --external-data, or give a smaller --shape",
+        )
 
 
 def write_backbone(
@@ -134,7 +177,7 @@ def write_backbone(
     pixels = ops.graph.input("pixel_values", shape=["batch", 3, "height", "width"])
     *_, feature = stages(ops.at("backbone"), config.backbone, pixels)
     ops.graph.add_output(ops.conv("input_projection", feature), "projection", [None] * 4)
-    data = path.with_name(f"{path.name}.data")
+    data = data_path(path)
     with atomic_files(path, data) as (file, data_file):
         file.write(model_proto(ops.graph, data).SerializeToString(deterministic=True))
         write_data(data_file, ops.graph)

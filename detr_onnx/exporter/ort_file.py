@@ -26,7 +26,7 @@ from detr_onnx.exporter.end_to_end import IMAGE, SCORES, THRESHOLD
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.paths import is_directory
-from detr_onnx.text import first_line
+from detr_onnx.text import first_line, reason_of
 
 Arrays = list[NDArray[Any]]
 
@@ -67,8 +67,7 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
             check_outputs(graph, converted, options, has_masks=checkpoint.config.masks and not options.attention)
             move_together([converted, config], path.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path} cannot be written", found=reason, remedy="choose another file") from error
+        raise OutputError(f"{path} cannot be written", found=reason_of(error), remedy="choose another file") from error
 
 
 def convert(graph: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from detr_onnx.network.graph import Graph, Symbol
 
 STRIDE = 2  # of the rows and columns that are sampled; with more, small maps would be sampled mostly at the border
-SAMPLE_EVERY = 11  # one of so many of their values; a prime, so that no column or channel is always sampled
+SAMPLE_EVERY = 11  # which of their values are sampled; a prime, so that no column or channel is always sampled
 MAX_INT64 = np.array([np.iinfo(np.int64).max], np.int64)
 PATH = ("taps",)
 

@@ -24,7 +24,7 @@ SCORES_AT_MOST = 0.03  # mean difference of their scores
 MASKS_AT_LEAST = 0.95  # mean IoU of their masks: a quarter of how far a DETR-R50's own are from the truth (SQ 79.3 %)
 FEWEST_DETECTIONS = 50  # of fp32: with fewer, a single difference is more than 2 %
 THRESHOLD = 0.5
-STANDARD_ERRORS = 2  # above the bound that the images, a sample, have to be: then it holds for others like them too
+STANDARD_ERRORS = 2  # above the bound: the images are a sample, and the bound should hold for others like them
 CELLS, CELLS_EVERY = "projection", 7  # the last stage of the backbone, and one of how many of its values are kept
 OUTPUTS = (LOGITS, BOXES, CELLS)
 
@@ -36,8 +36,8 @@ class ImageOutputs:
     Attributes:
         detections: those above `THRESHOLD`.
         cells: a sample of what the backbone passes to the transformer; None if the noise is not measured here.
-        masks: [n,h,w/8] of the detections, at the size of the network's output, eight pixels a byte; None if the model
-            has no mask head.
+        masks: [n,h,w/8] of the detections, at the size of the network's output, with eight pixels per byte; None if the
+            model has no mask head.
     """
 
     detections: Detections
@@ -86,7 +86,7 @@ class Trial:
     noise: float
     mask_iou: float | None = None
 
-    def trouble(self) -> tuple[str, str] | None:
+    def refusal(self) -> tuple[str, str] | None:
         """Why the gate refuses it: what was found and what is expected; None if it passes."""
         agreed = self.agreement
         if agreed.reference < FEWEST_DETECTIONS:
@@ -142,7 +142,7 @@ def mask_iou_of(expected: Sequence[ImageOutputs], found: Sequence[ImageOutputs])
 
 
 def _iou(mask: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Of two masks of one size, eight pixels a byte; 1 if both are empty."""
+    """IoU of two masks of one size, eight pixels per byte; 1 if both are empty."""
     union = _pixels(mask | other)
     return _pixels(mask & other) / union if union else 1.0
 
@@ -168,8 +168,8 @@ def relative_noise(expected: Sequence[Floats], found: Sequence[Floats]) -> float
 
 
 @dataclass
-class Hope:
-    """Whether a trial that is under way can still pass.
+class EarlyStop:
+    """Whether a trial that is under way can end, because it cannot pass any more.
 
     Attributes:
         total: detections of fp32 in all images.
@@ -187,10 +187,10 @@ class Hope:
         self.tested += len(found.detections)
         self.matched += len(pairs(expected.detections, found.detections))
 
-    def is_lost(self) -> bool:
-        """Whether too many detections differ, even if all those in the other images agree.
+    def is_due(self) -> bool:
+        """Whether too many detections differ, even if all in the remaining images agree.
 
-        With so few detections that no trial passes, each goes on to the end, for the figures.
+        With so few detections that no trial passes, each runs to its end, for the figures.
         """
         identical = self.matched + self.total - self.reference
         share = identical / max(1, self.tested - self.matched + self.total)
@@ -198,7 +198,7 @@ class Hope:
 
 
 def required_share(detections: int) -> float:
-    """The share of identical detections to pass: the bound and two standard errors of so many above it."""
+    """The share of identical detections to pass: the bound plus two standard errors of that number of detections."""
     bound = IDENTICAL_AT_LEAST
     error = math.sqrt(bound * (1 - bound) / max(1, detections))
     return min(1.0, bound + STANDARD_ERRORS * error)

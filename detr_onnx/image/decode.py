@@ -18,7 +18,7 @@ from detr_onnx.image.heif import heif_kind, open_heif, why_not_readable
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
 from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
 from detr_onnx.image.streams import open_image_file
-from detr_onnx.text import printable
+from detr_onnx.text import one_line, printable, reason_of
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 
@@ -109,7 +109,7 @@ def _from_path(path: str, max_pixels: int, name: str | None) -> Image.Image:
     try:
         stream = open_image_file(Path(path))  # closed below; errors of the decoder must not be caught here
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = reason_of(error)
         found, remedy = OPENING_ERRORS.get(type(error), (reason, "check the path"))
         raise ImageError(f"cannot read {name!r}", found=found, remedy=remedy) from error
     with stream:
@@ -188,7 +188,7 @@ def _log(name: str, *notes: str) -> None:
 def _damaged(name: str, error: Exception) -> ImageError:
     if found := why_not_readable(error):
         return ImageError(f"{name} cannot be read here", found=found, remedy="save it as JPEG")
-    found = " ".join(str(error).split())[:200] or type(error).__name__
+    found = one_line(error)[:200]
     return ImageError(f"{name} is damaged or cut short", found=found, remedy="get the file again")
 
 

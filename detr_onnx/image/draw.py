@@ -17,7 +17,7 @@ from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.limits import DECODER_ERRORS
 from detr_onnx.paths import is_directory
-from detr_onnx.text import printable
+from detr_onnx.text import printable, reason_of
 
 if TYPE_CHECKING:
     from detr_onnx.detections import Detection, Detections
@@ -193,4 +193,4 @@ def _reason(error: Exception, path: Path) -> tuple[str, str | None]:
         return "a directory", "name a file in it"
     if isinstance(error, PermissionError):
         return "no permission", "choose a directory that this user may write to"
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__, None
+    return reason_of(error), None

@@ -17,7 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from detr_onnx.paths import is_directory
-from detr_onnx.text import printable
+from detr_onnx.text import printable, reason_of
 
 SYSTEM_NAMES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"}
 """Names, in lower case, that operating systems leave among images, beside names that begin with a dot."""
@@ -118,7 +118,7 @@ def _blocks(folder: str) -> Iterator[list[os.DirEntry[str]]]:
                 if len(block) < BLOCK:
                     return
     except OSError as error:
-        logger.warning("cannot read the directory %s: %s", printable(folder), error.strerror)
+        logger.warning("cannot read the directory %s: %s", printable(folder), reason_of(error))
 
 
 def _visible(names: Iterable[str], pattern: str) -> Iterator[str]:

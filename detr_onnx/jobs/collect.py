@@ -1,4 +1,4 @@
-"""The parts of a job put together: one file, or the labels that other tools import."""
+"""The rows of a job in one file, or as the labels that other tools import."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 
 from detr_onnx.atomic import atomic_file
 from detr_onnx.errors import OutputError, UsageError
-from detr_onnx.jobs.forms import FILE_FORMS, Labelled
-from detr_onnx.jobs.label_files import DIRECTORY_FORMS, write_directory
+from detr_onnx.jobs.file_formats import FILE_FORMATS, ImageNames
+from detr_onnx.jobs.label_files import DIRECTORY_FORMATS, write_directory
 from detr_onnx.jobs.parts import Part, count_rows, find_parts, read_done, read_part
 from detr_onnx.jobs.rows import Row, import_pyarrow
 from detr_onnx.jobs.settings import JobSettings, read_settings
 from detr_onnx.jobs.shard import Shard
+from detr_onnx.text import reason_of
 
-FORMS = (*FILE_FORMS, *DIRECTORY_FORMS)
+FORMATS = (*FILE_FORMATS, *DIRECTORY_FORMATS)
 BY_SUFFIX = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet", ".json": "coco", ".csv": "csv"}
 WITH_ERRORS = ("ndjson", "parquet", "csv")  # the other formats leave out images that failed
 SHOWN_SHARDS = 8
@@ -82,18 +83,18 @@ class Collection:
         return gaps
 
 
-def collect(directory: Path, output: Path, form: str | None, names: Labelled, *, partial: bool = False) -> None:
+def collect(directory: Path, output: Path, form: str | None, names: ImageNames, *, partial: bool = False) -> None:
     """Writes the rows of a job into one file, or as labels into one directory; all of it, or nothing.
 
     Args:
         directory: of the job.
-        output: the file, which is replaced, or the directory, which must not be there or be empty.
-        form: one of `FORMS`; None for that of the suffix of `output`.
+        output: the file, which is replaced, or the directory, which must be new or empty.
+        form: one of `FORMATS`; None for that of the suffix of `output`.
         names: how the labels name their images.
         partial: whether to collect what is there if rows are missing; a warning says what.
 
     Raises:
-        UsageError: there is no such form, or the suffix does not say which.
+        UsageError: there is no such format, or the suffix does not say which.
         OutputError: there is no job, rows are missing, a part is damaged, or nothing can be written.
     """
     form = form or _form_of(output)
@@ -107,16 +108,16 @@ def collect(directory: Path, output: Path, form: str | None, names: Labelled, *,
         logger.warning("%s is not complete: %s", directory, "; ".join(gaps))
     if form not in WITH_ERRORS and (failed := collection.failed()):
         logger.warning("images that are left out because they failed: %d", failed)
-    if form in DIRECTORY_FORMS:
-        write_directory(output, collection.rows, collection.settings, names, DIRECTORY_FORMS[form])
+    if form in DIRECTORY_FORMATS:
+        write_directory(output, collection.rows, collection.settings, names, DIRECTORY_FORMATS[form])
         return
     if form == "parquet":
         import_pyarrow()
     try:
         with atomic_file(output) as file:
-            FILE_FORMS[form](file, collection.rows, collection.settings, names)
+            FILE_FORMATS[form](file, collection.rows, collection.settings, names)
     except OSError as error:
-        found = error.strerror or str(error)
+        found = reason_of(error)
         raise OutputError(f"cannot write {output}", found=found, remedy="choose another file") from error
 
 
@@ -133,6 +134,6 @@ def _form_of(output: Path) -> str:
         raise UsageError(
             f"the format of {output} is not known",
             found=f"the suffix {output.suffix!r}" if output.suffix else "no suffix",
-            expected=f"{', '.join(BY_SUFFIX)}, or --as {'|'.join(FORMS)}",
+            expected=f"{', '.join(BY_SUFFIX)}, or --as {'|'.join(FORMATS)}",
         )
     return BY_SUFFIX[output.suffix.lower()]

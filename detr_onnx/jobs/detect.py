@@ -13,7 +13,8 @@ from detr_onnx.jobs.rows import Origin, Row, error_row, row_of
 from detr_onnx.read_ahead import read_ahead
 
 if TYPE_CHECKING:
-    from detr_onnx.detector import Detector, Prepared
+    from detr_onnx.detector import Detector
+    from detr_onnx.pipeline import Prepared
 
 
 def detect_rows(

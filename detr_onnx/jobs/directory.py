@@ -11,6 +11,7 @@ from detr_onnx import locks
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.shard import Shard
 from detr_onnx.paths import exists
+from detr_onnx.text import reason_of
 
 
 def make_directory(directory: Path) -> None:
@@ -22,7 +23,7 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        found = "a file of that name" if exists(directory) else error.strerror
+        found = "a file of that name" if exists(directory) else reason_of(error)
         raise OutputError(
             f"cannot make the directory {directory}", found=found, remedy="choose another directory"
         ) from error
@@ -45,7 +46,7 @@ def only_process(directory: Path, shard: Shard) -> Iterator[None]:
     try:
         file = path.open("a+b")
     except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy="choose another directory") from error
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy="choose another directory") from error
     with file:
         if locks.acquire(file.fileno(), wait=False) is False:
             which = f"shard {shard} of {directory}" if shard.count > 1 else str(directory)

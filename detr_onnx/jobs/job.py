@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.defaults import JOB_PART_ROWS
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.detect import detect_rows
 from detr_onnx.jobs.directory import make_directory, only_process
@@ -24,12 +25,11 @@ from detr_onnx.jobs.parts import (
 )
 from detr_onnx.jobs.rows import Row
 from detr_onnx.jobs.seen import Seen, open_seen
-from detr_onnx.jobs.settings import JobSettings, agree
+from detr_onnx.jobs.settings import JobSettings, write_or_compare
+from detr_onnx.text import reason_of
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
-
-PART_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Job:
     """A job: a shard of the inputs, and where its rows go.
 
     Attributes:
-        directory: of the parts; made if it is not there.
+        directory: of the parts; created if it does not exist.
         inputs: what to detect in, and the shard.
         settings: what the rows depend on; see `JobSettings.of`.
         part_rows: rows of a part. A process that is killed loses at most the rows of one unfinished part.
@@ -47,7 +47,7 @@ class Job:
     directory: Path
     inputs: Inputs
     settings: JobSettings
-    part_rows: int = PART_ROWS
+    part_rows: int = JOB_PART_ROWS
     retry: bool = False
 
     def run(
@@ -92,11 +92,11 @@ class Job:
         make_directory(self.directory)
         with only_process(self.directory, self.inputs.shard), open_seen() as seen:
             try:
-                agree(self.directory, self.settings)
+                write_or_compare(self.directory, self.settings)
                 done_path(self.directory, self.inputs.shard).unlink(missing_ok=True)
                 tally, number = self._read_parts(seen, must_stop)
             except OSError as error:
-                found = error.strerror or str(error)
+                found = reason_of(error)
                 raise OutputError(
                     f"cannot use {self.directory}", found=found, remedy="choose another directory"
                 ) from error

@@ -16,14 +16,16 @@ from xml.etree import ElementTree
 from detr_onnx.atomic import draft_directory, place_directory
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.directory import make_directory
-from detr_onnx.jobs.forms import NO_CLASS, Labelled, Rows, classified, clipped, good
+from detr_onnx.jobs.file_formats import ImageNames, Rows, classified, clipped, without_errors
 from detr_onnx.jobs.rows import Row
 from detr_onnx.jobs.settings import JobSettings
+from detr_onnx.labels import NO_CLASS
 from detr_onnx.paths import exists, file_name, is_directory
+from detr_onnx.text import reason_of
 
 
 @dataclass(frozen=True)
-class DirectoryForm:
+class DirectoryFormat:
     """A format with a file for each image.
 
     Attributes:
@@ -39,11 +41,11 @@ class DirectoryForm:
     extra: Callable[[list[str]], tuple[str, str]] | None = None
 
 
-def write_directory(output: Path, rows: Rows, settings: JobSettings, names: Labelled, form: DirectoryForm) -> None:
+def write_directory(output: Path, rows: Rows, settings: JobSettings, names: ImageNames, form: DirectoryFormat) -> None:
     """Writes a file for each image without an error; all of them, or nothing.
 
     Raises:
-        OutputError: the directory is there and not empty, two images have one name, or nothing can be written.
+        OutputError: the directory exists and is not empty, two images have one name, or nothing can be written.
     """
     parent = output.absolute().parent
     try:
@@ -56,18 +58,18 @@ def write_directory(output: Path, rows: Rows, settings: JobSettings, names: Labe
             _fill(fresh, rows, settings, names, form)
             place_directory(fresh, output)
     except OSError as error:
-        found = error.strerror or str(error)
+        found = reason_of(error)
         raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory") from error
 
 
-def _fill(directory: Path, rows: Rows, settings: JobSettings, names: Labelled, form: DirectoryForm) -> None:
+def _fill(directory: Path, rows: Rows, settings: JobSettings, names: ImageNames, form: DirectoryFormat) -> None:
     folder = directory / form.folder
     folder.mkdir(parents=True)
     if form.extra is not None:
         name, content = form.extra(settings.class_names)
         (directory / name).write_text(content, encoding="utf-8", newline="\n")
     common = _common_directory(rows) if names.relative_to is None else ""
-    for row in good(rows()):
+    for row in without_errors(rows()):
         path = folder / _inside(os.path.relpath(row["path"], common) if common else names.relative(row["path"]))
         path = path.with_name(f"{path.stem}{form.suffix}")
         try:
@@ -83,7 +85,7 @@ def _fill(directory: Path, rows: Rows, settings: JobSettings, names: Labelled, f
 def _common_directory(rows: Rows) -> str:
     """The longest directory that all images are in, or nothing if they have none in common."""
     common: str | None = None
-    for row in good(rows()):
+    for row in without_errors(rows()):
         parent = os.path.dirname(row["path"])  # noqa: PTH120 - of many names
         try:
             common = parent if common is None else os.path.commonpath([common, parent])
@@ -161,7 +163,7 @@ def _add(parent: ElementTree.Element, name: str, text: str) -> None:
     ElementTree.SubElement(parent, name).text = "".join(c if c >= " " or c in "\t\n" else "\ufffd" for c in text)
 
 
-DIRECTORY_FORMS = {
-    "yolo": DirectoryForm("labels", ".txt", yolo_text, yolo_classes),
-    "voc": DirectoryForm("Annotations", ".xml", voc_text),
+DIRECTORY_FORMATS = {
+    "yolo": DirectoryFormat("labels", ".txt", yolo_text, yolo_classes),
+    "voc": DirectoryFormat("Annotations", ".xml", voc_text),
 }

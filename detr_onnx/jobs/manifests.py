@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from detr_onnx.errors import DatasetError
 from detr_onnx.jobs.rows import import_pyarrow
 from detr_onnx.json_input import parse_json
+from detr_onnx.text import one_line, reason_of
 
 STDIN = "-"
 PARQUET, NDJSON = (".parquet", ".pq"), (".ndjson", ".jsonl")
@@ -95,7 +96,7 @@ class Manifest:
         try:
             return Path(self.file).open("rb")
         except (OSError, ValueError) as error:
-            raise self.error(getattr(error, "strerror", None) or str(error)) from error
+            raise self.error(reason_of(error)) from error
 
     def _check(self) -> None:
         """Raises the errors that can be known before the first path is read."""
@@ -110,7 +111,7 @@ class Manifest:
         try:
             file = pa.parquet.ParquetFile(self.file)
         except (OSError, pa.ArrowException) as error:
-            found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
+            found = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)[:200]
             raise self.error(found, expected="a Parquet file") from error
         names = file.schema_arrow.names
         kind = file.schema_arrow.field(self.column).type if names.count(self.column) == 1 else None
@@ -131,7 +132,7 @@ class Manifest:
                 found = f"{error.object[:100]!r} in the column {self.column!r}"
                 raise self.error(found, expected="UTF-8") from error
             except (OSError, import_pyarrow().ArrowException) as error:
-                raise self.error(" ".join(str(error).split())[:200], expected="a Parquet file") from error
+                raise self.error(one_line(error)[:200], expected="a Parquet file") from error
 
 
 def _stdin(manifest: Manifest) -> BinaryIO:

@@ -35,7 +35,7 @@ from detr_onnx.jobs.rows import (
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.jobs.shard import Shard
 from detr_onnx.json_input import read_object, whole_numbers
-from detr_onnx.text import printable
+from detr_onnx.text import one_line, printable, reason_of
 
 NDJSON, PARQUET = "ndjson", "parquet"
 FORMATS = (NDJSON, PARQUET)
@@ -78,7 +78,7 @@ def write_part(path: Path, rows: Sequence[Row], settings: JobSettings) -> None:
             else:
                 file.writelines(map(to_line, rows))
     except OSError as error:
-        found, remedy = error.strerror or str(error), "make room, and run the same command again: it goes on from here"
+        found, remedy = reason_of(error), "make room, and run the same command again: it goes on from here"
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy) from error
 
 
@@ -96,7 +96,7 @@ def read_part(path: Path) -> Iterator[Row]:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 yield from_line(line, printable(str(path)))
     except OSError as error:
-        found, remedy = error.strerror or str(error), "allow this user to read it, or move it elsewhere"
+        found, remedy = reason_of(error), "allow this user to read it, or move it elsewhere"
         raise OutputError(f"{path} cannot be read", found=found, remedy=remedy) from error
 
 
@@ -113,7 +113,7 @@ def count_rows(path: Path) -> int:
         with path.open("rb") as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise OutputError(f"{path} is damaged", found=" ".join(str(error).split())[:200]) from error
+        raise OutputError(f"{path} is damaged", found=one_line(error)[:200]) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -127,7 +127,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(BATCH_ROWS):
                 yield from (checked(row, str(path)) for row in batch.to_pylist())
     except (pa.ArrowException, OSError) as error:
-        found = " ".join(str(error).split())[:200]
+        found = one_line(error)[:200]
         raise OutputError(f"{path} is damaged", found=found) from error
 
 
@@ -181,7 +181,9 @@ def write_done(directory: Path, shard: Shard, tally: Tally) -> None:
     try:
         write_atomically(path, json.dumps({"rows": tally.rows, "failed": tally.failed}).encode() + b"\n")
     except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror, remedy="run the same command again") from error
+        raise OutputError(
+            f"cannot write {path}", found=reason_of(error), remedy="run the same command again"
+        ) from error
 
 
 def read_done(directory: Path, shard: Shard) -> Tally | None:

@@ -122,7 +122,7 @@ def from_line(line: bytes, source: str) -> Row:
 
 
 def checked(row: Row, source: str) -> Row:
-    """The row, if it has the fields of a row, with values of their types. Masks are checked by whoever reads them.
+    """The row, if it has the fields of a row, with values of their types. Masks are checked where they are read.
 
     Raises:
         OutputError: it has other fields, or values of other types.

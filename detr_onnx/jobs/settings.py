@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from detr_onnx.detector import Detector
 
 FILE = "_job.json"
-WORDS = {
+SHOWN_NAMES = {
     "version": "detr-onnx", "model_sha256": "model", "labels": "labels", "class_names": "class names of the model",
 }  # fmt: skip
 """The names of fields in messages, where they differ from the fields' own."""
@@ -132,8 +132,8 @@ def _is_valid(name: str, value: Any) -> bool:
     return isinstance(value, str)
 
 
-def agree(directory: Path, settings: JobSettings) -> None:
-    """Writes the settings of a new job, or compares them with those of the job that is there.
+def write_or_compare(directory: Path, settings: JobSettings) -> None:
+    """Writes the settings of a new job, or compares them with those of the existing job.
 
     Raises:
         OutputError: the directory has a job with others; both are named.
@@ -167,4 +167,4 @@ def _shown(name: str, settings: JobSettings) -> str:
         return f"model {settings.model} (sha256 {settings.model_sha256[:12]}…)"
     value = getattr(settings, name)
     text = ",".join(value) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else str(value)
-    return f"{WORDS.get(name, name)} {text[:200] if value is not None else 'all'}"
+    return f"{SHOWN_NAMES.get(name, name)} {text[:200] if value is not None else 'all'}"

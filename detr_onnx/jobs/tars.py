@@ -13,6 +13,7 @@ from detr_onnx.errors import DetrError, ImageError
 from detr_onnx.image.files import image_suffixes, suffix
 from detr_onnx.image.streams import MAX_STREAM_BYTES
 from detr_onnx.image.walk import is_hidden
+from detr_onnx.text import reason_of
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 TAR_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
@@ -43,7 +44,7 @@ def tar_images(path: Path, is_wanted: Callable[[str], bool]) -> Generator[tuple[
             if tar.fileobj is None or tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end of the archive")  # after the last member come two empty blocks
     except TAR_ERRORS as error:
-        found = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        found = reason_of(error)
         if not count:
             raise ImageError(
                 f"cannot read {path}", found=found, expected="a tar file", remedy="check the file"

@@ -22,6 +22,7 @@ from detr_onnx.errors import CheckpointError, OutputError
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import Description, read_model
+from detr_onnx.text import reason_of
 
 if TYPE_CHECKING:
     from detr_onnx.exporter.onnx_file import ExportOptions
@@ -123,5 +124,7 @@ def digest(checkpoint: Path, config: Path | None = None) -> str:
                 read_object(file)  # refuses what is too large
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file else b"-")
     except OSError as error:
-        raise CheckpointError(f"{checkpoint} cannot be read", found=error.strerror, remedy="check the path") from error
+        raise CheckpointError(
+            f"{checkpoint} cannot be read", found=reason_of(error), remedy="check the path"
+        ) from error
     return whole.hexdigest()

@@ -22,7 +22,8 @@ from detr_onnx.engines.external_data import weight_files as weight_files_beside
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.hub import fetch, is_hub_name
+from detr_onnx.hub import fetch
+from detr_onnx.hub.names import is_hub_name
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.models.graph_cache import GRAPH
 from detr_onnx.models.metadata import check_config, check_labels

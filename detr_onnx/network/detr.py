@@ -19,7 +19,7 @@ from detr_onnx.network.ops import Ops, V
 from detr_onnx.network.position import sine_position
 from detr_onnx.network.resnet import fold_batch_norm, stages
 from detr_onnx.network.segmentation import ADAPTERS, Context, adapter, masks, split_first_layer
-from detr_onnx.network.transformer import Looks, decoder, encoder
+from detr_onnx.network.transformer import AttentionInputs, Cells, decoder, encoder
 
 Array = NDArray[np.float32]
 
@@ -35,7 +35,7 @@ def detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None) -> tuple[V,
         pixels: [B,3,H,W], normalised.
         mask: [B,H,W], True where there is image; None when there is no padding.
     """
-    return class_and_box(ops, seen(ops, config, pixels, mask).objects)
+    return class_and_box(ops, backbone_and_transformer(ops, config, pixels, mask).objects)
 
 
 def panoptic_detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, threshold: V) -> tuple[V, V, V, V]:
@@ -51,7 +51,7 @@ def panoptic_detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, th
         kept: [K,2], image and query of each mask, in this order.
         masks: [K,⌈H/4⌉,⌈W/4⌉], logits.
     """
-    context = seen(ops, config, pixels, mask)
+    context = backbone_and_transformer(ops, config, pixels, mask)
     logits, boxes = class_and_box(ops, context.objects)
     kept = ops.above(logits, threshold)
     return logits, boxes, kept, ops.stage("masks", masks(ops, config, context, kept))
@@ -74,31 +74,32 @@ def attentive_detr(
         objects: [K,L,M,h,w], the attention of the kept queries to the memory.
         cells: [B,P,L,M,h,w], the attention of these cells to each other cell in the encoder.
     """
-    looks: Looks[V] = Looks()
-    context = seen(ops, replace(config, masks=False), pixels, mask, looks)
+    inputs: AttentionInputs[V] = AttentionInputs()
+    context = backbone_and_transformer(ops, replace(config, masks=False), pixels, mask, inputs)
     logits, boxes = class_and_box(ops, context.objects)
     kept, inner = ops.above(logits, threshold), ops.at("attention")
-    objects = attention_of_objects(inner, config, looks, context, kept)
-    return logits, boxes, kept, objects, attention_of_cells(inner, config, looks, context, points)
+    objects = attention_of_objects(inner, config, inputs.decoder, context, kept)
+    return logits, boxes, kept, objects, attention_of_cells(inner, config, inputs.encoder, context, points)
 
 
-def seen(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, looks: Looks[V] | None = None) -> Context[V]:
-    """What the encoder and the decoder make of the images. `looks`, if given, is filled."""
+def backbone_and_transformer(
+    ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, inputs: AttentionInputs[V] | None = None
+) -> Context[V]:
+    """All of the network but its heads. The queries and keys of each layer are added to `inputs`, if given."""
     adapted: list[V] = []
     for stage, feature in enumerate(stages(ops.at("backbone"), config.backbone, pixels), start=1):
         if config.masks:
             adapted = adapter(ops.at("mask_head"), config, stage, feature) + adapted
     valid = ops.at("position").valid_cells(feature, mask)  # [B,h,w]
     position = ops.stage("position", sine_position(ops.at("position"), valid, config.d_model))  # [B,N,D]
-    key_bias = None if mask is None else ops.at("position").key_bias(valid)
+    cells = Cells(position, None if mask is None else ops.at("position").key_bias(valid))
 
     projection = ops.stage("projection", ops.conv("input_projection", feature))
-    memory = encoder(ops.at("encoder"), config, ops.tokens(projection), position, key_bias, looks)  # [B,N,D]
+    memory = encoder(ops.at("encoder"), config, ops.tokens(projection), cells, inputs)  # [B,N,D]
 
     query = ops.parameter("query_position_embeddings.weight")  # [1,Q,D]
-    zeros, decode = ops.multiply(query, 0.0), ops.at("decoder")
-    objects = decoder(decode, config, zeros, query, memory, position, key_bias, looks)  # [B,Q,D]
-    return Context(projection, adapted, memory, objects, key_bias)
+    objects = decoder(ops.at("decoder"), config, query, memory, cells, inputs)  # [B,Q,D]
+    return Context(projection, adapted, memory, objects, cells.key_bias)
 
 
 def class_and_box(ops: Ops[V], objects: V) -> tuple[V, V]:

@@ -1,8 +1,7 @@
 """The operations, computed with numpy alone.
 
-Feature maps are NHWC, so that a convolution is a matrix product: the windows, one a row, times the kernel
-[kh·kw·in, out]. Windows are gathered for a few rows of the image at a time, so that they, and the steps on the product
-(bias, residual, ReLU), stay in the processor's cache.
+Feature maps are NHWC, so that a convolution is a matrix product. `numpy_conv.py` computes it, `winograd.py` does so
+faster for 3x3 and stride 1, and `numpy_masks.py` has what the mask head computes for each query.
 """
 
 from __future__ import annotations
@@ -12,19 +11,17 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from detr_onnx.network import numpy_masks, winograd
+from detr_onnx.network import numpy_conv, numpy_masks, winograd
+from detr_onnx.network.numpy_conv import Convolution
 from detr_onnx.network.workspace import Workspace
 
 Array = NDArray[np.float32]
 
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
 PADDING_BIAS = -3e4  # e^-30000 is 0 in float32, and the number fits in float16 (up to 65504)
-BLOCK_FLOATS = 1 << 21  # of windows gathered at a time: 8 MB, a part of the last-level cache
 SCORES_FLOATS = 1 << 17  # of attention scores at a time: 512 KB
-PIECE_FLOATS = 1 << 18  # of a product that bias, residual and ReLU are applied to at a time: 1 MB, a core's own cache
 
 
 @dataclass(frozen=True)
@@ -80,40 +77,16 @@ class NumpyOps:
         relu: bool = False,
         residual: Array | None = None,
     ) -> Array:
-        kernel, bias = self._weights(name)
-        B, h, w = len(x), -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-        out = self.workspace.empty(B, h, w, kernel.shape[-1])
-        if kernel.shape[3] == 1 and len(kernel) == 3 and residual is None:
-            for b in range(B):
-                numpy_masks.convolve_to_plane(x[b], kernel, bias, out[b], self.workspace)
-            return out
-        if len(kernel) == 3 and stride == dilation == 1:
-            for b in range(B):
-                own_residual = None if residual is None else residual[b]
-                winograd.convolve(x[b], kernel, bias, own_residual, relu, out[b], self.workspace)
-            return out
-        matrix = kernel.reshape(-1, kernel.shape[-1])
-        rows = max(1, BLOCK_FLOATS // (w * max(matrix.shape)))
-        for b, top in np.ndindex(B, -(-h // rows)):
-            block = np.s_[b, top * rows : (top + 1) * rows]
-            windows = self._windows(x[b], top * rows, out[block].shape[:2], len(kernel), stride, dilation)
-            np.matmul(windows, matrix, out=out[block].reshape(-1, len(bias)))
-            _finish(out[block], bias, None if residual is None else residual[block], relu)
+        conv = Convolution(*self._weights(name), stride, dilation, relu)
+        size, K = len(conv.kernel), len(conv.bias)
+        out = self.workspace.empty(len(x), -(-x.shape[1] // stride), -(-x.shape[2] // stride), K)
+        for b in range(len(x)):
+            if size == 3 and K == 1 and residual is None:
+                numpy_masks.convolve_to_plane(x[b], conv.kernel, conv.bias, out[b], self.workspace)
+                continue
+            convolve = winograd.convolve if size == 3 and stride == dilation == 1 else numpy_conv.convolve
+            convolve(conv, x[b], None if residual is None else residual[b], out[b], self.workspace)
         return out
-
-    def _windows(self, x: Array, top: int, out_hw: tuple[int, ...], size: int, stride: int, dilation: int) -> Array:
-        """The windows of x [H,W,C] for the output's rows from `top` on: [rows·w, size·size·C]."""
-        (rows, w), C, border = out_hw, x.shape[-1], dilation * (size - 1) // 2
-        lines = top * stride - border, (top + rows - 1) * stride + border + 1
-        part = self.workspace.padded(x, lines, (-border, x.shape[1] + border)) if border else x[slice(*lines)]
-        down, right, channel = part.strides
-        strides = (down * stride, right * stride, down * dilation, right * dilation, channel)
-        windows = as_strided(part, (rows, w, size, size, C), strides, writeable=False)
-        if windows.flags.c_contiguous:
-            return windows.reshape(rows * w, -1)
-        gathered = self.workspace.empty(*windows.shape)
-        np.copyto(gathered, windows)
-        return gathered.reshape(rows * w, -1)
 
     def max_pool(self, x: Array) -> Array:
         B, H, W, C = x.shape
@@ -145,11 +118,11 @@ class NumpyOps:
             for b in range(len(x)):
                 numpy_masks.convolve_doubled(x[b], kernel, residual[b], out[b], self.workspace)
             return out
-        no_bias = np.zeros(kernel.shape[-1], np.float32)
+        conv = Convolution(kernel, np.zeros(kernel.shape[-1], np.float32))
         rows, columns = (nearest(x.shape[axis], residual.shape[axis]) for axis in (1, 2))
         for b in range(len(x)):
             resized = x[b][rows][:, columns]
-            winograd.convolve(resized, kernel, no_bias, residual[b], False, out[b], self.workspace)
+            winograd.convolve(conv, resized, residual[b], out[b], self.workspace)
         return out
 
     def group_norm(self, name: str, x: Array, groups: int) -> Array:
@@ -291,21 +264,6 @@ def nearest(pixels: int, cells: int) -> NDArray[np.int64]:
     scale = np.float32(pixels) / np.float32(cells)
     floors: NDArray[np.int64] = np.floor(np.arange(cells, dtype=np.float32) * scale).astype(np.int64)
     return floors.clip(max=pixels - 1)
-
-
-def _finish(out: Array, bias: Array, residual: Array | None, relu: bool) -> None:
-    """Adds bias and residual and applies ReLU in place, in pieces that stay in a core's cache."""
-    flat = out.reshape(-1)
-    flat_residual = None if residual is None else residual.reshape(-1)
-    step = max(1, PIECE_FLOATS // len(bias)) * len(bias)
-    biases = np.tile(bias, min(step, flat.size) // len(bias))  # one long row, since numpy is slow with many short ones
-    for start in range(0, flat.size, step):
-        piece = flat[start : start + step]
-        piece += biases[: piece.size]
-        if flat_residual is not None:
-            piece += flat_residual[start : start + step]
-        if relu:
-            np.maximum(piece, 0, out=piece)
 
 
 def _pooled(x: Array, axis: int, out: Array) -> None:

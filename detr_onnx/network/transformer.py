@@ -1,6 +1,6 @@
 """The transformer: an encoder over the cells of the image, a decoder over the object queries.
 
-Positions are added to queries and keys in every layer, never to values.
+Positions are added to queries and keys in every layer, never to values [Carion et al., 2020, figure 10].
 """
 
 from __future__ import annotations
@@ -14,76 +14,113 @@ from detr_onnx.network.ops import Ops, V
 
 
 @dataclass(frozen=True)
-class Looks(Generic[V]):
-    """What looks at what, layer by layer: queries and keys of attention, as `Ops.attention` takes them.
+class Cells(Generic[V]):
+    """The cells of the image, apart from their features: their positions, and which of them are padding.
 
     Attributes:
-        cells: of the encoder's self-attention, [B,N,D] and [B,N,D].
-        objects: of the decoder's attention to the memory, [B,Q,D] and [B,N,D].
+        position: [B,N,D], or [1,N,D] if it is the same in all images.
+        key_bias: keeps attention away from padding, as `Ops.attention` takes it; None when there is no padding.
     """
 
-    cells: list[tuple[V, V]] = field(default_factory=list)
-    objects: list[tuple[V, V]] = field(default_factory=list)
+    position: V
+    key_bias: V | None = None
 
 
-def encoder(ops: Ops[V], config: DetrConfig, x: V, position: V, key_bias: V | None, looks: Looks[V] | None = None) -> V:
-    """[B,N,D] cells -> [B,N,D] memory: every cell has seen every other. `looks`, if given, is filled."""
+@dataclass(frozen=True)
+class AttentionInputs(Generic[V]):
+    """Queries and keys of each layer, as `Ops.attention` takes them. Attention maps are computed from these.
+
+    Attributes:
+        encoder: of the self-attention, [B,N,D] and [B,N,D].
+        decoder: of the attention to the memory, [B,Q,D] and [B,N,D].
+    """
+
+    encoder: list[tuple[V, V]] = field(default_factory=list)
+    decoder: list[tuple[V, V]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MultiHeadAttention(Generic[V]):
+    """softmax(q kᵀ / √d) v in each of M heads, d = D/M: all of it that is the same in every layer.
+
+    Attributes:
+        heads: M.
+        width: D.
+        query_position: added to what attends, [B,Nq,D] or [1,Nq,D].
+        key_position: added to what is attended to, [B,Nk,D] or [1,Nk,D].
+        key_bias: as `Ops.attention` takes it.
+        inputs: q and k of each layer are added to this list, if there is one.
+    """
+
+    heads: int
+    width: int
+    query_position: V
+    key_position: V
+    key_bias: V | None = None
+    inputs: list[tuple[V, V]] | None = None
+
+    def __call__(self, ops: Ops[V], x: V, source: V) -> V:
+        """[B,Nq,D] attends to [B,Nk,D] -> [B,Nq,D]."""
+        q = ops.linear("q_proj", x, plus=self.query_position, scale=(self.width // self.heads) ** -0.5)  # [B,Nq,D]
+        k = ops.linear("k_proj", source, plus=self.key_position)  # [B,Nk,D]
+        v = ops.linear("v_proj", source)  # [B,Nk,D]
+        if self.inputs is not None:
+            self.inputs.append((q, k))
+        return ops.linear("out_proj", ops.attention(q, k, v, self.heads, self.key_bias))
+
+
+def encoder(ops: Ops[V], config: DetrConfig, x: V, cells: Cells[V], inputs: AttentionInputs[V] | None = None) -> V:
+    """[B,N,D] features of the cells -> [B,N,D] memory: every cell has attended to every other.
+
+    The queries and keys of each layer are added to `inputs`, if given.
+    """
+    heads, width, position = config.encoder_heads, config.d_model, cells.position
+    collected = inputs.encoder if inputs else None
+    self_attention = MultiHeadAttention(heads, width, position, position, cells.key_bias, collected)
     for i in range(config.encoder_layers):
-        x = encoder_layer(ops.at(f"layers.{i}"), config, x, position, key_bias, looks)
+        x = encoder_layer(ops.at(f"layers.{i}"), x, self_attention, config.pre_norm)
         x = ops.stage(f"encoder.{i}", x)
     return ops.layer_norm("layernorm", x) if config.pre_norm else x
 
 
 def decoder(
-    ops: Ops[V],
-    config: DetrConfig,
-    x: V,
-    query: V,
-    memory: V,
-    position: V,
-    key_bias: V | None,
-    looks: Looks[V] | None = None,
+    ops: Ops[V], config: DetrConfig, query: V, memory: V, cells: Cells[V], inputs: AttentionInputs[V] | None = None
 ) -> V:
-    """[B,Q,D] zeros, the queries' own embedding and the memory -> [B,Q,D]: what each query has found."""
+    """[1,Q,D] object queries and [B,N,D] memory -> [B,Q,D]: what each query has found. It begins with zeros.
+
+    The queries and keys of each layer's attention to the memory are added to `inputs`, if given.
+    """
+    heads, width, position = config.decoder_heads, config.d_model, cells.position
+    collected = inputs.decoder if inputs else None
+    self_attention = MultiHeadAttention(heads, width, query, query)
+    cross_attention = MultiHeadAttention(heads, width, query, position, cells.key_bias, collected)
+    x = ops.multiply(query, 0.0)  # [1,Q,D]
     for i in range(config.decoder_layers):
-        x = decoder_layer(ops.at(f"layers.{i}"), config, x, query, memory, position, key_bias, looks)
+        x = decoder_layer(ops.at(f"layers.{i}"), x, memory, self_attention, cross_attention, config.pre_norm)
         x = ops.stage(f"decoder.{i}", x)
     return ops.stage("decoder", ops.layer_norm("layernorm", x))
 
 
-def encoder_layer(ops: Ops[V], config: DetrConfig, x: V, position: V, key_bias: V | None, looks: Looks[V] | None) -> V:
+def encoder_layer(ops: Ops[V], x: V, self_attention: MultiHeadAttention[V], pre_norm: bool) -> V:
     """[B,N,D] -> [B,N,D]."""
-    heads, width, cells = config.encoder_heads, config.d_model, looks.cells if looks else None
-
-    def attend(y: V) -> V:
-        return attention(ops.at("self_attn"), y, y, position, position, key_bias, heads, width, cells)
-
-    x = residual(ops, "self_attn_layer_norm", x, attend, config.pre_norm)
-    return residual(ops, "final_layer_norm", x, lambda y: feed_forward(ops, y), config.pre_norm)
+    x = residual(ops, "self_attn_layer_norm", x, lambda y: self_attention(ops.at("self_attn"), y, y), pre_norm)
+    return residual(ops, "final_layer_norm", x, lambda y: feed_forward(ops, y), pre_norm)
 
 
 def decoder_layer(
     ops: Ops[V],
-    config: DetrConfig,
     x: V,
-    query: V,
     memory: V,
-    position: V,
-    key_bias: V | None,
-    looks: Looks[V] | None,
+    self_attention: MultiHeadAttention[V],
+    cross_attention: MultiHeadAttention[V],
+    pre_norm: bool,
 ) -> V:
-    """[B,Q,D] -> [B,Q,D]: the queries look at each other, then at the memory."""
-    heads, width, objects = config.decoder_heads, config.d_model, looks.objects if looks else None
-
-    def attend(y: V) -> V:
-        return attention(ops.at("self_attn"), y, y, query, query, None, heads, width)
-
-    def look(y: V) -> V:
-        return attention(ops.at("encoder_attn"), y, memory, query, position, key_bias, heads, width, objects)
-
-    x = residual(ops, "self_attn_layer_norm", x, attend, config.pre_norm)
-    x = residual(ops, "encoder_attn_layer_norm", x, look, config.pre_norm)
-    return residual(ops, "final_layer_norm", x, lambda y: feed_forward(ops, y), config.pre_norm)
+    """[B,Q,D] -> [B,Q,D]: the queries attend to each other, then to the memory."""
+    x = residual(ops, "self_attn_layer_norm", x, lambda y: self_attention(ops.at("self_attn"), y, y), pre_norm)
+    x = residual(
+        ops, "encoder_attn_layer_norm", x, lambda y: cross_attention(ops.at("encoder_attn"), y, memory), pre_norm
+    )
+    return residual(ops, "final_layer_norm", x, lambda y: feed_forward(ops, y), pre_norm)
 
 
 def residual(ops: Ops[V], norm: str, x: V, sublayer: Callable[[V], V], pre_norm: bool) -> V:
@@ -91,29 +128,6 @@ def residual(ops: Ops[V], norm: str, x: V, sublayer: Callable[[V], V], pre_norm:
     if pre_norm:
         return ops.add(x, sublayer(ops.layer_norm(norm, x)))
     return ops.layer_norm(norm, ops.add(x, sublayer(x)))
-
-
-def attention(
-    ops: Ops[V],
-    x: V,
-    source: V,
-    x_position: V,
-    source_position: V,
-    key_bias: V | None,
-    heads: int,
-    width: int,
-    looks: list[tuple[V, V]] | None = None,
-) -> V:
-    """[B,Nq,D] attends to [B,Nk,D] -> [B,Nq,D]: softmax(q kᵀ / √d) v, d = D/M, in each of M heads.
-
-    q and k are appended to `looks`, if given.
-    """
-    q = ops.linear("q_proj", x, plus=x_position, scale=(width // heads) ** -0.5)  # [B,Nq,D]
-    k = ops.linear("k_proj", source, plus=source_position)  # [B,Nk,D]
-    v = ops.linear("v_proj", source)  # [B,Nk,D]
-    if looks is not None:
-        looks.append((q, k))
-    return ops.linear("out_proj", ops.attention(q, k, v, heads, key_bias))
 
 
 def feed_forward(ops: Ops[V], x: V) -> V:

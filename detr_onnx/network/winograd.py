@@ -14,46 +14,40 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from detr_onnx.network.numpy_conv import Convolution
 from detr_onnx.network.workspace import Workspace
 
 Array = NDArray[np.float32]
 
 STEP, TILE = 4, 6  # pixels of the output, and of the input they need, along each axis
 VALUES, OUTPUTS = TILE * TILE, STEP * STEP
-POINTS = (
-    0.0,
-    1.0,
-    -1.0,
-    0.5,
-    -2.0,
-)  # and infinity; ±2 would make rounding errors three times as large [Barabasz, 2020]
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+"""Where polynomials are evaluated, besides infinity. ±2 would triple the rounding errors [Barabasz, 2020]."""
 AT_ONE = TILE + 1  # index of the point (1, 1), whose weight in each of the 16 outputs is 1
 TILES = 512  # at a time: enough rows for the matrix products, and few enough to stay in the last-level cache
 
 
-def convolve(
-    x: Array, kernel: Array, bias: Array, residual: Array | None, relu: bool, out: Array, workspace: Workspace
-) -> None:
-    """Fills `out` [H,W,K] with the convolution of x [H,W,C], padded by 1, with the kernel [3,3,C,K].
+def convolve(conv: Convolution, x: Array, residual: Array | None, out: Array, workspace: Workspace) -> None:
+    """Fills `out` [H,W,K] with the 3x3 convolution of x [H,W,C], of stride 1, plus the residual before ReLU.
 
     Rounding errors are at most some 1e-5 of the output's standard deviation; those of a direct sum are 3e-6.
     """
-    (H, W, C), K = x.shape, kernel.shape[-1]
+    (H, W, C), K = x.shape, len(conv.bias)
     evaluate_tile, evaluate_kernel, interpolate = matrices()
     kernel_values = workspace.empty(VALUES, C, K)
-    np.matmul(evaluate_kernel, kernel.reshape(9, C * K), out=kernel_values.reshape(VALUES, C * K))
+    np.matmul(evaluate_kernel, conv.kernel.reshape(9, C * K), out=kernel_values.reshape(VALUES, C * K))
     columns = -(-W // STEP)
     rows = max(1, TILES // columns)  # of tiles, at a time
     for top in range(0, H, rows * STEP):
         tiles = _tiles(x, top, min(rows, -(-(H - top) // STEP)), columns, workspace)  # [36,T·C]
         values = np.matmul(evaluate_tile, tiles, out=workspace.empty(*tiles.shape)).reshape(VALUES, -1, C)
         products = np.matmul(values, kernel_values, out=workspace.empty(*values.shape[:2], K))  # [36,T,K]
-        products[AT_ONE] += bias
+        products[AT_ONE] += conv.bias
         flat = products.reshape(VALUES, -1)
         outputs = np.matmul(interpolate, flat, out=workspace.empty(OUTPUTS, flat.shape[1]))
         block = np.s_[top : top + rows * STEP]
         block_residual = None if residual is None else residual[block]
-        _assemble(outputs.reshape(STEP, STEP, -1, columns, K), block_residual, relu, out[block])
+        _assemble(outputs.reshape(STEP, STEP, -1, columns, K), block_residual, conv.relu, out[block])
 
 
 @cache

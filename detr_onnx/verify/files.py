@@ -14,10 +14,12 @@ from pathlib import Path
 from detr_onnx.cache import sha256_of
 from detr_onnx.errors import CheckpointError
 from detr_onnx.exporter.onnx_file import tensors_sha256
-from detr_onnx.hub import CONFIG, PINNED, PREPROCESSING, PinnedFile
+from detr_onnx.hub.names import PINNED, PinnedFile
+from detr_onnx.hub.snapshots import CONFIG, PREPROCESSING
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import model_files
 from detr_onnx.models.parts import Source
+from detr_onnx.text import reason_of
 from detr_onnx.verify.checks import FAILED, OK, Check, Notice, judged
 
 SECTION = "files"
@@ -70,7 +72,7 @@ def _check_file(path: Path, pin: PinnedFile | None) -> Check:
     try:
         digest, size = sha256_of(path), path.stat().st_size
     except OSError as error:
-        return Check(SECTION, path.name, FAILED, error.strerror or str(error), "a readable file")
+        return Check(SECTION, path.name, FAILED, reason_of(error), "a readable file")
     figures = {"bytes": size, "sha256": digest}
     found = f"{size} bytes, sha256 {digest[:SHOWN]}…"
     if pin is not None:

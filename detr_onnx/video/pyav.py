@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from detr_onnx.errors import MissingPackageError, VideoError
+from detr_onnx.text import reason_of
 from detr_onnx.video.sources import input_arguments, is_camera, shown_name, url_scheme
 
 if TYPE_CHECKING:
@@ -122,5 +123,5 @@ def reason(source: str, error: Exception) -> tuple[str | None, str | None]:
     }
     busy = isinstance(error, OSError) and error.errno == 16  # EBUSY
     name = "DeviceBusyError" if busy else type(error).__name__
-    words = (getattr(error, "strerror", None) or str(error) or type(error).__name__).replace(source, shown_name(source))
+    words = reason_of(error).replace(source, shown_name(source))
     return known.get(name, (words, "check the address" if url_scheme(source) else None))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from detr_onnx.atomic import atomic_file
 from detr_onnx.errors import OutputError, UsageError, VideoError
+from detr_onnx.text import reason_of
 from detr_onnx.video.audio import AudioCopy
 from detr_onnx.video.file import VideoFile
 from detr_onnx.video.open import Video
@@ -156,7 +157,7 @@ class VideoWriter:
             yield
         except (OSError, av.error.FFmpegError) as error:
             self._discard(error)
-            found = getattr(error, "strerror", None) or str(error)
+            found = reason_of(error)
             raise OutputError(f"cannot write {self._path}", found=found, remedy="choose another path") from error
         except VideoError as error:
             self._discard(error)

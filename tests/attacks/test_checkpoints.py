@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detr_onnx.checkpoint.huggingface_config import config_from_huggingface
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import CheckpointError
 from detr_onnx.models.open import open_model
-from detr_onnx.network.config import DetrConfig, config_from_huggingface
+from detr_onnx.network.config import DetrConfig
 from tests.attacks.test_files import pipe
 from tests.checkpoint.test_safetensors import EIGHT, ONE, entry, written
 from tests.fuzz.checkpoints import TINY, with_header, with_offsets
@@ -91,7 +92,7 @@ def test_a_model_of_two_to_the_47_classes_is_refused_at_once(name, shape, tmp_pa
         ({"id2label": {str(i): "a" for i in range(65537)}}, "does not number the classes"),
         ({"id2label": {str(2**70): "cat", "0": {}}}, "does not name class 0"),
         ({"backbone_config": {"model_type": "resnet", "depths": [3, 4, 65536, 3]}}, "depths is wrong: found 65536"),
-        ({"backbone_config": {"model_type": "resnet", "depths": [3] * 1_000_000}}, "a list, one a stage"),
+        ({"backbone_config": {"model_type": "resnet", "depths": [3] * 1_000_000}}, "a list with a number for each"),
         ({"backbone_config": {"model_type": "x" * 5_000_000}}, "cannot run"),
     ],
 )

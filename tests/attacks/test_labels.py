@@ -12,13 +12,13 @@ from PIL import Image
 
 from detr_onnx import Detector
 from detr_onnx.bench.hosted.responses import parse_response
+from detr_onnx.checkpoint.huggingface_config import config_from_huggingface
 from detr_onnx.cli.formats import table
 from detr_onnx.detections import Detections
 from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
 from detr_onnx.image.files import ImageFile
 from detr_onnx.models.metadata import describe_graph
-from detr_onnx.network.config import config_from_huggingface
 from tests.fuzz.checkpoints import TINY
 from tests.fuzz.journals import CAT
 

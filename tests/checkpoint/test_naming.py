@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from detr_onnx.checkpoint.load import expected_shapes
 from detr_onnx.checkpoint.naming import detect_naming
+from detr_onnx.checkpoint.tensor_shapes import expected_shapes
 from tests.parity.seeded import CONFIGS, SPELLINGS
 
 NAMES = tuple(expected_shapes(CONFIGS["small-table-transformer"])) + tuple(expected_shapes(CONFIGS["small"]))

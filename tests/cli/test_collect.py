@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_onnx.cli.collect import FORMS
+from detr_onnx.cli.collect import FORMATS
 from detr_onnx.jobs import collect
 from tests.cli.command_line import complaint, outcome
 
@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime")
 
 
 def test_the_formats_are_those_of_the_package():
-    assert set(FORMS) == set(collect.FORMS)
+    assert set(FORMATS) == set(collect.FORMATS)
 
 
 def test_a_job_is_collected(run, capsys):

@@ -46,6 +46,11 @@ def test_a_malformed_shape_is_refused(refused, small, shape):
     assert says == f"the shape is wrong: found {shape!r}, expected height x width in pixels, such as 800x1066"
 
 
+def test_a_shape_that_would_fill_the_memory_is_refused(refused, small):
+    says = refused("export", small, "-o", "m.onnx", "--shape", "99999x99999", status=2)
+    assert says.startswith("the shape is too large: found 99999x99999, expected at most 89,478,485 pixels; ")
+
+
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_below_one_is_refused(refused, small, batch):
     assert refused("export", small, "-o", "m.onnx", f"--batch={batch}", status=2).startswith("the batch is wrong")

@@ -21,7 +21,7 @@ from detr_onnx.exporter import calibrate, trial
 from detr_onnx.exporter.calibrate import FLOATS_AT_MOST
 from detr_onnx.exporter.observation import SUBSET
 from detr_onnx.exporter.ranges import METHODS
-from detr_onnx.exporter.trial import FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCORES_AT_MOST, Hope, Trial
+from detr_onnx.exporter.trial import FEWEST_DETECTIONS, IDENTICAL_AT_LEAST, SCORES_AT_MOST, EarlyStop, Trial
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 from tests.cli.command_line import complaint, outcome
@@ -75,10 +75,10 @@ def refused(album, capsys):
 
 
 def test_a_trial_at_the_bounds_passes():
-    assert trial_with(FEWEST_DETECTIONS, 1.0, SCORES_AT_MOST).trouble() is None
+    assert trial_with(FEWEST_DETECTIONS, 1.0, SCORES_AT_MOST).refusal() is None
     error = math.sqrt(IDENTICAL_AT_LEAST * (1 - IDENTICAL_AT_LEAST) / 10_000)
-    assert trial_with(10_000, IDENTICAL_AT_LEAST + 2 * error, SCORES_AT_MOST).trouble() is None
-    assert trial_with(10_000, IDENTICAL_AT_LEAST + 1.9 * error, SCORES_AT_MOST).trouble() is not None
+    assert trial_with(10_000, IDENTICAL_AT_LEAST + 2 * error, SCORES_AT_MOST).refusal() is None
+    assert trial_with(10_000, IDENTICAL_AT_LEAST + 1.9 * error, SCORES_AT_MOST).refusal() is not None
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_a_trial_at_the_bounds_passes():
     ],
 )
 def test_a_failed_trial_tells_what_was_found_and_what_is_expected(failed, message):
-    found, expected = failed.trouble()
+    found, expected = failed.refusal()
     assert message in found
     assert expected.startswith("at least")
 
 
 def test_a_network_that_detects_nothing_does_not_pass():
-    assert trial_with(100, 0.0, None).trouble() is not None
+    assert trial_with(100, 0.0, None).refusal() is not None
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_a_network_that_detects_nothing_does_not_pass():
     ],
 )
 def test_a_trial_ends_when_it_cannot_pass_even_if_all_the_rest_agrees(reference, tested, matched, lost):
-    assert Hope(1000, reference, tested, matched).is_lost() == lost
+    assert EarlyStop(1000, reference, tested, matched).is_due() == lost
     rest = 1000 - reference
     identical = (matched + rest) / (reference + tested - matched + rest)
-    assert (trial_with(1000, identical).trouble() is not None) == lost
+    assert (trial_with(1000, identical).refusal() is not None) == lost
 
 
 def test_a_trial_with_few_detections_goes_on_to_the_end():
-    assert not Hope(FEWEST_DETECTIONS - 1, 10, 10, 0).is_lost()
+    assert not EarlyStop(FEWEST_DETECTIONS - 1, 10, 10, 0).is_due()
 
 
 # The search
@@ -158,7 +158,7 @@ def test_the_worst_layers_stay_in_float_until_the_gate_passes(small, album, monk
     assert counts[:4] == [0, 1, 2, 3]
     assert len(worst) / 2 < counts[-1] <= FLOATS_AT_MOST * len(worst)
     assert [t.float_layers for t in tried] == [tuple(worst[:count]) for count in counts]
-    assert found.chosen.trouble() is not None
+    assert found.chosen.refusal() is not None
     assert found.report()["passed"] is False
 
 
@@ -171,7 +171,7 @@ def test_a_trial_that_cannot_pass_ends_early_and_the_last_one_does_not(small, al
     *earlier, last = (t.agreement.images for t in found.trials)
     assert set(earlier) == {1}
     assert last == 3
-    assert found.chosen.trouble() is not None
+    assert found.chosen.refusal() is not None
 
 
 def test_an_interrupt_leaves_nothing_behind(small, album, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 import sys
@@ -242,6 +243,66 @@ def test_writing_again_replaces_the_file(checkpoint_of, tmp_path):
     write_onnx(path, checkpoint_of("small"), Preprocessing(), ExportOptions())
     onnx.checker.check_model(str(path))
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_weights_beside_a_file_go_with_it_when_it_is_replaced_by_one_that_contains_its_own(
+    checkpoint_of, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, "detr_onnx")
+    path, model = tmp_path / "model.onnx", (checkpoint_of("small"), Preprocessing(), ExportOptions())
+    write_onnx(path, *model, external_data=True)
+    write_onnx(path, *model)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert caplog.messages == [f"removed {tmp_path / 'model.onnx.data'}, the weights of the file that was replaced"]
+
+
+def metadata_of_nobody(model: onnx.ModelProto) -> None:
+    del model.metadata_props[:]
+
+
+def other_weights(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "other.data"
+
+
+@pytest.mark.parametrize("change", [metadata_of_nobody, other_weights])
+def test_weights_that_are_not_ours_stay(change, checkpoint_of, tmp_path):
+    path = tmp_path / "model.onnx"
+    write_onnx(path, checkpoint_of("small"), Preprocessing(), ExportOptions(), external_data=True)
+    model = onnx.load(path, load_external_data=False)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    write_onnx(path, checkpoint_of("small"), Preprocessing(), ExportOptions())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+
+
+def test_weights_beside_a_file_that_is_not_a_graph_stay(checkpoint_of, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    (tmp_path / "model.onnx.data").write_bytes(b"data")
+    write_onnx(tmp_path / "model.onnx", checkpoint_of("small"), Preprocessing(), ExportOptions())
+    assert (tmp_path / "model.onnx.data").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize(("shape_hw", "batch", "found"), [
+    ((99999, 99999), None, "99999x99999, expected at most 89,478,485 pixels"),
+    ((800, 1333), 100, "800x1333 in a batch of 100, expected at most 894,784 pixels"),
+])  # fmt: skip
+def test_a_shape_that_engines_would_refuse_is_refused_at_once(shape_hw, batch, found):
+    with pytest.raises(UsageError, match=rf"^the shape is too large: found {found}; give the size"):
+        ExportOptions(shape_hw, batch=batch)
+
+
+def test_a_graph_that_is_too_large_for_one_file_needs_another_one_for_its_weights(checkpoint_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("detr_onnx.exporter.onnx_file.ONNX_BYTES", 10_000)
+    model = checkpoint_of("small"), Preprocessing(), ExportOptions()
+    with pytest.raises(
+        OutputError, match=r"too large for an \.onnx file: found .* expected at most 10,000; add --external"
+    ):
+        write_onnx(tmp_path / "model.onnx", *model)
+    assert [*tmp_path.iterdir()] == []
+    write_onnx(tmp_path / "model.onnx", *model, external_data=True)
 
 
 def test_a_missing_directory_is_an_output_error(checkpoint_of, tmp_path):

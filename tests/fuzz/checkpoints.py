@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from detr_onnx.checkpoint.files import weight_files
-from detr_onnx.checkpoint.load import Checkpoint, checkpoint_of, expected_shapes, load_checkpoint
+from detr_onnx.checkpoint.huggingface_config import config_from_huggingface
+from detr_onnx.checkpoint.load import Checkpoint, checkpoint_of, load_checkpoint
 from detr_onnx.checkpoint.safetensors import DTYPES, read_safetensors, write_safetensors
+from detr_onnx.checkpoint.tensor_shapes import expected_shapes
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import parse_object
-from detr_onnx.network.config import DetrConfig, ResNetConfig, config_from_huggingface
+from detr_onnx.network.config import DetrConfig, ResNetConfig
 from tests.fuzz.inputs import directory, written
 from tests.fuzz.mutate import mutate_bytes, mutate_json, mutate_json_text
 from tests.fuzz.run import Kind

@@ -35,7 +35,7 @@ PLANTED = {
     "panoptic-results": "tests.fuzz.json_files.read_panoptic_results",
     "safetensors": "detr_onnx.checkpoint.safetensors._check_header",
     "sharded-indexes": "detr_onnx.checkpoint.files.read_object",
-    "model-configs": "detr_onnx.network.config._backbone",
+    "model-configs": "detr_onnx.checkpoint.huggingface_config._backbone",
     "graph-files": "tests.fuzz.graphs.check_graph_file",
     "graph-metadata": "detr_onnx.models.metadata.parse_object",
     "onnx-graphs": "detr_onnx.engines.onnxruntime.graph_engine",

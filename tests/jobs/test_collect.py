@@ -16,8 +16,8 @@ from PIL import Image
 
 from detr_onnx import Detector
 from detr_onnx.errors import OutputError, UsageError
-from detr_onnx.jobs.collect import FORMS, Collection, collect
-from detr_onnx.jobs.forms import Labelled
+from detr_onnx.jobs.collect import FORMATS, Collection, collect
+from detr_onnx.jobs.file_formats import ImageNames
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.job import Job
 from detr_onnx.jobs.label_files import voc_text
@@ -27,7 +27,7 @@ from detr_onnx.jobs.shard import Shard
 from tests.jobs.stand_in import network, stand_in_detector
 from tests.small_model import sample_image
 
-PLAIN = Labelled()
+PLAIN = ImageNames()
 SHARDS = 3
 COUNT = 9
 
@@ -208,9 +208,9 @@ def test_the_draft_of_a_process_that_was_killed_is_removed(photos, detector):
         "import os\n"
         "from pathlib import Path\n"
         "from detr_onnx.jobs import label_files\n"
-        "from detr_onnx.jobs.collect import Labelled, collect\n"
+        "from detr_onnx.jobs.collect import ImageNames, collect\n"
         "label_files.place_directory = lambda fresh, target: os._exit(9)\n"
-        "collect(Path('out'), Path('labels'), 'yolo', Labelled())\n"
+        "collect(Path('out'), Path('labels'), 'yolo', ImageNames())\n"
     )
     before = sorted(path.name for path in photos.iterdir())
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
@@ -238,7 +238,7 @@ def test_two_images_of_one_name_are_an_error_and_nothing_is_left(photos, detecto
     assert sorted(path.name for path in photos.iterdir()) == before
 
 
-@pytest.mark.parametrize("form_", FORMS)
+@pytest.mark.parametrize("form_", FORMATS)
 def test_images_that_failed_are_counted_where_labels_have_no_place_for_them(photos, detector, caplog, form_):
     if form_ == "parquet":
         pytest.importorskip("pyarrow")
@@ -266,7 +266,7 @@ def test_a_member_of_a_tar_file_cannot_lead_out_of_the_labels(photos, detector):
 
 
 def test_a_coco_dataset_has_images_annotations_and_categories(job):
-    collect(Path("out"), Path("coco.json"), None, Labelled("photos", "http://here/"))
+    collect(Path("out"), Path("coco.json"), None, ImageNames("photos", "http://here/"))
     dataset = json.loads(Path("coco.json").read_text())
     assert dataset["categories"] == [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
     assert sorted(i["file_name"] for i in dataset["images"]) == [f"http://here/{Path(p).name}" for p in good_images()]
@@ -278,14 +278,14 @@ def test_a_coco_dataset_has_images_annotations_and_categories(job):
 
 def test_an_image_outside_of_the_directory_is_an_error(job):
     with pytest.raises(UsageError, match=r"photos/.* is not in other; give --relative-to another directory"):
-        collect(Path("out"), Path("coco.json"), None, Labelled("other"))
+        collect(Path("out"), Path("coco.json"), None, ImageNames("other"))
 
 
 def test_an_empty_job_gives_an_empty_dataset(photos, detector):
     settings = JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)
     Path("list.txt").touch()
     Job(Path("out"), Inputs(["@list.txt"]), settings).run(detector)
-    for form_ in FORMS:
+    for form_ in FORMATS:
         if form_ != "parquet":
             collect(Path("out"), Path(f"collected-{form_}"), form_, PLAIN, partial=True)
     dataset = json.loads(Path("collected-coco").read_text())
@@ -319,15 +319,15 @@ def test_a_label_that_is_no_class_is_damage_in_yolo(photos, detector):
 
 
 def test_a_name_that_begins_with_two_dots_is_in_its_directory():
-    assert Labelled("photos").relative("photos/..a.jpg") == "..a.jpg"
+    assert ImageNames("photos").relative("photos/..a.jpg") == "..a.jpg"
     with pytest.raises(UsageError, match=r"other/a\.jpg is not in photos"):
-        Labelled("photos").relative("other/a.jpg")
+        ImageNames("photos").relative("other/a.jpg")
 
 
 @pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
 def test_supervision_imports_the_labels(job, kind):
     supervision = pytest.importorskip("supervision")
-    collect(Path("out"), Path("labels"), kind, Labelled("photos"))
+    collect(Path("out"), Path("labels"), kind, ImageNames("photos"))
     dataset = supervision.DetectionDataset
     if kind == "coco":
         loaded = dataset.from_coco("photos", "labels")
@@ -346,7 +346,7 @@ def test_supervision_imports_the_labels(job, kind):
 
 def test_label_studio_validates_the_predictions(job):
     interface = pytest.importorskip("label_studio_sdk.label_interface")
-    collect(Path("out"), Path("tasks.json"), "label-studio", Labelled("photos", "/data/local-files/?d="))
+    collect(Path("out"), Path("tasks.json"), "label-studio", ImageNames("photos", "/data/local-files/?d="))
     tasks = json.loads(Path("tasks.json").read_text())
     labels = "".join(f'<Label value="{name}"/>' for name in ("cat", "dog"))
     config = interface.LabelInterface(
@@ -368,7 +368,7 @@ def test_datumaro_which_cvat_imports_with_reads_the_labels(job):
     datumaro = pytest.importorskip("datumaro")
     Path("set/annotations").mkdir(parents=True)
     Path("set/images").mkdir()
-    collect(Path("out"), Path("set/annotations/instances_default.json"), "coco", Labelled("photos"))
+    collect(Path("out"), Path("set/annotations/instances_default.json"), "coco", ImageNames("photos"))
     dataset = datumaro.Dataset.import_from("set", "coco_instances")
     items = {item.id: item.annotations for item in dataset}
     assert sorted(items) == [Path(path).stem for path in good_images()]
@@ -378,7 +378,7 @@ def test_datumaro_which_cvat_imports_with_reads_the_labels(job):
 
 def test_the_importer_of_fiftyone_reads_the_labels(job):
     importers = pytest.importorskip("fiftyone.utils.coco")  # the rest of it needs a database
-    collect(Path("out"), Path("coco.json"), None, Labelled("photos"))
+    collect(Path("out"), Path("coco.json"), None, ImageNames("photos"))
     with importers.COCODetectionDatasetImporter(data_path="photos", labels_path="coco.json") as importer:
         found = {Path(path).name: labels["detections"].detections for path, _, labels in importer if labels}
     assert found.keys() <= {Path(path).name for path in good_images()}

@@ -16,7 +16,7 @@ from detr_onnx.errors import DatasetError, EngineError, ImageError, OutputError
 from detr_onnx.jobs import job as job_module
 from detr_onnx.jobs import settings as settings_module
 from detr_onnx.jobs.collect import collect
-from detr_onnx.jobs.forms import Labelled
+from detr_onnx.jobs.file_formats import ImageNames
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.job import Job
 from detr_onnx.jobs.parts import FORMATS, Tally, find_parts, read_done, read_part
@@ -263,7 +263,7 @@ def test_a_job_with_an_argument_that_names_no_image_is_not_complete(photos, dete
     job.run(detector)
     assert [type(problem) for problem in job.inputs.problems] == [ImageError]
     with pytest.raises(OutputError, match="out is not complete: found an unfinished job"):
-        collect(Path("out"), Path("all.ndjson"), None, Labelled())
+        collect(Path("out"), Path("all.ndjson"), None, ImageNames())
 
 
 def test_another_name_of_the_same_model_is_the_same_job(photos, detector):

@@ -7,7 +7,7 @@ import pytest
 
 from detr_onnx.network.detr import attentive_detr, parameters
 from detr_onnx.network.numpy_ops import NumpyOps
-from detr_onnx.network.transformer import Looks, attention
+from detr_onnx.network.transformer import MultiHeadAttention
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 
 SMALL, ROUNDING = CONFIGS["small"], 1e-5  # float32 through a dozen layers
@@ -60,12 +60,12 @@ def test_kept_queries_are_those_above_the_threshold(ops, batch, outputs):
 
 def test_the_weights_are_those_that_attention_applies(ops):
     """Times the values, they give what attention gives."""
-    looks: Looks[np.ndarray] = Looks()
+    inputs: list[tuple[np.ndarray, np.ndarray]] = []
     random = np.random.RandomState(0)
     x, source, position = (random.standard_normal((2, n, SMALL.d_model)).astype(np.float32) for n in (5, 11, 11))
     own = ops.at("decoder").at("layers.0").at("encoder_attn")
-    found = attention(own, x, source, 0 * x, position, None, 2, SMALL.d_model, looks.objects)
-    ((q, k),) = looks.objects
+    found = MultiHeadAttention(2, SMALL.d_model, 0 * x, position, inputs=inputs)(own, x, source)
+    ((q, k),) = inputs
     weights = own.attention_weights(q, k, 2, None)
     assert weights.shape == (2, 5, 2, 11)
     values = own.linear("v_proj", source).reshape(2, 11, 2, -1)

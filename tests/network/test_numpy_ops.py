@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from detr_onnx.network import numpy_ops
+from detr_onnx.network import numpy_conv
 from detr_onnx.network.numpy_ops import NumpyOps, nearest
 
 # A sum of up to a thousand products in float32 against the same in float64, both of numbers around 1.
@@ -56,7 +56,7 @@ def test_convolution_in_small_blocks(monkeypatch):
     x, residual = normal(3, 2, 19, 23, 5), normal(4, 2, 19, 23, 4)
     dilated = {"dilation": 2, "relu": True, "residual": residual}  # without dilation, Winograd would be used
     whole = NumpyOps(weights).conv("c", x, **dilated)
-    monkeypatch.setattr(numpy_ops, "BLOCK_FLOATS", 3000)  # a few rows at a time
+    monkeypatch.setattr(numpy_conv, "BLOCK_FLOATS", 3000)  # a few rows at a time
     np.testing.assert_allclose(NumpyOps(weights).conv("c", x, **dilated), whole, atol=ROUNDING)
 
 

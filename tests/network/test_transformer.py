@@ -10,7 +10,7 @@ import pytest
 from detr_onnx.network.numpy_ops import NumpyOps
 from detr_onnx.network.position import sine_position
 from detr_onnx.network.resnet import fold_batch_norm
-from detr_onnx.network.transformer import attention, decoder, encoder, residual
+from detr_onnx.network.transformer import Cells, MultiHeadAttention, decoder, encoder, residual
 from tests.parity.seeded import CONFIGS, seeded_tensors
 
 ROUNDING = 2e-5  # float32 through two layers of each kind, values around 1
@@ -35,17 +35,15 @@ def run(model, cells, valid):
     """[B,h,w,D] cells and [B,h,w] valid cells -> the decoder's output [B,Q,D]."""
     config, ops = model
     B, h, w, _ = cells.shape
-    position = sine_position(ops, valid, D)
-    bias = ops.key_bias(valid)
-    memory = encoder(ops.at("encoder"), config, cells.reshape(B, h * w, D), position, bias)
-    query = ops.parameter("query_position_embeddings.weight")
-    return decoder(ops.at("decoder"), config, query * np.float32(0), query, memory, position, bias)
+    known = Cells(sine_position(ops, valid, D), ops.key_bias(valid))
+    memory = encoder(ops.at("encoder"), config, cells.reshape(B, h * w, D), known)
+    return decoder(ops.at("decoder"), config, ops.parameter("query_position_embeddings.weight"), memory, known)
 
 
 def test_no_layers_change_nothing():
     config = replace(SMALL, encoder_layers=0)
     x = normal(1, 1, 5, D)
-    assert encoder(NumpyOps({}), config, x, x, None) is x
+    assert encoder(NumpyOps({}), config, x, Cells(x)) is x
 
 
 def test_padding_does_not_change_the_output(model):
@@ -68,17 +66,19 @@ def test_the_order_of_the_cells_matters_only_through_their_positions(model):
     config, ops = model
     cells, position = normal(5, 1, 7, D), normal(6, 1, 7, D)
     backwards = np.s_[:, ::-1]
-    found = encoder(ops.at("encoder"), config, cells, position, None)
-    moved = encoder(ops.at("encoder"), config, cells[backwards], position[backwards], None)
+    found = encoder(ops.at("encoder"), config, cells, Cells(position))
+    moved = encoder(ops.at("encoder"), config, cells[backwards], Cells(position[backwards]))
     np.testing.assert_allclose(moved[backwards], found, atol=ROUNDING)
-    assert np.abs(encoder(ops.at("encoder"), config, cells[backwards], position, None)[backwards] - found).max() > SEEN
+    unmoved = encoder(ops.at("encoder"), config, cells[backwards], Cells(position))
+    assert np.abs(unmoved[backwards] - found).max() > SEEN
 
 
 def test_positions_are_not_added_to_values():
     """A single key gets all the attention, so a position could only have an effect through the value."""
     ops = NumpyOps(fold_batch_norm(seeded_tensors(SMALL, 1))).at("decoder").at("layers.0").at("encoder_attn")
     x, source = normal(7, 1, Q, D), normal(8, 1, 1, D)
-    found = [attention(ops, x, source, normal(s, 1, Q, D), normal(s + 1, 1, 1, D), None, 2, D) for s in (9, 19)]
+    positions = [(normal(s, 1, Q, D), normal(s + 1, 1, 1, D)) for s in (9, 19)]
+    found = [MultiHeadAttention(2, D, *position)(ops, x, source) for position in positions]
     np.testing.assert_allclose(found[0], found[1], atol=ROUNDING)
 
 
@@ -86,7 +86,7 @@ def test_attention_scales_by_the_width_of_a_head():
     """Scores grow with the square root of a head's width."""
     ops = NumpyOps(fold_batch_norm(seeded_tensors(SMALL, 1))).at("encoder").at("layers.0").at("self_attn")
     x, no_position = normal(7, 1, 5, D), np.zeros((1, 5, D), np.float32)
-    found = attention(ops, x, x, no_position, no_position, None, 1, D)
+    found = MultiHeadAttention(1, D, no_position, no_position)(ops, x, x)
     q, k, v = (ops.linear(f"{part}_proj", x) for part in "qkv")
     scores = (q @ k.swapaxes(1, 2)) / np.sqrt(D)
     shares = np.exp(scores - scores.max(-1, keepdims=True))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detr_onnx.network import winograd
+from detr_onnx.network.numpy_conv import Convolution
 from detr_onnx.network.workspace import Workspace
 
 # In standard deviations of the output. The direct sum in float32 is within 4e-6; here values at the points are larger,
@@ -25,7 +26,7 @@ def exact(x, kernel):
 def convolved(x, kernel, bias=None, residual=None, relu=False):
     out = np.full((*x.shape[:2], kernel.shape[-1]), np.nan, np.float32)
     bias = np.zeros(kernel.shape[-1], np.float32) if bias is None else bias
-    winograd.convolve(x, kernel, bias, residual, relu, out, Workspace())
+    winograd.convolve(Convolution(kernel, bias, relu=relu), x, residual, out, Workspace())
     return out
 
 

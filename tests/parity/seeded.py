@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.checkpoint.load import expected_shapes
 from detr_onnx.checkpoint.naming import Naming
 from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS
 from detr_onnx.checkpoint.safetensors import write_safetensors
+from detr_onnx.checkpoint.tensor_shapes import expected_shapes
 from detr_onnx.network.config import RESNETS, WIDTHS, DetrConfig, ResNetConfig
 
 Array = NDArray[np.float32]

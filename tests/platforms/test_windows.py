@@ -20,7 +20,7 @@ from detr_onnx.bench import setting
 from detr_onnx.bench.hosted import journal
 from detr_onnx.errors import DatasetError, UsageError, VideoError
 from detr_onnx.image import walk
-from detr_onnx.jobs import forms, manifests
+from detr_onnx.jobs import file_formats, manifests
 from detr_onnx.jobs.manifests import Manifest
 from detr_onnx.video import open as video_open
 from detr_onnx.video import sources
@@ -157,19 +157,19 @@ def test_a_drive_is_neither_the_scheme_of_a_url_nor_the_column_of_a_list(tmp_pat
 def windows_paths(monkeypatch):
     """`os.path` and `os.sep` of Windows, where paths of rows are worked with."""
     imitation = types.SimpleNamespace(path=ntpath, sep="\\", pardir="..", fsdecode=os.fsdecode)
-    monkeypatch.setattr(forms, "os", imitation)
+    monkeypatch.setattr(file_formats, "os", imitation)
 
 
 def test_labels_have_slashes_on_windows(windows_paths):
-    assert forms.Labelled(r"C:\photos").name(r"c:\Photos\a b\1.jpg") == "a b/1.jpg"
-    assert forms.Labelled(None, "https://host/").name(r"photos\1.jpg") == "https://host/photos/1.jpg"
-    assert forms.Labelled().name(r"photos\1.jpg") == r"photos\1.jpg"
+    assert file_formats.ImageNames(r"C:\photos").name(r"c:\Photos\a b\1.jpg") == "a b/1.jpg"
+    assert file_formats.ImageNames(None, "https://host/").name(r"photos\1.jpg") == "https://host/photos/1.jpg"
+    assert file_formats.ImageNames().name(r"photos\1.jpg") == r"photos\1.jpg"
 
 
 @pytest.mark.parametrize("path", [r"D:\photos\1.jpg", r"C:\other\1.jpg"])
 def test_an_image_on_another_drive_is_not_in_the_directory(path, windows_paths):
     with pytest.raises(UsageError, match="is not in"):
-        forms.Labelled(r"C:\photos").name(path)
+        file_formats.ImageNames(r"C:\photos").name(path)
 
 
 def test_files_of_the_system_are_left_out_with_backslashes(monkeypatch):

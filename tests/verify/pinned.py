@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from detr_onnx.hub import Model, PinnedFile
+from detr_onnx.hub.names import Model, PinnedFile
 
 NAME, OFFICIAL, COMMIT = "owner/pinned", "facebook/detr-resnet-50", "b" * 40
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from detr_onnx.bench.hosted.api import RemoteApi, RemoteApiError
 from detr_onnx.bench.hosted.exchange import Connection, Exchange, Timing
 from detr_onnx.bench.hosted.responses import ApiResponse, Items, is_allowance, parse_response
+from detr_onnx.text import reason_of
 
 LONGEST_ERROR = 300  # letters of the API's error message
 
@@ -148,7 +149,7 @@ class Client:
             self._connection = Connection(self.remote)
         except (OSError, UnicodeError) as error:  # UnicodeError: no host can have this name
             what = f"cannot reach {urlsplit(self.remote.base_url).netloc}"
-            found = getattr(error, "strerror", None) or str(error)
+            found = reason_of(error)
             raise RemoteApiError(what, found=found, remedy="check --base-url and the network") from error
         return self._connection
 

@@ -12,7 +12,7 @@ from detr_onnx.errors import ImageError, UsageError
 from detr_onnx.image.files import find_images
 from detr_onnx.image.streams import open_image_file
 from detr_onnx.paths import is_directory
-from detr_onnx.text import printable
+from detr_onnx.text import printable, reason_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _check(source: Path) -> None:
         try:
             os.listdir(source)  # noqa: PTH208 - Path.rglob is silent about a directory that cannot be read
         except OSError as error:
-            raise ImageError(f"cannot read the directory {source}", found=error.strerror) from error
+            raise ImageError(f"cannot read the directory {source}", found=reason_of(error)) from error
 
 
 def _name(path: Path, sources: Sequence[Path]) -> str:
@@ -79,4 +79,4 @@ def _read(path: Path) -> bytes:
         with open_image_file(path) as file:
             return file.read()
     except OSError as error:
-        raise ImageError(f"cannot read {path}", found=error.strerror, remedy="remove it from the images") from error
+        raise ImageError(f"cannot read {path}", found=reason_of(error), remedy="remove it from the images") from error

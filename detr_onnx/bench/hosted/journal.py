@@ -23,6 +23,7 @@ from detr_onnx.bench.hosted.client import Reply
 from detr_onnx.bench.hosted.journal_lines import ANSWER, KEY, LATENCY, Line, checked_line
 from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.json_input import MAX_BYTES, parse_json
+from detr_onnx.text import reason_of
 
 Key = tuple[str, ...]
 LINE_START = b'{"sha256": '
@@ -127,7 +128,7 @@ class Journal:
                 data = data[os.write(self._descriptor, data) :]
             self._cut = False
         except OSError as error:
-            raise OutputError(f"cannot write {self._path}", found=error.strerror, remedy="free some space") from error
+            raise OutputError(f"cannot write {self._path}", found=reason_of(error), remedy="free some space") from error
 
 
 @contextlib.contextmanager
@@ -142,7 +143,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, OPEN_TO_APPEND, 0o644)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        what, found = f"cannot open the journal {path}", getattr(error, "strerror", None) or str(error)
+        what, found = f"cannot open the journal {path}", reason_of(error)
         raise OutputError(what, found=found, remedy="choose another file") from error
     try:
         if not path.is_file():

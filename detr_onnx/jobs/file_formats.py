@@ -1,6 +1,7 @@
-"""The rows of a job as one file: NDJSON, Parquet, CSV, a COCO dataset, tasks of Label Studio. Written as they are read.
+"""The rows of a job as one file: NDJSON, Parquet, CSV, a COCO dataset, or tasks of Label Studio.
 
-Rows come from a function, because a COCO dataset needs two passes over them. Rows with an error are in the first three.
+Rows are written as they are read. They come from a function, because a COCO dataset needs two passes over them. Rows
+with an error are only in the first three formats.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from detr_onnx.detections import Box
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.jobs.rows import Row, arrow_schema, import_pyarrow, to_line
 from detr_onnx.jobs.settings import JobSettings
+from detr_onnx.labels import NO_CLASS
 from detr_onnx.rle import Rle, area
 
 Rows = Callable[[], Iterator[Row]]
 BATCH_ROWS = 1000
 CSV_FIELDS = ("path", "width", "height", "score", "label", "class_id", *Box.__slots__, "error")
-NO_CLASS = "N/A"  # the name of those COCO ids that belong to no class
 
 
 @dataclass(frozen=True)
-class Labelled:
+class ImageNames:
     """How labels name their images.
 
     Attributes:
@@ -60,12 +61,12 @@ class Labelled:
         return relative.replace(os.sep, "/")
 
 
-def ndjson(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:
-    """The rows, one JSON object a line; `names` applies to labels only."""
+def ndjson(file: BinaryIO, rows: Rows, settings: JobSettings, names: ImageNames) -> None:
+    """The rows, one JSON object per line; `names` applies to labels only."""
     file.writelines(map(to_line, rows()))
 
 
-def parquet(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:
+def parquet(file: BinaryIO, rows: Rows, settings: JobSettings, names: ImageNames) -> None:
     """The rows, with the job's settings in the schema's metadata."""
     pa = import_pyarrow()
     schema = arrow_schema(settings.metadata(), masks=settings.masks)
@@ -75,7 +76,7 @@ def parquet(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) 
             writer.write_table(pa.Table.from_pylist(some, schema=schema))
 
 
-def comma_separated(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:
+def comma_separated(file: BinaryIO, rows: Rows, settings: JobSettings, names: ImageNames) -> None:
     """A line for each detection, and one for each image without any."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.DictWriter(text, CSV_FIELDS, lineterminator="\n")
@@ -89,18 +90,17 @@ def comma_separated(file: BinaryIO, rows: Rows, settings: JobSettings, names: La
     text.detach()
 
 
-def coco(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:
+def coco(file: BinaryIO, rows: Rows, settings: JobSettings, names: ImageNames) -> None:
     """A COCO dataset with `score` in its annotations, and the masks of a panoptic model as `segmentation`.
 
-    Image ids count from 1, and are those of the rows' order.
-    FiftyOne, CVAT, supervision and others import it.
+    FiftyOne, CVAT, supervision and others import it. Image ids count from 1, in the order of the rows.
     """
     categories = [{"id": i, "name": name} for i, name in enumerate(settings.class_names) if name != NO_CLASS]
     info = {"description": f"{settings.model}, detr-onnx {settings.version}, threshold {settings.threshold}"}
     file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n"images": '.encode())
     images = (
         {"id": number, "file_name": names.name(row["path"]), "width": row["width"], "height": row["height"]}
-        for number, row in enumerate(good(rows()), start=1)
+        for number, row in enumerate(without_errors(rows()), start=1)
     )
     _write_array(file, images)
     file.write(b',\n"annotations": ')
@@ -110,7 +110,7 @@ def coco(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> 
 
 def _annotations(rows: Rows) -> Iterator[dict[str, Any]]:
     number = itertools.count(1)
-    for image_id, row in enumerate(good(rows()), start=1):
+    for image_id, row in enumerate(without_errors(rows()), start=1):
         for d in classified(row):
             xmin, ymin, xmax, ymax = (d["box"][side] for side in Box.__slots__)
             width, height = xmax - xmin, ymax - ymin
@@ -127,14 +127,14 @@ def _segmentation(mask: Rle, path: str) -> dict[str, Any]:
         raise OutputError(f"the row of {path} is damaged", found=f"a mask that cannot be decoded: {error}") from error
 
 
-def label_studio(file: BinaryIO, rows: Rows, settings: JobSettings, names: Labelled) -> None:
+def label_studio(file: BinaryIO, rows: Rows, settings: JobSettings, names: ImageNames) -> None:
     """Tasks with predictions, for `<Image name="image" value="$image">` and `<RectangleLabels name="label">`."""
     version = f"{settings.model} {settings.model_sha256[:12]}"
-    _write_array(file, (_task(row, version, names) for row in good(rows())))
+    _write_array(file, (_task(row, version, names) for row in without_errors(rows())))
     file.write(b"\n")
 
 
-def _task(row: Row, version: str, names: Labelled) -> dict[str, Any]:
+def _task(row: Row, version: str, names: ImageNames) -> dict[str, Any]:
     url = f"{names.prefix}{quote(names.relative(row['path']))}" if names.prefix else names.relative(row["path"])
     size = {"original_width": row["width"], "original_height": row["height"], "image_rotation": 0}
     result = [
@@ -165,7 +165,7 @@ def clipped(box: dict[str, float], row: Row) -> tuple[float, float, float, float
     return xs[0], ys[0], xs[1], ys[1]
 
 
-def good(rows: Iterable[Row]) -> Iterator[Row]:
+def without_errors(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows without an error."""
     return (row for row in rows if row["error"] is None)
 
@@ -176,7 +176,7 @@ def classified(row: Row) -> list[dict[str, Any]]:
 
 
 def _write_array(file: BinaryIO, items: Iterable[dict[str, Any]]) -> None:
-    """A JSON array, an item a line."""
+    """A JSON array, one item per line."""
     separator = b"["
     for item in items:
         file.write(separator + json.dumps(item).encode())
@@ -184,7 +184,7 @@ def _write_array(file: BinaryIO, items: Iterable[dict[str, Any]]) -> None:
     file.write(b"[]" if separator == b"[" else b"]")
 
 
-FILE_FORMS: dict[str, Callable[[BinaryIO, Rows, JobSettings, Labelled], None]] = {
+FILE_FORMATS: dict[str, Callable[[BinaryIO, Rows, JobSettings, ImageNames], None]] = {
     "ndjson": ndjson,
     "parquet": parquet,
     "csv": comma_separated,
