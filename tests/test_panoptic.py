@@ -215,7 +215,7 @@ def test_every_precision_finds_nearly_the_same_masks(precision, engine, model, d
     exported = Detector(tmp_path / "m.onnx", engine=engine)
     expected, found = (d._engine.segment(*prepared, EVERY_QUERY).masks >= 0 for d in (detector, exported))
     assert found.shape == expected.shape
-    assert (found != expected).mean() < (0.1 if "int8" in precision else 0.01)
+    assert (found != expected).mean() < (0.1 if "int8" in precision else 0.02)  # OpenVINO may compute in bfloat16
     assert len(exported(picture(90, 61), THRESHOLD).masks)
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.engines import Engine
+from detr_onnx.engines import Engine, arm_bfloat16
 from detr_onnx.engines.binding import DEVICES, bound_run
-from detr_onnx.engines.cpu import bfloat16_flag, cpu_features
+from detr_onnx.engines.cpu import cpu_features
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
 from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, images_in, not_text
 from detr_onnx.engines.graph_file import check_graph_file
@@ -44,7 +44,6 @@ ON_CPU: ResolvedProviders = [(CPU, {})]
 ERRORS, FATAL = 3, 4  # severities in ONNX Runtime's log on stderr
 LONGEST_PRECISION = 20  # characters; a file may say anything
 BF16 = "bf16"
-ARM_BFLOAT16 = "mlas.enable_gemm_fastmath_arm64_bfloat16", "1"  # matrix products and 1x1 convolutions round to bfloat16
 NOT_INSTALLED = "run pip install onnxruntime, or use engine numpy with a checkpoint"
 NO_32_BITS = "install a 64-bit system, since ONNX Runtime has no packages for 32 bits such as armv7"
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # from 1.32 on, wheels for Linux and macOS report to Microsoft unless it is set
@@ -63,17 +62,17 @@ def onnxruntime_engine(
         providers: execution providers in order of preference, "CUDA" or "CUDAExecutionProvider", or pairs of such a
             name and options; None is the CPU.
         threads: used by one operator; None is one per physical core.
-        bfloat16: whether the CPU computes float32's matrix products and 1x1 convolutions in bfloat16.
+        bfloat16: whether the CPU computes float32's matrix products in bfloat16.
 
     Raises:
         EngineError: ONNX Runtime is not installed, or a provider is not in this build, did not start, or runs no node,
-            or the processor has no bfloat16 that ONNX Runtime uses.
+            or the processor has no bfloat16 that ONNX Runtime uses, or uses it wrongly.
         ModelFileError: the file is missing, damaged or not a DETR.
         UsageError: the providers are not names, or pairs of a name and options.
     """
     wanted = resolve_providers(providers, import_onnxruntime().get_available_providers())
     if bfloat16:
-        _check_bfloat16(wanted)
+        arm_bfloat16.check_processor(wanted)
     session = new_session(path, wanted, threads, bfloat16=bfloat16)
     try:
         inputs, outputs = ([_port(v) for v in values] for values in (session.get_inputs(), session.get_outputs()))
@@ -92,7 +91,10 @@ def onnxruntime_engine(
         except Exception as error:
             raise _failed(path, {name: value.shape for name, value in feeds.items()}, error) from error
 
-    return graph_engine(path, _title(session, metadata, bfloat16), inputs, outputs, metadata, run)
+    engine = graph_engine(path, _title(session, metadata, bfloat16), inputs, outputs, metadata, run)
+    if bfloat16:
+        arm_bfloat16.check_results(path, engine, onnxruntime_engine(path, providers, threads))
+    return engine
 
 
 def named_outputs(path: Path) -> Callable[[Feeds, Sequence[str]], dict[str, Any]]:
@@ -205,7 +207,7 @@ def _session_options(path: Path, on_cpu: bool, threads: int | None, bfloat16: bo
     if _overflows(cpu_features()):
         options.add_session_config_entry(*EXACT_INT8)
     if bfloat16:
-        options.add_session_config_entry(*ARM_BFLOAT16)
+        options.add_session_config_entry(*arm_bfloat16.SESSION_ENTRY)
     options.add_session_config_entry(NODE_ASSIGNMENT, "0" if on_cpu else "1")
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -262,20 +264,6 @@ def _failed(path: Path, shapes: dict[str, tuple[int, ...]], error: Exception) ->
         return MemoryError(reason)
     inputs = " and ".join(f"{name} of shape {list(shape)}" for name, shape in shapes.items())
     return EngineError(f"ONNX Runtime failed on {path} with {inputs}", found=reason)
-
-
-def _check_bfloat16(wanted: ResolvedProviders) -> None:
-    """Raises EngineError unless the CPU is the only provider and has ARM64's bfloat16 products."""
-    if wanted != ON_CPU:
-        found, remedy = ", ".join(name for name, _ in wanted), "leave the providers or the precision out"
-        raise EngineError("ONNX Runtime has precision bf16 on the CPU only", found=found, remedy=remedy)
-    flag, is_set = bfloat16_flag()
-    if not is_set:
-        raise EngineError(
-            "this processor has no bfloat16 products that ONNX Runtime uses",
-            found=f"not set: {flag}",
-            remedy="use precision fp32, or engine openvino on x86-64",
-        )
 
 
 def _title(session: onnxruntime.InferenceSession, metadata: Mapping[str, str], bfloat16: bool) -> str:

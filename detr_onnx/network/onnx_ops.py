@@ -152,8 +152,8 @@ class OnnxOps(MaskRecorder):
     @computed_if_constant
     def attention(self, q: Value, k: Value, v: Value, heads: int, key_bias: Value | None) -> Value:
         q, k, v = (self._split(x, heads) for x in (q, k, v))  # [B,N,D] -> [B,N,M,d]
-        if self.fused_attention and isinstance(q, Symbol):  # the fused node does not broadcast q over a batch
-            return self._fused(q, k, v, heads, key_bias)
+        if self.fused_attention and isinstance(k, Symbol):
+            return self._fused(q if isinstance(q, Symbol) else self._expanded(q, k), k, v, heads, key_bias)
         result = self._node("MatMul", self._softmax(q, k, key_bias), self._permuted(v, (0, 2, 1, 3)))  # [B,M,Nq,d]
         return self._join(self._transpose(result, (0, 2, 1, 3)))
 
@@ -179,6 +179,11 @@ class OnnxOps(MaskRecorder):
         joined = [self._join(x) for x in (q, k, v)]
         attributes: dict[str, Attribute] = {"num_heads": heads, "scale": 1.0}
         return self.graph.node("MultiHeadAttention", self.path, joined, attributes, domain=MICROSOFT)
+
+    def _expanded(self, x: Array, batch: Symbol) -> Symbol:
+        """[1,N,M,d] -> [B,N,M,d], in the type of the batch: the fused node does not broadcast."""
+        shape = self._node("Concat", self._shape(batch, 0, 1), np.ones(3, np.int64), attributes={"axis": 0})
+        return self._node("Expand", x.astype(batch.dtype), shape)
 
     def _split(self, x: Value, heads: int) -> Value:
         """[B,N,D] -> [B,N,M,d]."""

@@ -80,8 +80,9 @@ def _check_file(path: Path, pin: PinnedFile | None) -> Check:
         return judged(SECTION, path.name, digest == pin.sha256, found, expected, {**figures, "pinned": pin.sha256})
     announced = announced_digest(path)
     if announced is not None:
+        kind, actual = ("sha256", digest) if len(announced) == SHA256 else ("git's sha1", git_sha1(path))
+        found = f"{size} bytes, {kind} {actual[:SHOWN]}…"
         expected = f"as the hub announced it: {announced[:SHOWN]}…"
-        actual = digest if len(announced) == SHA256 else git_sha1(path)
         return judged(SECTION, path.name, actual == announced, found, expected, {**figures, "announced": announced})
     return Check(SECTION, path.name, OK, f"{found}; there is no published digest of it", figures=figures)
 

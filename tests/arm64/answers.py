@@ -22,7 +22,7 @@ from detr_onnx import Detections, Detector
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.image.preprocess import read_rgb
 from detr_onnx.models.open import demo_image
-from tests.arm64.files import END_TO_END, INT8, ORT
+from tests.arm64.files import CHECKPOINT, END_TO_END, INT8, ORT
 
 Answer = list[dict[str, Any]]
 SERVER = "http://127.0.0.1:{port}/client/v4/accounts/any/ai/run/@cf/facebook/detr-resnet-50"
@@ -65,7 +65,7 @@ CASES: dict[str, Callable[[Path], Answer]] = {
     "int8": lambda files: detected(files / INT8),
     "ort": lambda files: detected(files / ORT),
     "end-to-end": end_to_end,
-    "bf16": lambda files: detected("demo", precision="bf16"),
+    "bf16": lambda files: detected(files / CHECKPOINT, precision="bf16"),
 }
 
 

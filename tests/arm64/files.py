@@ -1,4 +1,4 @@
-"""Exports the demo model to the files that `answers.py` runs.
+"""Writes the demo model in the forms that `answers.py` runs.
 
     python -m tests.arm64.files DIR
 
@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from tests.demo_views import write_views
+from tests.docs.stage import write_checkpoint
 
-INT8, ORT, END_TO_END = "int8.onnx", "model.ort", "end-to-end.onnx"
+INT8, ORT, END_TO_END, CHECKPOINT = "int8.onnx", "model.ort", "end-to-end.onnx", "checkpoint"
 VIEWS = 8
 EXPORTS: dict[str, tuple[str, ...]] = {ORT: (), END_TO_END: ("--end-to-end",)}
 
@@ -29,6 +30,7 @@ def main() -> None:
     directory = Path(sys.argv[1])
     for name, options in EXPORTS.items():
         export(directory / name, *options)
+    write_checkpoint(directory / CHECKPOINT)
     with tempfile.TemporaryDirectory() as views:
         write_views(Path(views), VIEWS)
         export(directory / INT8, "--precision", "int8", "--calibrate", views, "--force")

@@ -5,12 +5,14 @@ The processors here are imitated; `.ci/arm64` runs the products themselves in an
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
 
+import numpy as np
 import pytest
 
-from detr_onnx.engines import cpu, onnxruntime
+from detr_onnx.engines import arm_bfloat16, cpu, onnxruntime
 from detr_onnx.engines.cpu import bfloat16_flag
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError
@@ -94,11 +96,33 @@ def test_it_sets_onnx_runtimes_option_and_the_engine_says_so(monkeypatch, entrie
     assert engine.title.endswith(", bf16")
 
 
+@pytest.mark.parametrize("wrong", [1.0, np.nan])
+def test_wrong_results_are_refused(monkeypatch, wrong):
+    imitate(monkeypatch, "aarch64", NEOVERSE_N2)
+    run = onnxruntime.graph_engine
+
+    def with_wrong_logits(path, title, *rest):
+        engine = run(path, title, *rest)
+        added = wrong if title.endswith("bf16") else 0.0
+
+        def network(pixels, mask):
+            logits, boxes = engine.network(pixels, mask)
+            return logits + added * logits.std(), boxes
+
+        return dataclasses.replace(engine, network=network)
+
+    monkeypatch.setattr(onnxruntime, "graph_engine", with_wrong_logits)
+    with pytest.raises(
+        EngineError, match=r"bf16 computes .*model.onnx wrongly: found logits that differ .* by (1|nan) of"
+    ):
+        open_model("demo", EngineOptions("onnxruntime", precision="bf16"))
+
+
 @pytest.mark.parametrize("precision", [None, "fp32"])
 def test_it_is_never_taken_unasked(monkeypatch, entries, precision):
     imitate(monkeypatch, "aarch64", NEOVERSE_N2)
     engine = open_model(SHIPPED, EngineOptions("onnxruntime", precision=precision)).engine
-    assert onnxruntime.ARM_BFLOAT16 not in entries
+    assert arm_bfloat16.SESSION_ENTRY not in entries
     assert engine.title.endswith(", fp32")
 
 
