@@ -19,6 +19,7 @@ SOURCE = re.compile(
 NODE = re.compile(r'(?:This is an invalid model\. )?In Node, \("(.*?)", (\w+), .*, Error ')
 
 SUMMARY = "Summary:"  # a line of OpenVINO's messages about operators
+UNSUPPORTED = "OpenVINO does not support the following ONNX operations"  # before 2026, without a summary
 
 
 def onnxruntime_reason(error: BaseException) -> str:
@@ -28,7 +29,8 @@ def onnxruntime_reason(error: BaseException) -> str:
 
 
 def openvino_reason(error: BaseException) -> str:
-    """The line of a message of OpenVINO's that says most: the first of its summary, else the last."""
+    """The line of a message of OpenVINO's that says most: of operators or the first of its summary, else the last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    line = lines[lines.index(SUMMARY) + 1] if SUMMARY in lines[:-1] else lines[-1]
+    unsupported = [line for line in lines if line.startswith(UNSUPPORTED)]
+    line = lines[lines.index(SUMMARY) + 1] if SUMMARY in lines[:-1] else [*unsupported, lines[-1]][0]
     return shortened(line.removeprefix("-- "), LONGEST_REASON)

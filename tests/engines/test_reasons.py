@@ -86,7 +86,7 @@ def unknown_operator(model):
         ("onnxruntime", newer_ir, r"Unsupported model IR version: 99, max supported IR version: \d+"),
         ("onnxruntime", newer_opset, "Opset 99 is under development|Current official support"),
         ("onnxruntime", unknown_operator, r"node /backbone/\S+ \(Foo\): No Op registered for Foo"),
-        ("openvino", unknown_operator, "No conversion rule found for operations: Foo"),
+        ("openvino", unknown_operator, "(No conversion rule found for|not support the following ONNX) operations: Foo"),
     ],
 )
 def test_a_graph_that_an_engine_does_not_know_is_named_with_the_cause(tmp_path, engine, spoil, reason):

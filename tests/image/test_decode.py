@@ -141,7 +141,7 @@ def test_paths_that_cannot_be_opened_say_why(tmp_path: Path):
         read_rgb(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match="a directory; name the images in it"):
         read_rgb(tmp_path)
-    with pytest.raises(ImageError, match="null byte"):
+    with pytest.raises(ImageError, match=r"null (byte|character)"):
         read_rgb("a\0b")
     with pytest.raises(ImageError, match="name too long") as raised:
         read_rgb("x" * 5000)
