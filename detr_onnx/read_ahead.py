@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,6 +47,8 @@ def read_ahead(
 
 
 def _meanwhile(prepare: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R], None, None]:
+    from concurrent.futures import ThreadPoolExecutor  # 1 MB, which one image does not need
+
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(1, "detr-onnx-read-ahead") as pool:
         try:
@@ -62,6 +66,8 @@ def _meanwhile(prepare: Callable[[T], R], items: Iterable[T]) -> Generator[tuple
 
 
 def _at_once(prepare: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R], None, None]:
+    from concurrent.futures import ThreadPoolExecutor, wait
+
     remaining, count = iter(items), max(2, min(usable_cores(), MOST_AT_ONCE))
     with ThreadPoolExecutor(count, "detr-onnx-read-ahead") as pool:
         while some := list(islice(remaining, count)):

@@ -155,6 +155,7 @@ def test_the_directories_of_a_path_that_the_user_named_are_not_told(path):
 
 def test_a_report_that_cannot_be_written_is_still_printed(verify, small, tmp_path, monkeypatch):
     pytest.importorskip("onnx")
+
     def full(path: Path, text: str) -> None:
         raise OutputError(f"cannot write {path}", found="No space left on device")
 
