@@ -8,7 +8,7 @@ import numpy as np
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.cpu import bfloat16_flag
-from detr_onnx.engines.providers import CPU, ResolvedProviders
+from detr_onnx.engines.providers import ON_CPU, ResolvedProviders
 from detr_onnx.errors import EngineError
 
 SESSION_ENTRY = "mlas.enable_gemm_fastmath_arm64_bfloat16", "1"  # float32's matrix products round to bfloat16
@@ -19,7 +19,7 @@ FARTHEST = 0.05  # mean difference of logits over their standard deviation; Open
 
 def check_processor(wanted: ResolvedProviders) -> None:
     """Raises EngineError unless the CPU is the only provider and has ARM64's bfloat16 products."""
-    if wanted != [(CPU, {})]:
+    if wanted != ON_CPU:
         found, remedy = ", ".join(name for name, _ in wanted), "leave the providers or the precision out"
         raise EngineError("ONNX Runtime has precision bf16 on the CPU only", found=found, remedy=remedy)
     flag, is_set = bfloat16_flag()

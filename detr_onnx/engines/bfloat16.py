@@ -85,7 +85,7 @@ def raise_to_float32(model: Any) -> None:
     from openvino import opset13
 
     for node in model.get_ordered_ops():
-        if not node.get_output_size() or node.get_output_element_type(0).get_type_name() != "bf16":
+        if _output_type(node) != "bf16":
             continue
         if node.get_type_name() == "Convert":
             for reader in node.output(0).get_target_inputs():
@@ -270,8 +270,11 @@ def _is_constant(tensor: Any) -> bool:
 
 def _computed_in(node: Any) -> str:
     """The type of what a node computes; empty for constants, and for nodes without an output."""
-    is_constant = node.get_type_name() == "Constant"
-    return "" if is_constant or not node.get_output_size() else str(node.get_output_element_type(0).get_type_name())
+    return "" if node.get_type_name() == "Constant" else _output_type(node)
+
+
+def _output_type(node: Any) -> str:
+    return str(node.get_output_element_type(0).get_type_name()) if node.get_output_size() else ""
 
 
 def _constant(values: NDArray[np.float32]) -> Any:

@@ -21,7 +21,7 @@ from detr_onnx.engines.cpu import cpu_features
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
 from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, images_in, not_text
 from detr_onnx.engines.graph_file import check_graph_file
-from detr_onnx.engines.providers import CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
+from detr_onnx.engines.providers import CPU, ON_CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
 from detr_onnx.engines.reasons import onnxruntime_reason
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
 from detr_onnx.text import printable
@@ -40,7 +40,6 @@ MAPPED = ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_fo
 """Maps an .ort file and uses its weights in place; older versions ignore the entries that they do not know."""
 EXACT_INT8 = "session.x64quantprecision", "1"  # weights as uint8: no sum of two products overflows 16 bits
 VNNI = {"avx512_vnni", "avx_vnni"}  # they accumulate in 32 bits; EXACT_INT8 would halve their speed
-ON_CPU: ResolvedProviders = [(CPU, {})]
 ERRORS, FATAL = 3, 4  # severities in ONNX Runtime's log on stderr
 LONGEST_PRECISION = 20  # characters; a file may say anything
 BF16 = "bf16"

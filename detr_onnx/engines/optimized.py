@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from detr_onnx.engines import Engine
 from detr_onnx.engines.cpu import cpu_features, processor
 from detr_onnx.engines.graph import PIXELS
-from detr_onnx.engines.onnxruntime import ON_CPU, import_onnxruntime, new_session, onnxruntime_engine
+from detr_onnx.engines.onnxruntime import import_onnxruntime, new_session, onnxruntime_engine
+from detr_onnx.engines.providers import ON_CPU
 from detr_onnx.errors import EngineError, ModelFileError, OutputError
 
 PROBE = "probe.npy"

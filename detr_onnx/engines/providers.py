@@ -24,6 +24,7 @@ ResolvedProviders = list[tuple[str, dict[str, object]]]
 
 SUFFIX = "ExecutionProvider"
 CPU = f"CPU{SUFFIX}"
+ON_CPU: ResolvedProviders = [(CPU, {})]
 ALSO_CALLED = {"directml": "dml"}
 BRINGS = {
     "cuda": "onnxruntime-gpu",
@@ -120,7 +121,7 @@ def resolve_providers(spec: ProviderSpec | None, available: Sequence[str]) -> Re
         EngineError: a provider is not in this build.
     """
     if spec is None:
-        return [(CPU, {})]
+        return [*ON_CPU]
     check_provider_spec(spec)
     resolved: dict[str, dict[str, object]] = {}
     for provider in spec:
@@ -130,7 +131,7 @@ def resolve_providers(spec: ProviderSpec | None, available: Sequence[str]) -> Re
         if resolved.setdefault(full, merged) != merged:
             raise UsageError(f"provider {name} is requested twice, with different options", remedy="name it once")
     _check_cpu(resolved)
-    return [*resolved.items(), *([] if CPU in resolved else [(CPU, {})])]
+    return [*resolved.items(), *([] if CPU in resolved else ON_CPU)]
 
 
 def check_provider_spec(spec: object) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from detr_onnx import __version__
 from detr_onnx.cache import cached, sha256_of
@@ -23,9 +22,6 @@ from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import Description, read_model
 from detr_onnx.text import reason_of
-
-if TYPE_CHECKING:
-    from detr_onnx.exporter.onnx_file import ExportOptions
 
 GRAPH = f"model{ONNX}"
 
@@ -61,14 +57,10 @@ def cached_graph(
     is_new = False
 
     def build(directory: Path) -> None:
-        from detr_onnx.exporter.onnx_file import ExportOptions
-
         nonlocal is_new
         is_new = True
-        precision, fused = graph_format.precision, graph_format.fused_attention
-        options = ExportOptions(precision=precision, fused_attention=fused, attention=with_attention)
         logger.info("writing the ONNX graph of %s, once", checkpoint)
-        _write(directory / GRAPH, read_model(checkpoint, config, labels), options, graph_format)
+        _write(directory / GRAPH, read_model(checkpoint, config, labels), graph_format, with_attention)
 
     name = f"{digest(checkpoint, config)[:24]}-{__version__}-{_kind(graph_format, with_attention)}"
     entry = cached(name, build, cache_dir=cache_dir)
@@ -77,15 +69,17 @@ def cached_graph(
 
 
 def _write(
-    graph: Path, model: tuple[Checkpoint, Preprocessing], options: ExportOptions, graph_format: GraphFormat
+    graph: Path, model: tuple[Checkpoint, Preprocessing], graph_format: GraphFormat, with_attention: bool
 ) -> None:
     """Writes the graph, and turns it into the engine's format.
 
     Raises:
         OSError: it cannot be written. `cached` names the cache then; nobody has chosen this file.
     """
-    from detr_onnx.exporter.onnx_file import write_onnx
+    from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 
+    precision, fused = graph_format.precision, graph_format.fused_attention
+    options = ExportOptions(precision=precision, fused_attention=fused, attention=with_attention)
     try:
         write_onnx(graph, *model, options, external_data=True)
         graph_format.finish(graph)
