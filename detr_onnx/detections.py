@@ -165,7 +165,8 @@ class Detections:
 
         source = self.path if image is None else image
         if source is None:
-            raise UsageError("these detections do not know their image", remedy="pass it: detections.draw(image)")
+            what = "these detections have no path to read the image from"
+            raise UsageError(what, remedy="pass it: detections.draw(image)")
         return annotate(read_rgb(source), self)
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -247,7 +248,7 @@ def _rows(index: Any, count: int) -> NDArray[Any]:
     is_mask = rows.dtype == np.bool_ and rows.shape == (count,)
     if rows.ndim != 1 or not (is_mask or np.issubdtype(rows.dtype, np.integer)):
         raise UsageError(
-            "Detections cannot be indexed by this",
+            "the index does not fit Detections",
             found=f"{type(index).__name__} of {rows.dtype}, shape {list(rows.shape)}",
             expected=f"an integer, a slice, integers, or {count} booleans",
         )

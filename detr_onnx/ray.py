@@ -91,7 +91,7 @@ class Detect:
         here = JobSettings.of(self._detector, job.model, threshold, labels, job.format, job.shards)
         if different := differences(here, job):
             remedy = "give all nodes the same model and version, and name --engine and --precision"
-            what = "this node would make other rows than the job has"
+            what = "the rows of this node would differ from those of the job"
             raise EngineError(what, found=different[0], expected=different[1], remedy=remedy)
         self._schema = arrow_schema(job.metadata(), masks=job.masks)
 

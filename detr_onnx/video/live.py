@@ -100,7 +100,7 @@ class LiveVideo:
 
     def __init__(self, source: str, selection: Selection, reconnection: Reconnection) -> None:
         if selection.start_s > 0:
-            raise UsageError("a live stream has no start to skip to", found=f"{selection.start_s:g} s")
+            raise UsageError("a live stream cannot start at a given time", found=f"{selection.start_s:g} s")
         import_av()
         self.source, self.name, self.selection = source, shown_name(source), selection
         self.counts = Counts()

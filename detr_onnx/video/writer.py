@@ -187,7 +187,7 @@ def check_video_path(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise UsageError(f"no video can be saved as {path}", found=found, expected=", ".join(FORMATS))
+        raise UsageError(f"cannot save a video as {path}", found=found, expected=", ".join(FORMATS))
     if path.is_dir() or not path.absolute().parent.is_dir():
         found = "a directory" if path.is_dir() else f"no directory {path.parent}"
         raise OutputError(f"cannot write {path}", found=found, remedy="create it first, or choose another path")

@@ -269,7 +269,7 @@ def test_a_token_can_be_verified(guarded):
 
 @pytest.mark.parametrize("token", ["", "  ", "two words", "tab\there", "gr\u00fcn", "line\nbreak"])
 def test_a_token_that_no_request_can_send_is_refused_at_start(token):
-    with pytest.raises(UsageError, match="no request can send this token"):
+    with pytest.raises(UsageError, match="the token cannot be sent in a header"):
         Settings(lambda: None, "demo", token=token)
 
 
