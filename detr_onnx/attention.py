@@ -87,8 +87,8 @@ class AttentionMaps:
         """A figure: the attention over the image, with its box or point, label, score, and a colour bar.
 
         Args:
-            number: of a detection. Without one, and without a point, all points, or else the best detections, side by
-                side.
+            number: of a detection. Without a number and a point, the figure shows all points or, if there are none, the
+                best detections, side by side.
             point: the number of a point, in place of a detection.
             layer: see the class.
             head: see the class.

@@ -1,4 +1,4 @@
-"""Detections of one image: parallel arrays with names, and the forms that other programs read.
+"""Detections of one image as parallel arrays, and their conversion to the formats of other programs.
 
 The name of a variable says which box convention it holds: `cxcywh` (centre and size, in 0..1 of the image) is what DETR
 predicts, `xyxy` (left, top, right, bottom, in pixels of the upright image) is what `Detections` holds.
@@ -51,7 +51,7 @@ class Detection:
         label: the name of its class.
         box: where it is, in pixels.
         class_id: the index of its class; for COCO models the COCO category id.
-        track_id: in a tracked video the object's number, or -1 where it is not tracked; else None.
+        track_id: in a tracked video the object's number, or -1 if it is not tracked; otherwise None.
     """
 
     score: float
@@ -75,7 +75,7 @@ class Detections:
         class_names: the name of every class of the model.
         path: the image file, if the image was given as a path.
         mask_logits: the masks of a panoptic model, from which `masks` is computed; None for other models.
-        track_ids: [n] int64, in a tracked video the number of each object, or -1 where it is not tracked.
+        track_ids: [n] int64, in a tracked video the number of each object, or -1 if it is not tracked; otherwise None.
 
     Raises:
         UsageError: the arrays differ in length, or a class id has no name.
@@ -112,7 +112,7 @@ class Detections:
 
     @property
     def masks(self) -> NDArray[np.bool_] | None:
-        """[n,H,W] the pixels of each detection in the upright image, computed anew; None without a mask head."""
+        """[n,H,W] the pixels of each detection in the upright image, computed at each access; None without masks."""
         return self.mask_logits.boolean() if self.mask_logits is not None else None
 
     def __len__(self) -> int:

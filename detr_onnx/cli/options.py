@@ -17,7 +17,7 @@ PROVIDERS_HELP = """ONNX Runtime's execution providers in order of preference, w
 or TensorRT:trt_fp16_enable=True:device_id=1,CUDA; as JSON where a value contains a comma or a colon"""
 
 OUTPUT_FORMATS = ("json", "ndjson", "coco", "table")
-DEMO_NOTE = "the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m %s IMAGE"
+DEMO_NOTE = "the demo model recognises drawings only; for photographs, run detr-onnx detect -m %s IMAGE"
 LISTED_LABELS = 100  # of a model's labels in an error message
 
 
@@ -42,7 +42,7 @@ def add_engine_options(parser: ArgumentParser) -> None:
         help="fp32; openvino: also bf16-mixed, bf16-backbone, bf16; onnxruntime: those of export, and bf16 on ARM64 "
         "processors with the flag bf16 (default: the engine's best)",
     )
-    add("--threads", type=int, metavar="N", help="number of threads (default: the engine's choice)")
+    add("--threads", type=int, metavar="N", help="threads of onnxruntime or openvino (default: the engine's choice)")
     add("--size", type=int, metavar="PX", help="length of the short side of resized images (default: the model's)")
     add_verbose(parser)
 

@@ -398,7 +398,7 @@ def test_an_unusable_annotation_file_is_an_error(refused, no_detection):
 # The demo model
 
 
-WARNING = "detr-onnx: the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m "
+WARNING = "detr-onnx: the demo model recognises drawings only; for photographs, run detr-onnx detect -m "
 
 
 def test_the_demo_model_warns_once_of_other_images_than_its_scene(run, monkeypatch):
