@@ -104,12 +104,12 @@ class Detector(Pipeline):
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The sha256 of the weights' file, in hexadecimal, whatever the engine; of several files, of their sha256s."""
+        """The sha256 of the weights file, in hexadecimal; for several files, that of their sha256s."""
         return sha256_of_all(self._files)
 
     @property
     def leaves_cores(self) -> bool:
-        """Whether images can be prepared while the network runs: it is on another device, or its threads are fewer."""
+        """Whether images can be prepared while the network runs: it leaves cores free, or runs on a GPU."""
         return not keeps_cores_busy(self._providers) or (self._threads or usable_cores()) < usable_cores()
 
     def __repr__(self) -> str:
