@@ -15,7 +15,7 @@ def compare_table(results: Results) -> str:
     rows = [row for row in results["rows"] if "refused" not in row]
     lines = [_compare_row(row, results["latency"], results["right_below"]) for row in rows]
     times = (
-        f"medians of {results['runs']} runs in turns, {results['threads']} threads, in the precision that a runtime "
+        f"medians of {results['runs']} interleaved runs, {results['threads']} threads, in the precision that a runtime "
         "uses by default (OpenVINO: bfloat16 where the processor has it)"
         if results["latency"]
         else "not measured with this table"
@@ -84,7 +84,7 @@ def precisions_table(results: Results) -> str:
         for row in results["rows"]
     ]
     rows = markdown_table(("", "file", "peak memory of one `detect`", "network, ms", "relative to"), lines)
-    note = f"Model: {results['model']}; {results['threads']} threads, medians of {results['runs']} runs in turns"
+    note = f"Model: {results['model']}; {results['threads']} threads, medians of {results['runs']} interleaved runs"
     return f"{rows}\n\n{note}; {results['date']}."
 
 
@@ -196,7 +196,7 @@ def gpu_table(results: Results) -> str:
     streamed = "; ".join(f"{name} {rate}" for name, rate in results["stream_images_per_s"].items())
     device = results["card"] or results["machine"]["processor"]
     note = (
-        f"Model: {results['model']}; {device}; medians of {results['runs']} runs in turns. Largest differences from "
+        f"Model: {results['model']}; {device}; medians of {results['runs']} interleaved runs. Largest differences from "
         f"float32 in numpy: {agreement}. `Detector.stream`, images a second: "
         f"{streamed}. {results['date']}."
     )

@@ -22,7 +22,7 @@ def jobs_table(results: Results) -> str:
     note = (
         f"{results['images']} JPEGs of 640x480, start not counted. Model: {results['model']}; engine: "
         f"{results['engine']}; {machine['processor']}, {machine['cores']} cores; {results['threads']} threads; "
-        f"medians of {results['runs']} runs in turns; {results['date']}."
+        f"medians of {results['runs']} interleaved runs; {results['date']}."
     )
     left_out = "".join(f" Left out: {absent['title']}." for absent in results["left_out"])
     return f"{markdown_table(head, lines)}\n\n{note}{left_out}"

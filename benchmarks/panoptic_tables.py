@@ -22,8 +22,8 @@ def panoptic_table(results: Results) -> str:
     left_out = "".join(f" Left out: {absent['title']} ({absent['why']})." for absent in results["left_out"])
     note = (
         f"{results['model']}, a JPEG of 640x480 at 800x1066; {results['threads']} threads of "
-        f"{results['machine']['processor']}, medians of {results['runs']} runs in turns, transformers of one to three; "
-        f"{versions(results)}; {results['date']}.{left_out}"
+        f"{results['machine']['processor']}, medians of {results['runs']} interleaved runs, transformers of one to "
+        f"three; {versions(results)}; {results['date']}.{left_out}"
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
 

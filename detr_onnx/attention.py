@@ -87,8 +87,8 @@ class AttentionMaps:
         """A figure: the attention over the image, with its box or point, label, score, and a colour bar.
 
         Args:
-            number: of a detection. Without one, and without a point, all points, or else the best detections, side by
-                side.
+            number: of a detection. Without a number and a point, the figure shows all points or, if there are none, the
+                best detections, side by side.
             point: the number of a point, in place of a detection.
             layer: see the class.
             head: see the class.
@@ -99,7 +99,7 @@ class AttentionMaps:
             DetrError: there is nothing to draw.
         """
         if number is not None and point is not None:
-            raise UsageError("a figure is of a detection or of a point", found="both", remedy="leave one out")
+            raise UsageError("draw takes a detection or a point", found="both", remedy="leave one out")
         from detr_onnx.image.figure import figure  # loads fonts
 
         if point is not None or (number is None and len(self.points)):
@@ -216,7 +216,7 @@ def checked_points(points: Iterable[Iterable[float]], image_size: tuple[int, int
     try:
         array = np.array([[float(value) for value in point] for point in points], np.float64).reshape(-1, 2)
     except (TypeError, ValueError) as error:
-        raise UsageError("points are pairs of numbers", found=str(points)[:60], expected="[(x, y), …]") from error
+        raise UsageError("points must be pairs of numbers", found=str(points)[:60], expected="[(x, y), …]") from error
     inside = (array >= 0).all(axis=1) & (array < (width, height)).all(axis=1)
     if not inside.all():
         x, y = array[~inside][0].tolist()

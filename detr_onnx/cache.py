@@ -220,7 +220,7 @@ def writing_in(directory: Path) -> Iterator[None]:
         raise OutputError(
             f"the cache directory {directory} cannot be written",
             found=str(error),
-            remedy="make room or give permission there, or set DETR_ONNX_CACHE to a directory that can be written",
+            remedy="free some space or allow writing there, or set DETR_ONNX_CACHE to a directory that can be written",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Detections of one image: parallel arrays with names, and the forms that other programs read.
+"""Detections of one image as parallel arrays, and their conversion to the formats of other programs.
 
 The name of a variable says which box convention it holds: `cxcywh` (centre and size, in 0..1 of the image) is what DETR
 predicts, `xyxy` (left, top, right, bottom, in pixels of the upright image) is what `Detections` holds.
@@ -51,7 +51,7 @@ class Detection:
         label: the name of its class.
         box: where it is, in pixels.
         class_id: the index of its class; for COCO models the COCO category id.
-        track_id: in a tracked video the object's number, or -1 where it is not tracked; else None.
+        track_id: in a tracked video the object's number, or -1 if it is not tracked; otherwise None.
     """
 
     score: float
@@ -75,7 +75,7 @@ class Detections:
         class_names: the name of every class of the model.
         path: the image file, if the image was given as a path.
         mask_logits: the masks of a panoptic model, from which `masks` is computed; None for other models.
-        track_ids: [n] int64, in a tracked video the number of each object, or -1 where it is not tracked.
+        track_ids: [n] int64, in a tracked video the number of each object, or -1 if it is not tracked; otherwise None.
 
     Raises:
         UsageError: the arrays differ in length, or a class id has no name.
@@ -112,7 +112,7 @@ class Detections:
 
     @property
     def masks(self) -> NDArray[np.bool_] | None:
-        """[n,H,W] the pixels of each detection in the upright image, computed anew; None without a mask head."""
+        """[n,H,W] the pixels of each detection in the upright image, computed at each access; None without masks."""
         return self.mask_logits.boolean() if self.mask_logits is not None else None
 
     def __len__(self) -> int:
@@ -165,7 +165,8 @@ class Detections:
 
         source = self.path if image is None else image
         if source is None:
-            raise UsageError("these detections do not know their image", remedy="pass it: detections.draw(image)")
+            what = "these detections have no path to read the image from"
+            raise UsageError(what, remedy="pass it: detections.draw(image)")
         return annotate(read_rgb(source), self)
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -247,7 +248,7 @@ def _rows(index: Any, count: int) -> NDArray[Any]:
     is_mask = rows.dtype == np.bool_ and rows.shape == (count,)
     if rows.ndim != 1 or not (is_mask or np.issubdtype(rows.dtype, np.integer)):
         raise UsageError(
-            "Detections cannot be indexed by this",
+            "the index does not fit Detections",
             found=f"{type(index).__name__} of {rows.dtype}, shape {list(rows.shape)}",
             expected=f"an integer, a slice, integers, or {count} booleans",
         )

@@ -1,4 +1,4 @@
-"""`Detector`: a model that is opened by its name, and detects in images.
+"""`Detector`: opens a model by its name and detects objects in images.
 
 `models.open_model` finds the model's files and chooses the engine. The steps from an image to its detections are in
 `pipeline.py`.
@@ -42,7 +42,7 @@ class Detector(Pipeline):
     """Detects objects in images.
 
     Args:
-        model: "demo", "demo-panoptic", a name of the hub ("facebook/detr-resnet-50", "owner/name@revision"), a
+        model: "demo", "demo-panoptic", a Hugging Face model id ("facebook/detr-resnet-50", "owner/name@revision"), a
             directory in Hugging Face's layout, or a .safetensors, .onnx, .ort or OpenVINO .xml file.
         engine: "auto", "openvino", "onnxruntime" or "numpy". "auto" is the fastest installed engine that can run the
             model, in this order; the first two run graphs, so they need the package `onnx` to convert a checkpoint.
@@ -52,15 +52,15 @@ class Detector(Pipeline):
             "bf16-backbone", slower and nearer to float32, and "bf16", faster and farther from it; with ONNX Runtime one
             that `export` writes, such as "fp16" for a GPU, and "bf16" on ARM64 processors that have it. None is the
             engine's default.
-        threads: used by one operation; None leaves it to the engine.
+        threads: of ONNX Runtime or OpenVINO; None leaves their number to the engine.
         shortest_edge: length in pixels that the short side of images is resized to, in place of the model's own. The
             limit of the long side changes in proportion.
         config: a config.json or its directory, for a model without one: a bare .safetensors file, or an .onnx file of
             another exporter. A preprocessor_config.json beside it is read, too.
         labels: the class names by id, in place of the model's own.
         offline: never contact the hub.
-        cache_dir: where built graphs are cached, and models in its directory hub; in place of DETR_ONNX_CACHE and
-            Hugging Face's cache.
+        cache_dir: the directory for built graphs and, in its subdirectory hub, downloaded models, in place of
+            DETR_ONNX_CACHE and Hugging Face's cache.
 
     Raises:
         DetrError: the model cannot be found or read, or the engine cannot run it; `errors.py` lists the subclasses.
@@ -104,12 +104,12 @@ class Detector(Pipeline):
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The sha256 of the weights' file, in hexadecimal, whatever the engine; of several files, of their sha256s."""
+        """The sha256 of the weights file, in hexadecimal; for several files, that of their sha256s."""
         return sha256_of_all(self._files)
 
     @property
     def leaves_cores(self) -> bool:
-        """Whether images can be prepared while the network runs: it is on another device, or its threads are fewer."""
+        """Whether images can be prepared while the network runs: it leaves cores free, or runs on a GPU."""
         return not keeps_cores_busy(self._providers) or (self._threads or usable_cores()) < usable_cores()
 
     def __repr__(self) -> str:
@@ -150,8 +150,8 @@ class Detector(Pipeline):
             images: images of any size, as `__call__` takes them; or one uint8 array [n, height, width, 3].
             threshold: in 0..1; scores must be strictly greater.
             batch_size: images that go through the network together, padded to a common size and masked, which can
-                pay on a GPU. With 1 each image comes out exactly as alone. The mask hides padding from attention, but
-                convolutions still see it at the edge, which costs DETR 0.2 AP [mmdetection #5168].
+                be faster on a GPU. With 1, the result of an image does not depend on the others. The mask hides padding
+                from attention, but convolutions still see it at the edge, which costs DETR 0.2 AP [mmdetection #5168].
             masks: whether a panoptic model computes masks, which takes time for each object.
         """
         check_threshold(threshold)
@@ -167,8 +167,8 @@ class Detector(Pipeline):
     def stream(self, images: Iterable[ImageSource], threshold: float = DEFAULT_THRESHOLD) -> Iterator[Detections]:
         """The detections of one image after another, in order, as soon as they are known.
 
-        The next images are decoded and preprocessed in other threads: while the network runs, if it leaves cores, and
-        otherwise several at once, between its runs. `images` may be endless: only a few are held at a time.
+        The next images are decoded and preprocessed in other threads: while the network runs, if it leaves cores
+        free, otherwise several at once, between its runs. `images` may be endless: only a few are held at a time.
 
         Args:
             images: images of any size, as `__call__` takes them.
@@ -200,10 +200,10 @@ class Detector(Pipeline):
         Args:
             image: as `__call__` takes it.
             threshold: in 0..1; scores must be strictly greater.
-            mask_threshold: in 0..1; from which probability times score on a pixel counts as part of a mask.
+            mask_threshold: in 0..1; a pixel counts as part of a mask if its probability times the score reaches this.
             overlap_mask_area_threshold: in 0..1; a mask is left out unless it keeps more than this share of its pixels
-                when each goes to the best mask.
-            label_ids_to_fuse: classes of which there is one segment only, such as sky.
+                when each pixel is given to the best mask.
+            label_ids_to_fuse: classes whose segments become one, such as sky.
 
         Raises:
             UsageError: the model has no mask head, or a threshold is out of range.
@@ -226,8 +226,8 @@ class Detector(Pipeline):
     ) -> AttentionMaps:
         """Where the query of each detection looks, and what points of the image look at.
 
-        The first call opens a network of its own. An engine that runs graphs writes its graph then, as it did for
-        detection, and holds the weights a second time.
+        The first call opens a second network. An engine that runs graphs then builds another graph, and loads the
+        weights a second time.
 
         Args:
             image: as `__call__` takes it.
@@ -260,17 +260,17 @@ class Detector(Pipeline):
     ) -> Generator[VideoFrame, None, None]:
         """The frames of a video with their detections: `(frame_index, seconds, image, detections)`.
 
-        A file gives every frame in order; the next ones are decoded meanwhile. A live stream gives the newest frame;
-        those that arrive while the network runs are dropped. Needs the extra `video`.
+        A file yields every frame in order, and decodes ahead. A live stream yields the newest frame; frames that
+        arrive while the network runs are dropped. Needs the extra `video`.
 
         Args:
             source: a path, a URL (rtsp, http, …), a camera ("/dev/video0", or 0), or what `open_video` returns.
             threshold: in 0..1; scores must be strictly greater.
-            every: only each n-th frame.
+            every: take every n-th frame.
             fps: at most this many frames per second, in place of `every`.
-            start_s: of a file, from this time on.
-            duration_s: for this many seconds.
-            track: gives objects the same `track_ids` in all frames; needs the package trackers.
+            start_s: start at this time of a file.
+            duration_s: stop after this many seconds.
+            track: give an object the same id in all frames (`track_ids`); needs the package trackers.
 
         Raises:
             VideoError, MissingPackageError: the video cannot be read; the frames before have been yielded.
@@ -290,5 +290,7 @@ class Detector(Pipeline):
             UsageError: a size is below 1.
         """
         if min(width, height) < 1:
-            raise UsageError("the size is wrong", found=f"{width}x{height}", expected="1 pixel or more each way")
+            raise UsageError(
+                "the size is wrong", found=f"{width}x{height}", expected="1 pixel or more in each direction"
+            )
         self(Image.new("RGB", (width, height), "grey"))

@@ -37,29 +37,29 @@ if TYPE_CHECKING:
 class Detect:
     """Rows as `detr-onnx detect -o` writes them, for a batch of paths. Each actor loads the model once.
 
-    An image that fails is a row with its error. Results are Arrow tables whose schema has the model, its sha256, the
-    threshold and the class names as metadata.
+    A failed image is a row with its error. Results are Arrow tables; the metadata of their schema has the model, its
+    sha256, the threshold and the class names.
 
     Args:
         model: as for `Detector`; every node must be able to open it, and the images.
-        threshold: in 0..1; scores are above it.
+        threshold: in 0..1; scores must be strictly greater.
         labels: the only labels to keep; None for all.
-        column: of the paths, which are text, or bytes where a name is not UTF-8.
-        directory: that relative paths start from; workers have current directories of their own.
-        threads: that the network uses; give the actor as many CPUs by num_cpus. None for engine numpy, which takes
-            their number from OMP_NUM_THREADS, as Ray sets it.
+        column: the name of the column of paths: text, or bytes for names that are not UTF-8.
+        directory: where relative paths start; the current directories of workers differ.
+        threads: of the network; set num_cpus of the actor to the same number. None for engine numpy, which uses
+            OMP_NUM_THREADS, as Ray sets it.
         engine: this and the next six arguments are as for `Detector`.
-        precision: what to compute in.
-        providers: of ONNX Runtime.
-        shortest_edge: length of the short side of a resized image, in pixels.
+        precision: of the computation.
+        providers: ONNX Runtime's execution providers.
+        shortest_edge: length of the short side of resized images, in pixels.
         config: config.json for a model without one.
-        offline: whether to do without the hub.
+        offline: never contact the hub.
         cache_dir: the directory of cached models and graphs.
-        settings: of the job that the rows are for; None if they are for no job.
+        settings: of the job that the rows belong to; None if there is no job.
 
     Raises:
         DetrError: as `Detector`.
-        EngineError: the rows would not be those of the job, since this node has another model, engine or precision.
+        EngineError: this node has another model, engine or precision than the job.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Detect:
         here = JobSettings.of(self._detector, job.model, threshold, labels, job.format, job.shards)
         if different := differences(here, job):
             remedy = "give all nodes the same model and version, and name --engine and --precision"
-            what = "this node would make other rows than the job has"
+            what = "the rows of this node would differ from those of the job"
             raise EngineError(what, found=different[0], expected=different[1], remedy=remedy)
         self._schema = arrow_schema(job.metadata(), masks=job.masks)
 

@@ -213,7 +213,7 @@ def test_without_objects_there_is_nothing_to_draw(detector, image):
     ({"number": True}, "no such object: found True"),
     ({"number": "0"}, "no such object: found 0"),
     ({"point": 3}, "no such point: found 3, expected 0 to 2"),
-    ({"number": 0, "point": 0}, "a figure is of a detection or of a point"),
+    ({"number": 0, "point": 0}, "draw takes a detection or a point"),
 ])  # fmt: skip
 def test_what_there_is_not_is_refused(maps, arguments, message):
     with pytest.raises(UsageError, match=message):
@@ -225,10 +225,10 @@ def test_what_there_is_not_is_refused(maps, arguments, message):
     ([(1, 1), (-1, 0)], "found -1,0"),
     ([(0, float("nan"))], "outside the image: found 0,nan"),
     ([(0, float("inf"))], "outside the image: found 0,inf"),
-    ([(1, 2, 3)], "points are pairs of numbers"),
-    ([1, 2], "points are pairs of numbers"),
-    (["ab"], "points are pairs of numbers"),
-    (7, "points are pairs of numbers"),
+    ([(1, 2, 3)], "points must be pairs of numbers"),
+    ([1, 2], "points must be pairs of numbers"),
+    (["ab"], "points must be pairs of numbers"),
+    (7, "points must be pairs of numbers"),
 ])  # fmt: skip
 def test_points_outside_the_image_are_refused(detector, image, points, message):
     with pytest.raises(UsageError, match=message):

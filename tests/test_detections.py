@@ -94,7 +94,7 @@ def test_an_integer_of_any_type_gives_one_detection(index):
 
 @pytest.mark.parametrize("index", [[True, False], 1.5, "cat", [[0, 1]], np.array([0.5])])
 def test_what_is_not_an_index_is_refused(index):
-    with pytest.raises(UsageError, match="Detections cannot be indexed by this: found"):
+    with pytest.raises(UsageError, match="the index does not fit Detections: found"):
         THREE[index]
 
 
@@ -129,7 +129,7 @@ def test_draw_returns_an_annotated_copy(tmp_path):
     assert drawn.tobytes() != image.tobytes() == Image.new("RGB", (60, 40), "white").tobytes()
     image.save(tmp_path / "a.png")
     assert replace(THREE, path=str(tmp_path / "a.png")).draw().tobytes() == drawn.tobytes()
-    with pytest.raises(UsageError, match=r"do not know their image; pass it: detections.draw\(image\)"):
+    with pytest.raises(UsageError, match=r"no path to read the image from; pass it: detections.draw\(image\)"):
         THREE.draw()
 
 

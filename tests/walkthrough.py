@@ -78,7 +78,7 @@ STEPS = (
         ),
     ),
     Step(
-        "A model from the hub, and a picture",
+        "A model from the hub, and an image",
         "The first command downloads the model. The last two go wrong.",
         (
             ("detr-onnx detect photo.jpg -m someone/drawings --format table --save boxes.jpg", 0, "zebra"),
@@ -102,7 +102,7 @@ STEPS = (
         (("detr-onnx detect clip.mp4 -m drawings.onnx --save boxes.mp4 | tail -n 3", 0, '"frame": 11'),),
     ),
     Step(
-        "Is the model what it should be, and do all engines agree?",
+        "Check the model and the engines",
         "",
         (("detr-onnx verify someone/drawings --json report.json", 0, "onnxruntime"),),
     ),

@@ -24,7 +24,7 @@ USAGE = "%(prog)s [options] --images DIR --reference MODEL"
 def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--images", required=True, metavar="DIR", help="images to compare on; they need no annotations")
-    add("--reference", required=True, metavar="MODEL", help="the model whose detections are taken as right")
+    add("--reference", required=True, metavar="MODEL", help="the model to compare with; its detections count as right")
     add("--reference-engine", metavar="ENGINE", help="engine of the reference (default: --engine)")
     add("--reference-precision", metavar="P", help="precision of the reference (default: its engine's best)")
     add_threshold(parser)

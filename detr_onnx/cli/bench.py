@@ -96,7 +96,7 @@ def check_usage(arguments: Namespace) -> list[str]:
     peers = [peer.strip() for peer in arguments.against.split(",")] if arguments.against is not None else []
     if unknown := [peer for peer in peers if peer not in BASELINES]:
         expected = f"some of {', '.join(BASELINES)}"
-        raise UsageError("--against names no peer", found=", ".join(map(repr, unknown)), expected=expected)
+        raise UsageError("--against has unknown names", found=", ".join(map(repr, unknown)), expected=expected)
     inputs = (arguments.image, arguments.optimum, arguments.config)
     check_destination(arguments.json, "--json", [arguments.model], *inputs)
     return list(dict.fromkeys(peers))
@@ -147,7 +147,7 @@ def measure(cases: Sequence[BenchmarkCase], runs: int, surroundings: dict[str, s
             latencies, failed = run_interleaved(started, runs, WARM_UP_RUNS, count)
         left_out |= failed
         if not latencies:
-            raise EngineError("nothing could be measured to the end", found=_listed(left_out))
+            raise EngineError("every measurement failed", found=_listed(left_out))
         runnable = [by_key[contender.entry.key] for contender in latencies]
         entries = [case.entry(case.throughput) for case in runnable if case.throughput is not None]
         with start_all(entries, surroundings) as (started, not_started):

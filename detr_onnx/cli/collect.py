@@ -7,22 +7,22 @@ from pathlib import Path
 
 from detr_onnx.cli.options import add_verbose
 
-HELP = "put the rows of detect -o together, or convert them to labels"
+HELP = "merge the rows of detect -o into one file, or convert them to labels"
 USAGE = "%(prog)s [options] DIR -o FILE"
 FORMATS = ("ndjson", "parquet", "csv", "coco", "label-studio", "yolo", "voc")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("directory", metavar="DIR", help="the -o of detr-onnx detect")
+    add("directory", metavar="DIR", help="the directory that detect -o wrote")
     add("-o", "--output", required=True, metavar="FILE", help="the file to write; for yolo and voc a new directory")
     add(
         "--as", dest="form", choices=FORMATS,
-        help="default: by the suffix, of which .json is a COCO dataset (FiftyOne, CVAT and supervision import it)",
+        help="default: by the suffix; .json is a COCO dataset, which FiftyOne, CVAT and supervision import",
     )  # fmt: skip
-    add("--relative-to", metavar="DIR", help="in labels, paths of images are relative to this directory")
-    add("--prefix", default="", metavar="TEXT", help="in labels, put before the paths of images, such as a URL")
-    add("--partial", action="store_true", help="collect what is there although rows are missing")
+    add("--relative-to", metavar="DIR", help="make image paths in labels relative to this directory")
+    add("--prefix", default="", metavar="TEXT", help="put this before image paths in labels, such as a URL")
+    add("--partial", action="store_true", help="collect even if rows are missing")
     add_verbose(parser)
 
 

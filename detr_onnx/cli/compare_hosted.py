@@ -82,25 +82,27 @@ def _add_remote(parser: argparse.ArgumentParser) -> None:
     add("--base-url", metavar="URL", help="another server, such as http://127.0.0.1:8787/client/v4")
     add("--remote-model", metavar="NAME", help="the API's name of the model (default: DETR-ResNet-50)")
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds per step of a request (default: %(default)g)")
-    add("--retries", type=int, default=5, metavar="N", help="after 408, 429 and 5xx (default: %(default)s)")
-    add("--backoff", type=float, default=1.0, metavar="S", help="first wait; each doubles it (default: %(default)g)")
+    add("--retries", type=int, default=5, metavar="N", help="retries after 408, 429 and 5xx (default: %(default)s)")
+    add("--backoff", type=float, default=1.0, metavar="S",
+        help="seconds before the first retry, then doubled (default: %(default)g)")  # fmt: skip
     add("--journal", type=Path, default=Path("detr-onnx-hosted.ndjson"), metavar="FILE",
-        help="every reply; a rerun resumes from it (default: %(default)s)")  # fmt: skip
+        help="keeps every reply; a rerun resumes from it (default: %(default)s)")  # fmt: skip
 
 
 def _add_measurements(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("measurements")
     add = group.add_argument
     add("--annotations", type=Path, metavar="FILE", help="COCO annotations of the images, for AP of both sides")
-    add("--resamples", type=int, default=1000, metavar="N", help="of AP's bootstrap interval (default: %(default)s)")
+    add("--resamples", type=int, default=1000, metavar="N",
+        help="draws for the bootstrap interval of AP (default: %(default)s)")  # fmt: skip
     add("--concurrency", type=_concurrencies, default=(1, 4, 16), metavar="N,…",
         help="requests at the same time; latency is measured at each (default: 1,4,16)")  # fmt: skip
     add("--latency-requests", type=int, default=100, metavar="N",
-        help="for each concurrency and side; 0 for none (default: %(default)s)")  # fmt: skip
+        help="requests per side at each concurrency; 0 for none (default: %(default)s)")  # fmt: skip
     add("--threshold", type=float, default=FLOOR, metavar="SCORE",
-        help="compare detections above it, from 0.1 up (default: %(default)s)")  # fmt: skip
-    add("--price", type=float, default=0.0000075, metavar="DOLLARS", help="of a request (default: 0.0000075)")
-    add("--machine-price", type=float, metavar="DOLLARS", help="of this machine per hour")
+        help="compare detections whose score is above this, from 0.1 up (default: %(default)s)")  # fmt: skip
+    add("--price", type=float, default=0.0000075, metavar="DOLLARS", help="price of a request (default: 0.0000075)")
+    add("--machine-price", type=float, metavar="DOLLARS", help="price of this machine per hour")
     add("--limit", type=int, metavar="N", help="only the first N images")
 
 

@@ -1,4 +1,4 @@
-"""`detr-onnx detect IMAGES… -o DIR`: a job whose rows go into a directory, and which goes on where it was cut off."""
+"""`detr-onnx detect IMAGES… -o DIR`: a job that writes rows to a directory and can be resumed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     job.add_argument(
         "-o", "--output", metavar="DIR",
-        help="write a row for each image into numbered files in this directory (ndjson or parquet); "
-        "the same command again goes on where it was cut off. A failed image is a row, and the exit status is 0",
+        help="write a row for each image to numbered files in this directory (ndjson or parquet); run the same command "
+        "again to resume. Failed images are rows with an error; the exit status is still 0",
     )  # fmt: skip
-    job.add_argument("--shard", metavar="K/N", help="only share K of N of the images, from 0/N up; every share has -o")
+    job.add_argument("--shard", metavar="K/N", help="process only share K of N of the images; K counts from 0")
     job.add_argument(
         "--batch-files", type=int, metavar="N", help=f"images in one of the numbered files (default: {JOB_PART_ROWS})"
     )
-    job.add_argument("--retry", action="store_true", help="with -o, detect again in images that failed")
+    job.add_argument("--retry", action="store_true", help="process failed images again")
 
 
 def is_job(arguments: Namespace) -> bool:

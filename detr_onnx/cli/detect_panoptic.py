@@ -26,11 +26,12 @@ FORMAT = "panoptic"
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of panoptic segmentation."""
     group = parser.add_argument_group(
-        "segments", "--format panoptic -o FILE.json: a JSON, and PNGs in the directory FILE; see docs/panoptic.md"
+        "segments",
+        "--format panoptic -o FILE.json writes FILE.json, and PNGs to the directory FILE; see docs/panoptic.md",
     )
     group.add_argument(
         "--fuse", action="append", metavar="SKY,GRASS",
-        help="an image has one segment of each of these classes; by default the stuff of --annotations",
+        help="merge the segments of each of these classes into one (default: the stuff classes of --annotations)",
     )  # fmt: skip
 
 

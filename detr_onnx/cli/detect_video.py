@@ -31,13 +31,12 @@ DEFAULTS = {"every": 1, "fps": None, "start": 0.0, "duration": None, "track": Fa
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of videos."""
     group = parser.add_argument_group("videos")
-    group.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
-    group.add_argument("--fps", type=float, metavar="R", help="at most R frames per second, in place of --every")
-    group.add_argument("--start", type=float, default=0.0, metavar="S", help="from this second of a file on")
-    group.add_argument("--duration", type=float, metavar="S", help="for this many seconds")
-    group.add_argument(
-        "--track", action="store_true", help="give objects the same track_id in all frames; needs the package trackers"
-    )
+    group.add_argument("--every", type=int, default=1, metavar="N", help="process every N-th frame")
+    group.add_argument("--fps", type=float, metavar="R", help="process at most R frames per second")
+    group.add_argument("--start", type=float, default=0.0, metavar="S", help="start at this second of the file")
+    group.add_argument("--duration", type=float, metavar="S", help="process this many seconds")
+    group.add_argument("--track", action="store_true",
+        help="give an object the same track_id in all frames; needs the package trackers")  # fmt: skip
 
 
 def has_videos(arguments: Namespace) -> bool:
@@ -51,7 +50,7 @@ def has_videos(arguments: Namespace) -> bool:
     used = [f"--{name}" for name, default in DEFAULTS.items() if getattr(arguments, name, default) != default]
     if videos and others and (used or any(map(is_live, videos))):
         found = f"the video {shown_name(videos[0])} and {others[0]}"
-        raise UsageError("one run cannot have images and videos", found=found, remedy="run detect once for each kind")
+        raise UsageError("images and videos cannot be mixed", found=found, remedy="run detect once for each kind")
     if used and not videos:
         expected = "a file such as clip.mp4, a URL such as rtsp://… or /dev/video0"
         raise UsageError(f"{used[0]} is for videos", found=others[0], expected=expected)

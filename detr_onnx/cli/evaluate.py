@@ -35,7 +35,9 @@ SAVE_RESULTS = "--save-results"
 def add_arguments(parser: ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=Path, metavar="DIR", help="directory of the annotated images")
-    source.add_argument("--results", type=Path, metavar="FILE", help="evaluate a COCO results file; run no model")
+    source.add_argument(
+        "--results", type=Path, metavar="FILE", help="evaluate a COCO results file instead of running a model"
+    )
     parser.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="COCO annotation file")
     add_batch(parser)
     parser.add_argument(SAVE_RESULTS, type=Path, metavar="FILE", help="write all detections as a COCO results file")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of panoptic quality."""
     group = parser.add_argument_group("panoptic quality", "PQ, SQ and RQ of a panoptic model; see docs/evaluate.md")
-    group.add_argument("--panoptic", action="store_true", help="the annotations, and the results, are COCO's panoptic")
+    group.add_argument("--panoptic", action="store_true", help="annotations and results are in COCO's panoptic format")
     group.add_argument(
         "--masks", type=Path, metavar="DIR", help="the PNGs of the annotations (default: FILE without .json)"
     )

@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     what.add_argument(
         "--point", action="append", default=[], metavar="X,Y",
-        help="what this point, in pixels, looks at: the encoder's self-attention; can be given several times",
+        help="what this point, in pixels, looks at: the encoder's self-attention; repeatable",
     )  # fmt: skip
     parser.add_argument("--layer", default="-1", metavar="L", help="0 is the first, -1 the last; or mean (default: -1)")
     parser.add_argument("--head", default=MEAN, metavar="H", help="0 is the first; or mean (default: mean)")

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help='"demo", a Hugging Face model id, a directory or a .safetensors file')
-    add("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
+    add("-o", "--output", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
     add(
         "--format", choices=("onnx", "ort"),
         help="ort: the format of ONNX Runtime's minimal builds (default: FILE's suffix)",
@@ -50,11 +50,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--shape", metavar="HxW", help="accept only this image size, such as 800x1066")
     add("--batch", type=int, metavar="N", help="accept only this number of images (with --shape: 1)")
     add("--no-mask", action="store_true", help="omit the input pixel_mask; all images of a batch then have one size")
-    add("--fused-attention", action="store_true", help="use ONNX Runtime's own attention operator: faster there only")
+    add("--fused-attention", action="store_true",
+        help="write attention as ONNX Runtime's own operator; faster there only")  # fmt: skip
     add(
         "--end-to-end", action="store_true", help="include pre- and postprocessing: uint8 image in; boxes and masks out"
     )
-    add("--attention", action="store_true", help="with attention maps, for Detector.attention and explain; no masks")
+    add("--attention", action="store_true", help="add attention maps, for Detector.attention and explain; no masks")
     add("--external-data", action="store_true", help="write the weights to FILE.onnx.data; loading takes less memory")
     add_verbose(parser)
     add_source_options(parser)

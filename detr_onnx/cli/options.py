@@ -17,7 +17,7 @@ PROVIDERS_HELP = """ONNX Runtime's execution providers in order of preference, w
 or TensorRT:trt_fp16_enable=True:device_id=1,CUDA; as JSON where a value contains a comma or a colon"""
 
 OUTPUT_FORMATS = ("json", "ndjson", "coco", "table")
-DEMO_NOTE = "the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m %s IMAGE"
+DEMO_NOTE = "the demo model recognises drawings only; for photographs, run detr-onnx detect -m %s IMAGE"
 LISTED_LABELS = 100  # of a model's labels in an error message
 
 
@@ -42,21 +42,21 @@ def add_engine_options(parser: ArgumentParser) -> None:
         help="fp32; openvino: also bf16-mixed, bf16-backbone, bf16; onnxruntime: those of export, and bf16 on ARM64 "
         "processors with the flag bf16 (default: the engine's best)",
     )
-    add("--threads", type=int, metavar="N", help="threads within one operation (default: the engine's choice)")
-    add("--size", type=int, metavar="PX", help="scale images to this length of the short side (default: the model's)")
+    add("--threads", type=int, metavar="N", help="threads of onnxruntime or openvino (default: the engine's choice)")
+    add("--size", type=int, metavar="PX", help="length of the short side of resized images (default: the model's)")
     add_verbose(parser)
 
 
 def add_source_options(parser: ArgumentParser) -> None:
     """`--config`, `--offline` and `--cache-dir`: where the model's files come from."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="config.json for a model that has none beside it")
-    parser.add_argument("--offline", action="store_true", help="do not contact the hub")
+    parser.add_argument("--offline", action="store_true", help="use downloaded models only")
     add_cache_dir(parser)
 
 
 def add_cache_dir(parser: ArgumentParser) -> None:
     """`--cache-dir`."""
-    parser.add_argument("--cache-dir", metavar="DIR", help="directory for cached models (default: $DETR_ONNX_CACHE)")
+    parser.add_argument("--cache-dir", metavar="DIR", help="keep models and graphs here, not in the default caches")
 
 
 def add_verbose(parser: ArgumentParser) -> None:
@@ -75,15 +75,12 @@ def add_threshold(parser: ArgumentParser, default: float = DEFAULT_THRESHOLD) ->
 def add_detection_output(parser: ArgumentParser, formats: Sequence[str] = OUTPUT_FORMATS) -> None:
     """`--threshold`, `--labels`, `--format` and `--save`: which detections are shown, and how."""
     add_threshold(parser)
+    parser.add_argument("--labels", action="append", metavar="CAT,DOG", help="keep only these classes; repeatable")
+    parser.add_argument("--format", choices=formats,
+        help="default: json, the hosted API's form, for one image; ndjson for several")  # fmt: skip
     parser.add_argument(
-        "--labels", action="append", metavar="CAT,DOG", help="keep only these classes; can be given several times"
+        "--save", metavar="PATH", help="write the annotated image to this file, or several to this directory"
     )
-    parser.add_argument(
-        "--format",
-        choices=formats,
-        help="default: json, as the hosted API answers, for one image; ndjson for several",
-    )
-    parser.add_argument("--save", metavar="PATH", help="write the annotated image here, or several into this directory")
 
 
 def add_batch(parser: ArgumentParser) -> None:

@@ -46,7 +46,7 @@ def _check_file(target: Path, single: bool) -> None:
     image_format = Image.registered_extensions().get(target.suffix.lower())
     if image_format not in Image.SAVE:
         raise UsageError(
-            f"no image can be saved as {target}",
+            f"cannot save an image as {target}",
             found=f"the suffix {target.suffix!r}",
             expected=f"{', '.join(KEPT_SUFFIXES)} or the suffix of another image format",
             remedy="append a / if it is meant to be a directory",

@@ -11,7 +11,7 @@ from detr_onnx import defaults
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, add_threshold, open_detector
 from detr_onnx.errors import UsageError
 
-HELP = "run a local server that answers as the hosted API does (needs the extra serve)"
+HELP = "run a local server with the hosted API's routes (needs the extra serve)"
 USAGE = "%(prog)s [options]"
 
 
@@ -21,13 +21,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--host", default=defaults.SERVER_HOST, help="address to listen on (default: %(default)s, this machine only)")
     add("--port", type=int, default=defaults.SERVER_PORT, help="0 for any free port (default: %(default)s)")
     add("--unix-socket", type=Path, metavar="PATH", help="listen on a unix socket, in place of --host and --port")
-    add("--token", metavar="TEXT", help="require this bearer token (default: $DETR_ONNX_TOKEN; without, none is asked)")
-    add("--cors-origin", action="append", metavar="ORIGIN", help="let its pages use the server; repeatable, * for all")
+    add("--token", metavar="TEXT", help="require this bearer token (default: $DETR_ONNX_TOKEN, else none)")
+    add("--cors-origin", action="append", metavar="ORIGIN",
+        help="let pages of this origin use the server; repeatable, * for all")  # fmt: skip
     add("--drain-delay", type=float, default=0.0, metavar="S",
-        help="seconds to go on after SIGTERM, while /readyz says 503 (default: %(default)g)")  # fmt: skip
+        help="seconds to accept connections after SIGTERM; /readyz then says 503 (default: %(default)g)")  # fmt: skip
     add_threshold(parser, defaults.API_THRESHOLD)
     _add_limits(parser)
-    add("--no-access-log", action="store_true", help="do not log a line of JSON to stderr for each request")
+    add("--no-access-log", action="store_true", help="do not log requests to stderr")
     add_engine_options(parser)
     add_source_options(parser)
 
@@ -44,7 +45,7 @@ def _add_limits(parser: ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--timeout", type=float, default=defaults.SERVER_TIMEOUT_S, metavar="S",
-        help="seconds that a request may take (default: %(default)s)",
+        help="seconds that a request may take (default: %(default)g)",
     )  # fmt: skip
     add(
         "--max-body", type=int, default=defaults.SERVER_MAX_BODY_MB, metavar="MB",
@@ -52,11 +53,11 @@ def _add_limits(parser: ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--max-pixels", type=float, default=defaults.SERVER_MAX_MEGAPIXELS, metavar="MP",
-        help="largest image, in megapixels (default: %(default)s)",
+        help="largest image, in megapixels (default: %(default)g)",
     )  # fmt: skip
     add(
         "--max-batch", type=int, default=defaults.SERVER_MAX_BATCH, metavar="N",
-        help="images of one size that may share a run of the network (default: %(default)s)",
+        help="images of one size that may go through the network together (default: %(default)s)",
     )  # fmt: skip
 
 

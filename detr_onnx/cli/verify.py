@@ -26,7 +26,7 @@ USAGE = "%(prog)s [options] [MODEL]"
 
 def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help="as detect --model (default: %(default)s)")
+    add("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help="as for detect --model (default: %(default)s)")
     add("--reference", metavar="MODEL", help="the checkpoint that MODEL, a graph file, was written from")
     add("--published", metavar="NAME", help="the official model that MODEL should be, such as facebook/detr-resnet-101")
     add("--golden-image", type=Path, metavar="FILE",

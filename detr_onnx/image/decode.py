@@ -97,7 +97,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | N
     if hasattr(source, "read"):
         return _from_file(source, max_pixels, name)
     raise UsageError(
-        "no image can be read from this",
+        "the image has a wrong type",
         found=type(source).__name__,
         expected="a path, bytes, a binary file object, a Pillow image or a uint8 array",
     )

@@ -100,7 +100,7 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
     form = form or _form_of(output)
     collection = Collection.of(directory)
     if _is_directly_in(directory, output):
-        raise OutputError(f"cannot write {output}", found="the directory of the job", remedy="choose another place")
+        raise OutputError(f"cannot write {output}", found="the directory of the job", remedy="choose another path")
     if gaps := collection.gaps():
         if not partial:
             remedy = "run the job again, or add --partial to collect what is there"

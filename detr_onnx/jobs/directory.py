@@ -25,7 +25,7 @@ def make_directory(directory: Path) -> None:
     except OSError as error:
         found = "a file of that name" if exists(directory) else reason_of(error)
         raise OutputError(
-            f"cannot make the directory {directory}", found=found, remedy="choose another directory"
+            f"cannot create the directory {directory}", found=found, remedy="choose another directory"
         ) from error
     if not os.access(directory, os.W_OK | os.X_OK):
         raise OutputError(

@@ -77,7 +77,7 @@ def _fill(directory: Path, rows: Rows, settings: JobSettings, names: ImageNames,
             with path.open("x", encoding="utf-8", newline="\n") as file:
                 file.write(form.text(row, settings.class_names, names.name(row["path"])))
         except (FileExistsError, NotADirectoryError) as error:
-            what = f"the labels of two images would be in one place, {path.relative_to(folder)}"
+            what = f"the labels of two images would have the same path, {path.relative_to(folder)}"
             remedy = "rename one of the two images"
             raise OutputError(what, found=f"the image {row['path']}", remedy=remedy) from error
 

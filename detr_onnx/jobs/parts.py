@@ -78,7 +78,7 @@ def write_part(path: Path, rows: Sequence[Row], settings: JobSettings) -> None:
             else:
                 file.writelines(map(to_line, rows))
     except OSError as error:
-        found, remedy = reason_of(error), "make room, and run the same command again: it goes on from here"
+        found, remedy = reason_of(error), "free some space, and run the same command again: it resumes"
         raise OutputError(f"cannot write {path}", found=found, remedy=remedy) from error
 
 

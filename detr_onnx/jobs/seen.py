@@ -30,7 +30,7 @@ class Seen:
         try:
             inserted = self._connection.execute("INSERT OR IGNORE INTO names VALUES (?)", (digest(name),))
         except sqlite3.Error as error:
-            remedy = "make room, or set SQLITE_TMPDIR to a directory that has it"
+            remedy = "free some space, or set SQLITE_TMPDIR to another directory"
             raise OutputError(
                 "the temporary file of names cannot be written", found=str(error), remedy=remedy
             ) from error

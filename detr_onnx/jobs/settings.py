@@ -148,7 +148,7 @@ def write_or_compare(directory: Path, settings: JobSettings) -> None:
             f"{directory} has the rows of another job",
             found=different[0],
             expected=different[1],
-            remedy="choose another directory, or go on with the options of that job",
+            remedy="choose another directory, or use the options of that job",
         )
 
 

@@ -56,7 +56,7 @@ class Intake:
         except BaseException as error:
             self.held -= len(body)
             if isinstance(error, TimeoutError):
-                raise RequestError(TIMEOUT, "the body came too slowly") from error
+                raise RequestError(TIMEOUT, "the body took too long to arrive") from error
             raise
         finally:
             body.clear()  # otherwise each request would hold its body twice

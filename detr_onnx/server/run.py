@@ -100,7 +100,8 @@ def open_detector(settings: Settings) -> Detector:
     """
     detector = settings.open_detector()
     if settings.max_batch > 1 and detector.batch_size is not None and detector.batch_size < settings.max_batch:
-        raise UsageError("the model takes fewer images at a time than --max-batch", found=str(detector.batch_size))
+        expected = f"at most {detector.batch_size}, the model's batch"
+        raise UsageError("--max-batch is too large", found=str(settings.max_batch), expected=expected)
     detector.warm_up()
     return detector
 

@@ -80,7 +80,9 @@ class Settings:
             raise UsageError("the server's settings are out of range", found=found, expected=expected)
         if self.token is not None and not is_token(self.token.strip()):
             remedy = "set another, or leave it out to accept every request"
-            raise UsageError("no request can send this token", expected="printable ASCII without spaces", remedy=remedy)
+            raise UsageError(
+                "the token cannot be sent in a header", expected="printable ASCII without spaces", remedy=remedy
+            )
         if wrong_origins := [origin for origin in self.cors_origins if not ORIGIN.fullmatch(origin)]:
             expected = 'scheme://host or scheme://host:port, or "*"'
             raise UsageError("--cors-origin is not an origin", found=", ".join(wrong_origins), expected=expected)

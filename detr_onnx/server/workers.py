@@ -154,7 +154,7 @@ def _metrics_directory() -> Iterator[str]:
 
 def _no_shared_files(error: OSError) -> DetrError:
     return DetrError(
-        "--workers needs a place for the files that processes share",
+        "--workers needs directories for files that processes share",
         found=str(error),
         expected="a writable /dev/shm, and a writable /tmp or TMPDIR",
         remedy="mount them (podman: --tmpfs /tmp), or serve with one worker",

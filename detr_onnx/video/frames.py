@@ -90,7 +90,7 @@ class Selection:
         if self.fps is not None and not 0 < self.fps <= 1e6:
             raise UsageError("fps is wrong", found=str(self.fps), expected="frames a second, more than 0")
         if self.fps is not None and self.every != 1:
-            raise UsageError("every and fps exclude each other", remedy="choose one of them")
+            raise UsageError("every and fps cannot be combined", remedy="choose one of them")
         if not 0 <= self.start_s <= 1e9:
             raise UsageError("the start is wrong", found=str(self.start_s), expected="seconds from 0 up")
         if self.duration_s is not None and not 0 < self.duration_s <= 1e9:

@@ -48,9 +48,9 @@ class Reconnection:
     """How a lost stream is connected again.
 
     Attributes:
-        attempts: in a row, before the stream counts as gone; a frame that arrives begins a new row.
+        attempts: failed attempts in a row after which the stream counts as lost; a frame resets the count.
         first_wait_s: before the first attempt; each wait is twice as long as the one before.
-        longest_wait_s: no wait is longer.
+        longest_wait_s: the limit of the waits.
         timeout_s: how long the stream may be silent, and how long connecting may take.
 
     Raises:
@@ -100,7 +100,7 @@ class LiveVideo:
 
     def __init__(self, source: str, selection: Selection, reconnection: Reconnection) -> None:
         if selection.start_s > 0:
-            raise UsageError("a live stream has no start to skip to", found=f"{selection.start_s:g} s")
+            raise UsageError("a live stream cannot start at a given time", found=f"{selection.start_s:g} s")
         import_av()
         self.source, self.name, self.selection = source, shown_name(source), selection
         self.counts = Counts()

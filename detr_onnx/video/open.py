@@ -28,11 +28,11 @@ def open_video(
 
     Args:
         source: a path, a URL (rtsp, rtmp, srt, udp, http, …), or a camera: "/dev/video0", or its number.
-        every: only each n-th frame.
-        fps: at most so many frames a second, in place of `every`.
-        start_s: of a file, from this time on.
-        duration_s: for so many seconds.
-        reconnection: of a live stream; its `timeout_s` holds for files of a web server, too.
+        every: take every n-th frame.
+        fps: at most this many frames per second, in place of `every`.
+        start_s: start at this time of a file.
+        duration_s: stop after this many seconds.
+        reconnection: how to reconnect a live stream; its `timeout_s` also applies to files of a web server.
 
     Returns:
         A `VideoFile`, which has every frame in order, or a `LiveVideo`, which always has the newest. Both yield

@@ -34,10 +34,10 @@ BT709, LIMITED_RANGE = 1, 1  # ITU-T H.273, tables 2 to 4
 
 
 class VideoWriter:
-    """An annotated video. A context manager, which moves the file into place in the end.
+    """An annotated video. A context manager, which moves the file into place when the block ends.
 
-    An error or Ctrl-C in its block ends the video there, and the file is kept: it has every frame that was written. The
-    path stays as it was until the block ends; if no frame was written, it stays so afterwards, too.
+    If an error or Ctrl-C ends the block early, the file has every frame that was written until then. If no frame was
+    written, the path stays as it was.
 
     Args:
         path: .mp4, .m4v, .mov, .mkv (H.264) or .webm (VP9).
@@ -187,7 +187,7 @@ def check_video_path(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise UsageError(f"no video can be saved as {path}", found=found, expected=", ".join(FORMATS))
+        raise UsageError(f"cannot save a video as {path}", found=found, expected=", ".join(FORMATS))
     if path.is_dir() or not path.absolute().parent.is_dir():
         found = "a directory" if path.is_dir() else f"no directory {path.parent}"
         raise OutputError(f"cannot write {path}", found=found, remedy="create it first, or choose another path")

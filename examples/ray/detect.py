@@ -1,14 +1,14 @@
 """`detr-onnx detect -o` on a Ray cluster: the same inputs, rows, files and rules, with actors that detect on all nodes.
 
-    pip install 'detr-onnx[ray,openvino]'                                # on every node
+    pip install 'detr-onnx[ray,openvino,export]'                         # on every node
     python detect.py /shared/photos -o /shared/out                       # on one node of the cluster
     python detect.py @manifest.parquet:column -o /shared/out --threads 4 --actors 16
     detr-onnx collect /shared/out -o all.parquet
 
-The same command again goes on where it was cut off. Nodes need the images and the model at the same paths; only this
-process reads the list and writes rows. Only paths and rows go through Ray's object store.
+Run the same command again to resume an interrupted job. Nodes need the images and the model at the same paths; only
+this process reads the list and writes rows. Only paths and rows go through Ray's object store.
 
-Names are read as they are needed, and given to Ray in waves of so many for each actor. A wave is a dataset of small
+Names are read as they are needed, and given to Ray in waves of a fixed size per actor. A wave is a dataset of small
 blocks, so that all actors are busy until its end. It has no tasks of its own, so actors may take every CPU.
 """
 
@@ -89,14 +89,14 @@ def parser() -> argparse.ArgumentParser:
     add_model(found)
     add_engine_options(found)
     add_source_options(found)
-    cluster = found.add_argument_group("cluster; --threads is that of an actor, and the CPUs that it takes")
-    cluster.add_argument("--address", help="of the cluster (default: RAY_ADDRESS, else the one here, else a new one)")
-    cluster.add_argument("--actors", type=int, metavar="N", help="how many (default: as many as fit)")
-    cluster.add_argument("--block", type=int, default=BLOCK, metavar="N", help="images a call (default: %(default)s)")
-    cluster.add_argument("--wave", type=int, metavar="N", help=f"images a dataset (default: {WAVE_EACH} an actor)")
+    cluster = found.add_argument_group("cluster; --threads sets the threads and the CPUs of an actor")
+    cluster.add_argument("--address", help="of the cluster (default: RAY_ADDRESS, else this machine's, else a new one)")
+    cluster.add_argument("--actors", type=int, metavar="N", help="number of actors (default: as many as fit)")
+    cluster.add_argument("--block", type=int, default=BLOCK, metavar="N", help="images per call (default: %(default)s)")
+    cluster.add_argument("--wave", type=int, metavar="N", help=f"images per dataset (default: {WAVE_EACH} per actor)")
     cluster.add_argument(
         "--stall", type=float, default=STALL_S, metavar="SECONDS",
-        help="end with an error if no row comes for so long (default: %(default).0f)",
+        help="end with an error if no row arrives for this long (default: %(default).0f)",
     )  # fmt: skip
     found.set_defaults(threads=THREADS)
     return found
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the job on the cluster; the exit status is that of `detr-onnx detect -o`."""
     if arguments.output is None:
-        raise UsageError("there is no place for the rows", remedy="add -o DIR")
+        raise UsageError("the rows need a directory", remedy="add -o DIR")
     if arguments.providers is not None:
         remedy = "for GPUs, give map_batches num_gpus=1 and Detect providers= in a script of your own"
         raise UsageError("--providers cannot be used here", remedy=remedy)

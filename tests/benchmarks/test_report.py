@@ -483,7 +483,7 @@ def test_each_graph_has_its_times_or_the_reason_why_not() -> None:
     assert ours.endswith("| 600 | 550 |")
     assert dynamic.endswith("| 650 | cannot |")
     assert static.endswith("| – | – |")
-    assert "Times: medians of 9 runs in turns, 2 threads, in the precision that" in report.compare_table(COMPARE)
+    assert "Times: medians of 9 interleaved runs, 2 threads, in the precision that" in report.compare_table(COMPARE)
     assert "Times: not measured with this table." in report.compare_table({**COMPARE, "latency": {}})
 
 

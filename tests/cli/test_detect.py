@@ -52,7 +52,7 @@ SCORE_TOLERANCE = 1e-4  # the cached graph has attention as one node, the export
         (["--engine", "gpu"], "no such engine: found 'gpu', expected one of auto, openvino, onnxruntime"),
         (["--precision", "int4"], "no such precision: found 'int4'"),
         (["--config", "gone"], "there is no config gone"),
-        (["--save", "out.xyz"], "no image can be saved as out.xyz: found the suffix '.xyz'"),
+        (["--save", "out.xyz"], "cannot save an image as out.xyz: found the suffix '.xyz'"),
     ],
 )
 def test_a_wrong_value_ends_with_status_2_before_any_detection(refused, no_detection, arguments, says):
@@ -398,7 +398,7 @@ def test_an_unusable_annotation_file_is_an_error(refused, no_detection):
 # The demo model
 
 
-WARNING = "detr-onnx: the demo model knows drawings like its own scene only; for photographs, run detr-onnx detect -m "
+WARNING = "detr-onnx: the demo model recognises drawings only; for photographs, run detr-onnx detect -m "
 
 
 def test_the_demo_model_warns_once_of_other_images_than_its_scene(run, monkeypatch):

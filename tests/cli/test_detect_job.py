@@ -100,7 +100,7 @@ def test_another_threshold_in_the_same_directory_is_refused(run, refused):
 
 
 def test_a_file_in_place_of_the_directory_is_refused(refused):
-    words = "cannot make the directory a.png: found a file of that name; choose another directory"
+    words = "cannot create the directory a.png: found a file of that name; choose another directory"
     assert refused("detect", "b.jpg", "-o", "a.png") == words
 
 
@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(album, graph, run)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
         f"{PREFIX}cannot write out/part-000000.ndjson: found File too large; "
-        "make room, and run the same command again: it goes on from here\n"
+        "free some space, and run the same command again: it resumes\n"
     )
     assert [path.name for path in sorted(Path("out").iterdir())] == [".lock", "_job.json"]
     assert run("detect", ".", "-o", "out", "--engine", "onnxruntime", "--threshold", "0.9")[0] == 0

@@ -155,7 +155,7 @@ def test_end_to_end_graphs_have_no_maps(small, tmp_path, capsys):
 @pytest.mark.parametrize(("output", "message", "status"), [
     ("no/x.png", "no directory", 1),
     ("no/x.npz", "no directory", 1),
-    ("x.xyz", "no image can be saved as", 2),
+    ("x.xyz", "cannot save an image as", 2),
 ])  # fmt: skip
 def test_an_output_that_cannot_be_written_is_found_before_the_work(explain, monkeypatch, output, message, status):
     monkeypatch.setattr("detr_onnx.cli.explain.open_detector", lambda arguments: pytest.fail("it opened the model"))

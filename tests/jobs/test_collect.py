@@ -191,7 +191,7 @@ def test_nothing_goes_beside_the_parts_also_by_another_name_of_the_directory(pho
 def test_labels_below_a_file_are_an_error_that_names_the_file(photos, detector):
     run_job(detector)
     Path("file").touch()
-    with pytest.raises(OutputError, match=r"cannot make the directory .*file: found a file of that name"):
+    with pytest.raises(OutputError, match=r"cannot create the directory .*file: found a file of that name"):
         collect(Path("out"), Path("file/labels"), "yolo", PLAIN)
 
 
@@ -232,7 +232,7 @@ def test_two_images_of_one_name_are_an_error_and_nothing_is_left(photos, detecto
     run_job(detector)
     before = sorted(path.name for path in photos.iterdir())
     with pytest.raises(
-        OutputError, match=r"the labels of two images would be in one place, 0\.txt: found the image photos"
+        OutputError, match=r"the labels of two images would have the same path, 0\.txt: found the image photos"
     ):
         collect(Path("out"), Path("labels"), "yolo", PLAIN)
     assert sorted(path.name for path in photos.iterdir()) == before

@@ -420,7 +420,7 @@ def test_other_files_in_the_directory_are_left_alone(photos, detector):
 
 def test_a_file_in_place_of_the_directory_is_an_error(photos, detector):
     Path("out").write_text("mine")
-    with pytest.raises(OutputError, match="cannot make the directory out: found a file of that name; choose another"):
+    with pytest.raises(OutputError, match="cannot create the directory out: found a file of that name; choose another"):
         a_job(detector).run(detector)
 
 

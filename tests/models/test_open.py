@@ -306,7 +306,7 @@ def test_a_disk_that_is_full_is_an_error_of_the_cache_whoever_writes(
         monkeypatch.setattr(openvino.Core, "get_property", lambda core, device, name: ["FP32", "BF16"])
     monkeypatch.setattr(fails, how)
     message = (
-        rf"the cache directory {tmp_path}\S* cannot be written: found {found}.*; make room or give permission there"
+        rf"the cache directory {tmp_path}\S* cannot be written: found {found}.*; free some space or allow writing there"
     )
     with pytest.raises(OutputError, match=message):
         open_model(small, EngineOptions(engine), cache_dir=tmp_path)

@@ -84,7 +84,7 @@ def test_ray_that_is_not_installed_is_one_line(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "there is no place for the rows; add -o DIR"),
+        ([], "the rows need a directory; add -o DIR"),
         (["-o", "out", "--threads", "0"], "--threads is wrong: found 0, expected more than 0"),
         (["-o", "out", "--actors", "-1"], "--actors is wrong: found -1, expected more than 0"),
         (["-o", "out", "--stall", "nan"], "--stall is wrong: found nan, expected more than 0"),

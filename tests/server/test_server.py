@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -25,6 +26,7 @@ from detr_onnx import Detector
 from detr_onnx.errors import UsageError
 from detr_onnx.server import explain_routes, kserve_routes
 from detr_onnx.server.protocols.workers_ai import OUTPUT_SCHEMA
+from detr_onnx.server.run import open_detector
 from detr_onnx.server.settings import Settings
 from tests.server.live_server import RUN, LiveServer, until
 
@@ -269,7 +271,7 @@ def test_a_token_can_be_verified(guarded):
 
 @pytest.mark.parametrize("token", ["", "  ", "two words", "tab\there", "gr\u00fcn", "line\nbreak"])
 def test_a_token_that_no_request_can_send_is_refused_at_start(token):
-    with pytest.raises(UsageError, match="no request can send this token"):
+    with pytest.raises(UsageError, match="the token cannot be sent in a header"):
         Settings(lambda: None, "demo", token=token)
 
 
@@ -468,6 +470,12 @@ def test_no_origin_is_allowed_by_default(server):
 def test_what_is_not_an_origin_is_refused_at_start(origin):
     with pytest.raises(UsageError, match="--cors-origin is not an origin"):
         Settings(lambda: None, "demo", cors_origins=(origin,))
+
+
+def test_a_batch_larger_than_the_model_takes_is_refused_at_start():
+    settings = Settings(lambda: SimpleNamespace(batch_size=1), "demo", max_batch=4)
+    with pytest.raises(UsageError, match="--max-batch is too large: found 4, expected at most 1, the model's batch"):
+        open_detector(settings)
 
 
 # Operations

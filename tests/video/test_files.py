@@ -88,7 +88,7 @@ def test_frames_can_be_chosen(tmp_path, options, numbers):
         ({"every": 10**400}, "every is wrong: found 1000"),
         ({"fps": 0}, "fps is wrong: found 0, expected frames a second, more than 0"),
         ({"fps": float("nan")}, "fps is wrong: found nan, expected frames a second, more than 0"),
-        ({"fps": 5, "every": 2}, "every and fps exclude each other; choose one of them"),
+        ({"fps": 5, "every": 2}, "every and fps cannot be combined; choose one of them"),
         ({"start_s": -1}, "the start is wrong: found -1, expected seconds from 0 up"),
         ({"duration_s": 0}, "the duration is wrong: found 0, expected seconds, more than 0"),
     ],

@@ -247,7 +247,7 @@ def test_a_reconnection_of_negative_numbers_is_refused(options):
 
 
 def test_a_stream_has_no_start():
-    with pytest.raises(UsageError, match="a live stream has no start to skip to: found 5 s"):
+    with pytest.raises(UsageError, match="a live stream cannot start at a given time: found 5 s"):
         open_video("rtsp://127.0.0.1/live", start_s=5)
 
 

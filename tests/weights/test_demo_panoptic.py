@@ -95,7 +95,7 @@ def test_it_is_for_drawings_and_says_so_of_other_images(capsys, tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "black.png")
     for image, noted in ((demo_image(), False), (tmp_path / "black.png", True)):
         assert cli.main(["detect", str(image), "-m", "demo-panoptic", "--engine", "numpy"]) == 0
-        assert ("knows drawings" in capsys.readouterr().err) == noted
+        assert ("recognises drawings" in capsys.readouterr().err) == noted
 
 
 @pytest.mark.oracle
