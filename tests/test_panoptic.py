@@ -273,6 +273,10 @@ def test_an_end_to_end_graph_of_a_panoptic_model_has_the_detector_s_masks(size, 
         assert np.count_nonzero(masks != expected.masks[nearest]) <= 0.05 * masks.size
 
 
+def test_an_end_to_end_graph_with_masks_passes_the_full_check_of_onnx(end_to_end):
+    pytest.importorskip("onnx").checker.check_model(str(end_to_end[1]), full_check=True)
+
+
 def test_an_end_to_end_graph_without_a_detection_has_no_masks(end_to_end):
     outputs = end_to_end[2](picture(90, 61), 1.0)
     assert [values.shape for values in outputs] == [(0,), (0,), (0, 4), (0, 61, 90)]

@@ -63,6 +63,7 @@ def config_from_huggingface(
         labels=_labels(fields, source) if labels is None else _replaced_labels(fields, labels),
         pre_norm=fields["model_type"] == "table-transformer",
         masks=fields.get("architectures") == ["DetrForSegmentation"],
+        norm_each_layer=bool(fields.get("auxiliary_loss")),  # in transformers it changes the network, not only its loss
     )
     check_sizes(config, source)
     return config

@@ -23,7 +23,7 @@ from detr_onnx.checkpoint.safetensors import Tensors
 from detr_onnx.checkpoint.tensor_shapes import Shape, expected_shapes
 from detr_onnx.errors import CheckpointError
 from detr_onnx.json_input import read_object
-from detr_onnx.network.config import DetrConfig, check_sizes
+from detr_onnx.network.config import MOST_STAGES, DetrConfig, check_sizes
 
 Array = NDArray[np.float32]
 
@@ -67,6 +67,7 @@ def checkpoint_of(tensors: Tensors, config: DetrConfig | None, source: str) -> C
     tensors = _without_extras(tensors, source)
     naming = detect_naming(tensors)
     config = config or _config_of(tensors, naming, source)
+    tensors = _without_unread_stages(tensors, naming, config)
     if any(without_wrappers(name).partition(".")[0] in MASK_HEAD_ROOTS for name in tensors):
         config = replace(config, masks=True)
         check_sizes(config, source)
@@ -95,6 +96,12 @@ def _without_extras(tensors: Tensors, source: str) -> Tensors:
             source, len(unknown), ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else ""),
         )  # fmt: skip
     return {name: t for name, t in tensors.items() if roots[name] in ROOTS and not name.endswith(IGNORED_LEAVES)}
+
+
+def _without_unread_stages(tensors: Tensors, naming: Naming, config: DetrConfig) -> Tensors:
+    """The tensors without the stages after the last that is used: transformers' own ResNet always has all of them."""
+    unread = tuple(f"backbone.layer{s}." for s in range(len(config.backbone.depths) + 1, MOST_STAGES + 1))
+    return {name: t for name, t in tensors.items() if not (naming.canonical_name(name) or "").startswith(unread)}
 
 
 def _config_of(tensors: Tensors, naming: Naming, source: str) -> DetrConfig:

@@ -51,8 +51,8 @@ class Annotations:
     def category_of(self, labels: Sequence[str]) -> list[int | None]:
         """The category id of each class of a model. Classes and categories are matched by name.
 
-        A class that is not a category keeps its class id if no category has it, so that its detections count as false
-        ones. Otherwise its category id is None.
+        A class that is not a category keeps its class id if no category has it, and otherwise has None. COCO's figures
+        leave out its detections in either case.
 
         Raises:
             DatasetError: objects have categories that the model does not know.
@@ -129,11 +129,10 @@ def read_results(path: Path, truth: Annotations) -> list[Row]:
             found=f"row {wrong} {reprlib.repr(rows[wrong])}" if wrong is not None else reprlib.repr(rows),
             expected="a list of objects with image_id, category_id, bbox of four numbers, and score",
         )
-    count, rows = len(rows), without_impossible_boxes(rows, str(path), {})
-    if not rows:
+    if not without_impossible_boxes(rows, str(path), {}, "can match no object"):  # COCO's code counts them as false
         raise DatasetError(
             f"{path} has no box that could be in an image",
-            found=f"{count} boxes, all without an area, too large or outside",
+            found=f"{len(rows)} boxes, all without an area, too large or outside",
             expected="bbox as left, top, width, height in pixels",
         )
     _check_images(path, {row["image_id"] for row in rows}, truth)

@@ -27,9 +27,9 @@ def leaves_directory(name: str) -> bool:
 
 
 def without_impossible_boxes(
-    rows: Iterable[Row], source: str, sizes_wh: Mapping[int, tuple[object, object]]
+    rows: Iterable[Row], source: str, sizes_wh: Mapping[int, tuple[object, object]], others: str = "are left out"
 ) -> list[Row]:
-    """The rows whose boxes have an area in their image. A warning counts the others."""
+    """The rows whose boxes have an area in their image. A warning counts the others, and says what becomes of them."""
     usable, left_out = [], Counter[str]()
     for row in rows:
         fault = _fault(row["bbox"], sizes_wh.get(row["image_id"], (None, None)))
@@ -40,7 +40,7 @@ def without_impossible_boxes(
     if left_out:
         counts = ", ".join(f"{count} {fault}" for fault, count in left_out.items())
         total = left_out.total()
-        logger.warning("%s: %d of %d boxes are left out: %s", printable(source), total, total + len(usable), counts)
+        logger.warning("%s: %d of %d boxes %s: %s", printable(source), total, total + len(usable), others, counts)
     return usable
 
 

@@ -19,7 +19,7 @@ from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.masks import MASK_THRESHOLD
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import backbone_and_transformer, class_and_box
-from detr_onnx.network.graph import BOOL, DOUBLE, INT32, INT64, SINGLE, UINT8, Attribute, Graph, Symbol, Value
+from detr_onnx.network.graph import BOOL, DOUBLE, INT32, INT64, OMITTED, SINGLE, UINT8, Attribute, Graph, Symbol, Value
 from detr_onnx.network.onnx_masks import concatenated
 from detr_onnx.network.onnx_ops import OnnxOps
 from detr_onnx.network.segmentation import masks
@@ -205,12 +205,12 @@ def at_full_size(scope: Scope, logits: Symbol, hw: Symbol) -> Symbol:
 
     def mask(inner: Graph, number: Symbol) -> Symbol:
         """The mask [1,H,W] of one row."""
-        own, no_scales = Scope(inner, scope.name), np.empty(0, np.float32)
+        own = Scope(inner, scope.name)
         first, front = np.array([0], np.int64), np.array([0, 1], np.int64)
         cells = own.node("Sigmoid", own.node("Gather", logits, number, attributes={"axis": 0}))  # [h,w]
         size = own.node("Concat", np.ones(2, np.int64), hw, attributes={"axis": 0})
         attributes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        pixels = own.node("Resize", own.node("Unsqueeze", cells, front), no_scales, no_scales, size,
+        pixels = own.node("Resize", own.node("Unsqueeze", cells, front), OMITTED, OMITTED, size,
                           attributes=attributes)  # fmt: skip
         half = np.full(1, MASK_THRESHOLD, np.float32)
         return own.node("Squeeze", own.node("GreaterOrEqual", pixels, half, dtype=BOOL), first)

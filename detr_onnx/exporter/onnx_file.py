@@ -80,14 +80,13 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         (height, width), batch = self.shape_hw or (1, 1), max(self.batch or 1, 1)
-        most_pixels = MOST_VALUES // (3 * batch)
-        if height * width > most_pixels:
-            images = f" in a batch of {batch}" if batch > 1 else ""
+        if 3 * batch * height * width > MOST_VALUES:
+            shape = [f"{height}x{width}"] if self.shape_hw else []
             raise UsageError(
                 "the shape is too large",
-                found=f"{height}x{width}{images}",
-                expected=f"at most {most_pixels:,} pixels",
-                remedy="give the size that images are resized to, such as 800x1066",
+                found=" in ".join([*shape, f"a batch of {batch}"] if batch > 1 else shape),
+                expected=f"at most {MOST_VALUES // 3:,} pixels in all images together",
+                remedy="give fewer images, or the size that they are resized to, such as 800x1066",
             )
 
 

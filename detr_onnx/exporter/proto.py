@@ -11,7 +11,7 @@ import numpy as np
 from detr_onnx import __version__
 from detr_onnx.errors import EngineError
 from detr_onnx.exporter.external_data import layout, pointer
-from detr_onnx.network.graph import DATA_TYPES, MICROSOFT, OPSET, Attribute, Graph, Node, Symbol
+from detr_onnx.network.graph import DATA_TYPES, MICROSOFT, OMITTED, OPSET, Attribute, Graph, Node, Symbol
 
 IR_VERSION = 8  # the version of opset 17's time, which runtimes from 2022 on read
 
@@ -64,7 +64,7 @@ def name_all(graph: Graph) -> tuple[dict[Node, str], dict[Symbol, str]]:
     is an output has the output's name, unless it has another already.
     """
     counts: dict[str, int] = {}
-    names = {symbol: name for name, symbol in graph.inputs.items()} | graph.value_names
+    names = {OMITTED: ""} | {symbol: name for name, symbol in graph.inputs.items()} | graph.value_names
     for name, symbol in graph.outputs.items():
         if symbol not in graph.constants:
             names.setdefault(symbol, name)

@@ -70,6 +70,7 @@ class DetrConfig:
         labels: names of the classes, by id; the class head has one logit more, "no object".
         pre_norm: True for Table Transformer: layer norm before each sub-layer, and one more after the encoder.
         masks: True for panoptic models, which have a mask head.
+        norm_each_layer: True for transformers' `auxiliary_loss`: the decoder's layer norm also follows each layer.
     """
 
     backbone: ResNetConfig = ResNetConfig()
@@ -84,6 +85,7 @@ class DetrConfig:
     labels: tuple[str, ...] = COCO_LABELS
     pre_norm: bool = False
     masks: bool = False
+    norm_each_layer: bool = False
 
     def to_fields(self) -> dict[str, Any]:
         """The fields, nested, as plain JSON values; `from_fields` is the way back."""
@@ -112,8 +114,14 @@ class DetrConfig:
         resnet = ResNetConfig(str(block), depths, widths, stem_width, backbone.get("dilation") is True)
         if block not in BLOCKS or len(depths) not in (3, 4) or len(depths) != len(widths):
             raise CheckpointError(f"{source} is damaged", found=repr(dict(backbone))[:120], expected="a ResNet")
-        pre_norm, masks = (fields.get(name) is True for name in ("pre_norm", "masks"))
-        config = cls(backbone=resnet, labels=tuple(labels), pre_norm=pre_norm, masks=masks, **numbers)
+        config = cls(
+            backbone=resnet,
+            labels=tuple(labels),
+            pre_norm=fields.get("pre_norm") is True,
+            masks=fields.get("masks") is True,
+            norm_each_layer=fields.get("norm_each_layer") is True,
+            **numbers,
+        )
         check_sizes(config, source)
         return config
 

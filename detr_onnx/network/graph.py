@@ -42,6 +42,7 @@ class Symbol:
     quant_params: QuantParams | None = None
 
 
+OMITTED = Symbol()  # stands for an optional input that a node does without
 Value = Array | Symbol
 
 

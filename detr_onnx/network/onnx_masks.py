@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from detr_onnx.network.graph import BOOL, HALF, INT64, SINGLE, Attribute, Graph, Symbol, Value
+from detr_onnx.network.graph import BOOL, HALF, INT64, OMITTED, SINGLE, Attribute, Graph, Symbol, Value
 from detr_onnx.network.numpy_ops import LAYER_NORM_EPS
 from detr_onnx.network.onnx_recorder import Recorder
 
@@ -40,14 +40,13 @@ class MaskRecorder(Recorder):
 
     def _resize(self, x: Value, like: Value) -> Value:
         shape = self._node("Concat", self._shape(x, 0, 2), self._shape(like, 2), attributes={"axis": 0})
-        no_scales = np.empty(0, np.float32)
         attributes: dict[str, Attribute] = {
             "mode": "nearest",
             "coordinate_transformation_mode": "asymmetric",
             "nearest_mode": "floor",
         }
         single = self._cast(x, SINGLE) if isinstance(x, Symbol) and x.dtype == HALF else x  # ONNX Runtime lacks HALF
-        resized = self._node("Resize", single, no_scales, no_scales, shape, attributes=attributes)
+        resized = self._node("Resize", single, OMITTED, OMITTED, shape, attributes=attributes)
         return self._cast(resized, HALF) if x.dtype == HALF else resized
 
     def group_norm(self, name: str, x: Value, groups: int) -> Value:

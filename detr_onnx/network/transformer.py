@@ -98,6 +98,7 @@ def decoder(
     for i in range(config.decoder_layers):
         x = decoder_layer(ops.at(f"layers.{i}"), x, memory, self_attention, cross_attention, config.pre_norm)
         x = ops.stage(f"decoder.{i}", x)
+        x = ops.layer_norm("layernorm", x) if config.norm_each_layer else x
     return ops.stage("decoder", ops.layer_norm("layernorm", x))
 
 

@@ -162,6 +162,14 @@ def test_a_checkpoint_without_extra_heads_has_no_note(tensors, caplog):
     assert caplog.records == []
 
 
+def test_stages_after_the_last_one_in_use_are_left_out(tensors):
+    three = replace(SMALL, backbone=replace(SMALL.backbone, depths=(1, 2, 1), widths=(32, 48, 64)))
+    own = seeded_tensors(three, seed=1)
+    fourth = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.layer4.")}
+    found = checkpoint_of(spelled(own | fourth, SPELLINGS["huggingface-native"]), three, "file").tensors
+    assert list(found) == list(own)
+
+
 def test_counts_of_training_batches_are_left_out(tensors):
     named = spelled(tensors, SPELLINGS["huggingface-timm"])
     counts = {

@@ -48,7 +48,7 @@ def test_a_malformed_shape_is_refused(refused, small, shape):
 
 def test_a_shape_that_would_fill_the_memory_is_refused(refused, small):
     says = refused("export", small, "-o", "m.onnx", "--shape", "99999x99999", status=2)
-    assert says.startswith("the shape is too large: found 99999x99999, expected at most 89,478,485 pixels; ")
+    assert says.startswith("the shape is too large: found 99999x99999, expected at most 89,478,485 pixels in all")
 
 
 @pytest.mark.parametrize("batch", [0, -1])

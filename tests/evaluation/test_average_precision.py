@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.evaluation.average_precision import FIGURES, detect_rows, evaluate
-from detr_onnx.evaluation.coco import parse_annotations, read_annotations
+from detr_onnx.evaluation.coco import parse_annotations, read_annotations, read_results
 from tests.annotated_images import write_annotated_images
 from tests.small_model import CONFIG, LABELS
 
@@ -66,6 +67,23 @@ def test_a_false_detection_matters_only_above_the_true_one():
     assert evaluate(truth_of((1, CAT, BOX)), rows).figures["AP"] == pytest.approx(0.5, abs=EXACT)
     rows[0]["score"] = 0.4
     assert evaluate(truth_of((1, CAT, BOX)), rows).figures["AP"] == pytest.approx(1.0, abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("impossible", "expected"),  # the values are those of pycocotools with COCO.loadRes
+    [
+        ([10, 10, 0, 20], 0.5),
+        ([-50, 10, 20, 20], 0.5),
+        ([0, 0, 2e5, 10], 0.5),
+        ([10, 10, -5, 20], 1.0),  # what has another area than COCO's range is ignored
+        ([0, 0, 1e9, 1e9], 1.0),
+        ([-1e299, 0, 1e299, 1e299], 1.0),
+    ],
+)
+def test_impossible_boxes_of_results_count_as_in_pycocotools(impossible, expected, tmp_path):
+    truth, path = truth_of((1, CAT, BOX)), tmp_path / "rows.json"
+    path.write_text(json.dumps([row(1, CAT, BOX, 0.5), row(1, CAT, impossible, 0.9)]))
+    assert evaluate(truth, read_results(path, truth)).figures["AP"] == pytest.approx(expected, abs=EXACT)
 
 
 def test_each_class_has_its_own_metrics_and_ap_is_their_mean():

@@ -219,11 +219,12 @@ def test_results_of_impossible_boxes_alone_are_refused_for_their_boxes(tmp_path)
         read_results(write(tmp_path / "rows.json", rows), parse_annotations(content(), "truth.json"))
 
 
-def test_impossible_boxes_of_results_are_left_out_with_a_count(tmp_path, caplog):
+def test_impossible_boxes_of_results_are_counted_and_kept(tmp_path, caplog):
     row = {"image_id": 139, "category_id": CAT, "bbox": BOX, "score": 0.25}
-    path = write(tmp_path / "rows.json", [row, row | {"bbox": [1, 1, -2, 2]}, row | {"image_id": 7}])
-    assert len(read_results(path, parse_annotations(content(), "truth.json"))) == 2
-    assert caplog.messages == [f"{path}: 1 of 3 boxes are left out: 1 without an area"]
+    rows = [row, row | {"bbox": [1, 1, 0, 2]}, row | {"image_id": 7}]
+    path = write(tmp_path / "rows.json", rows)
+    assert read_results(path, parse_annotations(content(), "truth.json")) == rows
+    assert caplog.messages == [f"{path}: 1 of 3 boxes can match no object: 1 without an area"]
 
 
 @pytest.mark.parametrize(

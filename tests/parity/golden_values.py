@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Batch, ...]] = {
     "small-basic-dc5": SMALL_BATCHES,
     "basic-three-stages": SMALL_BATCHES,
     "small-table-transformer": SMALL_BATCHES,
+    "small-auxiliary-loss": SMALL_BATCHES,
     "small-panoptic": SMALL_BATCHES,
     "three-stages-panoptic": SMALL_BATCHES,
     "detr-resnet-50": (Batch(7, ((320, 427),)),),

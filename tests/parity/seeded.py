@@ -66,6 +66,7 @@ CONFIGS = {
     "small-table-transformer": replace(
         _SMALL, backbone=ResNetConfig("basic", (2, 2, 2, 2), (24, 32, 48, 64), 24), pre_norm=True
     ),
+    "small-auxiliary-loss": replace(_SMALL, decoder_layers=3, norm_each_layer=True),
     "small-panoptic": replace(_SMALL, encoder_heads=8, masks=True),
     "three-stages-panoptic": replace(_SMALL, backbone=_BASIC, encoder_heads=8, masks=True),
     "small-panoptic-dc5": replace(
@@ -150,6 +151,7 @@ def huggingface_config(config: DetrConfig) -> dict[str, Any]:
         "encoder_ffn_dim": config.encoder_ffn,
         "decoder_ffn_dim": config.decoder_ffn,
         "num_queries": config.queries,
+        "auxiliary_loss": config.norm_each_layer,
         "id2label": {str(i): name for i, name in enumerate(config.labels)},
         "label2id": {name: i for i, name in enumerate(config.labels)},
     }

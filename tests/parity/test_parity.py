@@ -39,8 +39,8 @@ LEAST_QUERY_SPREAD = 0.05
 
 LARGE = "DETR_ONNX_LARGE_ORACLE"  # environment variable
 
-SMALL = ("small", "small-dc5", "small-basic-dc5", "basic-three-stages", "small-table-transformer", "small-panoptic",
-         "small-panoptic-dc5", "three-stages-panoptic")  # fmt: skip
+SMALL = ("small", "small-dc5", "small-basic-dc5", "basic-three-stages", "small-table-transformer",
+         "small-auxiliary-loss", "small-panoptic", "small-panoptic-dc5", "three-stages-panoptic")  # fmt: skip
 SIZES = [(33, 47), (64, 64), (801, 1067), (480, 1333)]
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
