@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from detr_onnx import locks
 from detr_onnx.checkpoint.files import ADAPTER, INDEX, MERGE_ADAPTER, WEIGHTS, pickled_weights
@@ -46,11 +47,22 @@ def download_snapshot(model: Model, hub: Path, cached: Path | None, wrong: Seque
     logger.info("fetching %s@%s into %s", model.name, str(info.sha)[:7], hub)
     with translated_errors(library, model, endpoint, hub, "download"):
         options = {"revision": model.revision, "cache_dir": hub, "endpoint": endpoint, "force_download": bool(wrong)}
-        snapshot = Path(library.snapshot_download(model.name, allow_patterns=files, **options))
+        bars = _bars_on_terminals(library)
+        snapshot = Path(library.snapshot_download(model.name, allow_patterns=files, tqdm_class=bars, **options))
     _remove_abandoned_parts(model, hub)
     if not is_complete(snapshot, model.files):
         raise UnreachableError(f"the download of {model.name} is incomplete", remedy="try again")
     return snapshot
+
+
+def _bars_on_terminals(library: ModuleType) -> type:
+    """huggingface_hub's progress bars; without `disable=None` that of all files is shown anywhere."""
+
+    class Bar(library.utils.tqdm):  # type: ignore[misc, name-defined]
+        def __init__(self, *items: Any, disable: bool | None = None, **options: Any) -> None:
+            super().__init__(*items, disable=disable, **options)
+
+    return Bar
 
 
 def _remove_abandoned_parts(model: Model, hub: Path) -> None:
