@@ -26,7 +26,6 @@ from detr_onnx.engines.bfloat16 import (
     raise_to_float32,
 )
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.external_data import weight_files
 from detr_onnx.engines.graph import (
     PIXELS,
     PREPROCESSING,
@@ -74,7 +73,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         ModelFileError: the file is missing, damaged or not a DETR, or has no nodes with the names of our graphs.
     """
     openvino = import_openvino()
-    check_graph_file(path)
+    files = check_graph_file(path)
     _check_not_forked(path)
     core, has_bf16 = openvino.Core(), has_bfloat16()
     if precision not in (None, "fp32") and not has_bf16:
@@ -82,7 +81,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
             f"this processor does not compute in {precision}", found="no bfloat16", remedy="use precision fp32"
         )
     try:
-        model = within(LOAD_S, path, "load", lambda: _read(core, path))
+        model = within(LOAD_S, path, "load", lambda: _read(core, path, files))
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
         check_sizes(path, [*inputs, *outputs])  # before it allocates them
         stored = _stored_in(model)
@@ -94,7 +93,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     if precision != "fp32":
-        run = _narrow_in_fp32(run, lambda: _fp32_run(path, threads))
+        run = _narrow_in_fp32(run, lambda: _fp32_run(path, files, threads))
     title = f"openvino {openvino_release()}, CPU, {precision}"
     return graph_engine(path, title, inputs, outputs, metadata, run)
 
@@ -114,12 +113,12 @@ def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
     return run_either
 
 
-def _fp32_run(path: Path, threads: int | None) -> Run:
+def _fp32_run(path: Path, files: Sequence[Path], threads: int | None) -> Run:
     """The inference of a file in float32; what is stored in bfloat16 is converted back."""
     _check_not_forked(path)
     core = import_openvino().Core()
     try:
-        model = _read(core, path)
+        model = _read(core, path, files)
         if is_lowered(model):
             raise_to_float32(model)
         return _compiled(path, core, model, _options("f32", threads))
@@ -127,9 +126,11 @@ def _fp32_run(path: Path, threads: int | None) -> Run:
         raise _unreadable(path, error) from error
 
 
-def _read(core: Any, path: Path) -> Any:
-    """The model in a file. OpenVINO does not follow links to weights elsewhere, as in the cache of the hub."""
-    files = weight_files(path)
+def _read(core: Any, path: Path, files: Sequence[Path]) -> Any:
+    """The model in a file, with its weights in `files`.
+
+    OpenVINO does not follow links to weights elsewhere, as in the cache of the hub.
+    """
     if all(file.resolve().is_relative_to(path.parent.resolve()) for file in files):
         return core.read_model(path)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # Windows removes no file that is mapped
