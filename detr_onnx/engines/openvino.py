@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -133,6 +132,8 @@ def _read(core: Any, path: Path, files: Sequence[Path]) -> Any:
     """
     if all(file.resolve().is_relative_to(path.parent.resolve()) for file in files):
         return core.read_model(path)
+    import tempfile  # 0.8 MB with `random`, which opening a model does not need
+
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # Windows removes no file that is mapped
         try:
             for file in (path, *files):
@@ -227,6 +228,8 @@ def convert_to_ir(precision: str, graph: Path) -> None:
     Raises:
         OutputError: the disk is full.
     """
+    import tempfile
+
     openvino = import_openvino()
     with tempfile.TemporaryDirectory(dir=graph.parent) as place:
         whole = Path(place, "whole.xml")
