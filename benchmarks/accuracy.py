@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import absent, benchmark_parser, positive, run_main, write_results
+from benchmarks.command import absent, benchmark_parser, parse_arguments, positive, run_main, write_results
 from benchmarks.end_to_end import end_to_end_detector
 from detr_onnx import Detector
 from detr_onnx.bench.baselines.protocol import versions_of
@@ -220,7 +220,7 @@ def main() -> None:
     )
     parser.add_argument("--full-size", metavar="DIR", help="a full-size checkpoint, to record the sizes of its files")
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser, "limit")
     head = setting("python -m benchmarks.accuracy", sys.argv[1:])
     work = arguments.work / "accuracy"
     work.mkdir(parents=True, exist_ok=True)

@@ -123,6 +123,21 @@ def benchmark_parser(
     return parser
 
 
+def parse_arguments(parser: argparse.ArgumentParser, *partial: str) -> argparse.Namespace:
+    """The arguments; the program ends if it would replace the file of all rows by some of them.
+
+    Args:
+        parser: made by `benchmark_parser`.
+        partial: the options that leave rows out, such as "only"; with one of them --json names another file.
+    """
+    arguments, defaults = parser.parse_args(), parser.parse_args([])
+    for option in partial:
+        if getattr(arguments, option) != getattr(defaults, option) and arguments.json == defaults.json:
+            file = f"benchmarks/results/{defaults.json.name}"
+            parser.error(f"argument --{option} leaves out rows of {file}; name another file with --json")
+    return arguments
+
+
 def only_some(parser: argparse.ArgumentParser, only: str | None, contenders: Sequence[K]) -> list[K]:
     """The contenders that --only names, all without it; the program ends if it names none."""
     chosen = [one for one in contenders if only is None or one.key.startswith(tuple(only.split(",")))]

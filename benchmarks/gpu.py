@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import absent, benchmark_parser, listed, positive, run_main, write_results
+from benchmarks.command import absent, benchmark_parser, listed, parse_arguments, positive, run_main, write_results
 from benchmarks.latency import EAGER
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, subject
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument(
         "--streamed", type=positive, default=STREAMED, metavar="N", help="images (default: %(default)s)"
     )
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser, "batches", "providers")
     head = setting("python -m benchmarks.gpu", sys.argv[1:])
     measured = subject(arguments.work, arguments.model)
     names, python = arguments.providers, arguments.python_peers

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, only_some, run_main, write_results
+from benchmarks.command import absent, benchmark_parser, only_some, parse_arguments, run_main, write_results
 from benchmarks.setting import environment, show
 from benchmarks.subject import SHAPE_HW, Subject, subject
 from detr_onnx.bench.interleave import Contender, Entry, baseline_command, our_command, run_contenders
@@ -184,7 +184,7 @@ def main() -> None:
         "benchmarks.latency", "Latency, ours and the peers'.", "--work", "--model", "--optimum", "--python-peers",
         "--int8", "--threads", "--warm-up", "--pause", "--only", results="latency", runs=RUNS,
     )  # fmt: skip
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser, "only")
     measured = subject(arguments.work, arguments.model)
     contestants = entries(measured, arguments.optimum, arguments.python_peers, arguments.threads, arguments.int8)
     contestants = only_some(parser, arguments.only, contestants)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.command import absent, benchmark_parser, child_json, listed, run_main, write_results
+from benchmarks.command import absent, benchmark_parser, child_json, listed, parse_arguments, run_main, write_results
 from benchmarks.setting import environment, show
 from detr_onnx.bench.interleave import Entry, baseline_command, our_command, run_contenders
 from detr_onnx.bench.processes import Program, run_in_turns
@@ -150,7 +150,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--engines", default=",".join(TITLES), type=listed(*TITLES), metavar="NAME,…",
                         help="of ours (default: %(default)s)")  # fmt: skip
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser, "engines")
     head, paths = setting("python -m benchmarks.panoptic", sys.argv[1:]), subject_paths(arguments)
     memory, left_out = peaks(paths, arguments)
     rows: list[dict[str, Any]] = []

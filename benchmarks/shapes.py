@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.command import absent, benchmark_parser, only_some, positive, run_main, write_results
+from benchmarks.command import absent, benchmark_parser, only_some, parse_arguments, positive, run_main, write_results
 from detr_onnx.bench.setting import setting
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines import Engine, Network
@@ -195,7 +195,7 @@ def main() -> None:
     )
     help_text = "run every N-th side beyond the smallest (default: %(default)s)"
     parser.add_argument("--stride-sample", type=positive, default=1, metavar="N", help=help_text)
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser, "only")
     circumstances = setting("python -m benchmarks.shapes", sys.argv[1:])
     work = arguments.work / "shapes"
     work.mkdir(parents=True, exist_ok=True)

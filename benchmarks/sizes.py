@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import benchmark_parser, child_json, listed, positive, run_main, write_results
+from benchmarks.command import benchmark_parser, child_json, listed, parse_arguments, positive, run_main, write_results
 from benchmarks.memory import subject_paths
 from benchmarks.setting import environment
 from detr_onnx.bench.setting import setting
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--images", type=positive, default=IMAGES, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--size", type=positive, default=SIZE, help="short side in the network (default: %(default)s)")
     parser.add_argument("--child", nargs=2, metavar=("ENGINE", "MODEL"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser, "engines")
     if arguments.child:
         engine, model = arguments.child
         print(json.dumps(watch(engine, model, arguments.threads, arguments.images, arguments.size)))

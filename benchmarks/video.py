@@ -23,7 +23,7 @@ from typing import Any
 import av
 from PIL import Image
 
-from benchmarks.command import absent, benchmark_parser, listed, run_main, write_results
+from benchmarks.command import absent, benchmark_parser, listed, parse_arguments, run_main, write_results
 from benchmarks.latency import TITLES
 from benchmarks.setting import CACHE, show
 from benchmarks.subject import PHOTOGRAPH_WH, SEED, subject
@@ -128,7 +128,7 @@ def main() -> None:
     )
     help_text = "how long each engine watches the stream (default: %(default)s)"
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=help_text)
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser, "engines")
     head = setting("python -m benchmarks.video", sys.argv[1:])
     arguments.work.mkdir(parents=True, exist_ok=True)
     is_demo = str(arguments.model) == "demo"

@@ -26,7 +26,7 @@ from detr_onnx.engines.providers import ProviderSpec, keeps_cores_busy
 from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, read_rgb
 from detr_onnx.image.several import check_several, grouped, paths_noted
-from detr_onnx.masks import PanopticSegmentation
+from detr_onnx.masks import PanopticRules, PanopticSegmentation
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
 from detr_onnx.panoptic import panoptic_of
@@ -214,8 +214,8 @@ class Detector(Pipeline):
         self.check_masks()
         pixels, mask, sizes_hw = self.preprocess([image])
         segments = self.segment(pixels, mask, threshold)
-        rules = (threshold, mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
-        return panoptic_of(segments, mask, sizes_hw, self.class_names, *rules)
+        rules = PanopticRules(threshold, mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
+        return panoptic_of(segments, mask, sizes_hw, self.class_names, rules)
 
     def attention(
         self,

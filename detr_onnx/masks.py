@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.rle import Rle, encode
 
 Floats = NDArray[np.float32]
@@ -44,6 +45,23 @@ class PanopticSegmentation:
 
     segmentation: NDArray[np.int32]
     segments_info: list[SegmentInfo]
+
+
+@dataclass(frozen=True)
+class PanopticRules:
+    """Which masks become segments; names and defaults are those of transformers' DetrImageProcessor.
+
+    Attributes:
+        threshold: in 0..1; scores exceed it.
+        mask_threshold: in 0..1; the probability times score from which on a pixel counts as part of a mask's full area.
+        overlap_mask_area_threshold: in 0..1; the share of its full area that a mask has to exceed, or it is left out.
+        label_ids_to_fuse: classes whose segments are one, such as sky.
+    """
+
+    threshold: float = DEFAULT_THRESHOLD
+    mask_threshold: float = 0.5
+    overlap_mask_area_threshold: float = 0.8
+    label_ids_to_fuse: Collection[int] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,32 +158,27 @@ def panoptic(
     scores: Floats,
     class_ids: Ints,
     class_names: Sequence[str],
-    *,
-    mask_threshold: float,
-    overlap_mask_area_threshold: float,
-    label_ids_to_fuse: Collection[int],
+    rules: PanopticRules,
 ) -> PanopticSegmentation:
     """Every pixel belongs to the mask with the highest probability times score; masks that are mostly covered go.
 
     Args:
-        masks: of the queries whose most probable class is an object.
+        masks: of the queries whose most probable class is an object, with scores above the threshold.
         scores: [n] in 0..1.
         class_ids: [n].
         class_names: of all classes.
-        mask_threshold: the weighted probability from which on a pixel counts as part of a mask's full area.
-        overlap_mask_area_threshold: the share of its full area that a mask has to keep, or it is left out.
-        label_ids_to_fuse: classes whose segments are one, such as sky.
+        rules: the others.
 
     Source: `compute_segments` of transformers' DetrImageProcessor.
     """
     if not len(masks):
         return PanopticSegmentation(np.full(masks.image_hw, NO_SEGMENT, np.int32), [])
-    owners, shares = _owners(masks, scores, mask_threshold)
+    owners, shares = _owners(masks, scores, rules.mask_threshold)
     segments: list[SegmentInfo] = []
     ids, fused = np.full(len(masks), UNASSIGNED, np.int32), dict[int, int]()
-    for k in np.flatnonzero(shares.astype(np.float64) > overlap_mask_area_threshold).tolist():
+    for k in np.flatnonzero(shares.astype(np.float64) > rules.overlap_mask_area_threshold).tolist():
         class_id = int(class_ids[k])
-        is_fused = class_id in label_ids_to_fuse
+        is_fused = class_id in rules.label_ids_to_fuse
         if class_id not in fused:
             name, score = class_names[class_id], round(float(scores[k]), 6)
             segment = SegmentInfo(id=len(segments) + 1, label_id=class_id, label=name, was_fused=is_fused, score=score)

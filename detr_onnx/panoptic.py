@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.detections import Detections, softmax
 from detr_onnx.engines import Mask, Segments
-from detr_onnx.masks import MaskLogits, PanopticSegmentation, panoptic
+from detr_onnx.masks import MaskLogits, PanopticRules, PanopticSegmentation, panoptic
 
 Ints = NDArray[np.int64]
 
@@ -44,14 +44,7 @@ def with_masks(detections: Sequence[Detections], segments: Segments, mask: Mask,
 
 
 def panoptic_of(
-    segments: Segments,
-    mask: Mask,
-    sizes_hw: Ints,
-    class_names: Sequence[str],
-    threshold: float,
-    mask_threshold: float,
-    overlap_mask_area_threshold: float,
-    label_ids_to_fuse: Collection[int],
+    segments: Segments, mask: Mask, sizes_hw: Ints, class_names: Sequence[str], rules: PanopticRules
 ) -> PanopticSegmentation:
     """The segments of the first image. Queries are kept whose most probable class is an object, above the threshold.
 
@@ -60,16 +53,8 @@ def panoptic_of(
     masks = mask_logits(segments, mask, sizes_hw, 0)
     probabilities = softmax(segments.logits[0])[segments.kept[segments.kept[:, 0] == 0, 1]]  # [n,C+1]
     scores, class_ids = probabilities.max(axis=-1), probabilities.argmax(axis=-1)
-    objects = (class_ids < len(class_names)) & (scores > threshold)
-    return panoptic(
-        masks[objects],
-        scores[objects],
-        class_ids[objects],
-        class_names,
-        mask_threshold=mask_threshold,
-        overlap_mask_area_threshold=overlap_mask_area_threshold,
-        label_ids_to_fuse=label_ids_to_fuse,
-    )
+    objects = (class_ids < len(class_names)) & (scores > rules.threshold)
+    return panoptic(masks[objects], scores[objects], class_ids[objects], class_names, rules)
 
 
 def semantic_of(segments: Segments, mask: Mask, sizes_hw: Ints) -> NDArray[np.int32]:

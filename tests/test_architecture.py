@@ -192,6 +192,20 @@ def test_importing_the_detector_pulls_in_numpy_and_pillow_but_no_engine_hub_or_p
     assert [name for name in loaded if name.startswith("PIL.") and name.endswith("ImagePlugin")] == []
 
 
+def test_one_image_loads_no_module_that_only_other_work_needs():
+    code = """
+import sys
+from detr_onnx.cli.main import main
+main(["detect", "examples/demo-scene.jpg", "-m", "weights/demo/model.onnx", "--engine", "onnxruntime"])
+print(*sys.modules)
+"""
+    needed = set(python("import numpy, onnxruntime, PIL.Image, sys; print(*sys.modules)").split())
+    loaded = set(python(code).splitlines()[-1].split()) - needed
+    assert "detr_onnx.engines.onnxruntime" in loaded
+    unneeded = {"concurrent.futures", "difflib", "importlib.metadata", "random", "tempfile", "xml.parsers.expat"}
+    assert not (unneeded | {"PIL.ImageDraw", "PIL.ImageFont", "onnx", "openvino", "huggingface_hub"}) & loaded
+
+
 def test_the_version_is_told_without_numpy():
     code = """
 import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -168,6 +169,16 @@ def test_a_pinned_model_is_downloaded_once_and_then_needs_no_request(standin, st
     assert sorted(names_of_bodies(standin)) == sorted(FILES)
     assert [(model.name, model.path) for model in cached_models()] == [("owner/name@ccccccc", first)]
     assert cached_models()[0].bytes == sum(map(len, FILES.values()))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_bars_are_shown_on_a_terminal_only(standin, monkeypatch, terminal):
+    shown = io.StringIO()
+    shown.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", shown)
+    get()
+    assert ("Fetching" in shown.getvalue()) == terminal
+    assert terminal or not shown.getvalue()
 
 
 def test_a_pinned_model_can_be_named_with_its_commit_whole_or_short(standin):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detr_onnx.masks import MaskLogits, panoptic
+from detr_onnx.masks import MaskLogits, PanopticRules, panoptic
 
-RULES = {"mask_threshold": 0.5, "overlap_mask_area_threshold": 0.8}
 NAMES = ("cat", "dog", "sky")
 
 
@@ -20,8 +19,7 @@ def half_planes(*columns: range, size: int = 8) -> MaskLogits:
 
 
 def segments_of(masks: MaskLogits, scores, class_ids, **rules):
-    rules = {**RULES, "label_ids_to_fuse": (), **rules}
-    return panoptic(masks, np.array(scores, np.float32), np.array(class_ids, np.int64), NAMES, **rules)
+    return panoptic(masks, np.array(scores, np.float32), np.array(class_ids, np.int64), NAMES, PanopticRules(**rules))
 
 
 def test_each_pixel_belongs_to_the_best_mask_or_to_none():

@@ -213,9 +213,10 @@ def remote_api_of(arguments: argparse.Namespace, environment: Mapping[str, str])
     Only another server, named by `--base-url`, needs neither account nor token.
 
     Raises:
-        UsageError: credentials are missing or malformed, or the base URL is.
+        UsageError: credentials are missing or malformed, or the base URL or a proxy's is.
     """
     from detr_onnx.bench.hosted.api import BASE_URLS, MODELS, RemoteApi
+    from detr_onnx.bench.hosted.proxy import proxy_of
 
     credentials = {name: environment.get(name, "").strip() for name in CREDENTIALS[arguments.dialect]}
     missing = [name for name, value in credentials.items() if not value]
@@ -232,7 +233,7 @@ def remote_api_of(arguments: argparse.Namespace, environment: Mapping[str, str])
         raise UsageError("--remote-model is not text", found=model, expected="the API's name of the model")
     token = credentials[CREDENTIALS[arguments.dialect][0]] or None
     account = credentials.get("CLOUDFLARE_ACCOUNT_ID") or "any"
-    return RemoteApi(arguments.dialect, url, model, account, token, arguments.timeout)
+    return RemoteApi(arguments.dialect, url, model, account, token, arguments.timeout, proxy_of(url))
 
 
 def check_url(url: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from detr_onnx.cli.console import check_keeps_inputs, check_output_file, print_result, write_file
-from detr_onnx.paths import is_directory
+from detr_onnx.errors import ModelFileError
+from detr_onnx.paths import is_directory, is_file
 
 MODEL_JSON = ("config.json", "preprocessor_config.json", "processor_config.json")
 """The .json files that a model in Hugging Face's layout is read from, beside indices of its weights."""
@@ -30,11 +31,17 @@ def check_destination(path: Path | None, option: str, models: Sequence[str | Non
 
 def files_of_model(model: str) -> list[Path]:
     """The local files that a model may be read from, whether they exist or not."""
+    from detr_onnx.engines.external_data import weight_files
+
     path = Path(model)
     if is_directory(path):
         with contextlib.suppress(OSError):
             return [file for file in path.iterdir() if _belongs_to_model(file)]
-    return [path, *(path.parent / f"{path.name}{end}" for end in (".data", "_data")), path.parent / f"{path.stem}.bin"]
+    weights: list[Path] = []
+    if is_file(path):
+        with contextlib.suppress(OSError, ValueError, ModelFileError):  # which opening the model tells
+            weights = weight_files(path)
+    return [path, *weights]
 
 
 def _belongs_to_model(file: Path) -> bool:

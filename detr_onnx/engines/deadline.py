@@ -76,6 +76,8 @@ def first_within(
 ) -> Callable[..., T]:
     """The function, whose first call has to end in so many seconds for each part of its work; others wait for it.
 
+    While a first call that was given up goes on, others are refused: each would leave one more thread behind.
+
     Args:
         seconds: for each part.
         path: of the graph, for the error.
@@ -83,13 +85,22 @@ def first_within(
         parts: how many there are, given the same arguments.
     """
     has_ended, lock = False, threading.Lock()
+    at_work = threading.Lock()  # held until the first call ends, also if it was given up
+
+    def first(*arguments: object) -> T:
+        with at_work:
+            return run(*arguments)
 
     def checked(*arguments: object) -> T:
         nonlocal has_ended
         if not has_ended:
             with lock:
                 if not has_ended:
-                    result = within(seconds * parts(*arguments), path, "run", lambda: run(*arguments))
+                    if at_work.locked():
+                        found = "its first run, which was given up, still goes on"
+                        remedy = "check where it comes from, or export it again"
+                        raise ModelFileError(f"{path} does not run", found=found, remedy=remedy)
+                    result = within(seconds * parts(*arguments), path, "run", lambda: first(*arguments))
                     has_ended = True
                     return result
         return run(*arguments)

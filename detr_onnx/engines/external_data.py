@@ -34,9 +34,10 @@ def weight_files(graph: Path) -> list[Path]:
     return [*_bytes_needed(graph)]
 
 
-def check_weight_files(graph: Path) -> None:
-    """Raises an error as `weight_files`, or ModelFileError if a file is missing, or shorter than the graph says."""
-    for file, needed in _bytes_needed(graph).items():
+def check_weight_files(graph: Path) -> list[Path]:
+    """As `weight_files`; also raises ModelFileError if a file is missing, or shorter than the graph says."""
+    files = _bytes_needed(graph)
+    for file, needed in files.items():
         if is_lfs_pointer(file):
             raise lfs_pointer_error(file, "its weights")
         if not is_file(file):
@@ -52,6 +53,7 @@ def check_weight_files(graph: Path) -> None:
                 expected=f"{needed} or more",
                 remedy="export or fetch both files again",
             )
+    return [*files]
 
 
 def lfs_pointer_error(file: Path, content: str) -> ModelFileError:

@@ -25,24 +25,28 @@ ONNX_FIELDS = 10_000  # of the outermost message; our files have about twenty
 GRAPH_FIELD = 7  # of ONNX's ModelProto
 
 
-def check_graph_file(path: Path) -> None:
-    """Raises ModelFileError unless the path is a file that is what its suffix says, with a graph that has to end."""
+def check_graph_file(path: Path) -> list[Path]:
+    """The files beside a graph file that hold its weights.
+
+    Raises:
+        ModelFileError: it is not what its suffix says, or has a graph that may not end, or lacks weights.
+    """
     if not is_file(path):
         exists = os.path.lexists(path)
         found = "no such file" if not exists else "a directory" if is_directory(path) else "not a regular file"
         raise ModelFileError(f"cannot read {path}", found=found, remedy="check the path")
     if path.suffix.lower() not in CHECKS:
-        return
+        return []
     if is_lfs_pointer(path):
         raise lfs_pointer_error(path, "the model")
-    loop = None
+    loop, weights = None, list[Path]()
     try:
         with path.open("rb") as file:
             trouble = CHECKS[path.suffix.lower()](file, path.stat().st_size)
         if not trouble:
             loop = find_loop(path)
         if not trouble and not loop:
-            check_weight_files(path)
+            weights = check_weight_files(path)
     except ValueError as error:
         trouble = str(error)
     except OSError as error:
@@ -57,6 +61,7 @@ def check_graph_file(path: Path) -> None:
             expected="a DETR, which has no loops",
             remedy="export the model again without control flow",
         )
+    return weights
 
 
 def _onnx_trouble(file: BinaryIO, size: int) -> str | None:

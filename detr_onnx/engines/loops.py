@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
-from xml.parsers import expat
 
 from detr_onnx.engines.protobuf import MOST_FIELDS, Messages, Span, TooManyFieldsError
 
@@ -227,6 +226,8 @@ def _check_xml(file: BinaryIO) -> None:
     text = file.read()
     if not any(part in text for part in SUSPECT):
         return  # which is faster than parsing it
+
+    from xml.parsers import expat
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name == "layer":

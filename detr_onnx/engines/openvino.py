@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -26,7 +25,6 @@ from detr_onnx.engines.bfloat16 import (
     raise_to_float32,
 )
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.external_data import weight_files
 from detr_onnx.engines.graph import (
     PIXELS,
     PREPROCESSING,
@@ -74,7 +72,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         ModelFileError: the file is missing, damaged or not a DETR, or has no nodes with the names of our graphs.
     """
     openvino = import_openvino()
-    check_graph_file(path)
+    files = check_graph_file(path)
     _check_not_forked(path)
     core, has_bf16 = openvino.Core(), has_bfloat16()
     if precision not in (None, "fp32") and not has_bf16:
@@ -82,7 +80,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
             f"this processor does not compute in {precision}", found="no bfloat16", remedy="use precision fp32"
         )
     try:
-        model = within(LOAD_S, path, "load", lambda: _read(core, path))
+        model = within(LOAD_S, path, "load", lambda: _read(core, path, files))
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
         check_sizes(path, [*inputs, *outputs])  # before it allocates them
         stored = _stored_in(model)
@@ -94,7 +92,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     if precision != "fp32":
-        run = _narrow_in_fp32(run, lambda: _fp32_run(path, threads))
+        run = _narrow_in_fp32(run, lambda: _fp32_run(path, files, threads))
     title = f"openvino {openvino_release()}, CPU, {precision}"
     return graph_engine(path, title, inputs, outputs, metadata, run)
 
@@ -114,12 +112,12 @@ def _narrow_in_fp32(run: Run, make_fp32: Callable[[], Run]) -> Run:
     return run_either
 
 
-def _fp32_run(path: Path, threads: int | None) -> Run:
+def _fp32_run(path: Path, files: Sequence[Path], threads: int | None) -> Run:
     """The inference of a file in float32; what is stored in bfloat16 is converted back."""
     _check_not_forked(path)
     core = import_openvino().Core()
     try:
-        model = _read(core, path)
+        model = _read(core, path, files)
         if is_lowered(model):
             raise_to_float32(model)
         return _compiled(path, core, model, _options("f32", threads))
@@ -127,11 +125,15 @@ def _fp32_run(path: Path, threads: int | None) -> Run:
         raise _unreadable(path, error) from error
 
 
-def _read(core: Any, path: Path) -> Any:
-    """The model in a file. OpenVINO does not follow links to weights elsewhere, as in the cache of the hub."""
-    files = weight_files(path)
+def _read(core: Any, path: Path, files: Sequence[Path]) -> Any:
+    """The model in a file, with its weights in `files`.
+
+    OpenVINO does not follow links to weights elsewhere, as in the cache of the hub.
+    """
     if all(file.resolve().is_relative_to(path.parent.resolve()) for file in files):
         return core.read_model(path)
+    import tempfile  # 0.8 MB with `random`, which opening a model does not need
+
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # Windows removes no file that is mapped
         try:
             for file in (path, *files):
@@ -226,6 +228,8 @@ def convert_to_ir(precision: str, graph: Path) -> None:
     Raises:
         OutputError: the disk is full.
     """
+    import tempfile
+
     openvino = import_openvino()
     with tempfile.TemporaryDirectory(dir=graph.parent) as place:
         whole = Path(place, "whole.xml")

@@ -9,7 +9,6 @@ from the strides of the convolutions.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,8 @@ def optimize(graph: Path) -> None:
         ModelFileError: ONNX Runtime cannot load the graph.
         OSError, OutputError: the disk is full.
     """
+    import tempfile
+
     import onnx
 
     np.save(graph.with_name(PROBE), probe(onnxruntime_engine(graph)))

@@ -8,7 +8,6 @@ No requested provider is dropped: one that this build lacks is an error that say
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -170,6 +169,8 @@ def _remedy(short: str) -> str:
     if short in ELSEWHERE:
         return ELSEWHERE[short]
     if short not in known:
+        import difflib
+
         near = difflib.get_close_matches(short, known, 1)
         other = "for CUDA or TensorRT install onnxruntime-gpu in place of onnxruntime"
         return f"did you mean {near[0]}?" if near else other

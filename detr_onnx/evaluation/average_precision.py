@@ -103,8 +103,11 @@ def evaluate(truth: Annotations, rows: Sequence[Row]) -> Evaluation:
     Raises:
         EngineError: pycocotools is not installed.
     """
-    with _without_stdout():
-        coco_eval = _run_coco_eval(truth, rows)
+    with without_stdout():
+        coco_eval = coco_eval_of(truth, rows)
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
     stats = [None if value < 0 else float(value) for value in coco_eval.stats]  # -1: there are no such objects
     objects, found, false = _counts_at_half(coco_eval)
     return Evaluation(
@@ -136,14 +139,14 @@ def import_pycocotools() -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _without_stdout() -> Iterator[None]:
+def without_stdout() -> Iterator[None]:
     """pycocotools prints its progress to stdout, which is for results."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
-def _run_coco_eval(truth: Annotations, rows: Sequence[Row]) -> Any:
-    """A `COCOeval` that has been evaluated, accumulated and summarized."""
+def coco_eval_of(truth: Annotations, rows: Sequence[Row]) -> Any:
+    """A `COCOeval` of results, to be evaluated. It prints."""
     COCO, COCOeval = import_pycocotools()
     results = [_with_area(number, row) for number, row in enumerate(rows, start=1)]
     images, categories = ([{"id": number} for number in numbers] for numbers in (truth.files, truth.categories))
@@ -153,11 +156,7 @@ def _run_coco_eval(truth: Annotations, rows: Sequence[Row]) -> Any:
         file.dataset = {"images": images, "categories": categories, "annotations": objects}
         file.createIndex()
         files.append(file)
-    coco_eval = COCOeval(*files, "bbox")
-    coco_eval.evaluate()
-    coco_eval.accumulate()
-    coco_eval.summarize()
-    return coco_eval
+    return COCOeval(*files, "bbox")
 
 
 def _with_area(number: int, row: Row) -> Row:

@@ -10,8 +10,6 @@ arbitrary.
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.evaluation.average_precision import import_pycocotools
+from detr_onnx.evaluation.average_precision import coco_eval_of, without_stdout
 from detr_onnx.evaluation.coco import Annotations, Row
 
 Integers = NDArray[np.int64]
@@ -57,20 +55,12 @@ def match(truth: Annotations, rows: Sequence[Row]) -> list[CategoryMatches]:
     Raises:
         EngineError: pycocotools is not installed.
     """
-    COCO, COCOeval = import_pycocotools()
-    images, categories = ([{"id": number} for number in sorted(ids)] for ids in (truth.files, truth.categories))
-    datasets = []
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        for objects in ([dict(row) for row in truth.objects], [_result(i, row) for i, row in enumerate(rows, 1)]):
-            dataset = COCO()
-            dataset.dataset = {"images": images, "categories": categories, "annotations": objects}
-            dataset.createIndex()
-            datasets.append(dataset)
-        evaluation = COCOeval(*datasets, "bbox")
+    with without_stdout():
+        evaluation = coco_eval_of(truth, rows)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.params.maxDets = [100]
         evaluation.evaluate()
-    count, found = len(images), evaluation.evalImgs  # by category, then image
+    count, found = len(truth.files), evaluation.evalImgs  # by category, then image
     thresholds = len(evaluation.params.iouThrs)
     return [_category(found[first : first + count], thresholds) for first in range(0, len(found), count)]
 
@@ -145,9 +135,3 @@ def _category(images: Sequence[Any], thresholds: int) -> CategoryMatches:
     counted = ~np.concatenate([empty, *(image["dtIgnore"].astype(bool) for _, image in present)], axis=1)
     order = np.argsort(-scores, kind="mergesort")
     return CategoryMatches(objects, numbers[order], (matched & counted)[:, order], counted[:, order])
-
-
-def _result(number: int, row: Row) -> Row:
-    """A result as `COCO.loadRes` prepares it."""
-    _, _, width, height = row["bbox"]
-    return {**row, "id": number, "area": width * height, "iscrowd": 0}

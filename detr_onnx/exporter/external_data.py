@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from detr_onnx.engines.external_data import weight_files
 from detr_onnx.engines.graph import OWN_VERSION
 from detr_onnx.network.graph import Array, Graph, Symbol
 
@@ -51,9 +52,9 @@ def own_data_file(onnx: Any, graph_file: Path) -> Path | None:
     try:
         if not data_file.is_file() or graph_file.stat().st_size > LARGEST_GRAPH_BYTES:
             return None
+        if data_file not in weight_files(graph_file):
+            return None
         model = onnx.load(graph_file, load_external_data=False)
     except Exception:  # noqa: BLE001 - not a graph, so not ours
         return None
-    is_ours = any(entry.key == OWN_VERSION for entry in model.metadata_props)
-    locations = {e.value for tensor in model.graph.initializer for e in tensor.external_data if e.key == "location"}
-    return data_file if is_ours and data_file.name in locations else None
+    return data_file if any(entry.key == OWN_VERSION for entry in model.metadata_props) else None

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -46,11 +47,26 @@ def download_snapshot(model: Model, hub: Path, cached: Path | None, wrong: Seque
     logger.info("fetching %s@%s into %s", model.name, str(info.sha)[:7], hub)
     with translated_errors(library, model, endpoint, hub, "download"):
         options = {"revision": model.revision, "cache_dir": hub, "endpoint": endpoint, "force_download": bool(wrong)}
-        snapshot = Path(library.snapshot_download(model.name, allow_patterns=files, **options))
+        with _bars_on_terminals(library):
+            snapshot = Path(library.snapshot_download(model.name, allow_patterns=files, **options))
     _remove_abandoned_parts(model, hub)
     if not is_complete(snapshot, model.files):
         raise UnreachableError(f"the download of {model.name} is incomplete", remedy="try again")
     return snapshot
+
+
+@contextlib.contextmanager
+def _bars_on_terminals(library: ModuleType) -> Iterator[None]:
+    """Shows huggingface_hub's progress bars on a terminal only; by itself it shows the bar of all files anywhere."""
+    is_set = library.constants.HF_HUB_DISABLE_PROGRESS_BARS is not None  # by the user
+    quiet = not is_set and not (sys.stderr and sys.stderr.isatty()) and not library.utils.are_progress_bars_disabled()
+    if quiet:
+        library.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if quiet:
+            library.utils.enable_progress_bars()
 
 
 def _remove_abandoned_parts(model: Model, hub: Path) -> None:
@@ -91,7 +107,9 @@ def _files_to_download(model: Model, listed: Sequence[str]) -> list[str]:
 def _import_huggingface_hub(model: Model) -> ModuleType:
     try:
         import huggingface_hub
+        import huggingface_hub.constants
         import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError as missing:
         what = f"downloading {model.name} needs huggingface_hub"
         raise MissingPackageError(what, remedy="run pip install 'detr-onnx[export]'") from missing

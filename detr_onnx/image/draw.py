@@ -125,13 +125,12 @@ def _label_of(detection: Detection) -> str:
 
 
 def _plates(boxes: list[Rectangle], sizes: list[tuple[int, int]], image_wh: tuple[int, int]) -> list[Rectangle]:
-    """One plate of each size (width, height) per box, at the first position that is free of earlier plates."""
-    taken: list[Rectangle] = []
+    """One plate of each size (width, height) per box, at the first position that covers least of earlier plates."""
+    plates: list[Rectangle] = []
     for box, (width, height) in zip(boxes, sizes, strict=True):
-        candidates = [*_plate_positions(box, width, height, image_wh)]
-        free = (plate for plate in candidates if not any(_overlap(plate, other) for other in taken))
-        taken.append(next(free, candidates[0]))
-    return taken
+        positions = _plate_positions(box, width, height, image_wh)
+        plates.append(min(positions, key=lambda plate: sum(_overlap(plate, other) for other in plates)))
+    return plates
 
 
 def _plate_positions(box: Rectangle, width: int, height: int, image_wh: tuple[int, int]) -> Iterator[Rectangle]:
@@ -150,8 +149,10 @@ def _plate_positions(box: Rectangle, width: int, height: int, image_wh: tuple[in
         yield x, y, x + width - 1, y + height - 1
 
 
-def _overlap(a: Rectangle, b: Rectangle) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+def _overlap(a: Rectangle, b: Rectangle) -> float:
+    """Pixels that both cover."""
+    width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + 1 for i in (0, 1))
+    return max(0, width) * max(0, height)
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:

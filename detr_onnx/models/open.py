@@ -9,7 +9,6 @@ fallback.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -142,6 +141,8 @@ def locate(
     if is_hub_name(name):
         path = fetch(name, offline=offline, cache_dir=cache_dir)
     elif not name or not exists(path):
+        import difflib
+
         near = difflib.get_close_matches(name, (*DEMOS, DEFAULT_MODEL), 1)
         raise UsageError(
             f"there is no model {name[:200]!r}",

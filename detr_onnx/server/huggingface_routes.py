@@ -78,8 +78,8 @@ async def answer(service: Service, request: Request, task: str) -> Response:
     if not detector.has_masks:
         raise RequestError(BAD_INPUT, NO_MASKS)
     threshold = parse_threshold(query, protocol.SEGMENT_THRESHOLD)
-    read_rules = partial(protocol.read_segmentation, content_type, threshold)
-    return answer_json(await service.segment(request, read_rules, partial(segments_of, detector)))
+    read_wanted = partial(protocol.read_segmentation, content_type, threshold)
+    return answer_json(await service.segment(request, read_wanted, partial(segments_of, detector)))
 
 
 def segments_of(
@@ -87,10 +87,9 @@ def segments_of(
     segments: Segments,
     mask: NDArray[np.bool_],
     sizes_hw: NDArray[np.int64],
-    rules: protocol.SegmentationRules,
+    wanted: protocol.Segmentation,
 ) -> list[dict[str, Any]]:
     """The segments of an image as the protocol writes them."""
-    if rules.subtask == protocol.SEMANTIC:
+    if wanted.subtask == protocol.SEMANTIC:
         return protocol.write_classes(semantic_of(segments, mask, sizes_hw), detector.class_names)
-    thresholds = rules.threshold, rules.mask_threshold, rules.overlap_mask_area_threshold
-    return protocol.write_segments(panoptic_of(segments, mask, sizes_hw, detector.class_names, *thresholds, ()))
+    return protocol.write_segments(panoptic_of(segments, mask, sizes_hw, detector.class_names, wanted.rules))

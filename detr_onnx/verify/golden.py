@@ -15,6 +15,7 @@ from detr_onnx.engines import Segments
 from detr_onnx.errors import DetrError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.image.preprocess import batch
+from detr_onnx.masks import PanopticRules
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import OpenModel
 from detr_onnx.network.detr import detr, panoptic_detr, parameters
@@ -29,7 +30,6 @@ from detr_onnx.verify.published import Detected, Panoptic
 SECTION = "published values"
 PART = np.s_[0, :3, :3]
 EVERY_QUERY = -1.0  # a threshold below every score
-PANOPTIC_RULES = (published.THRESHOLD, 0.5, 0.8, ())  # the defaults of `Detector.panoptic`
 
 
 def close(name: str, found: Any, expected: Any, tolerance: float) -> Check:
@@ -130,7 +130,7 @@ def check_panoptic(
     name: str, segments: Segments, inputs: Inputs, labels: tuple[str, ...], values: Panoptic
 ) -> Iterator[Check]:
     """The segments of the panoptic postprocessing."""
-    found = panoptic_of(segments, inputs[1], inputs[2], labels, *PANOPTIC_RULES)
+    found = panoptic_of(segments, inputs[1], inputs[2], labels, PanopticRules(published.THRESHOLD))
     yield same(f"{name}, segments", len(found.segments_info), values.segments)
     if found.segments_info:
         first = found.segments_info[0]

@@ -1,6 +1,6 @@
 // The page: gives images to the model in the worker and draws its detections. No framework, no build, no other host.
 
-import { drawBox, fit, offerClasses, row } from "./boxes.js";
+import { drawDetections, fit, offerClasses, row } from "./boxes.js";
 import { Engine } from "./engine.js";
 import { areStored, removeOthers } from "./files.js";
 import { check } from "./odd-files.js";
@@ -36,7 +36,7 @@ function draw() {
   if (!state.bitmap) return;
   context.drawImage(state.bitmap, 0, 0, canvas.width, canvas.height);
   const detections = shown();
-  for (const d of [...detections].reverse()) drawBox(context, d, state.scale, d === state.marked);
+  drawDetections(context, detections, state.scale, (d) => d === state.marked);
   canvas.setAttribute("aria-label", `Image with ${detections.length} detections: ${detections.map((d) => d.label).join(", ")}`);
 }
 

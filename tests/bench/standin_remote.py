@@ -7,13 +7,19 @@ with StandInRemote(refusal(429, 3040), HANG_UP) as remote:
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pytest
 
 CAT = {"score": 0.75, "label": "cat", "box": {"xmin": 1, "ymin": 2, "xmax": 30, "ymax": 20}}
 
@@ -92,6 +98,20 @@ class StandInRemote:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/client/v4"
+
+    def encrypt(self, host: str, certificate: Path) -> None:
+        """Speaks TLS from now on, with a certificate of the host that is written to the file."""
+        if shutil.which("openssl") is None:
+            pytest.skip("openssl makes the certificate")
+        key = certificate.with_suffix(".key")
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={host}", "-days", "2",
+             "-addext", f"subjectAltName=DNS:{host}", "-keyout", key, "-out", certificate],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def respond(self, request: Request) -> Scripted:
         """The response to a request, after the delay."""

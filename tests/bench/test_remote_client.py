@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -256,20 +253,10 @@ def test_a_server_time_longer_than_the_request_is_ignored():
 
 
 def test_the_handshake_is_timed_and_the_certificate_verified(tmp_path, monkeypatch):
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    certificate = tmp_path / "certificate.pem"
     with StandInRemote() as remote:
-        server = remote._server
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        api = RemoteApi("cloudflare", f"https://localhost:{server.server_port}/client/v4", "@cf/model")
+        remote.encrypt("localhost", certificate)
+        api = RemoteApi("cloudflare", remote.url.replace("http://127.0.0.1", "https://localhost"), "@cf/model")
         exchange._tls_context.cache_clear()
         with pytest.raises(RemoteApiError, match="cannot reach localhost"):
             Client(api, NO_WAIT, threading.Event()).send(b"image")

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.command import OPTIONS, benchmark_parser, child_json, listed, only_some, run_main, write_results
+from benchmarks.command import (
+    OPTIONS,
+    benchmark_parser,
+    child_json,
+    listed,
+    only_some,
+    parse_arguments,
+    run_main,
+    write_results,
+)
 from detr_onnx.bench.interleave import Entry
 from detr_onnx.errors import EngineError, UsageError
 
@@ -118,6 +127,40 @@ def test_names_that_nothing_has_are_refused_and_not_measured_as_nothing(capsys: 
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].endswith("argument --only: found 'x', expected the beginnings of some of torch,torch-bf16,numpy")
     assert any(line.endswith("--engines: found 'cuda', expected some of numpy,openvino") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [
+        ("latency", "--only=torch"),
+        ("shapes", "--only=numpy"),
+        ("accuracy", "--limit=1"),
+        ("panoptic", "--engines=numpy"),
+        ("sizes", "--engines=openvino"),
+        ("video", "--engines=numpy"),
+        ("gpu", "--batches=1"),
+        ("gpu", "--providers=CUDA"),
+    ],
+)
+def test_some_rows_do_not_replace_the_results_of_all(
+    module: str, part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = f"benchmarks.{module}"
+    if module in NEEDED:
+        pytest.importorskip(NEEDED[module])
+    monkeypatch.setattr(sys, "argv", [module, part])
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(module).main()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"{part.split('=')[0]} leaves out rows of benchmarks/results/" in line
+    assert line.endswith(".json; name another file with --json")
+
+
+def test_some_rows_go_to_a_file_that_json_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    parser = benchmark_parser("a", "A.", "--only", results="a")
+    for words in ([], ["--only", "torch", "--json", str(tmp_path / "a.json")]):
+        monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+        assert parse_arguments(parser, "only").only == (words[1] if words else None)
 
 
 @pytest.mark.parametrize(

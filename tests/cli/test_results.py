@@ -9,6 +9,7 @@ import pytest
 from detr_onnx.cli.console import check_output_file, write_file
 from detr_onnx.cli.results import check_destination, files_of_model, write_results
 from detr_onnx.errors import OutputError
+from detr_onnx.models.open import demo_directory
 
 
 def test_no_file_is_no_problem():
@@ -38,9 +39,18 @@ def test_the_files_of_a_model_are_those_that_an_engine_reads(tmp_path):
     for name in names:
         (tmp_path / name).touch()
     assert {file.name for file in files_of_model(str(tmp_path))} == {*names[:4]}
-    graph = {"m.onnx", "m.onnx.data", "m.onnx_data", "m.bin"}
-    assert {file.name for file in files_of_model(str(tmp_path / "m.onnx"))} == graph
     assert not any(map(Path.exists, files_of_model("facebook/detr-resnet-50@main")))
+
+
+def test_the_files_of_a_graph_are_those_that_it_names(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(demo_directory() / "model.onnx")
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="weights of m", size_threshold=0)
+    for name in ("m.onnx.data", "m.xml", "m.bin", "damaged.onnx"):
+        (tmp_path / name).write_bytes(b"\x3a\xff")
+    expected = {"m.onnx": {"m.onnx", "weights of m"}, "m.xml": {"m.xml", "m.bin"}, "damaged.onnx": {"damaged.onnx"}}
+    for name, files in expected.items():
+        assert {file.name for file in files_of_model(str(tmp_path / name))} == files
 
 
 def test_one_file_that_cannot_be_made_does_not_cost_the_others(tmp_path, capsys):

@@ -45,13 +45,26 @@ def test_work_that_does_not_end_is_an_error_and_known_to_go_on():
 def test_only_the_first_run_has_a_deadline():
     done = Event()
     run = first_within(0.1, MODEL, lambda wait: done.wait() if wait else "ran")
-    with pytest.raises(ModelFileError, match="does not run within"):
-        run(True)
     assert (run(False), run(False)) == ("ran", "ran")
     timer = deadline.threading.Timer(0.3, done.set)
     timer.start()
     assert run(True) is True
     timer.join()
+
+
+def test_while_a_first_run_that_was_given_up_goes_on_others_are_refused_at_once():
+    done, runs = Event(), []
+    run = first_within(0.1, MODEL, lambda wait: runs.append(wait) or (done.wait() if wait else "ran"))
+    with pytest.raises(ModelFileError, match=r"does not run within 0\.1 s"):
+        run(True)
+    threads = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(ModelFileError, match=r"a\.onnx does not run: found its first run, .*; check where"):
+            run(False)
+    assert (runs, threading.active_count()) == ([True], threads)
+    done.set()
+    assert all(ended.wait(10) for ended in deadline._unfinished)
+    assert run(False) == "ran"
 
 
 def test_the_first_run_of_a_batch_has_the_time_of_each_image():

@@ -12,8 +12,10 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.checkpoint.files import LFS_POINTER
+from detr_onnx.engines import external_data
 from detr_onnx.engines.external_data import weight_files
 from detr_onnx.engines.graph_file import check_graph_file
+from detr_onnx.engines.openvino import openvino_engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import ModelFileError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -61,6 +63,15 @@ def test_weights_under_any_name_are_found_and_counted(split, engine):
     assert open_model(split, EngineOptions(engine)).files == tuple(files)
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     assert Detector(split, engine=engine).sha256 == hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def test_the_names_of_weights_are_read_once(split, monkeypatch):
+    pytest.importorskip("openvino")
+    reads = []
+    bytes_needed = external_data._bytes_needed
+    monkeypatch.setattr(external_data, "_bytes_needed", lambda path: reads.append(path) or bytes_needed(path))
+    openvino_engine(split)
+    assert reads == [split]
 
 
 def test_the_weights_of_openvinos_format_are_its_bin_file(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from detr_onnx.detections import Detections
 from detr_onnx.errors import OutputError, UsageError
-from detr_onnx.image.draw import annotate, colour_of, save_image, text_colour_on
+from detr_onnx.image.draw import _plates, annotate, colour_of, save_image, text_colour_on
 from detr_onnx.labels import COCO_LABELS
 from detr_onnx.masks import MaskLogits
 
@@ -92,6 +92,12 @@ def test_labels_of_boxes_in_one_place_do_not_cover_each_other():
     drawn = annotate(Image.new("RGB", (300, 200), GREY), detections(spot, spot, spot, spot, class_ids=ids))
     plates = [pixels_of(drawn, colour_of(class_id)).sum() for class_id in ids]
     assert min(plates) >= 400  # more than the visible lines of a covered box
+
+
+def test_a_label_without_a_free_position_covers_least_of_the_others():
+    box = (0.0, 0.0, 99.0, 60.0)
+    plates = _plates([box] * 3, [(100, 25), (60, 20), (100, 20)], (100, 60))
+    assert plates == [(0, 0, 99, 24), (0, 40, 59, 59), (0, 40, 99, 59)]
 
 
 def test_the_best_detection_is_on_top():

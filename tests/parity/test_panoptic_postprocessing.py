@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detr_onnx.engines import Segments
+from detr_onnx.masks import PanopticRules
 from detr_onnx.panoptic import panoptic_of, semantic_of
 
 pytestmark = pytest.mark.oracle
@@ -38,13 +39,13 @@ def theirs(logits, masks, threshold, size_hw, **rules):
     return processor.post_process_panoptic_segmentation(found, threshold, target_sizes=[size_hw], **rules)[0]
 
 
-def ours(logits, masks, threshold, size_hw, mask_threshold=0.5, overlap_mask_area_threshold=0.8, label_ids_to_fuse=()):
+def ours(logits, masks, threshold, size_hw, **rules):
     scores = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
     queries = np.flatnonzero(scores[:, :-1].max(-1) > threshold)
     kept = np.stack([np.zeros_like(queries), queries], axis=1)
     segments = Segments(logits, np.zeros((1, len(scores), 4), np.float32), kept, masks[0, queries])
-    whole, rules = np.ones((1, 8, 8), bool), (mask_threshold, overlap_mask_area_threshold, label_ids_to_fuse)
-    return panoptic_of(segments, whole, np.array([size_hw]), NAMES, threshold, *rules)
+    whole, rules = np.ones((1, 8, 8), bool), PanopticRules(threshold, **rules)
+    return panoptic_of(segments, whole, np.array([size_hw]), NAMES, rules)
 
 
 @pytest.mark.parametrize("rules", [

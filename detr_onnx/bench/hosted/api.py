@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
+from detr_onnx.bench.hosted.proxy import Proxy
 from detr_onnx.bench.hosted.responses import FLOOR
 from detr_onnx.errors import DetrError
 
@@ -32,6 +33,7 @@ class RemoteApi:
         account: Cloudflare's account id.
         token: sent as a bearer token; None for a server without authentication.
         timeout_s: of each step of a request.
+        proxy: that requests go through; None for none.
     """
 
     dialect: str
@@ -40,6 +42,7 @@ class RemoteApi:
     account: str = ""
     token: str | None = field(default=None, repr=False)
     timeout_s: float = 60
+    proxy: Proxy | None = None
 
     @property
     def host(self) -> str:

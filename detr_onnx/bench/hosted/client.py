@@ -147,10 +147,12 @@ class Client:
     def _connect(self) -> Connection:
         try:
             self._connection = Connection(self.remote)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no host can have this name
-            what = f"cannot reach {urlsplit(self.remote.base_url).netloc}"
-            found = reason_of(error)
-            raise RemoteApiError(what, found=found, remedy="check --base-url and the network") from error
+        except (OSError, UnicodeError, http.client.HTTPException) as error:  # UnicodeError: no host can have this name
+            what, remedy = f"cannot reach {urlsplit(self.remote.base_url).netloc}", "check --base-url and the network"
+            if self.remote.proxy is not None:
+                what = f"{what} through the proxy {self.remote.proxy.host}"
+                remedy = "check its address, user and password"
+            raise RemoteApiError(what, found=reason_of(error), remedy=remedy) from error
         return self._connection
 
 

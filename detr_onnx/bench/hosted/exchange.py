@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from detr_onnx.bench.hosted.api import RemoteApi
+from detr_onnx.bench.hosted.proxy import Proxy
 
 LARGEST_BODY = 16 << 20  # bytes; a hundred detections are 20 kB
 STEPS = 3  # sending, waiting, transfer: a request may take so many times the timeout of a step
@@ -47,8 +48,8 @@ class ConnectTiming:
     """How long a connection took to open, in milliseconds.
 
     Attributes:
-        dns_ms: looking up the host's name.
-        tcp_ms: one round trip to the host, or to a proxy of the provider that is nearer.
+        dns_ms: looking up the host's name; 0 where a proxy does that.
+        tcp_ms: one round trip to the host, or to a proxy of the provider that is nearer; opening the tunnel of a proxy.
         tls_ms: the handshake; None without TLS.
     """
 
@@ -100,24 +101,28 @@ class Connection:
     """An open connection to a remote API; for one thread.
 
     Raises:
-        OSError: the host is not found, or refuses the connection, or TLS fails.
+        OSError, http.client.HTTPException: the host or the proxy is not found, or refuses the connection, or TLS fails.
     """
 
     def __init__(self, remote: RemoteApi) -> None:
-        parts = urlsplit(remote.base_url)
+        parts, proxy = urlsplit(remote.base_url), remote.proxy
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
-        started = time.perf_counter()
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        found = time.perf_counter()
-        connected, tcp_ms = _connect([(address[0], address[4]) for address in addresses], remote.timeout_s)
-        tls_ms = None
+        dns_ms, tls_ms = 0.0, None
+        self._origin, self._proxy_headers = "", dict[str, str]()
+        if proxy is None:
+            connected, dns_ms, tcp_ms = _connect(host, port, remote.timeout_s)
+        elif secure:
+            connected, tcp_ms = _tunnel(proxy, host, port, remote.timeout_s)
+        else:
+            connected, dns_ms, tcp_ms = _connect(proxy.host, proxy.port, remote.timeout_s)
+            self._origin, self._proxy_headers = f"http://{parts.netloc}", proxy.headers
         if secure:
             connected, tls_ms = _handshake(connected, host)
         self._http = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(host, port)
         self._http.sock = connected
         self._limit_s = STEPS * remote.timeout_s
-        self._opened: ConnectTiming | None = ConnectTiming((found - started) * 1e3, tcp_ms, tls_ms)
+        self._opened: ConnectTiming | None = ConnectTiming(dns_ms, tcp_ms, tls_ms)
 
     @property
     def is_open(self) -> bool:
@@ -131,7 +136,7 @@ class Connection:
         """
         with self._time_limit():
             started = time.perf_counter()
-            self._http.request("POST", path, body, headers)
+            self._http.request("POST", self._origin + path, body, {**headers, **self._proxy_headers})
             sent = time.perf_counter()
             response = self._http.getresponse()
             answered = time.perf_counter()
@@ -227,10 +232,13 @@ def _duration_ms(name: str, value: str) -> dict[str, float]:
     return {name: float(matched[1]) * MS_PER_UNIT[unit]} if matched and unit else {}
 
 
-def _connect(addresses: Iterable[tuple[int, Any]], timeout_s: float) -> tuple[socket.socket, float]:
-    """A connection to the first address that accepts one, and how many milliseconds that took."""
+def _connect(host: str, port: int, timeout_s: float) -> tuple[socket.socket, float, float]:
+    """A connection to the first address that accepts one, and how many milliseconds the lookup and that took."""
+    started = time.perf_counter()
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    dns_ms = (time.perf_counter() - started) * 1e3
     failure: OSError = OSError("the host has no address")
-    for family, address in addresses:
+    for family, _, _, _, address in addresses:
         candidate = socket.socket(family, socket.SOCK_STREAM)
         try:
             candidate.settimeout(timeout_s)
@@ -242,8 +250,21 @@ def _connect(addresses: Iterable[tuple[int, Any]], timeout_s: float) -> tuple[so
             candidate.close()
             failure = error
         else:
-            return candidate, took_ms
+            return candidate, dns_ms, took_ms
     raise failure
+
+
+def _tunnel(proxy: Proxy, host: str, port: int, timeout_s: float) -> tuple[socket.socket, float]:
+    """A connection to the host through the proxy, and how many milliseconds it took to open."""
+    tunnel = http.client.HTTPConnection(proxy.host, proxy.port, timeout=timeout_s)
+    tunnel.set_tunnel(host, port, proxy.headers)
+    started = time.perf_counter()
+    try:
+        tunnel.connect()
+    except (OSError, http.client.HTTPException):
+        tunnel.close()
+        raise
+    return tunnel.sock, (time.perf_counter() - started) * 1e3
 
 
 def _handshake(connected: socket.socket, host: str) -> tuple[ssl.SSLSocket, float]:

@@ -17,7 +17,7 @@ Items = list[dict[str, Any]]
 FLOOR = 0.1  # the hosted API returns only higher scores; Hugging Face's API is sent this threshold
 RETRIED = (408, 429)  # and 5xx
 ALLOWANCE = ("429/3036", "429/4006")
-FATAL_STATUSES = (401, 402, 403, 404, 405)
+FATAL_STATUSES = (401, 402, 403, 404, 405, 407)
 REMEDIES = {
     10000: "check CLOUDFLARE_API_TOKEN: it needs the permission Workers AI",
     9106: "set CLOUDFLARE_API_TOKEN",
@@ -67,6 +67,8 @@ def parse_response(dialect: str, status: int, body: bytes, retry_after_s: float 
         return ApiResponse("retry", name, message, retry_after_s=retry_after_s)
     if code in REMEDIES or status in FATAL_STATUSES or status < 400:
         remedy = REMEDIES.get(code or 0, "check the address, the token and the model")
+        if status == 407:  # Proxy Authentication Required
+            remedy = "check user and password in HTTP_PROXY"
         return ApiResponse("fatal", name, message, remedy=remedy)
     return ApiResponse("refused", name, message)
 

@@ -20,6 +20,7 @@ from detr_onnx.bench.hosted.images import ComparedImage, distinct
 from detr_onnx.bench.hosted.journal import Journal, open_journal
 from detr_onnx.bench.hosted.journal_lines import Line
 from detr_onnx.bench.hosted.latency import Segment, measure_local, measure_remote, schedule, split_schedule
+from detr_onnx.bench.hosted.proxy import LOCAL_HOSTS
 from detr_onnx.bench.hosted.responses import FLOOR, Items
 from detr_onnx.bench.hosted.results import Prices, View, answers_of, cost_of, latencies_of
 from detr_onnx.bench.hosted.threads import ImageThreads
@@ -27,8 +28,6 @@ from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.errors import ImageError
 from detr_onnx.evaluation.coco import Annotations
-
-LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
 """Opens a line of progress for so many steps; it is called with the number and name of the next one."""
@@ -116,6 +115,8 @@ class ComparisonRun:
         encrypted = urlsplit(self.remote.base_url).scheme == "https"
         if self.remote.token and not encrypted and self.remote.host not in LOCAL_HOSTS:
             self._note(f"note: the token goes to {self.remote.host} unencrypted")
+        if self.remote.proxy is not None:
+            self._note(f"note: requests go through the proxy {self.remote.proxy.host}; latency includes it")
         answers = len(self._unanswered(journal))
         candidates = [image for image in distinct(self.images) if not journal.is_refused(image.sha256, self.remote)]
         scheduled = schedule(candidates, self.options.latency_requests)

@@ -17,23 +17,57 @@ export function fit(canvas, { width, height }) {
   return scale;
 }
 
-export function drawBox(context, detection, scale, marked) {
-  const { xmin, ymin, xmax, ymax } = detection.box;
-  const [x, y, width, height] = [xmin, ymin, xmax - xmin, ymax - ymin].map((side) => side * scale);
+// Draws detections, the best first in the list and on top. `opacity` of a detection is 0..1.
+export function drawDetections(context, detections, scale, isMarked, opacity = () => 1) {
   const { canvas } = context;
   const unit = canvas.width / (canvas.clientWidth || canvas.width); // a pixel of the page: text has one size on every screen
-  context.lineWidth = (marked ? 5 : 2.5) * unit;
-  context.strokeStyle = `hsl(${hue(detection.label)} 85% 45%)`;
-  context.strokeRect(x, y, width, height);
-  const text = `${detection.label} ${detection.score.toFixed(2)}`;
   context.font = `600 ${13 * unit}px system-ui, sans-serif`;
-  const textWidth = context.measureText(text).width + 8 * unit;
-  const left = Math.max(0, Math.min(x, canvas.width - textWidth));
-  const top = Math.max(0, y - 18 * unit);
-  context.fillStyle = `hsl(${hue(detection.label)} 85% 26%)`;
-  context.fillRect(left, top, textWidth, 18 * unit);
-  context.fillStyle = "#fff";
-  context.fillText(text, left + 4 * unit, top + 13.5 * unit);
+  const plates = placeLabels(context, detections, scale, unit);
+  const onTopLast = [...detections.entries()].reverse();
+  for (const [, detection] of onTopLast) {
+    const { xmin, ymin, xmax, ymax } = detection.box;
+    context.globalAlpha = opacity(detection);
+    context.lineWidth = (isMarked(detection) ? 5 : 2.5) * unit;
+    context.strokeStyle = `hsl(${hue(detection.label)} 85% 45%)`;
+    context.strokeRect(...[xmin, ymin, xmax - xmin, ymax - ymin].map((side) => side * scale));
+  }
+  for (const [index, detection] of onTopLast) {
+    const { left, top, width, height } = plates[index];
+    context.globalAlpha = opacity(detection);
+    context.fillStyle = `hsl(${hue(detection.label)} 85% 26%)`;
+    context.fillRect(left, top, width, height);
+    context.fillStyle = "#fff";
+    context.fillText(textOf(detection), left + 4 * unit, top + 13.5 * unit);
+  }
+  context.globalAlpha = 1;
+}
+
+const textOf = ({ label, score }) => `${label} ${score.toFixed(2)}`;
+
+// The rectangle of each label: above its box, in it or below it, at its left or right, where it first covers least of those before.
+export function placeLabels(context, detections, scale, unit) {
+  const { canvas } = context;
+  const height = 18 * unit;
+  const plates = [];
+  for (const detection of detections) {
+    const { xmin, ymin, xmax, ymax } = detection.box;
+    const [left, top, right, bottom] = [xmin, ymin, xmax, ymax].map((side) => side * scale);
+    const width = context.measureText(textOf(detection)).width + 8 * unit;
+    const rows = [[top - height, top], [bottom, bottom - height]];
+    const corners = rows.flatMap((pair) => [left, right - width].flatMap((x) => pair.map((y) => [x, y])));
+    const places = corners.map(([x, y]) => ({
+      left: Math.max(0, Math.min(x, canvas.width - width)), top: Math.max(0, Math.min(y, canvas.height - height)), width, height,
+    }));
+    const covered = places.map((place) => plates.reduce((sum, plate) => sum + overlap(place, plate), 0));
+    plates.push(places[covered.indexOf(Math.min(...covered))]);
+  }
+  return plates;
+}
+
+function overlap(a, b) {
+  const width = Math.min(a.left + a.width, b.left + b.width) - Math.max(a.left, b.left);
+  const height = Math.min(a.top + a.height, b.top + b.height) - Math.max(a.top, b.top);
+  return Math.max(0, width) * Math.max(0, height);
 }
 
 // A row of the list: a button that marks its box while it has the focus or the pointer.

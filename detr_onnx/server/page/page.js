@@ -1,6 +1,6 @@
 // The page: sends an image to the server and draws the detections. No library, no build, no request to anywhere else.
 
-import { drawBox, fit, offerClasses, row } from "./boxes.js";
+import { drawDetections, fit, offerClasses, row } from "./boxes.js";
 import { copyButtons, listen } from "./sources.js";
 
 const RUN = "client/v4/accounts/local/ai/run/@cf/facebook/detr-resnet-50";
@@ -50,11 +50,8 @@ function draw() {
   context.imageSmoothingQuality = "high";
   if (state.heat) context.drawImage(state.heat, 0, 0, canvas.width, canvas.height); // a pixel a cell, smoothed
   const detections = shown();
-  [...detections].reverse().forEach((d) => {
-    context.globalAlpha = state.heat && d !== state.explained ? 0.3 : 1;
-    drawBox(context, d, state.scale, detections.indexOf(d) === state.marked || d === state.explained);
-  });
-  context.globalAlpha = 1;
+  const isMarked = (d) => detections.indexOf(d) === state.marked || d === state.explained;
+  drawDetections(context, detections, state.scale, isMarked, (d) => (state.heat && d !== state.explained ? 0.3 : 1));
   const names = detections.map((d) => d.label).join(", ");
   const heat = state.heat ? `, and where the model looks for the ${state.explained.label}` : "";
   canvas.setAttribute("aria-label", `Image with ${detections.length} detections: ${names}${heat}`);

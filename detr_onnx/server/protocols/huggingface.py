@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.masks import PanopticSegmentation
+from detr_onnx.masks import PanopticRules, PanopticSegmentation
 from detr_onnx.server.errors import BAD_INPUT, RequestError
 from detr_onnx.server.protocols.fields import (
     decode_base64,
@@ -37,18 +37,16 @@ EVERY_QUERY = -1.0  # a threshold below all scores
 
 
 @dataclass(frozen=True)
-class SegmentationRules:
-    """The parameters of an image segmentation; those of `Detector.panoptic`, and the subtask."""
+class Segmentation:
+    """The parameters of an image segmentation."""
 
-    threshold: float
-    mask_threshold: float
-    overlap_mask_area_threshold: float
     subtask: str
+    rules: PanopticRules
 
     @property
     def query_threshold(self) -> float:
         """Queries whose score exceeds it need masks."""
-        return EVERY_QUERY if self.subtask == SEMANTIC else self.threshold
+        return EVERY_QUERY if self.subtask == SEMANTIC else self.rules.threshold
 
 
 def read_request(content_type: str, threshold: float, body: bytes) -> tuple[bytes, float]:
@@ -65,8 +63,8 @@ def read_request(content_type: str, threshold: float, body: bytes) -> tuple[byte
     return image, _number(parameters, "threshold", threshold)
 
 
-def read_segmentation(content_type: str, threshold: float, body: bytes) -> tuple[bytes, float, SegmentationRules]:
-    """The encoded image, the threshold of queries that need masks, and the rules of a request for segments.
+def read_segmentation(content_type: str, threshold: float, body: bytes) -> tuple[bytes, float, Segmentation]:
+    """The encoded image, the threshold of queries that need masks, and the parameters of a request for segments.
 
     Raises:
         RequestError: NO_BODY, BAD_INPUT or BAD_BASE64.
@@ -75,13 +73,13 @@ def read_segmentation(content_type: str, threshold: float, body: bytes) -> tuple
     subtask = PANOPTIC if parameters.get("subtask") is None else parameters["subtask"]
     if subtask not in SUBTASKS:
         raise RequestError(BAD_INPUT, f"'/parameters/subtask' must be one of {', '.join(SUBTASKS)}")
-    rules = SegmentationRules(
+    rules = PanopticRules(
         _number(parameters, "threshold", threshold),
         _number(parameters, "mask_threshold", MASK_THRESHOLD),
         _number(parameters, "overlap_mask_area_threshold", OVERLAP_THRESHOLD),
-        subtask,
     )
-    return image, rules.query_threshold, rules
+    wanted = Segmentation(subtask, rules)
+    return image, wanted.query_threshold, wanted
 
 
 def write_segments(found: PanopticSegmentation) -> list[dict[str, Any]]:
