@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import check_output_file, print_result, write_file
+from detr_onnx.cli.console import print_result, write_file
 from detr_onnx.cli.options import add_source_options, add_verbose
+from detr_onnx.cli.results import check_destination
 from detr_onnx.cli.step_progress import step_progress
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import DetrError, OutputError, UsageError
@@ -62,6 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    from detr_onnx.exporter.calibrate import calibrate
     from detr_onnx.exporter.onnx_file import write_onnx
     from detr_onnx.exporter.ort_file import write_ort
     from detr_onnx.models.metadata import read_model
@@ -71,6 +73,7 @@ def run(arguments: Namespace) -> int:
     check_usage(arguments, options.batch)
     as_ort = is_ort(arguments.output, arguments.format, arguments.external_data)
     images = calibration_images(arguments.calibrate) if arguments.calibrate is not None else []
+    check_report(arguments, images)
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
         raise UsageError(
@@ -78,8 +81,11 @@ def run(arguments: Namespace) -> int:
             expected="a checkpoint: a directory, a .safetensors file, or a Hugging Face model id",
         )
     model = read_model(source.checkpoint, arguments.config)
+    not_reported = None
     if images:
-        calibration = calibrated(model, images, arguments)
+        calibration = calibrate(model, images, step_progress, layers=arguments.report is not None)
+        not_reported = reported(calibration, arguments.report)
+        check_agreement(calibration, arguments)
         options = replace(
             options,
             quant_params=calibration.quant_params,
@@ -91,6 +97,8 @@ def run(arguments: Namespace) -> int:
     else:
         write_onnx(arguments.output, *model, options, external_data=arguments.external_data)
     logger.info("wrote %s", arguments.output)
+    if not_reported is not None:
+        raise not_reported
     return 0
 
 
@@ -127,8 +135,6 @@ def check_usage(arguments: Namespace, batch: int | None) -> None:
             found="no --calibrate",
             remedy="add --calibrate DIR, with about 100 images like those that the model will see",
         )
-    if arguments.report not in (None, "-"):
-        check_output_file(Path(arguments.report), remedy="choose another file, or - for stdout")
 
 
 def check_output(output: Path, batch: int | None) -> None:
@@ -187,19 +193,22 @@ def calibration_images(directory: str) -> list[Path]:
     return [image.path for image in images if image.path is not None]
 
 
-def calibrated(model: Model, images: Sequence[Path], arguments: Namespace) -> Calibration:
-    """The calibration, with its report written if one was requested.
+def check_report(arguments: Namespace, images: Sequence[Path]) -> None:
+    """Raises OutputError if the report cannot be written, or would replace a file that is read or written."""
+    if arguments.report in (None, "-"):
+        return
+    from detr_onnx.exporter.external_data import data_path
 
-    Raises:
-        DetrError: int8 differs too much from fp32, and --force is not given.
-    """
-    from detr_onnx.exporter.calibrate import calibrate
+    report, output = Path(arguments.report), arguments.output
+    check_destination(report, "--report", [arguments.model], *images)
+    if os.path.realpath(report) in {os.path.realpath(file) for file in (output, data_path(output))}:
+        raise OutputError(f"--report would overwrite {report}, which is also an output", remedy="choose another file")
 
-    calibration = calibrate(model, images, step_progress, layers=arguments.report is not None)
+
+def check_agreement(calibration: Calibration, arguments: Namespace) -> None:
+    """Raises DetrError if int8 differs too much from fp32, and --force is not given."""
     chosen, refusal = calibration.chosen, calibration.chosen.refusal()
     logger.info("int8 by %s, %d layers in float", chosen.method, len(chosen.float_layers))
-    if arguments.report is not None:
-        write_report(calibration, arguments.report)
     if refusal and not arguments.force:
         raise DetrError(
             f"int8 does not agree with fp32 on the images in {arguments.calibrate}",
@@ -209,13 +218,18 @@ def calibrated(model: Model, images: Sequence[Path], arguments: Namespace) -> Ca
         )
     if refusal:
         logger.warning("int8 was forced: %s, expected %s", *refusal)
-    return calibration
 
 
-def write_report(calibration: Calibration, output: str) -> None:
-    """Writes the calibration's report as JSON to a file or, for "-", to stdout."""
+def reported(calibration: Calibration, output: str | None) -> OutputError | None:
+    """Writes the report as JSON to a file or, for "-", to stdout. A full disk is told once the model is written."""
+    if output is None:
+        return None
     text = json.dumps(calibration.report(), indent=1) + "\n"
-    if output == "-":
-        print_result(text)
-    else:
-        write_file(Path(output), text)
+    try:
+        if output == "-":
+            print_result(text)
+        else:
+            write_file(Path(output), text)
+    except OutputError as error:
+        return error
+    return None

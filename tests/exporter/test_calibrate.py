@@ -286,11 +286,22 @@ def test_a_network_that_detects_nothing_is_not_written_unless_forced(small, refu
         (["--precision", "int8", "--calibrate", "empty"], 1, "no images in empty: expected files that end in .jpg"),
         (["--precision", "int8", "--calibrate", "grey"], 1, "the images to calibrate with are blank: found one"),
         (["--precision", "int8", "--calibrate", "images", "--report", "no/r"], 1, "cannot write no/r: found no"),
+        (["--precision", "int8", "--calibrate", "images", "--report", "m.onnx"], 1, "--report would overwrite m.onnx"),
+        (["--precision", "int8", "--calibrate", "images", "--report", "images/0.png"], 1, "--report would overwrite"),
     ],
 )  # fmt: skip
 def test_a_command_that_cannot_be_run_is_one_line(options, status, message, small, refused):
     assert refused(small, *options, status=status).startswith(message)
     assert not Path("m.onnx").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_report_that_cannot_be_written_does_not_lose_the_model(small, album, capsys):
+    int8 = ("--precision", "int8", "--calibrate", "images", "--force", "--report", "/dev/full")
+    status, _, err = outcome(["export", small, "-o", "m.onnx", *int8], capsys)
+    assert status == 1
+    assert "cannot write /dev/full: found No space left on device" in err
+    assert Path("m.onnx").exists()
 
 
 def test_an_image_that_cannot_be_read_is_named(small, refused):
