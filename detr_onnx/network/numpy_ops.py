@@ -98,7 +98,7 @@ class NumpyOps:
 
     def tokens(self, feature: Array) -> Array:
         B, h, w, C = feature.shape
-        self.workspace.shrink()  # tokens take a tenth of the memory of the feature maps
+        self.workspace.shrink_once()  # before the transformer's weights are read; tokens take a tenth of the memory
         return feature.reshape(B, h * w, C)
 
     def valid_cells(self, feature: Array, mask: Array | None) -> Array:

@@ -272,9 +272,9 @@ class OnnxOps(MaskRecorder):
 
     @computed_if_constant
     def interleave(self, even: Value, odd: Value) -> Value:
-        axis = np.array([-1], np.int64)
-        pairs = [self._node("Unsqueeze", x, axis) for x in (even, odd)]
-        return self._reshape(self._node("Concat", *pairs, attributes={"axis": -1}), (0, 0, -1))
+        rows = [self._node("Unsqueeze", x, np.array([2], np.int64)) for x in (even, odd)]
+        both = self._node("Concat", *rows, attributes={"axis": 2})  # [B,N,2,n]; along the last axis it is 20 times slower
+        return self._reshape(self._transpose(both, (0, 1, 3, 2)), (0, 0, -1))
 
     @computed_if_constant
     def concatenate(self, x: Value, y: Value) -> Value:

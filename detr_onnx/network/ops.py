@@ -146,7 +146,7 @@ class Ops(Protocol[V]):
         """[B,h,w] -> [B,N,1]."""
 
     def interleave(self, even: V, odd: V) -> V:
-        """[..., n], [..., n] -> [..., 2n]: even[0], odd[0], even[1], odd[1], …"""
+        """[B,N,n], [B,N,n] -> [B,N,2n]: even[0], odd[0], even[1], odd[1], …"""
 
     def concatenate(self, x: V, y: V) -> V:
         """[..., n], [..., m] -> [..., n+m]."""
