@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,14 +20,26 @@ Floats = NDArray[np.float32]
 
 def with_path(image: ImageSource, detections: Detections) -> Detections:
     """The detections with the path of their image, if it was given as a path."""
-    return replace(detections, path=os.fspath(image)) if isinstance(image, str | os.PathLike) else detections
+    return replace(detections, path=os.fsdecode(image)) if isinstance(image, str | os.PathLike) else detections
 
 
 def check_threshold(*thresholds: float) -> None:
     """Raises UsageError unless each threshold is a number in 0..1."""
     for threshold in thresholds:
-        if not 0 <= threshold <= 1:
-            raise UsageError("the threshold is out of range", found=str(threshold), expected="a number from 0 to 1")
+        try:
+            is_in_range = bool(0 <= threshold <= 1)
+        except (TypeError, ValueError):  # no number, or an array of several
+            is_in_range = False
+        if not is_in_range:
+            found = repr(threshold)[:60]
+            raise UsageError("the threshold is out of range", found=found, expected="a number from 0 to 1")
+
+
+def is_whole_number(value: object, largest: float = math.inf) -> bool:
+    """Whether the value is a whole number from 1 to `largest`, of Python or numpy."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        return False
+    return bool(1 <= value <= largest)
 
 
 def check_outputs(runtime: str, class_names: Sequence[str], logits: Floats, boxes_cxcywh: Floats) -> None:

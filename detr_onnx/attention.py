@@ -214,8 +214,8 @@ def checked_points(points: Iterable[Iterable[float]], image_size: tuple[int, int
     """
     width, height = image_size
     try:
-        array = np.array([[float(value) for value in point] for point in points], np.float64).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
+        array = np.array([(float(x), float(y)) for x, y in points], np.float64).reshape(-1, 2)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError("points must be pairs of numbers", found=str(points)[:60], expected="[(x, y), …]") from error
     inside = (array >= 0).all(axis=1) & (array < (width, height)).all(axis=1)
     if not inside.all():

@@ -78,7 +78,7 @@ class Detections:
         track_ids: [n] int64, in a tracked video the number of each object, or -1 if it is not tracked; otherwise None.
 
     Raises:
-        UsageError: the arrays differ in length, or a class id has no name.
+        UsageError: they are not arrays, they differ in length, or a class id has no name.
     """
 
     scores: Floats
@@ -90,19 +90,22 @@ class Detections:
     track_ids: Ints | None = None
 
     def __post_init__(self) -> None:
-        shapes = tuple(np.shape(array) for array in (self.scores, self.class_ids, self.xyxy))
-        n = shapes[0][:1]
-        if shapes != (n, n, (*n, 4)) or not n or (self.track_ids is not None and np.shape(self.track_ids) != n):
+        arrays: dict[str, Any] = {"scores": self.scores, "class_ids": self.class_ids, "xyxy": self.xyxy}
+        arrays |= {} if self.track_ids is None else {"track_ids": self.track_ids}
+        shapes = {name: getattr(array, "shape", type(array).__name__) for name, array in arrays.items()}
+        n = shapes["scores"][:1]
+        if not n or any(shape != ((*n, 4) if name == "xyxy" else n) for name, shape in shapes.items()):
             raise UsageError(
                 "the arrays of a Detections differ in length",
-                found=f"scores {shapes[0]}, class_ids {shapes[1]}, xyxy {shapes[2]}",
-                expected="[n], [n] and [n, 4]",
+                found=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
+                expected="[n], [n] and [n, 4], in numpy",
             )
-        if n != (0,) and not 0 <= np.min(self.class_ids) <= np.max(self.class_ids) < len(self.class_names):
+        is_whole = np.issubdtype(self.class_ids.dtype, np.integer)
+        if n != (0,) and not (is_whole and 0 <= self.class_ids.min() <= self.class_ids.max() < len(self.class_names)):
             raise UsageError(
                 "a class id of a Detections has no name",
-                found=f"ids from {np.min(self.class_ids)} to {np.max(self.class_ids)}",
-                expected=f"0 to {len(self.class_names) - 1}",
+                found=f"{self.class_ids.dtype} from {self.class_ids.min()} to {self.class_ids.max()}",
+                expected=f"whole numbers from 0 to {len(self.class_names) - 1}",
             )
 
     @property
@@ -126,7 +129,7 @@ class Detections:
     @overload
     def __getitem__(self, index: Selection) -> Detections: ...
     def __getitem__(self, index: int | Selection) -> Detection | Detections:
-        if isinstance(index, int | np.integer):
+        if isinstance(index, int | np.integer) and not isinstance(index, bool):
             class_id = int(self.class_ids[index])
             box = Box(*self.xyxy[index].tolist())
             track_id = None if self.track_ids is None else int(self.track_ids[index])
@@ -139,7 +142,7 @@ class Detections:
 
     def only(self, labels: str | Sequence[str]) -> Detections:
         """The detections whose label is one of `labels`."""
-        names = [labels] if isinstance(labels, str) else labels
+        names = {labels} if isinstance(labels, str) else set(labels)
         ids = [class_id for class_id, name in enumerate(self.class_names) if name in names]
         return self[np.isin(self.class_ids, ids)]
 
@@ -190,7 +193,7 @@ class Detections:
         """
         xywh = xyxy_to_xywh(self.xyxy).tolist()
         rows: list[dict[str, Any]] = [
-            {"image_id": image_id, "category_id": int(class_id), "bbox": box, "score": float(score)}
+            {"image_id": int(image_id), "category_id": int(class_id), "bbox": box, "score": float(score)}
             for score, class_id, box in zip(self.scores, self.class_ids, xywh, strict=True)
         ]
         if self.mask_logits is not None:
@@ -199,7 +202,7 @@ class Detections:
         return rows
 
     def to_supervision(self) -> supervision.Detections:
-        """The same as `supervision.Detections`, with `class_name` in its data.
+        """The same as `supervision.Detections`, with `class_name` in its data, and the masks of a panoptic model.
 
         Raises:
             MissingPackageError: the package supervision is not installed.
@@ -212,6 +215,7 @@ class Detections:
             xyxy=self.xyxy.copy(),
             confidence=self.scores.copy(),
             class_id=self.class_ids.astype(int),
+            mask=self.masks,
             data={"class_name": np.array(self.labels, dtype=str)},
             tracker_id=None if self.track_ids is None else self.track_ids.astype(int),
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from detr_onnx.arguments import check_outputs, check_threshold, with_path
+from detr_onnx.arguments import check_outputs, check_threshold, is_whole_number, with_path
 from detr_onnx.attention import AttentionMaps, cells_of, checked_points, maps_of
 from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
@@ -25,6 +25,7 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec, keeps_cores_busy
 from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, read_rgb
+from detr_onnx.image.processor_config import LARGEST_SIDE_PX
 from detr_onnx.image.several import check_several, grouped, paths_noted
 from detr_onnx.masks import PanopticRules, PanopticSegmentation
 from detr_onnx.models.metadata import class_names
@@ -84,17 +85,19 @@ class Detector(Pipeline):
         offline: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if shortest_edge is not None and shortest_edge < 1:
-            raise UsageError("shortest_edge is wrong", found=str(shortest_edge), expected="1 pixel or more")
+        if shortest_edge is not None and not is_whole_number(shortest_edge, LARGEST_SIDE_PX):
+            expected = f"1 to {LARGEST_SIDE_PX} pixels"
+            raise UsageError("shortest_edge is wrong", found=repr(shortest_edge)[:60], expected=expected)
+        labels = class_names(labels)
         opened = open_model(
             model,
             EngineOptions(engine, providers, precision, threads),
             config=Path(config) if config is not None else None,
-            labels=class_names(labels),
+            labels=labels,
             offline=offline,
             cache_dir=cache_dir,
         )
-        preprocessing = opened.preprocessing_at(shortest_edge) if shortest_edge is not None else None
+        preprocessing = opened.preprocessing_at(int(shortest_edge)) if shortest_edge is not None else None
         super().__init__(os.fspath(model), opened, preprocessing)
         self._providers, self._threads, self._files = providers, threads, opened.files
         engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
@@ -156,8 +159,8 @@ class Detector(Pipeline):
         """
         check_threshold(threshold)
         check_several(images)
-        if batch_size < 1:
-            raise UsageError("the batch size is wrong", found=str(batch_size), expected="1 or more")
+        if not is_whole_number(batch_size):
+            raise UsageError("the batch size is wrong", found=repr(batch_size)[:60], expected="a number from 1 up")
         paths: list[ImageSource] = []
         decoded = (read_rgb(image) for image in paths_noted(images, paths))
         groups = grouped(decoded, self._engine.batch or batch_size, self._may_share)
@@ -289,8 +292,6 @@ class Detector(Pipeline):
         Raises:
             UsageError: a size is below 1.
         """
-        if min(width, height) < 1:
-            raise UsageError(
-                "the size is wrong", found=f"{width}x{height}", expected="1 pixel or more in each direction"
-            )
+        if not (is_whole_number(width) and is_whole_number(height)):
+            raise UsageError("the size is wrong", found=f"{width}x{height}", expected="whole numbers of pixels, from 1")
         self(Image.new("RGB", (width, height), "grey"))

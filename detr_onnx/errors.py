@@ -18,6 +18,8 @@ Each message is one sentence of bounded length: what is wrong, what was found, w
 
 from __future__ import annotations
 
+import copyreg
+
 LONGEST_PART = 1000  # characters of each part of a message; a list of a checkpoint's problems takes most of them
 
 
@@ -42,6 +44,10 @@ class DetrError(Exception):
         facts = [f"found {found}" if found else "", f"expected {expected}" if expected else ""]
         sentence = ": ".join(part for part in (what, ", ".join(fact for fact in facts if fact)) if part)
         super().__init__(f"{sentence}; {remedy}" if remedy else sentence)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles the sentence as it is, which would be shortened if it were `what`."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 def shortened(text: str, longest: int = LONGEST_PART) -> str:

@@ -14,6 +14,7 @@ from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines import AttentiveNetwork, SegmentingNetwork, Segments
 from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
+from detr_onnx.image.several import check_several
 from detr_onnx.models.open import OpenModel
 from detr_onnx.panoptic import kept_queries, with_masks
 
@@ -99,6 +100,7 @@ class Pipeline:
             mask: [B,H,W], True for image, False for padding.
             sizes_hw: [B,2], heights and widths of the original images.
         """
+        check_several(images)
         return self._prepare([read_rgb(image) for image in images])
 
     def network(self, pixels: Floats, mask: Mask | None = None) -> tuple[Floats, Floats]:
@@ -112,7 +114,9 @@ class Pipeline:
             logits: [B,Q,C+1]; the last class is "no object".
             boxes_cxcywh: [B,Q,4] in 0..1 of the image.
         """
-        return self._engine.network(pixels, mask)
+        count = len(pixels)
+        logits, boxes_cxcywh = self._engine.network(*self._filled(pixels, mask))
+        return logits[:count], boxes_cxcywh[:count]
 
     def segment(self, pixels: Floats, mask: Mask, threshold: float = DEFAULT_THRESHOLD) -> Segments:
         """The raw outputs of the network of a panoptic model, with a mask for each query above the threshold.
@@ -126,9 +130,13 @@ class Pipeline:
             UsageError: the model has no mask head.
             EngineError: the outputs are not finite.
         """
-        segments = self._segment(pixels, mask, threshold)
+        count = len(pixels)
+        segments = self._segment(*self._filled(pixels, mask), threshold)
         check_outputs(self.runtime, self.class_names, *segments[:2])
-        return segments
+        if len(segments.logits) == count:
+            return segments
+        own = segments.kept[:, 0] < count
+        return Segments(segments.logits[:count], segments.boxes[:count], segments.kept[own], segments.masks[own])
 
     def postprocess(
         self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = DEFAULT_THRESHOLD
@@ -177,7 +185,12 @@ class Pipeline:
         return batch(images, self.preprocessing, canvas_hw=self._engine.canvas_hw)
 
     def _detect(self, group: list[Image.Image], threshold: float, masks: bool = True) -> list[Detections]:
-        """The detections of a group of images, which is filled up if the engine takes only one batch size."""
-        filled = group + group[-1:] * ((self._engine.batch or len(group)) - len(group))
-        pixels, mask, sizes_hw = self._prepare(filled)
-        return self.detect_prepared(pixels, mask, sizes_hw, threshold, masks=masks)[: len(group)]
+        return self.detect_prepared(*self._prepare(group), threshold, masks=masks)
+
+    def _filled(self, pixels: Floats, mask: Mask | None) -> tuple[Floats, Mask | None]:
+        """The batch, filled up with its last image if the engine takes only one batch size."""
+        size = self._engine.batch or 0
+        if size <= len(pixels):
+            return pixels, mask
+        rows = np.arange(size).clip(max=len(pixels) - 1)
+        return pixels[rows], None if mask is None else mask[rows]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from detr_onnx import Detector, DetrError, UsageError
+from detr_onnx.attention import checked_points
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.table import ENGINES
@@ -302,3 +303,16 @@ def test_a_graph_s_network_ignores_the_maps(small, image, tmp_path, detector):
     expected_logits, expected_boxes = detector.network(pixels, mask)
     np.testing.assert_allclose(logits, expected_logits, atol=1e-3)
     np.testing.assert_allclose(boxes, expected_boxes, atol=1e-5)
+
+
+@pytest.mark.parametrize("points", [[(1, 2, 3), (4, 5, 6)], [(1,), (2,)], [()], [(1, 2), (3,)]])
+def test_points_that_are_not_pairs_are_refused(points):
+    with pytest.raises(UsageError, match="points must be pairs of numbers"):
+        checked_points(points, (100, 100))
+
+
+def test_points_may_come_from_an_array_or_a_generator():
+    expected = np.array([[1, 2], [3, 4]], np.float32)
+    for points in (expected, (pair for pair in ((1, 2), (3, 4)))):
+        np.testing.assert_array_equal(checked_points(points, (100, 100)), expected)
+    assert checked_points([], (9, 9)).shape == (0, 2)

@@ -14,6 +14,7 @@ from PIL import Image
 from detr_onnx.boxes import cxcywh_to_xyxy, iou, xyxy_to_xywh
 from detr_onnx.detections import Box, Detection, Detections, detections_of, softmax
 from detr_onnx.errors import MissingPackageError, UsageError
+from detr_onnx.masks import MaskLogits
 
 LABELS = ("cat", "dog", "bird")
 SCORE_ULPS = 1.2e-7  # one rounding of float32 near 1: torch adds up softmax in another order
@@ -349,3 +350,44 @@ def test_boxes_overlap_by_what_they_share_of_what_they_cover():
     assert iou(others, box).shape == (5, 1)
     assert iou(np.empty((0, 4), np.float32), box).shape == (0, 1)
     np.testing.assert_array_equal(iou(others[4:], others[4:]), [[0]])  # a box without area covers nothing
+
+
+# What callers may give
+
+
+@pytest.mark.parametrize("names", [lambda: (name for name in ("cat", "bird")), lambda: {"cat", "bird"}])
+def test_labels_to_keep_may_come_from_a_generator_or_a_set(names):
+    assert [d.label for d in THREE.only(names())] == ["cat", "bird", "cat"]
+
+
+def test_lists_in_place_of_arrays_are_refused():
+    with pytest.raises(UsageError, match=r"found scores list, .* expected \[n\], \[n\] and \[n, 4\], in numpy"):
+        Detections([0.5], [0], [[0, 0, 1, 1]], LABELS)
+
+
+def test_class_ids_that_are_not_whole_are_refused():
+    with pytest.raises(UsageError, match=r"has no name: found float64 from 1.0 to 1.0, expected whole numbers"):
+        Detections(np.zeros(1), np.ones(1), np.zeros((1, 4)), LABELS)
+
+
+def test_track_ids_of_another_length_are_named():
+    with pytest.raises(UsageError, match=r"track_ids \(1,\)"):
+        replace(THREE, track_ids=np.array([1]))
+
+
+def test_true_is_not_the_number_of_a_detection():
+    with pytest.raises(UsageError, match="cannot be indexed by this: found bool"):
+        THREE[True]
+
+
+def test_coco_rows_of_an_image_id_of_numpy_are_json():
+    assert json.loads(json.dumps(THREE.to_coco(np.int64(139)))) == THREE.to_coco(139)
+
+
+def test_to_supervision_has_the_masks():
+    pytest.importorskip("supervision")
+    logits = np.where(np.arange(12).reshape(3, 2, 2) % 2, 9, -9).astype(np.float32)
+    masked = replace(THREE, mask_logits=MaskLogits(logits, (1.0, 1.0), (4, 6)))
+    np.testing.assert_array_equal(masked.to_supervision().mask, masked.masks)
+    assert masked[:0].to_supervision().mask.shape == (0, 4, 6)
+    assert THREE.to_supervision().mask is None

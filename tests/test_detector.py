@@ -169,8 +169,8 @@ def test_the_threshold_is_half_unless_given(detector, images):
     assert len(detector(images[0], 1.0)) == 0
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_size_below_one_is_refused(detector, batch_size):
+@pytest.mark.parametrize("batch_size", [0, -1, "2", 1.5, None])
+def test_a_batch_size_that_is_no_number_of_images_is_refused(detector, batch_size):
     with pytest.raises(UsageError, match="the batch size is wrong"):
         detector.batch([], batch_size=batch_size)
 
@@ -219,8 +219,8 @@ def test_a_size_scales_also_where_the_model_does_not(small, tmp_path):
     )
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_size_below_one_is_refused(graph, size):
+@pytest.mark.parametrize("size", [0, -1, 8193, "32", 32.5, float("nan"), True])
+def test_a_size_that_is_no_number_of_pixels_is_refused(graph, size):
     with pytest.raises(UsageError, match="shortest_edge is wrong"):
         Detector(graph, shortest_edge=size)
 
@@ -280,9 +280,13 @@ def test_a_stream_raises_when_the_bad_image_is_due(detector, images):
 
 
 @pytest.mark.parametrize(
-    "images", ["a.jpg", b"bytes", Path("a.jpg"), sample_image(2, 2), np.zeros((4, 4, 3), np.uint8), io.BytesIO()]
+    "images",
+    [
+        *("a.jpg", b"bytes", bytearray(b"bytes"), memoryview(b"bytes"), Path("a.jpg"), io.BytesIO(), None, 5),
+        *(sample_image(2, 2), np.zeros((4, 4, 3), np.uint8)),
+    ],
 )
-@pytest.mark.parametrize("method", ["batch", "stream"])
+@pytest.mark.parametrize("method", ["batch", "stream", "preprocess"])
 def test_one_image_in_place_of_several_is_refused(detector, method, images):
     with pytest.raises(UsageError, match=r"a list of images is expected: found .*; use detector\(image\)"):
         getattr(detector, method)(images)
@@ -472,10 +476,19 @@ def test_a_fixed_shape_without_a_mask_takes_no_other_size(small, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_fixed_batch_is_filled_up(small, tmp_path, detector, count):
     images = [sample_image(64, 48, seed) for seed in range(count)]
-    found = export(small, tmp_path, ExportOptions(batch=2)).batch(images, 0.0)
-    assert len(found) == count
-    for one, image in zip(found, images, strict=True):
-        assert_close(one, detector(image, 0.0))
+    fixed = export(small, tmp_path, ExportOptions(batch=2))
+    for found in (fixed.batch(images, 0.0), list(fixed.stream(images, 0.0))):
+        assert len(found) == count
+        for one, image in zip(found, images, strict=True):
+            assert_close(one, detector(image, 0.0))
+
+
+def test_the_steps_fill_up_a_fixed_batch(small, tmp_path, detector, images):
+    fixed = export(small, tmp_path, ExportOptions(batch=2))
+    pixels, mask, sizes_hw = fixed.preprocess(images[:1])
+    assert [len(array) for array in fixed.network(pixels)] == [1, 1]
+    (found,) = fixed.postprocess(*fixed.network(pixels, mask), sizes_hw, 0.0)
+    assert_close(found, detector(images[0], 0.0))
 
 
 FOREIGN = {
@@ -596,3 +609,46 @@ def test_the_small_model_hides_nothing(detector, images):
 def test_images_are_prepared_meanwhile_if_the_network_leaves_cores(monkeypatch, graph, threads, cores, leaves):
     monkeypatch.setattr("detr_onnx.detector.usable_cores", lambda: cores)
     assert Detector(graph, engine="onnxruntime", threads=threads).leaves_cores is leaves
+
+
+# Arguments of other kinds
+
+
+@pytest.mark.parametrize("threshold", ["0.5", None, [0.5], np.array([0.5, 0.6]), 1j, float("nan"), 1.5])
+@pytest.mark.parametrize("method", ["__call__", "batch", "stream", "attention"])
+def test_a_threshold_that_is_no_number_from_0_to_1_is_refused(detector, images, method, threshold):
+    with pytest.raises(UsageError, match=r"the threshold is out of range: found .*, expected a number from 0 to 1"):
+        getattr(detector, method)(images[:1], threshold)
+
+
+def test_numbers_of_numpy_are_numbers(graph, images):
+    detector = Detector(graph, engine="onnxruntime", shortest_edge=np.int64(32))
+    assert json.dumps(detector.preprocessing.to_json())
+    assert_same(detector(images[0], np.float32(0)), detector(images[0], 0.0))
+    assert len(detector.batch(images, np.float64(0.5), batch_size=np.int64(2))) == len(images)
+    detector.warm_up(np.int64(20), np.int64(10))
+
+
+@pytest.mark.parametrize("size", [("20", 10), (20.5, 10), (None, 10)])
+def test_a_size_to_warm_up_that_is_not_whole_is_refused(detector, size):
+    with pytest.raises(UsageError, match="the size is wrong"):
+        detector.warm_up(*size)
+
+
+@pytest.mark.parametrize("labels", [5, "cat", [1]])
+def test_labels_that_are_no_names_are_refused(graph, labels):
+    with pytest.raises(UsageError, match="labels is not a list of names"):
+        Detector(graph, labels=labels)
+
+
+def test_labels_may_come_from_a_generator_also_in_another_process(graph):
+    detector = Detector(graph, labels=(name.upper() for name in LABELS))
+    assert pickle.loads(pickle.dumps(detector)).class_names == tuple(name.upper() for name in LABELS)
+
+
+def test_the_path_of_an_entry_of_a_directory_in_bytes_is_a_text(detector, tmp_path):
+    sample_image(20, 10).save(tmp_path / "a.png")
+    (entry,) = [entry for entry in os.scandir(os.fsencode(tmp_path)) if entry.name == b"a.png"]
+    found = detector(entry, 0.0)
+    assert found.path == str(tmp_path / "a.png")
+    assert found.draw().size == (20, 10)

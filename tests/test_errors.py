@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import pytest
 
 from detr_onnx import errors
-from detr_onnx.errors import DetrError, UsageError
+from detr_onnx.errors import DetrError, MissingPackageError, UsageError
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DetrError)]
 
@@ -56,3 +57,11 @@ def test_the_tree_in_the_docstring_has_every_error():
 def test_an_error_comes_whole_through_another_process(kind):
     error = pickle.loads(pickle.dumps(kind("what", found="a", expected="b", remedy="do")))
     assert (type(error), str(error), error.found, error.remedy) == (kind, "what: found a, expected b; do", "a", "do")
+
+
+@pytest.mark.parametrize("copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])
+@pytest.mark.parametrize("kind", [DetrError, UsageError, MissingPackageError])
+def test_a_copy_of_an_error_has_the_whole_sentence(copied, kind):
+    error = kind("a" * 900, found="b" * 900, expected="c" * 900, remedy="d" * 900)
+    again = copied(error)
+    assert (type(again), str(again), again.remedy, again.args) == (kind, str(error), error.remedy, error.args)

@@ -21,6 +21,7 @@ from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.exporter.ort_file import write_ort
 from detr_onnx.exporter.trial import ImageOutputs, Trial
 from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.models.metadata import read_model
 from tests.annotated_images import write_annotated_images
 from tests.parity.seeded import CONFIGS, write_checkpoint
 
@@ -328,3 +329,14 @@ def test_coco_rows_have_the_masks(detector, small):
         assert np.array_equal(rle.decode(row["segmentation"]), mask)
     assert detector(picture(90, 61), 1.0).to_coco(7) == []
     assert "segmentation" not in Detector(small, engine="numpy")(picture(90, 61), 0.0).to_coco(7)[0]
+
+
+def test_a_graph_of_two_images_takes_one(detector, checkpoint, tmp_path):
+    write_onnx(tmp_path / "two.onnx", *read_model(checkpoint), ExportOptions(batch=2))
+    two, image = Detector(tmp_path / "two.onnx", engine="onnxruntime", shortest_edge=160), picture(90, 61)
+    expected = detector(image, THRESHOLD)
+    for found in (two(image, THRESHOLD), *two.stream([image, image, image], THRESHOLD)):
+        assert found.labels == expected.labels
+        assert (found.masks != expected.masks).mean() < 1e-4
+    segments = [d.panoptic(image, THRESHOLD) for d in (detector, two)]
+    assert (segments[0].segmentation != segments[1].segmentation).mean() < 1e-3

@@ -14,6 +14,7 @@ from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import DEMO_NOTE, open_detector
+from detr_onnx.cli.save_paths import STDOUT
 from detr_onnx.defaults import DEFAULT_MODEL, DEMOS, JOB_PART_ROWS
 from detr_onnx.errors import UsageError
 from detr_onnx.paths import exists
@@ -68,6 +69,9 @@ def is_job(arguments: Namespace) -> bool:
     if arguments.save is not None or arguments.annotations is not None:
         option = "--save" if arguments.save is not None else "--annotations"
         raise UsageError(f"{option} cannot be used with -o", remedy="leave one of them out")
+    if arguments.output in ("", STDOUT):
+        remedy = "name a directory, or leave -o out for results on stdout"
+        raise UsageError("-o needs a directory", found=repr(arguments.output), remedy=remedy)
     return True
 
 

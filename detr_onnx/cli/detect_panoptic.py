@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detr_onnx.cli.annotated_ids import with_annotated_ids
-from detr_onnx.cli.console import check_keeps_inputs, print_error, progress
+from detr_onnx.cli.console import print_error, progress
 from detr_onnx.cli.interrupts import error_unless_interrupted
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import open_detector
+from detr_onnx.cli.results import check_destination
 from detr_onnx.errors import DetrError, UsageError
 from detr_onnx.labels import NO_CLASS
 
@@ -64,8 +65,9 @@ def run(arguments: Namespace) -> int:
     check_threshold(arguments.threshold)
     file = Path(arguments.output)
     check_results_file(file)
-    check_keeps_inputs(file, "-o", arguments.annotations)
     images, errors = find_images(arguments.images)
+    inputs = [arguments.annotations, arguments.config, *(image.path for image in images)]
+    check_destination(file, "-o", [arguments.model], *inputs)
     if arguments.annotations is not None:
         images = with_annotated_ids(images, arguments.annotations)
     for error in errors:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import check_keeps_inputs, print_result, progress
 from detr_onnx.cli.options import open_detector
+from detr_onnx.cli.results import check_destination
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.errors import UsageError
 
@@ -53,7 +54,8 @@ def run(arguments: Namespace) -> int:
         check_threshold(arguments.threshold)
     if arguments.save_results is not None:
         panoptic_files.check_results_file(arguments.save_results)
-        check_keeps_inputs(arguments.save_results, "--save-results", arguments.annotations)
+        inputs = arguments.annotations, arguments.config
+        check_destination(arguments.save_results, "--save-results", [arguments.model], *inputs)
     masks = arguments.masks or panoptic_files.png_directory(arguments.annotations)
     truth = panoptic_coco.read_truth(arguments.annotations, masks)
     if arguments.results is not None:
@@ -72,6 +74,8 @@ def evaluate_model(arguments: Namespace, truth: PanopticAnnotations) -> tuple[di
     from detr_onnx.evaluation.panoptic_files import panoptic_results
 
     images = truth.images(arguments.images)
+    if arguments.save_results is not None:
+        check_keeps_inputs(arguments.save_results, "--save-results", *images.values())
     detector = open_detector(arguments)
     detector.check_masks()
     threshold = DEFAULT_THRESHOLD if arguments.threshold is None else arguments.threshold

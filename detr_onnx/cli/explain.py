@@ -9,10 +9,11 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detr_onnx.cli.console import ANOTHER_FILE, check_output_file
+from detr_onnx.cli.console import ANOTHER_FILE, check_keeps_inputs, check_output_file
 from detr_onnx.cli.detect import warn_about_demo
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, add_threshold, open_detector
 from detr_onnx.cli.save_paths import save_paths
+from detr_onnx.defaults import DEMOS
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.files import ImageFile, find_images
 from detr_onnx.text import reason_of
@@ -59,7 +60,7 @@ def run(arguments: Namespace) -> int:
     image = one_image(arguments.image)
     output = output_path(arguments.output, image)
     detector = open_detector(arguments)
-    if arguments.model == "demo":
+    if arguments.model in DEMOS:
         warn_about_demo([image])
     source = image.path if image.path is not None else read_rgb(image.source())
     maps = detector.attention(source, arguments.threshold, points=points)
@@ -92,6 +93,7 @@ def output_path(output: str, image: ImageFile) -> Path:
     if not output.lower().endswith(ARRAYS):
         return save_paths([image], output, single=True, option="-o")[0]
     check_output_file(Path(output))
+    check_keeps_inputs(Path(output), "-o", image.path)
     return Path(output)
 
 

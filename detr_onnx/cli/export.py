@@ -23,7 +23,6 @@ from detr_onnx.paths import exists, is_directory
 
 if TYPE_CHECKING:
     from detr_onnx.exporter.calibrate import Calibration
-    from detr_onnx.exporter.observation import Model
     from detr_onnx.exporter.onnx_file import ExportOptions
 
 HELP = "write a checkpoint as an .onnx or .ort file"

@@ -104,9 +104,11 @@ def open_detector(arguments: Namespace) -> Detector:
     """
     from detr_onnx.detector import Detector
     from detr_onnx.engines.providers import parse_providers
+    from detr_onnx.image.processor_config import LARGEST_SIDE_PX
 
-    if arguments.size is not None and arguments.size < 1:
-        raise UsageError("--size is wrong", found=str(arguments.size), expected="a number of pixels from 1 up")
+    if arguments.size is not None and not 1 <= arguments.size <= LARGEST_SIDE_PX:
+        expected = f"a number of pixels from 1 to {LARGEST_SIDE_PX}"
+        raise UsageError("--size is wrong", found=str(arguments.size), expected=expected)
     providers = arguments.providers
     return Detector(
         arguments.model,

@@ -12,6 +12,7 @@ from detr_onnx.image.walk import file_ids
 from detr_onnx.jobs.directory import make_directory
 from detr_onnx.paths import is_directory
 
+STDOUT = "-"
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others are saved as .png
 
 
@@ -21,9 +22,11 @@ def save_paths(images: Sequence[ImageFile], save: str, single: bool, option: str
     `option` is the name of the option in error messages.
 
     Raises:
-        UsageError: several images for one file, or a suffix that no image format has.
+        UsageError: several images for one file, a suffix that no image format has, or "-".
         OutputError: the directory is missing and cannot be made, or an input image would be overwritten.
     """
+    if save in ("", STDOUT):
+        raise UsageError(f"{option} needs a file or a directory", found=repr(save), remedy="name one, such as ./boxes/")
     target = Path(save)
     if is_directory(save) or save.endswith(("/", os.sep)) or not target.suffix:
         make_directory(target)

@@ -91,7 +91,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | N
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), name or "the data", max_pixels)
+        return _decode(io.BytesIO(bytes(source)), name or "the data", max_pixels)
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fsdecode(source), max_pixels, name)
     if hasattr(source, "read"):
@@ -119,7 +119,7 @@ def _from_path(path: str, max_pixels: int, name: str | None) -> Image.Image:
 def _from_file(file: BinaryIO, max_pixels: int, name: str | None) -> Image.Image:
     try:
         is_binary = not getattr(file, "closed", False) and isinstance(file.read(0), bytes)
-    except OSError:  # open for writing
+    except (OSError, ValueError):  # open for writing; detached
         is_binary = False
     if not is_binary:
         raise UsageError(
@@ -186,6 +186,8 @@ def _log(name: str, *notes: str) -> None:
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
+    if "closed image" in str(error) or "closed file" in str(error):
+        return ImageError(f"{name} cannot be read", found=one_line(error), remedy="pass it before it is closed")
     if found := why_not_readable(error):
         return ImageError(f"{name} cannot be read here", found=found, remedy="save it as JPEG")
     found = one_line(error)[:200]

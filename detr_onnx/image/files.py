@@ -61,8 +61,8 @@ def find_images(arguments: Sequence[str]) -> tuple[list[ImageFile], list[ImageEr
     """The images named by files, directories (searched recursively), patterns such as `*.jpg` and `-` (stdin).
 
     Directories and patterns give the files with the suffix of an image; the number of other files is logged. Hidden
-    files and those that operating systems leave behind are left out. Symbolic links are followed, and each file is
-    listed once, whatever its names.
+    files and those that operating systems leave behind are left out. Symbolic links are followed. A file that is
+    named is listed; directories and patterns add only files that are not listed yet, whatever their names.
 
     Returns:
         The images, each once, in the order of the arguments and sorted within a directory or pattern; and an error for
@@ -74,7 +74,7 @@ def find_images(arguments: Sequence[str]) -> tuple[list[ImageFile], list[ImageEr
     errors = []
     for argument in dict.fromkeys(arguments):
         try:
-            if is_directory(argument) or is_pattern(argument):
+            if argument != STDIN and (is_directory(argument) or is_pattern(argument)):
                 paths.update(_search(argument, seen, skipped))
             else:
                 path = _named_file(argument)
@@ -96,7 +96,9 @@ def image_ids(names: Sequence[str]) -> list[int]:
 
 def is_single_image(arguments: Sequence[str]) -> bool:
     """Whether the arguments are one file or `-`; a directory or pattern is not, however many images it has."""
-    return len(arguments) == 1 and not is_directory(arguments[0]) and not is_pattern(arguments[0])
+    if len(arguments) != 1:
+        return False
+    return arguments[0] == STDIN or not (is_directory(arguments[0]) or is_pattern(arguments[0]))
 
 
 @functools.cache

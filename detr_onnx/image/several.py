@@ -16,9 +16,11 @@ from detr_onnx.image.decode import ImageSource
 def check_several(images: Any) -> None:
     """Raises UsageError for one image where several are expected."""
     one_array = isinstance(images, np.ndarray) and images.ndim != 4
-    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image) or hasattr(images, "read"):
+    is_one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
+    if one_array or is_one or hasattr(images, "read") or not isinstance(images, Iterable):
         found = f"an array of shape {list(images.shape)}" if one_array else f"one {type(images).__name__}"
-        raise UsageError("a list of images is expected", found=found, remedy="use detector(image) for one image")
+        remedy = "use detector(image) for one image, or put it in a list"
+        raise UsageError("a list of images is expected", found=found, remedy=remedy)
 
 
 def paths_noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,9 +127,11 @@ def class_names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     """
     if labels is None:
         return None
-    wrong = (
-        [f"the text {labels!r}"] if isinstance(labels, str) else [repr(name) for name in labels if not is_text(name)]
-    )
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        wrong = [f"the text {labels!r}" if isinstance(labels, str) else repr(labels)]
+    else:
+        labels = tuple(labels)
+        wrong = [repr(name) for name in labels if not is_text(name)]
     if wrong:
         raise UsageError("labels is not a list of names", found=wrong[0][:60], expected="a list of names")
     return tuple(labels)

@@ -273,7 +273,7 @@ class OnnxOps(MaskRecorder):
     @computed_if_constant
     def interleave(self, even: Value, odd: Value) -> Value:
         rows = [self._node("Unsqueeze", x, np.array([2], np.int64)) for x in (even, odd)]
-        both = self._node("Concat", *rows, attributes={"axis": 2})  # [B,N,2,n]; along the last axis it is 20 times slower
+        both = self._node("Concat", *rows, attributes={"axis": 2})  # [B,N,2,n]; the last axis would be slow
         return self._reshape(self._transpose(both, (0, 1, 3, 2)), (0, 0, -1))
 
     @computed_if_constant

@@ -71,6 +71,8 @@ def test_labels_and_thresholds_apply(run):
             "-o cannot write --format coco: expected ndjson or parquet",
         ),
         (["--save", "x/", "-o", "out"], "--save cannot be used with -o; leave one of them out"),
+        (["-o", "-"], "-o needs a directory: found '-'; name a directory, or leave -o out for results on stdout"),
+        (["-o", ""], "-o needs a directory: found ''; name a directory, or leave -o out for results on stdout"),
         (["@list.txt"], "the list @list.txt can be used only with -o; add -o DIR"),
         (["--threshold", "2", "-o", "out"], "the threshold is out of range: found 2.0, expected a number from 0 to 1"),
     ],

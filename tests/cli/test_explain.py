@@ -178,3 +178,19 @@ def test_one_image_is_explained_at_a_time(explain, small, tmp_path):
     assert "no such file" in complaint(explain(image=tmp_path / "c.png")[0], 1)
     (tmp_path / "text.png").write_text("not an image")
     assert "text.png" in complaint(explain(image=tmp_path / "text.png", model=small)[0], 1)
+
+
+@pytest.mark.parametrize("model", ["demo", "demo-panoptic"])
+def test_both_demo_models_say_that_they_are_not_for_photographs(tmp_path, explain, model):
+    sample_image(40, 30).save(tmp_path / "photo.png")
+    (status, _, err), _ = explain("--threshold", 0, image=tmp_path / "photo.png", model=model)
+    assert status == 0
+    assert "the demo model knows drawings like its own scene only" in err
+
+
+def test_the_image_is_not_replaced_by_its_arrays(tmp_path, explain):
+    image = tmp_path / "a.npz"
+    sample_image(40, 30).save(image, "PNG")
+    before = image.read_bytes()
+    assert complaint(explain(image=image, output="a.npz")[0], 1).startswith("-o would overwrite")
+    assert image.read_bytes() == before

@@ -480,3 +480,31 @@ def test_a_damaged_mask_in_a_row_is_one_line(run, refused, good, bad):
     says = "the row of images/a.png is damaged: found a mask that cannot be decoded"
     assert refused("collect", "out", "-o", "coco.json").startswith(says)
     assert not Path("coco.json").exists()
+
+
+# Nothing that is read is replaced
+
+
+def test_segments_replace_no_image(run, refused):
+    before = Path("dark.png").read_bytes()
+    words = "-o would overwrite dark.png, which is also an input; choose another file"
+    assert refused("detect", "images", "dark.png", "--format", "panoptic", "-o", "dark.png") == words
+    assert (Path("dark.png").read_bytes(), Path("dark").exists()) == (before, False)
+
+
+def test_segments_replace_no_file_of_the_model(run, refused):
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}")
+    for read in (["-m", "model"], ["--config", "model/config.json"]):
+        line = refused("detect", "dark.png", *read, "--format", "panoptic", "-o", "model/config.json")
+        assert line.startswith("-o would overwrite model/config.json")
+    assert Path("model/config.json").read_text() == "{}"
+
+
+def test_segments_of_an_evaluation_replace_no_image(run, refused):
+    write_truth()
+    before = Path("images/a.png").read_bytes()
+    assert refused(*EVALUATE, "--save-results", "images/a.png").startswith(
+        "--save-results would overwrite images/a.png"
+    )
+    assert Path("images/a.png").read_bytes() == before

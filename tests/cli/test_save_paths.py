@@ -87,3 +87,9 @@ def test_a_file_with_the_directorys_name_is_an_error(album):
 def test_a_directory_without_write_permission_is_an_error(album, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert "no permission" in refusal(OutputError, "out")
+
+
+@pytest.mark.parametrize("save", ["-", ""])
+def test_stdout_and_nothing_are_no_directory(album, save):
+    assert refusal(UsageError, save).startswith(f"--save needs a file or a directory: found {save!r}; name one")
+    assert not Path("-").exists()

@@ -407,3 +407,34 @@ def test_the_thinnest_images_are_read(size: tuple[int, int]):
 def test_formats_that_run_another_program_are_refused():
     with pytest.raises(ImageError, match=r"not an image: found .* bytes of text"):
         read_rgb(encoded(striped(), "EPS"))
+
+
+# What is no longer open, and buffers of every form
+
+
+def test_a_closed_image_or_file_is_called_closed_and_not_damaged():
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    for close_first in (lambda image: image.close(), lambda image: image.fp.close()):
+        image = Image.open(io.BytesIO(stream.getvalue()))
+        close_first(image)
+        with pytest.raises(
+            ImageError, match=r"the image cannot be read: found .* closed .*; pass it before it is closed"
+        ):
+            read_rgb(image)
+
+
+def test_a_detached_file_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    file = (tmp_path / "a").open("rb")
+    file.detach().close()
+    with pytest.raises(UsageError, match="cannot be read as bytes: found BufferedReader"):
+        read_rgb(file)
+
+
+def test_a_memoryview_with_gaps_is_read():
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(stream, "PNG")
+    gaps = bytearray(2 * len(stream.getvalue()))
+    gaps[::2] = stream.getvalue()
+    assert read_rgb(memoryview(gaps)[::2]).getpixel((0, 0)) == (1, 2, 3)

@@ -270,3 +270,11 @@ def test_stdin_is_read_only_when_it_is_used(monkeypatch):
 )
 def test_control_characters_of_a_name_are_escaped(text, shown):
     assert printable(text) == shown
+
+
+def test_a_directory_called_like_stdin_does_not_hide_it(album):
+    Path("-").mkdir()
+    Path("-/a.jpg").touch()
+    assert names("-") == ["-"]
+    assert is_single_image(["-"])
+    assert names("./-") == ["-/a.jpg"]

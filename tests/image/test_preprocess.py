@@ -232,3 +232,11 @@ def test_pixels_and_masks_are_those_of_transformers_bit_for_bit(
     pixels, mask, _ = batch([read_rgb(image) for image in images], Preprocessing.from_json(fields, "a test"))
     assert np.array_equal(pixels, expected["pixel_values"])
     assert np.array_equal(mask, expected["pixel_mask"].astype(bool) if pads else np.ones_like(mask))
+
+
+@pytest.mark.parametrize("factor", [1 / 255, 1 / 127.5, 0.003921569, 0.00392157, 0.0078431377, 1 / 3, 2.0])
+def test_every_byte_is_rescaled_in_float64_as_in_transformers(factor):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    plain = Preprocessing(resize=False, rescale_factor=factor, mean=(0.0,) * 3, std=(1.0,) * 3)
+    pixels = to_pixels(Image.fromarray(grey).convert("RGB"), plain)
+    np.testing.assert_array_equal(pixels[0], (grey.astype(np.float64) * factor).astype(np.float32))
