@@ -171,7 +171,7 @@ def regions_table(results: Results) -> str:
     stock = f"optimum's export all in bf16: {results['stock_ms']['median']:.0f} ms; " if results["stock_ms"] else ""
     note = (
         f"Model: {results['model']}; {results['scenes']} held-out scenes; {stock}{results['machine']['processor']}, "
-        f"{results['threads']} threads; medians of {results['runs']} runs in turns; {results['date']}."
+        f"{results['threads']} threads; medians of {results['runs']} interleaved runs; {results['date']}."
     )
     return f"{markdown_table(head, lines)}\n\n{note}"
 

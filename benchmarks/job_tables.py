@@ -63,7 +63,7 @@ def stream_table(results: Results) -> str:
     note = (
         "Milliseconds an image; hidden: the share of decoding and preprocessing that `stream` does not cost beside "
         f"the network, with p10–p90. Model: {results['model']}; {machine['processor']}, {machine['cores']} cores; "
-        f"{results['threads']} threads; medians of {results['runs']} runs of {results['images']} JPEGs in turns; "
+        f"{results['threads']} threads; medians of {results['runs']} interleaved runs of {results['images']} JPEGs; "
         f"{results['date']}."
     )
     return f"{markdown_table(head, lines)}\n\n{note}"

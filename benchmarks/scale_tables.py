@@ -24,8 +24,8 @@ def ray_table(results: Results) -> str:
     machine, driver = results["machine"], results["driver"]
     note = (
         f"{results['images']} JPEGs of 640x480, start not counted. Model: {results['model']}; engine: "
-        f"{results['engine']}; {machine['processor']}, {machine['cores']} cores; medians of {results['runs']} runs in "
-        f"turns; {results['date']}."
+        f"{results['engine']}; {machine['processor']}, {machine['cores']} cores; medians of {results['runs']} "
+        f"interleaved runs; {results['date']}."
     )
     left_out = "".join(f" Left out: {absent['title']}." for absent in results["left_out"])
     most = (

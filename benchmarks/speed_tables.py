@@ -204,7 +204,7 @@ def _circumstances(results: Results, versions: bool = True) -> str:
         f"Model: {results['model']}",
         f"{machine['processor']}, {machine['cores']} cores{f' ({features})' if features else ''}",
         f"{results['threads']} threads",
-        f"medians of {results['runs']} runs in turns",
+        f"medians of {results['runs']} interleaved runs",
         *(f"{name} {version}" for name, version in packages.items()),
         results["date"],
     )

@@ -90,18 +90,17 @@ class Detections:
     track_ids: Ints | None = None
 
     def __post_init__(self) -> None:
-        arrays: dict[str, Any] = {"scores": self.scores, "class_ids": self.class_ids, "xyxy": self.xyxy}
-        arrays |= {} if self.track_ids is None else {"track_ids": self.track_ids}
-        shapes = {name: getattr(array, "shape", type(array).__name__) for name, array in arrays.items()}
-        n = shapes["scores"][:1]
-        if not n or any(shape != ((*n, 4) if name == "xyxy" else n) for name, shape in shapes.items()):
+        arrays = {"scores": self.scores, "class_ids": self.class_ids, "xyxy": self.xyxy, "track_ids": self.track_ids}
+        shapes = {name: getattr(a, "shape", type(a).__name__) for name, a in arrays.items() if a is not None}
+        n = np.size(self.scores)
+        if any(shape != ((n, 4) if name == "xyxy" else (n,)) for name, shape in shapes.items()):
             raise UsageError(
                 "the arrays of a Detections differ in length",
                 found=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
                 expected="[n], [n] and [n, 4], in numpy",
             )
         is_whole = np.issubdtype(self.class_ids.dtype, np.integer)
-        if n != (0,) and not (is_whole and 0 <= self.class_ids.min() <= self.class_ids.max() < len(self.class_names)):
+        if n and not (is_whole and 0 <= self.class_ids.min() <= self.class_ids.max() < len(self.class_names)):
             raise UsageError(
                 "a class id of a Detections has no name",
                 found=f"{self.class_ids.dtype} from {self.class_ids.min()} to {self.class_ids.max()}",

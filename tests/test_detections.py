@@ -376,7 +376,7 @@ def test_track_ids_of_another_length_are_named():
 
 
 def test_true_is_not_the_number_of_a_detection():
-    with pytest.raises(UsageError, match="cannot be indexed by this: found bool"):
+    with pytest.raises(UsageError, match="the index does not fit Detections: found bool"):
         THREE[True]
 
 

@@ -185,7 +185,7 @@ def test_both_demo_models_say_that_they_are_not_for_photographs(tmp_path, explai
     sample_image(40, 30).save(tmp_path / "photo.png")
     (status, _, err), _ = explain("--threshold", 0, image=tmp_path / "photo.png", model=model)
     assert status == 0
-    assert "the demo model knows drawings like its own scene only" in err
+    assert "the demo model recognises drawings only" in err
 
 
 def test_the_image_is_not_replaced_by_its_arrays(tmp_path, explain):

@@ -147,8 +147,9 @@ def test_a_threshold_out_of_range_is_an_error(detector):
 def test_a_node_with_another_model_is_refused(detector):
     settings = JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)
     Detect("stand-in", settings=settings)
-    words = r"make other rows than the job has: found model stand-in \(sha256 e3b0c44298fc…\), precision fp32, "
-    words += "expected model .*abab.*, precision bf16; give all nodes the same model"
+    words = "the rows of this node would differ from those of the job: "
+    words += r"found model stand-in \(sha256 e3b0c44298fc…\), precision fp32, "
+    words += "expected model .*abab.*, precision bf16; give all nodes the same model and version"
     with pytest.raises(EngineError, match=words):
         Detect("stand-in", settings=replace(settings, model_sha256="ab" * 32, precision="bf16"))
 
