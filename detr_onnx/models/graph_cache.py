@@ -24,6 +24,7 @@ from detr_onnx.models.metadata import Description, read_model
 from detr_onnx.text import reason_of
 
 GRAPH = f"model{ONNX}"
+REVISION = 2  # of the graphs since the last release; raise it when they change, so that older ones are not used
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def cached_graph(
         logger.info("writing the ONNX graph of %s, once", checkpoint)
         _write(directory / GRAPH, read_model(checkpoint, config, labels), graph_format, with_attention)
 
-    name = f"{digest(checkpoint, config)[:24]}-{__version__}-{_kind(graph_format, with_attention)}"
+    version = f"{__version__}.{REVISION}"
+    name = f"{digest(checkpoint, config)[:24]}-{version}-{_kind(graph_format, with_attention)}"
     entry = cached(name, build, cache_dir=cache_dir)
     names = labels if is_new else _names_again(weights_file(checkpoint), config, labels)
     return (entry / GRAPH).with_suffix(graph_format.suffix), names
