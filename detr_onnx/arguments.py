@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,13 +32,6 @@ def check_threshold(*thresholds: float) -> None:
         if not is_in_range:
             found = repr(threshold)[:60]
             raise UsageError("the threshold is out of range", found=found, expected="a number from 0 to 1")
-
-
-def is_whole_number(value: object, largest: float = math.inf) -> bool:
-    """Whether the value is a whole number from 1 to `largest`, of Python or numpy."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        return False
-    return bool(1 <= value <= largest)
 
 
 def check_outputs(runtime: str, class_names: Sequence[str], logits: Floats, boxes_cxcywh: Floats) -> None:

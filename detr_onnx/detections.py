@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.boxes import cxcywh_to_xyxy, xyxy_to_xywh
 from detr_onnx.errors import MissingPackageError, UsageError
+from detr_onnx.integers import is_integer
 from detr_onnx.masks import MaskLogits
 from detr_onnx.text import printable
 
@@ -128,7 +129,7 @@ class Detections:
     @overload
     def __getitem__(self, index: Selection) -> Detections: ...
     def __getitem__(self, index: int | Selection) -> Detection | Detections:
-        if isinstance(index, int | np.integer) and not isinstance(index, bool):
+        if is_integer(index):
             class_id = int(self.class_ids[index])
             box = Box(*self.xyxy[index].tolist())
             track_id = None if self.track_ids is None else int(self.track_ids[index])
@@ -190,10 +191,9 @@ class Detections:
 
         Those of a panoptic model have a `segmentation`: the mask as compressed run lengths, `{"size", "counts"}`.
         """
-        xywh = xyxy_to_xywh(self.xyxy).tolist()
         rows: list[dict[str, Any]] = [
             {"image_id": int(image_id), "category_id": int(class_id), "bbox": box, "score": float(score)}
-            for score, class_id, box in zip(self.scores, self.class_ids, xywh, strict=True)
+            for score, class_id, box in zip(self.scores, self.class_ids, xyxy_to_xywh(self.xyxy).tolist(), strict=True)
         ]
         if self.mask_logits is not None:
             for row, mask in zip(rows, self.mask_logits.rles(), strict=True):

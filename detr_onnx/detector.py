@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from detr_onnx.arguments import check_outputs, check_threshold, is_whole_number, with_path
+from detr_onnx.arguments import check_outputs, check_threshold, with_path
 from detr_onnx.attention import AttentionMaps, cells_of, checked_points, maps_of
 from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
@@ -27,6 +27,7 @@ from detr_onnx.errors import UsageError
 from detr_onnx.image.preprocess import ImageSource, read_rgb
 from detr_onnx.image.processor_config import LARGEST_SIDE_PX
 from detr_onnx.image.several import check_several, grouped, paths_noted
+from detr_onnx.integers import is_whole_number
 from detr_onnx.masks import PanopticRules, PanopticSegmentation
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model

@@ -17,10 +17,12 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
+
+from tests.quiet_http import Quiet, QuietServer
 
 CHUNK_BYTES = 1 << 20
 PAUSED_BYTES = 1 << 15
@@ -104,23 +106,17 @@ class StandInHub:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(QuietServer):
     daemon_threads = False  # server_close waits for every answer, so that no socket outlives a test
 
     def __init__(self, hub: StandInHub) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hub = hub
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients may hang up."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keeps stderr clean."""
 
     def do_HEAD(self) -> None:
         self._answer()

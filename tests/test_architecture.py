@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "defaults", "labels", "text", "paths", "read_ahead", "locks", "signals"),
+    ("errors", "defaults", "labels", "text", "integers", "paths", "read_ahead", "locks", "signals"),
     ("json_input", "atomic", "failures"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook", "rle"),

@@ -101,6 +101,8 @@ def _without_extras(tensors: Tensors, source: str) -> Tensors:
 def _without_unread_stages(tensors: Tensors, naming: Naming, config: DetrConfig) -> Tensors:
     """The tensors without the stages after the last that is used: transformers' own ResNet always has all of them."""
     unread = tuple(f"backbone.layer{s}." for s in range(len(config.backbone.depths) + 1, MOST_STAGES + 1))
+    if not unread:
+        return tensors
     return {name: t for name, t in tensors.items() if not (naming.canonical_name(name) or "").startswith(unread)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,7 @@ from detr_onnx.cli.options import (
     check_batch,
     open_detector,
 )
-from detr_onnx.cli.results import check_destination
-from detr_onnx.errors import OutputError
+from detr_onnx.cli.results import check_destination, failure_of
 
 if TYPE_CHECKING:
     from detr_onnx.evaluation.coco import Annotations, Row
@@ -61,22 +59,13 @@ def run(arguments: Namespace) -> int:
     import_pycocotools()
     annotations = read_annotations(arguments.annotations)
     subject, rows = detect_or_read(arguments, annotations)
-    not_saved = saved(arguments.save_results, rows)
+    save = arguments.save_results
+    not_saved = None if save is None else failure_of(lambda: write_file(save, json.dumps(rows)))
     figures = evaluate(annotations, rows)
     print_result(format_json(subject, figures) if arguments.format == "json" else format_evaluation(subject, figures))
     if not_saved is not None:
         raise not_saved
     return 0
-
-
-def saved(path: Path | None, rows: Sequence[Row]) -> OutputError | None:
-    """Writes the COCO results file, if there is to be one. A full disk is told once the figures are printed."""
-    try:
-        if path is not None:
-            write_file(path, json.dumps(rows))
-    except OutputError as error:
-        return error
-    return None
 
 
 def detect_or_read(arguments: Namespace, annotations: Annotations) -> tuple[dict[str, str], list[Row]]:

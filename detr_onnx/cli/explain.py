@@ -9,9 +9,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detr_onnx.cli.console import ANOTHER_FILE, check_keeps_inputs, check_output_file
+from detr_onnx.cli.console import ANOTHER_FILE
 from detr_onnx.cli.detect import warn_about_demo
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, add_threshold, open_detector
+from detr_onnx.cli.results import check_destination
 from detr_onnx.cli.save_paths import save_paths
 from detr_onnx.defaults import DEMOS
 from detr_onnx.errors import OutputError, UsageError
@@ -92,8 +93,7 @@ def output_path(output: str, image: ImageFile) -> Path:
     """Where the result goes; raises what can be known before there is one."""
     if not output.lower().endswith(ARRAYS):
         return save_paths([image], output, single=True, option="-o")[0]
-    check_output_file(Path(output))
-    check_keeps_inputs(Path(output), "-o", image.path)
+    check_destination(Path(output), "-o", [], image.path)
     return Path(output)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import print_result, write_file
 from detr_onnx.cli.options import add_source_options, add_verbose
-from detr_onnx.cli.results import check_destination
+from detr_onnx.cli.results import check_destination, failure_of
 from detr_onnx.cli.step_progress import step_progress
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import DetrError, OutputError, UsageError
@@ -80,10 +80,10 @@ def run(arguments: Namespace) -> int:
             expected="a checkpoint: a directory, a .safetensors file, or a Hugging Face model id",
         )
     model = read_model(source.checkpoint, arguments.config)
-    not_reported = None
+    not_reported, report = None, arguments.report
     if images:
-        calibration = calibrate(model, images, step_progress, layers=arguments.report is not None)
-        not_reported = reported(calibration, arguments.report)
+        calibration = calibrate(model, images, step_progress, layers=report is not None)
+        not_reported = None if report is None else failure_of(lambda: write_report(calibration, report))
         check_agreement(calibration, arguments)
         options = replace(
             options,
@@ -219,16 +219,10 @@ def check_agreement(calibration: Calibration, arguments: Namespace) -> None:
         logger.warning("int8 was forced: %s, expected %s", *refusal)
 
 
-def reported(calibration: Calibration, output: str | None) -> OutputError | None:
-    """Writes the report as JSON to a file or, for "-", to stdout. A full disk is told once the model is written."""
-    if output is None:
-        return None
+def write_report(calibration: Calibration, output: str) -> None:
+    """Writes the calibration's report as JSON to a file or, for "-", to stdout."""
     text = json.dumps(calibration.report(), indent=1) + "\n"
-    try:
-        if output == "-":
-            print_result(text)
-        else:
-            write_file(Path(output), text)
-    except OutputError as error:
-        return error
-    return None
+    if output == "-":
+        print_result(text)
+    else:
+        write_file(Path(output), text)

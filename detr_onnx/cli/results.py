@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from detr_onnx.cli.console import check_keeps_inputs, check_output_file, print_result, write_file
-from detr_onnx.errors import ModelFileError
+from detr_onnx.errors import ModelFileError, OutputError
 from detr_onnx.paths import is_directory, is_file
 
 MODEL_JSON = ("config.json", "preprocessor_config.json", "processor_config.json")
@@ -62,6 +62,15 @@ def write_results(text: str, files: Mapping[Path, Callable[[], str]]) -> None:
         for path, content in reversed([*files.items()]):
             last_first.callback(_write, path, content)
         last_first.callback(print_result, text)
+
+
+def failure_of(write: Callable[[], None]) -> OutputError | None:
+    """Writes a result; the error, if it cannot be written, is for the caller to raise once nothing else is lost."""
+    try:
+        write()
+    except OutputError as error:
+        return error
+    return None
 
 
 def _write(path: Path, content: Callable[[], str]) -> None:

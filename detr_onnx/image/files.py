@@ -74,7 +74,7 @@ def find_images(arguments: Sequence[str]) -> tuple[list[ImageFile], list[ImageEr
     errors = []
     for argument in dict.fromkeys(arguments):
         try:
-            if argument != STDIN and (is_directory(argument) or is_pattern(argument)):
+            if _is_searched(argument):
                 paths.update(_search(argument, seen, skipped))
             else:
                 path = _named_file(argument)
@@ -96,9 +96,7 @@ def image_ids(names: Sequence[str]) -> list[int]:
 
 def is_single_image(arguments: Sequence[str]) -> bool:
     """Whether the arguments are one file or `-`; a directory or pattern is not, however many images it has."""
-    if len(arguments) != 1:
-        return False
-    return arguments[0] == STDIN or not (is_directory(arguments[0]) or is_pattern(arguments[0]))
+    return len(arguments) == 1 and not _is_searched(arguments[0])
 
 
 @functools.cache
@@ -109,6 +107,11 @@ def image_suffixes() -> frozenset[str]:
     registered = Image.registered_extensions().items()
     readable = {s for s, form in registered if s and form in Image.OPEN and form not in NOT_IMAGES}  # "" in Pillow 10
     return frozenset(readable.union(MORE_SUFFIXES))
+
+
+def _is_searched(argument: str) -> bool:
+    """Whether the argument is a directory or a pattern."""
+    return argument != STDIN and (is_directory(argument) or is_pattern(argument))
 
 
 def _named_file(argument: str) -> Path | None:

@@ -10,10 +10,12 @@ import contextlib
 import http.client
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.quiet_http import Quiet, QuietServer
 
 
-class StandInProxy(ThreadingHTTPServer):
+class StandInProxy(QuietServer):
     """The proxy.
 
     Args:
@@ -40,17 +42,11 @@ class StandInProxy(ThreadingHTTPServer):
         self.shutdown()
         super().__exit__(*error)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is expected."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
     server: StandInProxy
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing on stderr."""
 
     def do_CONNECT(self) -> None:
         if not self._is_allowed():

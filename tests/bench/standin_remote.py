@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pytest
+
+from tests.quiet_http import Quiet, QuietServer
 
 CAT = {"score": 0.75, "label": "cat", "box": {"xmin": 1, "ymin": 2, "xmax": 30, "ymax": 20}}
 
@@ -137,7 +139,7 @@ class StandInRemote:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(QuietServer):
     daemon_threads = True
     request_queue_size = 64
 
@@ -145,17 +147,11 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.remote = remote
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is expected."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
     server: _Server
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing on stderr."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

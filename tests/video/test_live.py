@@ -22,6 +22,7 @@ from detr_onnx.errors import UsageError, VideoError
 from detr_onnx.video import live
 from detr_onnx.video.live import LiveVideo, Reconnection
 from detr_onnx.video.open import open_video
+from tests.quiet_http import Quiet
 from tests.video.clips import grey_image, number_of, write_clip
 from tests.video.standin_camera import Camera, free_port, made_at
 
@@ -259,7 +260,7 @@ def test_a_stream_that_is_never_read_can_be_closed():
 # The web
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(Quiet, http.server.BaseHTTPRequestHandler):
     """`/a.mp4` is a file; `/mjpeg` is the endless stream of a camera, frame by frame."""
 
     clip: bytes
@@ -282,9 +283,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(encoded.getvalue())}\r\n\r\n"
                 self.wfile.write(head.encode() + encoded.getvalue() + b"\r\n")
                 time.sleep(0.02)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
 
 
 @pytest.fixture
