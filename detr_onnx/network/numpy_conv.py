@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from detr_onnx.network.workspace import Workspace
@@ -54,15 +53,17 @@ def _windows(conv: Convolution, x: Array, top: int, out_hw: tuple[int, ...], wor
     (rows, w), C, size, stride, dilation = out_hw, x.shape[-1], len(conv.kernel), conv.stride, conv.dilation
     border = dilation * (size - 1) // 2
     lines = top * stride - border, (top + rows - 1) * stride + border + 1
-    part = workspace.padded(x, lines, (-border, x.shape[1] + border)) if border else x[slice(*lines)]
-    down, right, channel = part.strides
-    strides = (down * stride, right * stride, down * dilation, right * dilation, channel)
-    windows = as_strided(part, (rows, w, size, size, C), strides, writeable=False)
-    if windows.flags.c_contiguous:
-        return windows.reshape(rows * w, -1)
-    gathered = workspace.empty(*windows.shape)
-    np.copyto(gathered, windows)
-    return gathered.reshape(rows * w, -1)
+    part = workspace.padded(x, lines, (-border, x.shape[1] + border))
+    runs = 1 if dilation == 1 else size  # in a row of a window; a run lies side by side
+    run = np.dtype((np.void, size // runs * C * part.itemsize))  # copied at once, since numpy is slow with short rows
+    down, right, _ = part.strides
+    strides = (down * stride, right * stride, down * dilation, right * dilation)
+    windows = np.ndarray((rows, w, size, runs), run, part, strides=strides)
+    if not windows.flags.c_contiguous:
+        gathered = workspace.empty(rows, w, size, size * C).view(run)
+        np.copyto(gathered, windows)
+        windows = gathered
+    return windows.view(np.float32).reshape(rows * w, -1)
 
 
 def _finish(out: Array, bias: Array, residual: Array | None, relu: bool) -> None:

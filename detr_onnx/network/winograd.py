@@ -9,6 +9,7 @@ products too, with the matrices of both axes in one (their Kronecker product), w
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -72,14 +73,29 @@ def _powers(count: int) -> NDArray[np.float64]:
 
 def _tiles(x: Array, top: int, rows: int, columns: int, workspace: Workspace) -> Array:
     """The tiles of x [H,W,C] for the output's pixels from row `top` on: [36,T·C], T = rows·columns."""
-    C, border = x.shape[-1], (TILE - STEP) // 2
-    last_row, last_column = top + rows * STEP + border, columns * STEP + border
-    part = workspace.padded(x, (top - border, last_row), (-border, last_column))
-    down, right, channel = part.strides
-    shape, strides = (TILE, TILE, rows, columns, C), (down, right, STEP * down, STEP * right, channel)
-    tiles = workspace.empty(*shape)
-    np.copyto(tiles, as_strided(part, shape, strides, writeable=False))
+    (H, W, C), border = x.shape, (TILE - STEP) // 2
+    tiles = workspace.empty(TILE, TILE, rows, columns, C)
+    for down, right in product(_inside_and_edges(rows, top, H), _inside_and_edges(columns, 0, W)):
+        lines = top + down.start * STEP - border, top + down.stop * STEP + border
+        part = workspace.padded(x, lines, (right.start * STEP - border, right.stop * STEP + border))
+        shape = TILE, TILE, down.stop - down.start, right.stop - right.start, C
+        strides = (*part.strides[:2], STEP * part.strides[0], STEP * part.strides[1], part.strides[2])
+        np.copyto(tiles[:, :, down, right], as_strided(part, shape, strides, writeable=False))
     return tiles.reshape(VALUES, -1)
+
+
+def _inside_and_edges(count: int, start: int, size: int) -> list[slice]:
+    """Divides tiles along an axis, so that those inside the map need no copy with padding.
+
+    Args:
+        count: of the tiles.
+        start: the first output pixel of the first tile.
+        size: pixels of the map.
+    """
+    border = (TILE - STEP) // 2
+    first = min(count, -(-max(border - start, 0) // STEP))
+    last = max(first, min(count, (size - border - start) // STEP))
+    return [slice(*ends) for ends in pairwise((0, first, last, count)) if ends[0] < ends[1]]
 
 
 def _assemble(outputs: Array, residual: Array | None, relu: bool, out: Array) -> None:
