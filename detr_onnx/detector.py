@@ -24,14 +24,13 @@ from detr_onnx.detections import Detections
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec, keeps_cores_busy
 from detr_onnx.errors import UsageError
+from detr_onnx.image.batching import check_several, grouped, paths_noted
 from detr_onnx.image.preprocess import ImageSource, read_rgb
 from detr_onnx.image.processor_config import LARGEST_SIDE_PX
-from detr_onnx.image.several import check_several, grouped, paths_noted
 from detr_onnx.integers import is_whole_number
-from detr_onnx.masks import PanopticRules, PanopticSegmentation
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
-from detr_onnx.panoptic import panoptic_of
+from detr_onnx.panoptic import PanopticRules, PanopticSegmentation, panoptic_of
 from detr_onnx.pipeline import Pipeline
 from detr_onnx.read_ahead import read_ahead, usable_cores
 

@@ -24,14 +24,16 @@ PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "defaults", "labels", "text", "integers", "paths", "read_ahead", "locks", "signals"),
-    ("json_input", "atomic", "failures"),
+    ("json_input", "atomic", "unexpected_errors"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook", "rle"),
     ("boxes", "masks"),
     ("detections",),
-    ("engines", "evaluation", "hub", "video"),
+    ("engines", "hub", "video"),
+    ("panoptic", "attention"),
+    ("evaluation",),
     ("exporter",),
-    ("models", "panoptic", "attention"),
+    ("models",),
     ("arguments",),
     ("pipeline",),
     ("detector",),
@@ -48,7 +50,7 @@ MAY_IMPORT = {
 ONLY_IN_FUNCTIONS_OF = {
     "torch": {"bench/baselines/transformers_models", "checkpoint/convert_pth"},
     "transformers": {"bench/baselines/transformers_models"},
-    "onnx": {"exporter/proto", "engines/optimized"},
+    "onnx": {"exporter/proto", "engines/optimized_graph"},
     "onnxruntime": {"engines/onnxruntime", "bench/baselines/exported_graphs"},
     "huggingface_hub": {"hub/download"},
     "openvino": {"engines/openvino_package", "engines/bfloat16", "bench/baselines/exported_graphs"},

@@ -20,7 +20,7 @@ Network = Callable[[Floats, Mask | None], tuple[Floats, Floats]]
 """pixels [B,3,H,W], mask [B,H,W] or None -> logits [B,Q,C+1], boxes [B,Q,4] cxcywh in 0..1."""
 
 
-class Segments(NamedTuple):
+class PanopticOutputs(NamedTuple):
     """The outputs of a panoptic network for a batch of images.
 
     Attributes:
@@ -36,13 +36,13 @@ class Segments(NamedTuple):
     masks: Floats
 
 
-SegmentingNetwork = Callable[[Floats, Mask | None, float], Segments]
+PanopticNetwork = Callable[[Floats, Mask | None, float], PanopticOutputs]
 """pixels [B,3,H,W], mask [B,H,W] or None, threshold -> the outputs."""
 
 NOTHING_KEPT = 2.0  # a threshold above every score: a panoptic network then computes no masks
 
 
-class Attention(NamedTuple):
+class AttentionOutputs(NamedTuple):
     """The outputs of a network with attention maps for a batch of images; L layers and M heads, of each part its own.
 
     Attributes:
@@ -60,7 +60,7 @@ class Attention(NamedTuple):
     cells: Floats
 
 
-class AttentiveNetwork(NamedTuple):
+class AttentionNetwork(NamedTuple):
     """A network with attention maps.
 
     Attributes:
@@ -69,7 +69,7 @@ class AttentiveNetwork(NamedTuple):
     """
 
     stride: int
-    attend: Callable[[Floats, Mask | None, float, NDArray[np.int64]], Attention]
+    attend: Callable[[Floats, Mask | None, float, NDArray[np.int64]], AttentionOutputs]
 
 
 @dataclass(frozen=True)
@@ -96,5 +96,5 @@ class Engine:
     batch: int | None = None
     classes: int | None = None
     metadata: Mapping[str, str] | None = None
-    segment: SegmentingNetwork | None = None
-    attention: Callable[[], AttentiveNetwork] | None = None
+    segment: PanopticNetwork | None = None
+    attention: Callable[[], AttentionNetwork] | None = None

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine, arm_bfloat16
-from detr_onnx.engines.binding import DEVICES, bound_run
 from detr_onnx.engines.cpu import cpu_features
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, images_in, not_text
+from detr_onnx.engines.error_messages import onnxruntime_reason
+from detr_onnx.engines.graph_engine import Feeds, Port, Run, graph_engine, images_in, not_text
 from detr_onnx.engines.graph_file import check_graph_file
+from detr_onnx.engines.io_binding import DEVICES, bound_run
 from detr_onnx.engines.providers import CPU, ON_CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
-from detr_onnx.engines.reasons import onnxruntime_reason
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
 from detr_onnx.text import printable
 

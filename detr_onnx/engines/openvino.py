@@ -25,7 +25,8 @@ from detr_onnx.engines.bfloat16 import (
     raise_to_float32,
 )
 from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import (
+from detr_onnx.engines.error_messages import openvino_reason
+from detr_onnx.engines.graph_engine import (
     PIXELS,
     PREPROCESSING,
     TYPES,
@@ -40,7 +41,6 @@ from detr_onnx.engines.graph import (
 )
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.openvino_package import SHAPES_KEPT, has_bfloat16, import_openvino, openvino_release
-from detr_onnx.engines.reasons import openvino_reason
 from detr_onnx.errors import EngineError, ModelFileError, OutputError
 
 HINTS = {"fp32": "f32", "bf16": "bf16", BF16_MIXED: "f32", BF16_BACKBONE: "f32"}

@@ -18,7 +18,7 @@ from detr_onnx.engines.bfloat16 import BF16_MIXED
 from detr_onnx.engines.onnxruntime import BF16, onnxruntime_engine
 from detr_onnx.engines.openvino import HINTS, convert_to_ir, openvino_engine
 from detr_onnx.engines.openvino_package import has_bfloat16, openvino_release
-from detr_onnx.engines.optimized import check_probe, optimize, optimized_for
+from detr_onnx.engines.optimized_graph import check_probe, optimize, optimized_for
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import takes_fused_attention
 from detr_onnx.errors import EngineError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from detr_onnx.engines.external_data import weight_files
-from detr_onnx.engines.graph import OWN_VERSION
+from detr_onnx.engines.graph_engine import OWN_VERSION
 from detr_onnx.network.graph import Array, Graph, Symbol
 
 EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where shape inference sees them

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.load import Checkpoint
-from detr_onnx.engines.graph import BOXES, LOGITS, MASK, MASKS, PIXELS, POINTS
+from detr_onnx.engines.graph_engine import BOXES, LOGITS, MASK, MASKS, PIXELS, POINTS
 from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
 from detr_onnx.engines.providers import CPU
 from detr_onnx.errors import EngineError, OutputError

@@ -10,8 +10,8 @@ from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.checkpoint.huggingface_config import config_from_huggingface
 from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.engines import Engine
-from detr_onnx.engines.graph import PREPROCESSING as METADATA_PREPROCESSING
-from detr_onnx.engines.graph import metadata_error, read_preprocessing
+from detr_onnx.engines.graph_engine import PREPROCESSING as METADATA_PREPROCESSING
+from detr_onnx.engines.graph_engine import metadata_error, read_preprocessing
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
 from detr_onnx.image.preprocess import Preprocessing
 from detr_onnx.image.processor_config import image_processor_fields

@@ -57,7 +57,7 @@ def panoptic_detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, th
     return logits, boxes, kept, ops.stage("masks", masks(ops, config, context, kept))
 
 
-def attentive_detr(
+def detr_with_attention(
     ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, threshold: V, points: V
 ) -> tuple[V, V, V, V, V]:
     """Logits and boxes as `detr`; then where queries and cells look, L layers and M heads of each.

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.network.quantized import QuantParams
+from detr_onnx.network.quantization import QuantParams
 
 Array = NDArray[Any]
 Attribute: TypeAlias = "int | float | str | Sequence[int] | Array | Graph"

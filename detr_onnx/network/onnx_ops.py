@@ -19,7 +19,7 @@ import numpy as np
 from detr_onnx.network.graph import BOOL, HALF, INT64, MICROSOFT, SINGLE, Array, Attribute, Symbol, Value
 from detr_onnx.network.numpy_ops import LAYER_NORM_EPS, PADDING_BIAS, NumpyOps, nearest
 from detr_onnx.network.onnx_masks import MaskRecorder
-from detr_onnx.network.quantized import QuantParams, bias_levels, least_scale_for_bias, quantized
+from detr_onnx.network.quantization import QuantParams, bias_levels, least_scale_for_bias, quantized
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

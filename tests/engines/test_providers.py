@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from detr_onnx.engines import onnxruntime as engine
-from detr_onnx.engines.binding import bound_run
-from detr_onnx.engines.graph import Port
+from detr_onnx.engines.graph_engine import Port
+from detr_onnx.engines.io_binding import bound_run
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import (

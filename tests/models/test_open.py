@@ -291,7 +291,7 @@ def failed_write(*_: object, **__: object) -> None:
     ("engine", "fails", "how", "found"),
     [
         ("onnxruntime", "detr_onnx.exporter.onnx_file.write_onnx", full, "No space left"),
-        ("onnxruntime", "detr_onnx.engines.optimized.new_session", failed_write, "Failed to write"),
+        ("onnxruntime", "detr_onnx.engines.optimized_graph.new_session", failed_write, "Failed to write"),
         ("openvino", "openvino.save_model", stream_error, "basic_ios::clear"),
         ("openvino", "openvino.serialize", stream_error, "basic_ios::clear"),
     ],

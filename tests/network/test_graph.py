@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detr_onnx.network.graph import HALF, SINGLE, Graph, Symbol
-from detr_onnx.network.quantized import QuantParams
+from detr_onnx.network.quantization import QuantParams
 
 
 def test_a_symbol_equals_only_itself():

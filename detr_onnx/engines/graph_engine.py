@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.engines import NOTHING_KEPT, Attention, AttentiveNetwork, Engine, Floats, Mask, Segments
+from detr_onnx.engines import NOTHING_KEPT, AttentionNetwork, AttentionOutputs, Engine, Floats, Mask, PanopticOutputs
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
 from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.json_input import parse_object
@@ -99,9 +99,9 @@ def graph_engine(
         logits, boxes = outputs_of({**feeds_of(pixels, valid), **_nothing_asked(input_ports, len(pixels))}, DETECTION)
         return logits, boxes
 
-    def segment(pixels: Floats, valid: Mask | None, threshold: float) -> Segments:
+    def segment(pixels: Floats, valid: Mask | None, threshold: float) -> PanopticOutputs:
         feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32)}
-        return Segments(*outputs_of(feeds, PANOPTIC))
+        return PanopticOutputs(*outputs_of(feeds, PANOPTIC))
 
     logits = output_ports[LOGITS].length(-1)
     return Engine(
@@ -161,16 +161,16 @@ def _attentive(
     metadata: Mapping[str, str],
     feeds_of: Callable[[Floats, Mask | None], Feeds],
     outputs_of: Callable[[Feeds, Sequence[str]], list[Any]],
-) -> AttentiveNetwork:
+) -> AttentionNetwork:
     """The network with attention maps."""
 
-    def attend(pixels: Floats, valid: Mask | None, threshold: float, cells: NDArray[np.int64]) -> Attention:
+    def attend(pixels: Floats, valid: Mask | None, threshold: float, cells: NDArray[np.int64]) -> AttentionOutputs:
         some = cells if cells.shape[1] else np.zeros((len(pixels), 1), np.int64)  # engines stumble over empty axes
         feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32), POINTS: some}
-        outputs = Attention(*outputs_of(feeds, ATTENTIVE))
+        outputs = AttentionOutputs(*outputs_of(feeds, ATTENTIVE))
         return outputs._replace(cells=outputs.cells[:, : cells.shape[1]])
 
-    return AttentiveNetwork(_stride(path, metadata), attend)
+    return AttentionNetwork(_stride(path, metadata), attend)
 
 
 def _stride(path: Path, metadata: Mapping[str, str]) -> int:

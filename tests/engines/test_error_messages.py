@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from detr_onnx.engines.error_messages import LONGEST_REASON, onnxruntime_reason, openvino_reason
 from detr_onnx.engines.options import EngineOptions
-from detr_onnx.engines.reasons import LONGEST_REASON, onnxruntime_reason, openvino_reason
 from detr_onnx.errors import ModelFileError
 from detr_onnx.models.open import demo_directory, open_model
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.cpu import cpu_features, processor
-from detr_onnx.engines.graph import PIXELS
+from detr_onnx.engines.graph_engine import PIXELS
 from detr_onnx.engines.onnxruntime import import_onnxruntime, new_session, onnxruntime_engine
 from detr_onnx.engines.providers import ON_CPU
 from detr_onnx.errors import EngineError, ModelFileError, OutputError

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from detr_onnx.cache import list_entries
-from detr_onnx.engines import optimized
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
-from detr_onnx.engines.optimized import LAID_OUT, PROBE, check_probe, name_sizes, optimize, optimized_for, stride_of
+from detr_onnx.engines import optimized_graph
+from detr_onnx.engines.optimized_graph import (
+    LAID_OUT,
+    PROBE,
+    check_probe,
+    name_sizes,
+    optimize,
+    optimized_for,
+    stride_of,
+)
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -100,7 +108,7 @@ def test_a_graph_that_answers_otherwise_is_refused(graphs, tmp_path, spoil):
 
 def test_each_kind_of_processor_has_a_graph_of_its_own(small, tmp_path, monkeypatch):
     for features in ([], ["avx2"], ["avx2"]):
-        monkeypatch.setattr(optimized, "cpu_features", lambda features=features: features)
+        monkeypatch.setattr(optimized_graph, "cpu_features", lambda features=features: features)
         open_model(small, EngineOptions("onnxruntime"), cache_dir=tmp_path)
         assert any(optimized_for() in entry.name for entry in list_entries(tmp_path))
     assert len(list_entries(tmp_path)) == 2

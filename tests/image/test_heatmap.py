@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from detr_onnx.image.figure import Panel, figure, percent
-from detr_onnx.image.heat import ANCHORS, colour_map, colours, oklab, overlay, resized, shares_of_peak, srgb
+from detr_onnx.image.heatmap import ANCHORS, colour_map, colours, oklab, overlay, resized, shares_of_peak, srgb
 
 UNEVEN = 0.35  # of a mean step: colours are rounded to whole numbers
 CELLS = np.array([[0, 0.1, 0], [0, 0, 0.7]], np.float32)
