@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from detr_onnx.cache import list_entries
-from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines import optimized_graph
+from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.optimized_graph import (
     LAID_OUT,
     PROBE,
