@@ -13,8 +13,10 @@ from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines import AttentionNetwork, PanopticNetwork, PanopticOutputs
 from detr_onnx.errors import UsageError
-from detr_onnx.image.batching import check_several
-from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
+from detr_onnx.image.batching import check_is_list
+from detr_onnx.image.decode import ImageSource, read_rgb
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import OpenModel
 from detr_onnx.panoptic import kept_queries, with_masks
 
@@ -100,7 +102,7 @@ class Pipeline:
             mask: [B,H,W], True for image, False for padding.
             sizes_hw: [B,2], heights and widths of the original images.
         """
-        check_several(images)
+        check_is_list(images)
         return self._prepare([read_rgb(image) for image in images])
 
     def network(self, pixels: Floats, mask: Mask | None = None) -> tuple[Floats, Floats]:

@@ -9,7 +9,7 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.engines import Engine, PanopticOutputs
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import OpenModel
 
 CLASSES = ("N/A", "cat", "dog", "sky")

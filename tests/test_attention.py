@@ -18,7 +18,7 @@ from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.exporter.ort_file import write_ort
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import demo_directory, demo_image
 from tests.parity.seeded import CONFIGS, write_checkpoint
 from tests.small_model import LABELS, sample_image

@@ -88,7 +88,7 @@ def assert_close(found: Detections, expected: Detections, score=SCORE_TOLERANCE,
 
 def lambda_detector(monkeypatch, network, **facts) -> Detector:
     """A Detector around a function."""
-    from detr_onnx.image.preprocess import Preprocessing
+    from detr_onnx.image.processor_config import Preprocessing
 
     opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX), "any")
     monkeypatch.setattr("detr_onnx.detector.open_model", lambda *arguments, **options: opened)

@@ -20,7 +20,7 @@ import pytest
 
 from detr_onnx.errors import HubError, MissingPackageError, OutputError
 from detr_onnx.hub import fetch, snapshots
-from detr_onnx.hub.names import PINNED, Model, PinnedFile, is_hub_name
+from detr_onnx.hub.names import PINNED, HubModel, PinnedFile, is_hub_name
 from detr_onnx.hub.snapshots import cached_models
 from tests.standin_hub import StandInHub
 
@@ -31,7 +31,7 @@ FILES: dict[str, bytes | Path] = {
     "model.safetensors": random.Random(0).randbytes(300_000),
 }
 NAME = "owner/name"
-PIN = Model(NAME, COMMIT, {n: PinnedFile(len(b), hashlib.sha256(b).hexdigest()) for n, b in FILES.items()})
+PIN = HubModel(NAME, COMMIT, {n: PinnedFile(len(b), hashlib.sha256(b).hexdigest()) for n, b in FILES.items()})
 INDEX = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
 SHARDED: dict[str, bytes | Path] = {
     "config.json": FILES["config.json"],

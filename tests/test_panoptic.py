@@ -20,7 +20,7 @@ from detr_onnx.exporter.calibrate import calibrate
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.exporter.ort_file import write_ort
 from detr_onnx.exporter.trial import ImageOutputs, Trial
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.masks import MaskLogits
 from detr_onnx.models.metadata import read_model
 from detr_onnx.panoptic import PanopticRules, combine_masks

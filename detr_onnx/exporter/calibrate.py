@@ -46,7 +46,8 @@ from detr_onnx.exporter.trial import (
     run_network,
     sampled_cells,
 )
-from detr_onnx.image.preprocess import batch, read_rgb
+from detr_onnx.image.decode import read_rgb
+from detr_onnx.image.preprocess import batch
 from detr_onnx.network.detr import parameters
 from detr_onnx.network.quantization import ConvQuantParams
 from detr_onnx.text import reason_of

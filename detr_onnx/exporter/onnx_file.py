@@ -28,7 +28,7 @@ from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.exporter.end_to_end import record_end_to_end
 from detr_onnx.exporter.external_data import data_path, own_data_file, write_data
 from detr_onnx.exporter.proto import import_onnx, model_proto
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, detr_with_attention, panoptic_detr, parameters, stage_names
 from detr_onnx.network.graph import INT64, Graph, Shape, Value

@@ -24,7 +24,7 @@ from detr_onnx.engines.providers import CPU
 from detr_onnx.errors import EngineError, OutputError
 from detr_onnx.exporter.end_to_end import IMAGE, SCORES, THRESHOLD
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.paths import is_directory
 from detr_onnx.text import first_line, reason_of
 

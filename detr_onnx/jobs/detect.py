@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from detr_onnx.errors import DetrError
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.jobs.inputs import Input
 from detr_onnx.jobs.rows import Origin, Row, error_row, row_of
 from detr_onnx.read_ahead import read_ahead

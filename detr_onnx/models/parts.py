@@ -18,7 +18,7 @@ from detr_onnx.engines import AttentionNetwork, Engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, EngineRow, GraphRunner
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import cached_graph
 from detr_onnx.models.metadata import describe_graph, read_model
 

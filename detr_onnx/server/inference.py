@@ -26,8 +26,8 @@ from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
 from detr_onnx.engines import PanopticOutputs
+from detr_onnx.image.decode import ImageSource, read_rgb
 from detr_onnx.image.limits import check_pixels
-from detr_onnx.image.preprocess import ImageSource, read_rgb
 from detr_onnx.server.batches import Batches, Floats, Mask, Run
 from detr_onnx.server.errors import BUSY, LEAST_SIDE_PX, TOO_SMALL, UNAVAILABLE, RequestError
 from detr_onnx.server.threads import DaemonThreads

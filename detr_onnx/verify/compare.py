@@ -14,7 +14,8 @@ from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of, softmax
 from detr_onnx.engines import PanopticOutputs
 from detr_onnx.evaluation.agreement import agreement
-from detr_onnx.image.preprocess import Preprocessing, batch
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import OpenModel
 from detr_onnx.verify.bars import BARS, FEWEST_DETECTIONS, Bar
 from detr_onnx.verify.images import Case

@@ -13,7 +13,7 @@ import pytest
 from detr_onnx import Detector
 from detr_onnx.checkpoint.files import LFS_POINTER
 from detr_onnx.engines import external_data
-from detr_onnx.engines.external_data import weight_files
+from detr_onnx.engines.external_data import external_files
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.openvino import openvino_engine
 from detr_onnx.engines.options import EngineOptions
@@ -51,9 +51,9 @@ def with_location(path: Path, location: str) -> None:
 
 
 def test_a_graph_without_external_data_has_no_weight_files(tmp_path):
-    assert weight_files(demo_directory() / "model.onnx") == []
+    assert external_files(demo_directory() / "model.onnx") == []
     (tmp_path / "m.xml").write_text("<net/>")
-    assert weight_files(tmp_path / "m.xml") == []
+    assert external_files(tmp_path / "m.xml") == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)

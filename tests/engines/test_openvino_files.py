@@ -14,7 +14,7 @@ from detr_onnx.engines.bfloat16 import BF16_MIXED, REGIONS, lower
 from detr_onnx.engines.openvino import COMPUTED_IN, openvino_engine
 from detr_onnx.errors import EngineError, ModelFileError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
 from tests.parity.seeded import seeded_pixels

@@ -17,7 +17,7 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, OutputError, UsageError
 from detr_onnx.exporter import onnx_file
 from detr_onnx.exporter.onnx_file import ExportOptions
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import digest
 from detr_onnx.models.metadata import Description
 from detr_onnx.models.open import choose, locate, open_model

@@ -18,7 +18,7 @@ from PIL import Image
 from detr_onnx.bench.hosted.comparison import Comparison
 from detr_onnx.bench.hosted.responses import Items
 from detr_onnx.bench.hosted.results import View
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.text import printable
 
 LONGEST_SIDE_PX = 900  # of an image on the page
