@@ -32,7 +32,7 @@ def test_work_that_ends_returns_its_result_or_raises_its_error():
         run_within(60, MODEL, "load", lambda: 1 / 0)
 
 
-def test_work_that_does_not_end_is_an_error_and_known_to_go_on():
+def test_work_that_exceeds_the_limit_is_an_error_and_counts_as_stuck():
     done = Event()
     with pytest.raises(ModelFileError, match=r"a\.onnx does not load within 0\.1 s; check where it comes from"):
         run_within(0.1, MODEL, "load", done.wait)
@@ -67,13 +67,13 @@ def test_while_a_first_run_that_was_given_up_goes_on_others_are_refused_at_once(
     assert run(False) == "ran"
 
 
-def test_the_first_run_of_a_batch_has_the_time_of_each_image():
+def test_the_limit_of_the_first_run_grows_with_the_batch():
     assert limit_first_run(0.2, MODEL, lambda _: Event().wait(0.5) or "ran", len)("abcdefgh") == "ran"
     with pytest.raises(ModelFileError, match=r"does not run within 0\.1 s"):
         limit_first_run(0.1, MODEL, lambda _: Event().wait(0.5), len)("a")
 
 
-def test_threads_that_come_meanwhile_wait_for_the_first_run():
+def test_other_threads_wait_for_the_first_run():
     calls = list[int]()
     run = limit_first_run(60, MODEL, lambda number: (calls.append(number), Event().wait(0.2 if number == 0 else 0)))
     threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
@@ -86,7 +86,7 @@ def test_threads_that_come_meanwhile_wait_for_the_first_run():
     assert len(calls) == 3
 
 
-def test_a_system_without_threads_is_an_error_of_the_engine(monkeypatch):
+def test_a_thread_that_cannot_start_is_an_engine_error(monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
@@ -112,7 +112,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals there are others")
-def test_after_ctrl_c_the_work_is_known_to_go_on():
+def test_work_interrupted_by_ctrl_c_counts_as_stuck():
     """Python 3.11 takes a thread for ended when waiting for it is interrupted; the exit would then crash."""
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.stdout, done.stderr) == ("True\n", "")

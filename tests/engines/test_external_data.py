@@ -142,7 +142,7 @@ def test_weights_that_cannot_be_used_are_named(split, engine, harm):
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "9" * 30])
-def test_an_offset_that_is_none_is_a_damaged_file(split, value):
+def test_an_offset_that_is_not_a_number_is_a_damaged_file(split, value):
     model = onnx.load(split, load_external_data=False)
     for entry in model.graph.initializer[0].external_data:
         entry.value = value if entry.key == "offset" else entry.value
@@ -151,7 +151,7 @@ def test_an_offset_that_is_none_is_a_damaged_file(split, value):
         check_graph_file(split)
 
 
-def test_the_pointer_beside_a_graph_that_does_not_need_it_does_no_harm(tmp_path):
+def test_a_git_lfs_pointer_that_the_graph_does_not_name_is_ignored(tmp_path):
     path = Path(shutil.copy(demo_directory() / "model.onnx", tmp_path / "m.onnx"))
     (tmp_path / "m.onnx.data").write_bytes(LFS_POINTER)
     check_graph_file(path)

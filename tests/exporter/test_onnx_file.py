@@ -21,8 +21,8 @@ from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model, tensors_sha2
 from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import stage_names
+from tests.network_stages import numpy_stages, run_graph
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
-from tests.readings import numpy_stages, run_graph
 
 # Of logits and boxes around 1: ONNX Runtime sums in another order than numpy, through twenty layers.
 LOGITS_TOLERANCE = 1e-4

@@ -39,7 +39,7 @@ def test_each_head_s_weights_sum_to_one(outputs):
     np.testing.assert_allclose(cells.sum(axis=(-1, -2)), 1, atol=ROUNDING)
 
 
-def test_nothing_looks_at_padding(outputs):
+def test_padding_gets_no_attention(outputs):
     _, _, kept, objects, cells = outputs
     assert {*kept[:, 0].tolist()} >= {0, 1}
     for image, (height, width) in enumerate(SIZES):

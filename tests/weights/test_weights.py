@@ -22,7 +22,7 @@ from detr_onnx.verify.published import (
     TOLERANCE_BOX_PX,
     TOLERANCE_PIXELS,
 )
-from tests.readings import STAGES
+from tests.network_stages import STAGES
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
