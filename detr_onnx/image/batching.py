@@ -1,4 +1,4 @@
-"""Several images as one argument."""
+"""Several images in one call: a check of the argument, and groups that may share a batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_is_list(images: Any) -> None:
 
 
 def remember_paths(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
-    """The images; those that are paths are noted on the way, the others as empty bytes."""
+    """Yields the images and appends each path to `seen`, and empty bytes for each image that is not a path."""
     for image in images:
         seen.append(image if isinstance(image, str | os.PathLike) else b"")
         yield image

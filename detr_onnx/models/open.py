@@ -57,7 +57,7 @@ class OpenModel:
             height, width = canvas_hw
             found = f"shortest_edge {shortest_edge}"
             raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
-        return replace(self.preprocessing.of_size(shortest_edge), resize=True)
+        return replace(self.preprocessing.with_shortest_edge(shortest_edge), resize=True)
 
 
 def open_model(
