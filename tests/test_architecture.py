@@ -168,7 +168,7 @@ def test_files_that_the_pages_for_contributors_name_exist(page):
     assert [name for name in named if not any(end.endswith(f"/{name.strip('/')}") for end in ends)] == []
 
 
-@pytest.mark.parametrize("package", ["engines", "image", "network"])
+@pytest.mark.parametrize("package", ["checkpoint", "engines", "evaluation", "exporter", "image", "models", "network"])
 def test_a_package_lists_its_modules(package):
     listed = set(re.findall(r"\w+", ast.get_docstring(TREES[package])))
     modules = {module.split("/")[1] for module in TREES if module.startswith(f"{package}/")}
