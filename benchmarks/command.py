@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from detr_onnx.atomic import write_atomically
-from detr_onnx.bench.endings import how_it_ended, last_line
+from detr_onnx.bench.exit_status import how_it_ended, last_line
 from detr_onnx.bench.interleave import PAUSE_S
 from detr_onnx.cli.interrupts import INTERRUPTED
 from detr_onnx.errors import DetrError

@@ -26,8 +26,8 @@ from detr_onnx.detections import Detections
 from detr_onnx.errors import DatasetError, UsageError
 from detr_onnx.evaluation.agreement import pairs
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.image.files import find_images
-from detr_onnx.image.preprocess import read_rgb
 from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import locate

@@ -23,7 +23,7 @@ from detr_onnx import Detector
 from detr_onnx import detector as detector_module
 from detr_onnx.bench.setting import setting
 from detr_onnx.engines import Engine
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.jobs import detect
 from detr_onnx.jobs.inputs import Inputs
 from detr_onnx.jobs.job import Job

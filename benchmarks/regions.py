@@ -31,7 +31,7 @@ from detr_onnx.engines.bfloat16 import BF16_MIXED, DECODER, ENCODER, PROJECTIONS
 from detr_onnx.engines.openvino import COMPUTED_IN, openvino_engine
 from detr_onnx.engines.openvino_package import import_openvino
 from detr_onnx.evaluation.coco import Annotations, read_annotations
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 
 Files = dict[str, tuple[Path, str | None]]
 """Title -> file, and the precision to open it in."""

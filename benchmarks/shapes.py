@@ -36,7 +36,7 @@ from detr_onnx.errors import DetrError
 from detr_onnx.exporter.calibrate import find_quant_params
 from detr_onnx.exporter.observation import Model
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
 from tests.parity.seeded import CONFIGS, seeded_pixels, seeded_tensors

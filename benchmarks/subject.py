@@ -19,7 +19,9 @@ import numpy as np
 from benchmarks.command import OPTIONS, run_main
 from benchmarks.setting import CACHE
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
+from detr_onnx.image.decode import read_rgb
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.verify.sample_photo import jpeg

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.detections import Detections
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.image.preprocess import ImageSource
+from detr_onnx.image.decode import ImageSource
 from detr_onnx.models.metadata import check_labels
 
 Floats = NDArray[np.float32]

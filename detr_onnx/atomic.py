@@ -30,20 +30,20 @@ OPEN_ANY = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK"
 
 @dataclass(frozen=True)
 class Draft:
-    """A file on its way: open for writing, and what it is to become; `path` is None for a device, written directly."""
+    """A file open for writing, its temporary path and its final one; `path` is None for a device, written directly."""
 
     file: BinaryIO
     path: Path | None
     target: Path
 
     def sync(self) -> None:
-        """Flushes the content to the disk; that of a device as far as to the device."""
+        """Writes the content to the disk, or flushes it to the device."""
         self.file.flush()
         if self.path:
             os.fsync(self.file.fileno())
 
     def place(self) -> None:
-        """Moves the file into place. It stays locked until then, except on Windows, which renames no open file."""
+        """Moves the file to its final path. It stays locked until then, but on Windows, which moves no open file."""
         if sys.platform == "win32":
             self.file.close()
         if self.path:
@@ -97,8 +97,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 def atomic_files(*paths: Path) -> Iterator[list[BinaryIO]]:
     """Binary files that replace `paths` when the block ends without an error; see `atomic_file`.
 
-    The first one is the one that needs the others, such as a graph its weights. It is never beside others than its own:
-    a process killed while several files are moved into place leaves none of that name.
+    The first file needs the others, as a graph needs its weights, and is never beside others than its own: it is
+    removed first and moved into place last, so a process killed in between leaves no file of that name.
 
     Raises:
         OSError: the content cannot be written; `paths` are as they were.
@@ -118,7 +118,7 @@ def move_together(sources: Sequence[Path], directory: Path) -> None:
 
 
 def place_together(moves: Sequence[Callable[[], object]], first: Path) -> None:
-    """Makes the moves, last one first; with several, `first` is removed before."""
+    """Makes the moves, last one first. If there are several, `first` is removed before them."""
     if len(moves) > 1 and first.is_file():
         first.unlink()
     for move in reversed(moves):

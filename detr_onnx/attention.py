@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines import Attention, Mask
+from detr_onnx.engines import AttentionOutputs, Mask
 from detr_onnx.errors import DetrError, UsageError
-from detr_onnx.image.heat import Panel, resized
+from detr_onnx.image.heatmap import Panel, resized
 from detr_onnx.integers import is_integer
 from detr_onnx.network.numpy_ops import nearest
 
@@ -152,7 +152,7 @@ class AttentionMaps:
 
 
 def maps_of(
-    outputs: Attention,
+    outputs: AttentionOutputs,
     mask: Mask,
     points: Floats,
     class_names: Sequence[str],

@@ -1,12 +1,12 @@
-"""The cache: where built graphs are kept between runs, and how each is built once.
+"""The cache of built graphs: each is built once, and used in later runs unless it is damaged.
 
     <cache>/built/<name>/    an entry: the files that `build` wrote, and manifest.json, written last
     <cache>/verified/        records of verified models, see hub/snapshots.py
 
-A file is taken to be intact when its size, its time of change and a sample of its bytes (all of them up to 1 MiB, else
-64 blocks of 4 KiB from head to tail) are those on record, which takes about a millisecond for any size. When only the
-time differs, as in a copied cache, the sha256 of the whole file decides. A byte changed between two sampled blocks by
-something that also restores the time of change goes unnoticed.
+A file counts as intact if its size, its modification time and a sample of its bytes are those on record. The sample is
+the whole file up to 1 MiB, else 64 blocks of 4 KiB, so the check takes about a millisecond for any size. If only the
+time differs, as in a copied cache, the sha256 of the whole file decides. A change between two sampled blocks, by
+something that also restores the modification time, is not noticed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in the cache: a name for people, its path, its size."""
+    """Something in the cache: a name to show, its path, its size."""
 
     name: str
     path: Path
@@ -126,7 +126,7 @@ def is_sound(directory: Path, manifest: Path) -> bool:
 
 
 def is_intact(path: Path, record: FileRecord) -> bool:
-    """Whether the file is as recorded; its time of change is restored where only that had changed."""
+    """Whether the file is as recorded. If only its modification time has changed, that is restored."""
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) or state.st_size != record.bytes:
@@ -226,7 +226,7 @@ def writing_in(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Keeps other processes out of the block. The system releases the lock of a process that dies; the file stays."""
+    """Keeps other processes out of the block. The system releases the lock of a dead process; the file stays."""
     with path.open("a+b") as file:
         locks.acquire(file.fileno())  # without locks two processes may build, and either result is right
         try:

@@ -24,14 +24,13 @@ from detr_onnx.detections import Detections
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import ProviderSpec, keeps_cores_busy
 from detr_onnx.errors import UsageError
-from detr_onnx.image.preprocess import ImageSource, read_rgb
+from detr_onnx.image.batching import check_is_list, grouped, remember_paths
+from detr_onnx.image.decode import ImageSource, read_rgb
 from detr_onnx.image.processor_config import LARGEST_SIDE_PX
-from detr_onnx.image.several import check_several, grouped, paths_noted
 from detr_onnx.integers import is_whole_number
-from detr_onnx.masks import PanopticRules, PanopticSegmentation
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
-from detr_onnx.panoptic import panoptic_of
+from detr_onnx.panoptic import PanopticRules, PanopticSegmentation, panoptic_of
 from detr_onnx.pipeline import Pipeline
 from detr_onnx.read_ahead import read_ahead, usable_cores
 
@@ -159,11 +158,11 @@ class Detector(Pipeline):
             masks: whether a panoptic model computes masks, which takes time for each object.
         """
         check_threshold(threshold)
-        check_several(images)
+        check_is_list(images)
         if not is_whole_number(batch_size):
             raise UsageError("the batch size is wrong", found=repr(batch_size)[:60], expected="a number from 1 up")
         paths: list[ImageSource] = []
-        decoded = (read_rgb(image) for image in paths_noted(images, paths))
+        decoded = (read_rgb(image) for image in remember_paths(images, paths))
         groups = grouped(decoded, self._engine.batch or batch_size, self._may_share)
         detections = [found for group in groups for found in self._detect(group, threshold, masks)]
         return [with_path(path, found) for path, found in zip(paths, detections, strict=True)]
@@ -182,7 +181,7 @@ class Detector(Pipeline):
             ImageError: an image cannot be read; the detections of those before it have been yielded.
         """
         check_threshold(threshold)
-        check_several(images)
+        check_is_list(images)
         return self._stream(images, threshold)
 
     def _stream(self, images: Iterable[ImageSource], threshold: float) -> Iterator[Detections]:

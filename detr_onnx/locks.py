@@ -1,4 +1,4 @@
-"""Locks on open files, by which processes keep out of each other's way. The system releases those of a dead process.
+"""Locks on open files, so that only one process at a time does something. The system releases those of a dead process.
 
 `flock` where there is one, a locked byte on Windows. Some network file systems, and Python in a browser, have neither.
 """

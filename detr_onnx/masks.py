@@ -1,15 +1,14 @@
-"""Masks of a panoptic model: their probabilities at the size of the image, and the segments that they make of it."""
+"""Masks of a panoptic model: from the logits of the network to pixels of the image, as booleans or run lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.rle import Rle, encode
 
 Floats = NDArray[np.float32]
@@ -17,51 +16,6 @@ Ints = NDArray[np.int64]
 
 BLOCK_FLOATS = 1 << 22  # of probabilities at a time: 16 MB
 MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to a mask
-NO_SEGMENT, UNASSIGNED = -1, 0  # where there is no segment at all, and pixels that belong to none, as in transformers
-
-
-class SegmentInfo(TypedDict):
-    """One segment: its id in the map, its class, and the score in 0..1, rounded to six digits.
-
-    `was_fused` is True if all segments of the class were to be fused.
-    """
-
-    id: int
-    label_id: int
-    label: str
-    was_fused: bool
-    score: float
-
-
-@dataclass(frozen=True, eq=False)
-class PanopticSegmentation:
-    """The segments of one image.
-
-    Attributes:
-        segmentation: [H,W] int32 at the size of the upright image: the id of each pixel's segment, 0 where there is
-            none; -1 everywhere if the image has no segment.
-        segments_info: the segments, by id.
-    """
-
-    segmentation: NDArray[np.int32]
-    segments_info: list[SegmentInfo]
-
-
-@dataclass(frozen=True)
-class PanopticRules:
-    """Which masks become segments; names and defaults are those of transformers' DetrImageProcessor.
-
-    Attributes:
-        threshold: in 0..1; scores exceed it.
-        mask_threshold: in 0..1; the probability times score from which on a pixel counts as part of a mask's full area.
-        overlap_mask_area_threshold: in 0..1; the share of its full area that a mask has to exceed, or it is left out.
-        label_ids_to_fuse: classes whose segments are one, such as sky.
-    """
-
-    threshold: float = DEFAULT_THRESHOLD
-    mask_threshold: float = 0.5
-    overlap_mask_area_threshold: float = 0.8
-    label_ids_to_fuse: Collection[int] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,51 +105,3 @@ def _mixed(rows: Floats, right: tuple[Ints, Ints, Floats]) -> Floats:
     first, second, share = right
     mixed: Floats = (1 - share) * rows[..., first] + share * rows[..., second]
     return mixed
-
-
-def panoptic(
-    masks: MaskLogits,
-    scores: Floats,
-    class_ids: Ints,
-    class_names: Sequence[str],
-    rules: PanopticRules,
-) -> PanopticSegmentation:
-    """Every pixel belongs to the mask with the highest probability times score; masks that are mostly covered go.
-
-    Args:
-        masks: of the queries whose most probable class is an object, with scores above the threshold.
-        scores: [n] in 0..1.
-        class_ids: [n].
-        class_names: of all classes.
-        rules: the others.
-
-    Source: `compute_segments` of transformers' DetrImageProcessor.
-    """
-    if not len(masks):
-        return PanopticSegmentation(np.full(masks.image_hw, NO_SEGMENT, np.int32), [])
-    owners, shares = _owners(masks, scores, rules.mask_threshold)
-    segments: list[SegmentInfo] = []
-    ids, fused = np.full(len(masks), UNASSIGNED, np.int32), dict[int, int]()
-    for k in np.flatnonzero(shares.astype(np.float64) > rules.overlap_mask_area_threshold).tolist():
-        class_id = int(class_ids[k])
-        is_fused = class_id in rules.label_ids_to_fuse
-        if class_id not in fused:
-            name, score = class_names[class_id], round(float(scores[k]), 6)
-            segment = SegmentInfo(id=len(segments) + 1, label_id=class_id, label=name, was_fused=is_fused, score=score)
-            segments.append(segment)
-            if is_fused:
-                fused[class_id] = segment["id"]
-        ids[k] = fused.get(class_id, len(segments))
-    return PanopticSegmentation(ids[owners], segments)
-
-
-def _owners(masks: MaskLogits, scores: Floats, mask_threshold: float) -> tuple[NDArray[np.int32], Floats]:
-    """The mask [H,W] that each pixel goes to, and the share [n] of its full area that each mask gets."""
-    owners, full_areas = np.empty(masks.image_hw, np.int32), np.zeros(len(masks), np.int64)
-    for rows, probabilities in masks.blocks():
-        weighted = probabilities * scores[:, None, None]
-        owners[rows] = weighted.argmax(axis=0)
-        full_areas += np.count_nonzero(weighted >= mask_threshold, axis=(1, 2))
-    areas = np.bincount(owners.reshape(-1), minlength=len(masks)) * (full_areas > 0)
-    shares = np.divide(areas, full_areas.clip(min=1), dtype=np.float32)  # 4/5 exceeds 0.8, as in torch
-    return owners, shares

@@ -11,10 +11,12 @@ from PIL import Image
 from detr_onnx.arguments import check_outputs
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines import AttentiveNetwork, SegmentingNetwork, Segments
+from detr_onnx.engines import AttentionNetwork, PanopticNetwork, PanopticOutputs
 from detr_onnx.errors import UsageError
-from detr_onnx.image.preprocess import ImageSource, Preprocessing, batch, read_rgb
-from detr_onnx.image.several import check_several
+from detr_onnx.image.batching import check_is_list
+from detr_onnx.image.decode import ImageSource, read_rgb
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import OpenModel
 from detr_onnx.panoptic import kept_queries, with_masks
 
@@ -75,13 +77,13 @@ class Pipeline:
         _ = self._segment
 
     @property
-    def _segment(self) -> SegmentingNetwork:
+    def _segment(self) -> PanopticNetwork:
         if self._engine.segment is None:
             remedy = "use a panoptic model, such as facebook/detr-resnet-50-panoptic"
             raise UsageError("the model has no mask head", found=self._name, remedy=remedy)
         return self._engine.segment
 
-    def attention_network(self) -> AttentiveNetwork:
+    def attention_network(self) -> AttentionNetwork:
         """The network of `attention`, opened if it is not open yet.
 
         Raises:
@@ -100,7 +102,7 @@ class Pipeline:
             mask: [B,H,W], True for image, False for padding.
             sizes_hw: [B,2], heights and widths of the original images.
         """
-        check_several(images)
+        check_is_list(images)
         return self._prepare([read_rgb(image) for image in images])
 
     def network(self, pixels: Floats, mask: Mask | None = None) -> tuple[Floats, Floats]:
@@ -118,7 +120,7 @@ class Pipeline:
         logits, boxes_cxcywh = self._engine.network(*self._filled(pixels, mask))
         return logits[:count], boxes_cxcywh[:count]
 
-    def segment(self, pixels: Floats, mask: Mask, threshold: float = DEFAULT_THRESHOLD) -> Segments:
+    def segment(self, pixels: Floats, mask: Mask, threshold: float = DEFAULT_THRESHOLD) -> PanopticOutputs:
         """The raw outputs of the network of a panoptic model, with a mask for each query above the threshold.
 
         Args:
@@ -136,7 +138,7 @@ class Pipeline:
         if len(segments.logits) == count:
             return segments
         own = segments.kept[:, 0] < count
-        return Segments(segments.logits[:count], segments.boxes[:count], segments.kept[own], segments.masks[own])
+        return PanopticOutputs(segments.logits[:count], segments.boxes[:count], segments.kept[own], segments.masks[own])
 
     def postprocess(
         self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = DEFAULT_THRESHOLD

@@ -31,7 +31,9 @@ from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines.onnxruntime import named_outputs
 from detr_onnx.errors import DatasetError
 from detr_onnx.evaluation.agreement import agreement
-from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
+from detr_onnx.image.decode import read_rgb
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory

@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.command import run_main
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.image.files import find_images
-from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 
 VERSIONS = ("nncf", "openvino", "onnx", "onnxruntime", "numpy")
 

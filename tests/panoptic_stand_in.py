@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from detr_onnx import Detector
-from detr_onnx.engines import Engine, Segments
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.engines import Engine, PanopticOutputs
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import OpenModel
 
 CLASSES = ("N/A", "cat", "dog", "sky")
@@ -31,7 +31,7 @@ def network(pixels: Any, mask: Any) -> tuple[Any, Any]:
     return logits, np.tile(boxes, (len(pixels), 1, 1))
 
 
-def segment(pixels: Any, mask: Any, threshold: float) -> Segments:
+def segment(pixels: Any, mask: Any, threshold: float) -> PanopticOutputs:
     """The outputs of `network`, with masks that are sure of their quarter."""
     logits, boxes = network(pixels, mask)
     powers = np.exp(logits)
@@ -43,7 +43,7 @@ def segment(pixels: Any, mask: Any, threshold: float) -> Segments:
         row, column = divmod(query, 2)
         if query < len(QUARTERS):
             one[row * height // 2 : (row + 1) * height // 2, column * width // 2 : (column + 1) * width // 2] = 20
-    return Segments(logits, boxes, kept, masks)
+    return PanopticOutputs(logits, boxes, kept, masks)
 
 
 def panoptic_stand_in(monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...] = CLASSES) -> Detector:

@@ -22,16 +22,21 @@ from detr_onnx.image.decode import ImageSource
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
+DIRECTORIES = (".ci/*", ".github/**/*", "benchmarks/**/*", "detr_onnx/**/*", "docs/*", "examples/**/*", "export/**/*",
+               "tests/**/*", "weights/**/*")  # fmt: skip
+"""Where files are that pages name: what is tracked, without environments and build directories."""
 LAYERS = (
     ("errors", "defaults", "labels", "text", "integers", "paths", "read_ahead", "locks", "signals"),
-    ("json_input", "atomic", "failures"),
+    ("json_input", "atomic", "unexpected_errors"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook", "rle"),
     ("boxes", "masks"),
     ("detections",),
-    ("engines", "evaluation", "hub", "video"),
+    ("engines", "hub", "video"),
+    ("panoptic", "attention"),
+    ("evaluation",),
     ("exporter",),
-    ("models", "panoptic", "attention"),
+    ("models",),
     ("arguments",),
     ("pipeline",),
     ("detector",),
@@ -48,7 +53,7 @@ MAY_IMPORT = {
 ONLY_IN_FUNCTIONS_OF = {
     "torch": {"bench/baselines/transformers_models", "checkpoint/convert_pth"},
     "transformers": {"bench/baselines/transformers_models"},
-    "onnx": {"exporter/proto", "engines/optimized"},
+    "onnx": {"exporter/proto", "engines/optimized_graph"},
     "onnxruntime": {"engines/onnxruntime", "bench/baselines/exported_graphs"},
     "huggingface_hub": {"hub/download"},
     "openvino": {"engines/openvino_package", "engines/bfloat16", "bench/baselines/exported_graphs"},
@@ -150,6 +155,24 @@ def test_the_architecture_page_shows_these_layers():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \d+ \| ((?:`[\w/]+`,? ?)+) \|", text, re.MULTILINE)
     assert [tuple(re.findall(r"`([\w/]+)`", row)) for row in rows] == list(LAYERS)
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_that_the_pages_for_contributors_name_exist(page):
+    """By their path in the checkout or in the package, or by the name alone."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"[`(]((?:[\w.]+/)*[\w.]+\.(?:py|yml|toml|md)|(?:[\w.]+/)+)[`)]", text)
+    assert len(named) > 5
+    there = {path.relative_to(ROOT).as_posix() for top in ("*", *DIRECTORIES) for path in ROOT.glob(top)}
+    ends = tuple(f"/{path}" for path in there)
+    assert [name for name in named if not any(end.endswith(f"/{name.strip('/')}") for end in ends)] == []
+
+
+@pytest.mark.parametrize("package", ["checkpoint", "engines", "evaluation", "exporter", "image", "models", "network"])
+def test_a_package_lists_its_modules(package):
+    listed = set(re.findall(r"\w+", ast.get_docstring(TREES[package])))
+    modules = {module.split("/")[1] for module in TREES if module.startswith(f"{package}/")}
+    assert modules - listed == set()
 
 
 @pytest.mark.parametrize("module", sorted(TREES))

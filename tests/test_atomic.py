@@ -161,9 +161,7 @@ with draft_directory(Path(sys.argv[1]).parent) as directory:
 
 @posix_only
 @pytest.mark.parametrize("script", [WRITE_SLOWLY, MAKE_SLOWLY])
-def test_the_draft_of_a_killed_process_is_removed_by_the_next_one_and_that_of_a_running_process_is_not(
-    tmp_path, script
-):
+def test_only_drafts_of_killed_processes_are_removed(tmp_path, script):
     path = tmp_path / "file"
     path.write_bytes(b"older")
     command = [sys.executable, "-c", script, str(path)]
@@ -178,7 +176,7 @@ def test_the_draft_of_a_killed_process_is_removed_by_the_next_one_and_that_of_a_
 
 
 @posix_only
-def test_a_process_whose_draft_is_taken_for_abandoned_before_it_is_locked_makes_another(tmp_path, monkeypatch):
+def test_a_draft_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
     acquire, calls = locks.acquire, []
 
     def remove_first(descriptor: int, *, wait: bool = True) -> bool | None:
@@ -207,7 +205,7 @@ def test_without_locks_drafts_are_removed_when_they_are_a_day_old_and_not_before
 
 
 @posix_only
-def test_what_only_has_the_name_of_a_draft_neither_blocks_nor_leads_elsewhere(tmp_path):
+def test_pipes_and_links_named_like_a_draft_neither_block_nor_lead_elsewhere(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "kept").touch()
     (tmp_path / "a").mkdir()
@@ -245,7 +243,7 @@ def test_files_that_belong_together_are_replaced_together_or_not_at_all(tmp_path
     assert (first.read_bytes(), second.read_bytes(), names(tmp_path)) == (b"3", b"3", {"graph", "weights"})
 
 
-def test_a_file_is_never_beside_others_than_its_own(tmp_path, monkeypatch):
+def test_files_that_belong_together_are_never_mixed(tmp_path, monkeypatch):
     """After every change of the directory."""
     contents, replace = [], Path.replace
 

@@ -18,7 +18,7 @@ from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.exporter.ort_file import write_ort
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import demo_directory, demo_image
 from tests.parity.seeded import CONFIGS, write_checkpoint
 from tests.small_model import LABELS, sample_image
@@ -216,7 +216,7 @@ def test_without_objects_there_is_nothing_to_draw(detector, image):
     ({"point": 3}, "no such point: found 3, expected 0 to 2"),
     ({"number": 0, "point": 0}, "draw takes a detection or a point"),
 ])  # fmt: skip
-def test_what_there_is_not_is_refused(maps, arguments, message):
+def test_missing_detections_points_layers_and_heads_are_refused(maps, arguments, message):
     with pytest.raises(UsageError, match=message):
         maps.draw(**arguments)
 
@@ -295,7 +295,7 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     assert (tmp_path / "first.png").is_file()
 
 
-def test_a_graph_s_network_ignores_the_maps(small, image, tmp_path, detector):
+def test_detection_on_a_graph_with_maps_ignores_them(small, image, tmp_path, detector):
     pytest.importorskip("onnx")
     write_onnx(tmp_path / "m.onnx", load_checkpoint(small), Preprocessing(64, 107), ExportOptions(attention=True))
     pixels, mask, _ = detector.preprocess([image])

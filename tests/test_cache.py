@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from detr_onnx.cache import cache_directory, cached, list_entries, lock, sha256_
 from detr_onnx.errors import OutputError, UsageError
 
 LARGE = bytes(range(256)) * 8192  # 2 MiB: too large to be sampled whole
-START_MS = 25  # a sound entry of 166 MB; about 1 ms where nothing else runs
 BUILDER = """
 import sys, time
 from pathlib import Path
@@ -273,7 +271,7 @@ def test_a_cache_that_is_a_file_is_one_sentence(tmp_path, build):
         cached("model", build, cache_dir=tmp_path / "file")
 
 
-def test_a_read_only_cache_serves_what_it_has_and_says_why_it_takes_no_more(tmp_path, build):
+def test_a_read_only_cache_is_read_and_writing_to_it_is_one_error(tmp_path, build):
     entry = cached("model", build, cache_dir=tmp_path)
     make_read_only(tmp_path / "built")
     try:
@@ -316,17 +314,11 @@ def test_a_killed_process_leaves_no_lock_hanging(tmp_path):
         pass
 
 
-def test_a_sound_entry_of_166_megabytes_costs_next_to_nothing_to_verify(tmp_path):
+def test_verifying_an_intact_entry_reads_only_samples(tmp_path, monkeypatch):
     def build_large(directory: Path) -> None:
         with (directory / "model.onnx.data").open("wb") as file:
             file.truncate(166_587_896)
 
     entry = cached("model", build_large, cache_dir=tmp_path)
-    best_ms = min(timed_ms(entry) for _ in range(5))
-    assert best_ms < START_MS
-
-
-def timed_ms(entry: Path) -> float:
-    start = time.perf_counter()
+    monkeypatch.setattr(cache, "CHUNK_BYTES", None)  # reading the whole file would now fail
     assert cache.is_sound(entry, entry / cache.MANIFEST)
-    return (time.perf_counter() - start) * 1e3

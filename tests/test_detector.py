@@ -88,7 +88,7 @@ def assert_close(found: Detections, expected: Detections, score=SCORE_TOLERANCE,
 
 def lambda_detector(monkeypatch, network, **facts) -> Detector:
     """A Detector around a function."""
-    from detr_onnx.image.preprocess import Preprocessing
+    from detr_onnx.image.processor_config import Preprocessing
 
     opened = OpenModel(Engine("a test", network, **facts), LABELS, Preprocessing(SHORTEST_PX, LONGEST_PX), "any")
     monkeypatch.setattr("detr_onnx.detector.open_model", lambda *arguments, **options: opened)
@@ -98,12 +98,12 @@ def lambda_detector(monkeypatch, network, **facts) -> Detector:
 # Images
 
 
-def test_no_images_give_no_detections(detector):
+def test_an_empty_batch_gives_an_empty_list(detector):
     assert detector.batch([]) == []
     assert detector.batch(iter(())) == []
 
 
-def test_whatever_holds_the_image_gives_the_same(detector, images, tmp_path):
+def test_every_kind_of_image_source_gives_the_same_detections(detector, images, tmp_path):
     image = images[0]
     expected = detector(image, 0.0)
     (tmp_path / "image.png").write_bytes(png(image))
@@ -121,19 +121,19 @@ def test_detections_are_in_pixels_of_the_image_as_it_came(detector, images):
     assert twice.xyxy.max() > once.xyxy.max()
 
 
-def test_a_batch_one_by_one_is_what_each_is_alone(detector, images):
+def test_a_batch_one_by_one_equals_single_calls(detector, images):
     for found, image in zip(detector.batch(images, 0.0), images, strict=True):
         assert_same(found, detector(image, 0.0))
 
 
-def test_equal_sizes_together_are_what_each_is_alone(detector):
+def test_images_of_one_size_batched_equal_single_calls(detector):
     images = [sample_image(64, 48, seed) for seed in range(3)]
     for found, image in zip(detector.batch(images, 0.0, batch_size=3), images, strict=True):
         assert_close(found, detector(image, 0.0))
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
-def test_mixed_sizes_together_go_through_the_mask(detector, images, batch_size):
+def test_images_of_different_sizes_are_batched_with_a_mask(detector, images, batch_size):
     found = detector.batch(images, 0.0, batch_size=batch_size)
     pixels, mask, sizes_hw = detector.preprocess(images[:batch_size])
     logits, boxes = detector.network(pixels, mask)
@@ -164,26 +164,26 @@ def test_a_threshold_out_of_range_is_refused_before_any_image_is_read(detector, 
         detector("gone.jpg", threshold)
 
 
-def test_the_threshold_is_half_unless_given(detector, images):
+def test_the_default_threshold_is_a_half(detector, images):
     assert_same(detector(images[0]), detector(images[0], 0.5))
     assert len(detector(images[0], 1.0)) == 0
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, "2", 1.5, None])
-def test_a_batch_size_that_is_no_number_of_images_is_refused(detector, batch_size):
+def test_a_wrong_batch_size_is_refused(detector, batch_size):
     with pytest.raises(UsageError, match="the batch size is wrong"):
         detector.batch([], batch_size=batch_size)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 300), (300, 1), (5000, 1)])
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
-def test_the_thinnest_images_go_through(small, engine, width, height):
+def test_the_thinnest_images_are_detected(small, engine, width, height):
     found = Detector(small, engine=engine)(sample_image(width, height), 0.0)
     assert len(found) == CONFIG.queries
     assert np.isfinite(found.xyxy).all()
 
 
-def test_what_is_no_image_is_an_error_of_the_image(detector, tmp_path):
+def test_a_source_that_is_not_an_image_is_an_image_error(detector, tmp_path):
     with pytest.raises(ImageError, match=r"cannot read 'gone\.jpg'"):
         detector("gone.jpg")
     with pytest.raises(ImageError, match="is not an image"):
@@ -202,12 +202,12 @@ def test_preprocess_gives_pixels_mask_and_sizes(detector, images):
 
 
 @pytest.mark.parametrize("size", [16, 100])
-def test_the_size_asked_for_is_the_short_side(graph, images, size):
+def test_shortest_edge_is_the_short_side(graph, images, size):
     pixels, _, _ = Detector(graph, shortest_edge=size).preprocess(images[:1])
     assert min(pixels.shape[2:]) == size
 
 
-def test_a_size_scales_also_where_the_model_does_not(small, tmp_path):
+def test_shortest_edge_resizes_also_for_models_that_do_not(small, tmp_path):
     still = shutil.copytree(small, tmp_path / "still")
     (still / "preprocessor_config.json").write_text('{"do_resize": false}')
     assert Detector(still, engine="numpy").preprocess([sample_image(50, 40)])[0].shape == (1, 3, 40, 50)
@@ -220,7 +220,7 @@ def test_a_size_scales_also_where_the_model_does_not(small, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, -1, 8193, "32", 32.5, float("nan"), True])
-def test_a_size_that_is_no_number_of_pixels_is_refused(graph, size):
+def test_a_wrong_shortest_edge_is_refused(graph, size):
     with pytest.raises(UsageError, match="shortest_edge is wrong"):
         Detector(graph, shortest_edge=size)
 
@@ -232,7 +232,7 @@ def test_a_stream_of_nothing_is_empty(detector):
     assert list(detector.stream([])) == []
 
 
-def test_a_stream_yields_what_each_image_gives_alone_in_order(detector, images):
+def test_a_stream_equals_single_calls_in_order(detector, images):
     several = [images[i % len(images)] for i in range(7)]
     for found, image in zip(detector.stream(several, 0.0), several, strict=True):
         assert_same(found, detector(image, 0.0))
@@ -271,7 +271,7 @@ def test_a_stream_decodes_ahead_while_the_network_runs(monkeypatch, images):
     assert seen_by_network == [True, True]
 
 
-def test_a_stream_raises_when_the_bad_image_is_due(detector, images):
+def test_a_stream_raises_when_it_reaches_the_bad_image(detector, images):
     stream = detector.stream([images[0], b"not an image", images[1]], 0.0)
     assert_same(next(stream), detector(images[0], 0.0))
     with pytest.raises(ImageError, match="not an image"):
@@ -287,17 +287,17 @@ def test_a_stream_raises_when_the_bad_image_is_due(detector, images):
     ],
 )
 @pytest.mark.parametrize("method", ["batch", "stream", "preprocess"])
-def test_one_image_in_place_of_several_is_refused(detector, method, images):
+def test_batch_and_stream_refuse_a_single_image(detector, method, images):
     with pytest.raises(UsageError, match=r"a list of images is expected: found .*; use detector\(image\)"):
         getattr(detector, method)(images)
 
 
-def test_an_array_of_images_is_several(detector):
+def test_an_array_of_several_images_is_a_batch(detector):
     assert len(detector.batch(np.zeros((2, 32, 32, 3), np.uint8))) == 2
 
 
 @pytest.mark.parametrize("several", [["a.jpg", "b.jpg"], ("a.jpg",), []])
-def test_several_images_in_place_of_one_are_refused(detector, several):
+def test_a_call_with_several_images_is_refused(detector, several):
     with pytest.raises(UsageError, match=rf"takes one image: found a \w+ of {len(several)}; use detector.batch"):
         detector(several)
 
@@ -350,7 +350,7 @@ def test_the_engines_agree_on_a_padded_batch(small, images):
         assert_close(found, expected)
 
 
-def test_an_engine_is_any_function(monkeypatch):
+def test_an_engine_may_be_any_function(monkeypatch):
     def network(pixels, mask):
         logits = np.zeros((len(pixels), 2, len(LABELS) + 1), np.float32)
         logits[:, 0, 1] = 9
@@ -371,7 +371,7 @@ def test_numbers_that_are_not_finite_are_an_error_not_an_empty_answer(monkeypatc
         lambda_detector(monkeypatch, network)(sample_image(40, 20))
 
 
-def test_classes_that_only_show_in_the_answer_are_checked_there(monkeypatch):
+def test_a_number_of_classes_known_only_from_the_outputs_is_checked(monkeypatch):
     def network(pixels, mask):
         return np.zeros((1, 2, 4), np.float32), np.zeros((1, 2, 4), np.float32)
 
@@ -389,7 +389,7 @@ def test_classes_that_only_show_in_the_answer_are_checked_there(monkeypatch):
         ({"labels": ["cat"]}, "1 names for 7 classes"),
     ],
 )
-def test_what_is_not_there_is_never_replaced(graph, options, error):
+def test_a_requested_engine_or_precision_is_never_replaced(graph, options, error):
     with pytest.raises(DetrError, match=error):
         Detector(graph, **options)
 
@@ -414,7 +414,7 @@ def test_warming_up_runs_an_image_of_that_size(monkeypatch):
         detector.warm_up(0, 50)
 
 
-def test_what_is_wrong_with_a_model_is_said_while_it_warms_up(monkeypatch):
+def test_a_faulty_model_fails_in_warm_up(monkeypatch):
     def network(pixels, mask):
         return np.full((1, 2, len(LABELS) + 1), np.nan, np.float32), np.full((1, 2, 4), 0.5, np.float32)
 
@@ -422,7 +422,7 @@ def test_what_is_wrong_with_a_model_is_said_while_it_warms_up(monkeypatch):
         lambda_detector(monkeypatch, network).warm_up()
 
 
-def test_threads_can_be_asked_for(graph, detector):
+def test_the_number_of_threads_can_be_set(graph, detector):
     assert_close(
         Detector(graph, engine="onnxruntime", threads=1)(sample_image(64, 48), 0.0), detector(sample_image(64, 48), 0.0)
     )
@@ -483,7 +483,7 @@ def test_a_fixed_batch_is_filled_up(small, tmp_path, detector, count):
             assert_close(one, detector(image, 0.0))
 
 
-def test_the_steps_fill_up_a_fixed_batch(small, tmp_path, detector, images):
+def test_the_methods_for_single_steps_fill_up_a_fixed_batch(small, tmp_path, detector, images):
     fixed = export(small, tmp_path, ExportOptions(batch=2))
     pixels, mask, sizes_hw = fixed.preprocess(images[:1])
     assert [len(array) for array in fixed.network(pixels)] == [1, 1]
@@ -500,7 +500,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("exporter", FOREIGN)
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_files_of_other_exporters_give_each_image_what_it_gets_alone(
+def test_files_of_other_exporters_give_the_same_detections_in_a_batch(
     small, graph, tmp_path, images, exporter, batch_size
 ):
     form, axes = FOREIGN[exporter]
@@ -552,7 +552,7 @@ def test_a_name_that_is_not_cached_and_cannot_be_fetched_is_one_error(standin):
 
 
 @pytest.mark.slow
-def test_a_full_size_model_goes_from_the_hub_to_an_answer_on_the_command_line(standin, tmp_path):
+def test_a_full_size_model_is_downloaded_and_run_by_the_command_line(standin, tmp_path):
     from tests.parity.seeded import CONFIGS
 
     full = write_checkpoint(tmp_path / "full", CONFIGS["detr-resnet-50"], 1)
@@ -595,7 +595,7 @@ def test_images_of_mixed_sizes_come_out_as_from_transformers(small, images, batc
             np.testing.assert_allclose(ours.xyxy, theirs["boxes"].numpy(), rtol=0, atol=THEIR_BOXES_PX)
 
 
-def test_the_small_model_hides_nothing(detector, images):
+def test_outputs_of_the_small_model_differ_by_query_and_by_image(detector, images):
     """Its queries differ, its scores spread and its images matter; else the tests above would show little."""
     found = detector.batch(images, 0.0)
     assert np.ptp(found[0].scores) > 0.05
@@ -606,7 +606,7 @@ def test_the_small_model_hides_nothing(detector, images):
 @pytest.mark.parametrize(
     ("threads", "cores", "leaves"), [(None, 4, False), (4, 4, False), (8, 4, False), (3, 4, True), (1, 1, False)]
 )
-def test_images_are_prepared_meanwhile_if_the_network_leaves_cores(monkeypatch, graph, threads, cores, leaves):
+def test_leaves_cores_is_true_on_gpus_and_with_few_threads(monkeypatch, graph, threads, cores, leaves):
     monkeypatch.setattr("detr_onnx.detector.usable_cores", lambda: cores)
     assert Detector(graph, engine="onnxruntime", threads=threads).leaves_cores is leaves
 
@@ -616,7 +616,7 @@ def test_images_are_prepared_meanwhile_if_the_network_leaves_cores(monkeypatch, 
 
 @pytest.mark.parametrize("threshold", ["0.5", None, [0.5], np.array([0.5, 0.6]), 1j, float("nan"), 1.5])
 @pytest.mark.parametrize("method", ["__call__", "batch", "stream", "attention"])
-def test_a_threshold_that_is_no_number_from_0_to_1_is_refused(detector, images, method, threshold):
+def test_a_threshold_that_is_not_a_number_is_refused(detector, images, method, threshold):
     with pytest.raises(UsageError, match=r"the threshold is out of range: found .*, expected a number from 0 to 1"):
         getattr(detector, method)(images[:1], threshold)
 
@@ -636,7 +636,7 @@ def test_a_size_to_warm_up_that_is_not_whole_is_refused(detector, size):
 
 
 @pytest.mark.parametrize("labels", [5, "cat", [1]])
-def test_labels_that_are_no_names_are_refused(graph, labels):
+def test_labels_that_are_not_names_are_refused(graph, labels):
     with pytest.raises(UsageError, match="labels is not a list of names"):
         Detector(graph, labels=labels)
 

@@ -24,7 +24,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
         ({"found": "a", "expected": "b", "remedy": "do"}, "what: found a, expected b; do"),
     ],
 )
-def test_the_sentence_says_what_is_known(parts, sentence):
+def test_the_message_is_made_of_the_parts_that_are_given(parts, sentence):
     assert str(DetrError("what", **parts)) == sentence
 
 
@@ -54,7 +54,7 @@ def test_the_tree_in_the_docstring_has_every_error():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_comes_whole_through_another_process(kind):
+def test_a_pickled_error_keeps_its_parts(kind):
     error = pickle.loads(pickle.dumps(kind("what", found="a", expected="b", remedy="do")))
     assert (type(error), str(error), error.found, error.remedy) == (kind, "what: found a, expected b; do", "a", "do")
 

@@ -20,7 +20,7 @@ import pytest
 
 from detr_onnx.errors import HubError, MissingPackageError, OutputError
 from detr_onnx.hub import fetch, snapshots
-from detr_onnx.hub.names import PINNED, Model, PinnedFile, is_hub_name
+from detr_onnx.hub.names import PINNED, HubModel, PinnedFile, is_hub_name
 from detr_onnx.hub.snapshots import cached_models
 from tests.standin_hub import StandInHub
 
@@ -31,7 +31,7 @@ FILES: dict[str, bytes | Path] = {
     "model.safetensors": random.Random(0).randbytes(300_000),
 }
 NAME = "owner/name"
-PIN = Model(NAME, COMMIT, {n: PinnedFile(len(b), hashlib.sha256(b).hexdigest()) for n, b in FILES.items()})
+PIN = HubModel(NAME, COMMIT, {n: PinnedFile(len(b), hashlib.sha256(b).hexdigest()) for n, b in FILES.items()})
 INDEX = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
 SHARDED: dict[str, bytes | Path] = {
     "config.json": FILES["config.json"],
@@ -446,7 +446,7 @@ def test_offline_with_nothing_cached_makes_no_request_and_says_so(standin, store
     assert not store.exists()
 
 
-def test_a_hub_that_accepts_and_does_not_answer_is_given_up_on(standin, monkeypatch):
+def test_a_hub_that_does_not_answer_times_out(standin, monkeypatch):
     monkeypatch.setattr("detr_onnx.hub.download.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -507,7 +507,7 @@ def test_a_disk_that_fills_up_during_a_download_is_one_sentence(standin, monkeyp
         get()
 
 
-def test_a_cache_that_cannot_be_written_serves_what_it_has(standin, store, tmp_path):
+def test_a_read_only_cache_is_read(standin, store, tmp_path):
     first = get()
     verified = tmp_path / "built" / "verified"
     next(verified.iterdir()).unlink()

@@ -15,7 +15,7 @@ def test_ninety_one_ids_of_which_eighty_have_a_name_of_their_own():
     assert len(named) == len(set(named)) == 80
 
 
-def test_the_gaps_are_where_coco_left_them():
+def test_unused_ids_are_those_of_coco():
     assert [i for i, name in enumerate(COCO_LABELS) if name == "N/A"] == GAPS
 
 
@@ -23,7 +23,7 @@ def test_the_gaps_are_where_coco_left_them():
     ("class_id", "name"),
     [(1, "person"), (13, "stop sign"), (17, "cat"), (44, "bottle"), (63, "couch"), (75, "remote"), (90, "toothbrush")],
 )
-def test_names_stand_at_their_ids(class_id, name):
+def test_names_are_at_their_coco_ids(class_id, name):
     assert COCO_LABELS[class_id] == name
 
 

@@ -20,11 +20,15 @@ from detr_onnx.exporter.calibrate import calibrate
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.exporter.ort_file import write_ort
 from detr_onnx.exporter.trial import ImageOutputs, Trial
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.masks import MaskLogits
 from detr_onnx.models.metadata import read_model
+from detr_onnx.panoptic import PanopticRules, combine_masks
 from tests.annotated_images import write_annotated_images
 from tests.parity.seeded import CONFIGS, write_checkpoint
+from tests.small_model import patches
 
+NAMES = ("cat", "dog", "sky")
 THRESHOLD, EVERY_QUERY = 0.35, -1.0
 GRAPH_ENGINES = [name for name, row in ENGINES.items() if not row.missing_packages(has_graph=False) and row.graphs]
 
@@ -39,14 +43,8 @@ def detector(checkpoint) -> Detector:
     return Detector(checkpoint, engine="numpy", shortest_edge=160)
 
 
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Patches of colour that are larger than a cell."""
-    patches = np.random.RandomState(seed).randint(0, 255, (7, 9, 3)).astype(np.uint8)
-    return Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC)
-
-
 def test_detections_of_a_panoptic_model_have_masks(detector):
-    image = picture(90, 61)
+    image = patches(90, 61)
     detections = detector(image, THRESHOLD)
     assert len(detections) > 1
     assert detections.masks.shape == (len(detections), 61, 90)
@@ -60,7 +58,7 @@ def test_detections_of_a_panoptic_model_have_masks(detector):
 def test_every_engine_finds_the_same(engine, detector, checkpoint, tmp_path):
     precision = {"precision": "fp32"} if engine == "openvino" else {}
     other = Detector(checkpoint, engine=engine, shortest_edge=160, cache_dir=tmp_path, **precision)
-    for image in (picture(90, 61), picture(31, 200, seed=1)):
+    for image in (patches(90, 61), patches(31, 200, seed=1)):
         expected, found = detector(image, THRESHOLD), other(image, THRESHOLD)
         assert expected.labels == found.labels
         np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=1e-2)
@@ -78,7 +76,7 @@ def test_exported_graphs_have_masks(precision, fused, shape_hw, detector, checkp
     options = ExportOptions(precision=precision, fused_attention=fused, shape_hw=shape_hw)
     write_onnx(tmp_path / "m.onnx", load_checkpoint(checkpoint), Preprocessing(160, 300), options)
     exported = Detector(tmp_path / "m.onnx", engine="onnxruntime")
-    prepared = detector.preprocess([picture(192, 160)])[:2]
+    prepared = detector.preprocess([patches(192, 160)])[:2]
     expected, found = (d._engine.segment(*prepared, EVERY_QUERY) for d in (detector, exported))
     assert np.array_equal(found.kept, expected.kept)
     error = np.abs(found.masks - expected.masks).mean() / expected.masks.std()
@@ -89,14 +87,14 @@ def test_an_ort_file_has_masks(detector, checkpoint, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("flatbuffers")
     write_ort(tmp_path / "m.ort", load_checkpoint(checkpoint), Preprocessing(160, 300), ExportOptions())
-    image = picture(90, 61)
+    image = patches(90, 61)
     found, expected = Detector(tmp_path / "m.ort")(image, THRESHOLD), detector(image, THRESHOLD)
     assert found.labels == expected.labels
     assert (found.masks != expected.masks).mean() < 1e-4
 
 
 def test_images_of_a_batch_have_the_masks_that_they_have_alone(detector):
-    images = [picture(90, 61, seed) for seed in range(3)]
+    images = [patches(90, 61, seed) for seed in range(3)]
     for image, found in zip(images, detector.batch(images, THRESHOLD, batch_size=3), strict=True):
         alone = detector(image, THRESHOLD)
         assert found.labels == alone.labels
@@ -106,7 +104,7 @@ def test_images_of_a_batch_have_the_masks_that_they_have_alone(detector):
 
 
 def test_masks_of_a_padded_image_are_cut_to_the_image(detector):
-    images = [picture(90, 61), picture(30, 90, seed=1)]
+    images = [patches(90, 61), patches(30, 90, seed=1)]
     for image, found in zip(images, detector.batch(images, 0.1, batch_size=2), strict=True):
         assert found.masks.shape == (len(found), *image.size[::-1])
     _, mask, _ = detector.preprocess(images)
@@ -116,7 +114,7 @@ def test_masks_of_a_padded_image_are_cut_to_the_image(detector):
 
 
 def test_segments_are_at_the_size_of_the_image(detector):
-    found = detector.panoptic(picture(90, 61), 0.2)
+    found = detector.panoptic(patches(90, 61), 0.2)
     assert found.segmentation.shape == (61, 90)
     assert found.segmentation.dtype == np.int32
     assert {*np.unique(found.segmentation)} - {0} <= {segment["id"] for segment in found.segments_info}
@@ -126,8 +124,8 @@ def test_segments_are_at_the_size_of_the_image(detector):
 @pytest.mark.parametrize("engine", ["numpy", *GRAPH_ENGINES])
 def test_with_nothing_above_the_threshold_all_shapes_are_right(engine, checkpoint, tmp_path):
     detector = Detector(checkpoint, engine=engine, shortest_edge=160, cache_dir=tmp_path)
-    assert detector(picture(90, 61), 1.0).masks.shape == (0, 61, 90)
-    empty = detector.panoptic(picture(90, 61), 1.0)
+    assert detector(patches(90, 61), 1.0).masks.shape == (0, 61, 90)
+    empty = detector.panoptic(patches(90, 61), 1.0)
     assert empty.segments_info == []
     assert np.unique(empty.segmentation).tolist() == [-1]
 
@@ -136,29 +134,29 @@ def test_with_nothing_above_the_threshold_all_shapes_are_right(engine, checkpoin
 @pytest.mark.parametrize("engine", ["numpy", *GRAPH_ENGINES])
 def test_the_thinnest_images_have_masks(engine, size, checkpoint, tmp_path):
     detector = Detector(checkpoint, engine=engine, shortest_edge=160, cache_dir=tmp_path)
-    detections = detector(picture(*size), 0.0)
+    detections = detector(patches(*size), 0.0)
     assert detections.masks.shape == (len(detections), *size[::-1])
-    assert detector.panoptic(picture(*size), 0.0).segmentation.shape == size[::-1]
+    assert detector.panoptic(patches(*size), 0.0).segmentation.shape == size[::-1]
 
 
 def test_a_detection_model_has_no_masks(small):
     detector = Detector(small, engine="numpy", shortest_edge=160)
-    assert detector(picture(90, 61)).masks is None
+    assert detector(patches(90, 61)).masks is None
     with pytest.raises(UsageError, match=r"the model has no mask head.*facebook/detr-resnet-50-panoptic"):
-        detector.panoptic(picture(90, 61))
+        detector.panoptic(patches(90, 61))
 
 
 @pytest.mark.parametrize("name", ["threshold", "mask_threshold", "overlap_mask_area_threshold"])
 def test_thresholds_out_of_range_are_refused(name, detector):
     with pytest.raises(UsageError, match="out of range"):
-        detector.panoptic(picture(9, 9), **{name: 1.5})
+        detector.panoptic(patches(9, 9), **{name: 1.5})
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> list[Path]:
     directory = tmp_path_factory.mktemp("pictures")
     for seed in range(6):
-        picture(90, 61, seed).save(directory / f"{seed}.png")
+        patches(90, 61, seed).save(directory / f"{seed}.png")
     return sorted(directory.iterdir())
 
 
@@ -212,12 +210,12 @@ def test_mask_iou_is_that_of_the_masks_of_identical_detections():
 def test_every_precision_finds_nearly_the_same_masks(precision, engine, model, detector, calibration, tmp_path):
     options = ExportOptions(precision=precision, quant_params=calibration.quant_params if precision == "int8" else {})
     write_onnx(tmp_path / "m.onnx", *model, options)
-    prepared = detector.preprocess([picture(90, 61)])[:2]
+    prepared = detector.preprocess([patches(90, 61)])[:2]
     exported = Detector(tmp_path / "m.onnx", engine=engine)
     expected, found = (d._engine.segment(*prepared, EVERY_QUERY).masks >= 0 for d in (detector, exported))
     assert found.shape == expected.shape
     assert (found != expected).mean() < (0.1 if "int8" in precision else 0.02)  # OpenVINO may compute in bfloat16
-    assert len(exported(picture(90, 61), THRESHOLD).masks)
+    assert len(exported(patches(90, 61), THRESHOLD).masks)
 
 
 def test_only_the_backbone_of_an_int8_file_is_in_8_bits(model, calibration, tmp_path):
@@ -235,7 +233,7 @@ def test_a_panoptic_model_can_be_written_in_onnx_runtime_s_format(end_to_end, mo
     pytest.importorskip("flatbuffers")
     write_ort(tmp_path / "m.ort", *model, ExportOptions(end_to_end=end_to_end))
     if not end_to_end:
-        expected, found = (d(picture(90, 61), THRESHOLD) for d in (detector, Detector(tmp_path / "m.ort")))
+        expected, found = (d(patches(90, 61), THRESHOLD) for d in (detector, Detector(tmp_path / "m.ort")))
         assert found.labels == expected.labels
         assert (found.masks != expected.masks).mean() < 1e-3
 
@@ -258,7 +256,7 @@ def end_to_end(request, checkpoint, detector, tmp_path_factory):
 
 @pytest.mark.parametrize("size", [(90, 61), (61, 90), (301, 200), (1, 1), (1, 300), (300, 1)])
 def test_an_end_to_end_graph_of_a_panoptic_model_has_the_detector_s_masks(size, end_to_end, detector):
-    (precision, _, run), image = end_to_end, picture(*size)
+    (precision, _, run), image = end_to_end, patches(*size)
     scores, labels, boxes, masks = run(image, THRESHOLD)
     assert masks.shape == (len(scores), *size[::-1])
     assert masks.dtype == np.bool_
@@ -279,7 +277,7 @@ def test_an_end_to_end_graph_with_masks_passes_the_full_check_of_onnx(end_to_end
 
 
 def test_an_end_to_end_graph_without_a_detection_has_no_masks(end_to_end):
-    outputs = end_to_end[2](picture(90, 61), 1.0)
+    outputs = end_to_end[2](patches(90, 61), 1.0)
     assert [values.shape for values in outputs] == [(0,), (0,), (0, 4), (0, 61, 90)]
 
 
@@ -289,7 +287,7 @@ def test_an_end_to_end_graph_with_masks_is_refused_for_what_it_is(end_to_end):
 
 
 def test_masks_can_be_left_out(detector, monkeypatch):
-    image = picture(90, 61)
+    image = patches(90, 61)
     expected, prepared = detector(image, THRESHOLD), detector.preprocess([image])
     assert np.array_equal(detector.detect_prepared(*prepared, THRESHOLD)[0].masks, expected.masks)
     refusing = replace(detector._engine, segment=refuse)
@@ -312,9 +310,9 @@ def test_evaluating_boxes_computes_no_masks(panoptic, tmp_path, monkeypatch):
 
 
 def test_the_raw_outputs_have_a_mask_for_each_kept_query(detector, small):
-    pixels, mask, _ = detector.preprocess([picture(90, 61)])
+    pixels, mask, _ = detector.preprocess([patches(90, 61)])
     segments = detector.segment(pixels, mask, THRESHOLD)
-    assert len(segments.kept) == len(segments.masks) == len(detector(picture(90, 61), THRESHOLD))
+    assert len(segments.kept) == len(segments.masks) == len(detector(patches(90, 61), THRESHOLD))
     assert segments.logits.shape[:2] == segments.boxes.shape[:2]
     assert len(detector.segment(pixels, mask, EVERY_QUERY).masks) == segments.logits.shape[1]
     plain = Detector(small, engine="numpy")
@@ -324,19 +322,68 @@ def test_the_raw_outputs_have_a_mask_for_each_kept_query(detector, small):
 
 
 def test_coco_rows_have_the_masks(detector, small):
-    found = detector(picture(90, 61), THRESHOLD)
+    found = detector(patches(90, 61), THRESHOLD)
     for row, mask in zip(found.to_coco(7), found.masks, strict=True):
         assert np.array_equal(rle.decode(row["segmentation"]), mask)
-    assert detector(picture(90, 61), 1.0).to_coco(7) == []
-    assert "segmentation" not in Detector(small, engine="numpy")(picture(90, 61), 0.0).to_coco(7)[0]
+    assert detector(patches(90, 61), 1.0).to_coco(7) == []
+    assert "segmentation" not in Detector(small, engine="numpy")(patches(90, 61), 0.0).to_coco(7)[0]
 
 
 def test_a_graph_of_two_images_takes_one(detector, checkpoint, tmp_path):
     write_onnx(tmp_path / "two.onnx", *read_model(checkpoint), ExportOptions(batch=2))
-    two, image = Detector(tmp_path / "two.onnx", engine="onnxruntime", shortest_edge=160), picture(90, 61)
+    two, image = Detector(tmp_path / "two.onnx", engine="onnxruntime", shortest_edge=160), patches(90, 61)
     expected = detector(image, THRESHOLD)
     for found in (two(image, THRESHOLD), *two.stream([image, image, image], THRESHOLD)):
         assert found.labels == expected.labels
         assert (found.masks != expected.masks).mean() < 1e-4
     segments = [d.panoptic(image, THRESHOLD) for d in (detector, two)]
     assert (segments[0].segmentation != segments[1].segmentation).mean() < 1e-3
+
+
+# From masks to segments
+
+
+def half_planes(*columns: range, size: int = 8) -> MaskLogits:
+    """Masks that are sure of their columns, at the size of the image."""
+    logits = np.full((len(columns), size, size), -20, np.float32)
+    for mask, own in zip(logits, columns, strict=True):
+        mask[:, own] = 20
+    return MaskLogits(logits, (1.0, 1.0), (size, size))
+
+
+def segments_of(masks: MaskLogits, scores, class_ids, **rules):
+    return combine_masks(
+        masks, np.array(scores, np.float32), np.array(class_ids, np.int64), NAMES, PanopticRules(**rules)
+    )
+
+
+def test_each_pixel_belongs_to_the_best_mask_or_to_none():
+    found = segments_of(half_planes(range(3), range(5, 8)), [0.9, 0.8], [0, 1])
+    assert found.segmentation.dtype == np.int32
+    assert found.segmentation[0].tolist() == [1, 1, 1, 1, 1, 2, 2, 2]  # argmax of equal zeros is the first
+    assert found.segments_info == [
+        {"id": 1, "label_id": 0, "label": "cat", "was_fused": False, "score": 0.9},
+        {"id": 2, "label_id": 1, "label": "dog", "was_fused": False, "score": 0.8},
+    ]
+
+
+def test_a_mask_that_is_mostly_covered_is_left_out():
+    found = segments_of(half_planes(range(6), range(5)), [0.9, 0.8], [0, 1])
+    assert [segment["label"] for segment in found.segments_info] == ["cat"]
+    assert set(np.unique(found.segmentation)) == {1}
+
+
+def test_segments_of_a_fused_class_are_one_and_ids_stay_apart():
+    """transformers counts on from the fused id, so that its third segment would be 2 as well."""
+    masks = half_planes(range(2), range(2, 4), range(4, 6), range(6, 8))
+    found = segments_of(masks, [0.9, 0.8, 0.7, 0.6], [2, 0, 2, 1], label_ids_to_fuse={2})
+    assert found.segmentation[0].tolist() == [1, 1, 2, 2, 1, 1, 3, 3]
+    assert [(s["id"], s["label"], s["was_fused"]) for s in found.segments_info] == [
+        (1, "sky", True), (2, "cat", False), (3, "dog", False),
+    ]  # fmt: skip
+
+
+def test_without_masks_the_map_is_minus_one():
+    found = segments_of(half_planes(), [], [])
+    assert found.segments_info == []
+    assert np.unique(found.segmentation).tolist() == [-1]

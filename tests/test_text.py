@@ -16,7 +16,7 @@ from detr_onnx.text import one_line, reason_of
     (ValueError("embedded null byte"), "embedded null byte"),
     (MemoryError(), "MemoryError"),
 ])  # fmt: skip
-def test_the_reason_is_the_system_s_else_the_error_s_text_else_its_type(error, reason):
+def test_reason_of_prefers_strerror_then_the_text_then_the_type(error, reason):
     assert reason_of(error) == reason
 
 

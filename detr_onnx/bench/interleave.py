@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 from detr_onnx.bench import baselines
 from detr_onnx.bench.baselines.turns import Options
-from detr_onnx.bench.endings import how_it_ended, last_line, tail_of
+from detr_onnx.bench.exit_status import how_it_ended, last_line, tail_of
 
 PAUSE_S = 0.25
 STOP_S = 5.0  # until a contender that does not end by itself is killed

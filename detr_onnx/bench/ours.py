@@ -50,7 +50,7 @@ def open_detector(options: Options) -> Detector:
 
 def detect(options: Options) -> Ready:
     """A warm `Detector`, from a file to its detections, part by part."""
-    from detr_onnx.image.preprocess import read_rgb
+    from detr_onnx.image.decode import read_rgb
 
     detector, path = open_detector(options), Path(options["image"])
     sizes: list[Any] = []
@@ -79,7 +79,8 @@ def preprocessing(options: Options) -> Ready:
     """From an encoded image to the pixels of the network, part by part."""
     from PIL import Image
 
-    from detr_onnx.image.preprocess import read_rgb, to_pixels
+    from detr_onnx.image.decode import read_rgb
+    from detr_onnx.image.preprocess import to_pixels
     from detr_onnx.models.metadata import Description
 
     rules, data = Description.of(Path(options["model"])).read_preprocessing(), Path(options["image"]).read_bytes()

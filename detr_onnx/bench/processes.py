@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detr_onnx.bench.endings import how_it_ended, last_line
+from detr_onnx.bench.exit_status import how_it_ended, last_line
 from detr_onnx.bench.interleave import LeftOut, Show
 
 BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss

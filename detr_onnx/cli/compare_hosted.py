@@ -20,7 +20,7 @@ from detr_onnx.text import is_text
 
 if TYPE_CHECKING:
     from detr_onnx.bench.hosted.api import RemoteApi
-    from detr_onnx.bench.hosted.results import View
+    from detr_onnx.bench.hosted.results import ImageResult
 
 HELP = "compare the hosted API with this machine: answers, accuracy, latency, cost"
 USAGE = "%(prog)s [options] IMAGES [IMAGES ...]"
@@ -137,7 +137,7 @@ def _compare(arguments: argparse.Namespace, environment: Mapping[str, str]) -> i
     for option, path in results_files(arguments).items():
         check_keeps_inputs(path, option, *(image.path for image in images))
     heading = setting("detr-onnx", arguments.words)
-    figures, views, engine = _run(arguments, remote, images)
+    figures, image_results, engine = _run(arguments, remote, images)
     result = {
         **heading,
         "remote_api": {"dialect": remote.dialect, "base_url": remote.base_url, "model": remote.model},
@@ -146,7 +146,7 @@ def _compare(arguments: argparse.Namespace, environment: Mapping[str, str]) -> i
     }
     content = {
         "--json": lambda: json.dumps(result, indent=1) + "\n",
-        "--html": lambda: html_of(result, views, arguments.worst),
+        "--html": lambda: html_of(result, image_results, arguments.worst),
     }
     files = {path: content[option] for option, path in results_files(arguments).items()}
     write_results(table_of(result), files)
@@ -161,7 +161,7 @@ def results_files(arguments: argparse.Namespace) -> dict[str, Path]:
 
 def _run(
     arguments: argparse.Namespace, remote: RemoteApi, images: Sequence[Any]
-) -> tuple[dict[str, Any], list[View], str]:
+) -> tuple[dict[str, Any], list[ImageResult], str]:
     """All figures, both answers to each image, and the engine."""
     from detr_onnx.bench.hosted.client import RetryPolicy
     from detr_onnx.bench.hosted.results import Prices
@@ -184,8 +184,8 @@ def _run(
     )
     detector = open_detector(arguments)
     comparison = ComparisonRun(images, remote, detector, options, progress, _note)
-    figures, views = comparison.run(truth)
-    return figures, views, detector.runtime
+    figures, image_results = comparison.run(truth)
+    return figures, image_results, detector.runtime
 
 
 def _note(line: str) -> None:

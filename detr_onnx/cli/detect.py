@@ -135,7 +135,7 @@ def detect_and_save(
 
     An image that cannot be written is reported, and its detections are returned all the same.
     """
-    from detr_onnx.image.preprocess import read_rgb
+    from detr_onnx.image.decode import read_rgb
 
     image = read_rgb(image_file.source())
     detections = detector(image, threshold)

@@ -19,7 +19,7 @@ from detr_onnx.labels import NO_CLASS
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
     from detr_onnx.image.files import ImageFile
-    from detr_onnx.masks import PanopticSegmentation
+    from detr_onnx.panoptic import PanopticSegmentation
 
 FORMAT = "panoptic"
 

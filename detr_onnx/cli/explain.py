@@ -52,8 +52,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     from detr_onnx.arguments import check_threshold
+    from detr_onnx.image.decode import read_rgb
     from detr_onnx.image.draw import save_image
-    from detr_onnx.image.preprocess import read_rgb
 
     check_threshold(arguments.threshold)
     layer, head = (number_or_mean(name, getattr(arguments, name)) for name in ("layer", "head"))

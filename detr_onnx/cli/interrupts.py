@@ -119,6 +119,6 @@ def error_unless_interrupted(name: str, error: Exception) -> DetrError:
     """The error to show for whatever went wrong with an image; KeyboardInterrupt if that was Ctrl-C."""
     if was_interrupted():
         raise KeyboardInterrupt from error
-    from detr_onnx.failures import error_of_image
+    from detr_onnx.unexpected_errors import error_of_image
 
     return error_of_image(name, error)

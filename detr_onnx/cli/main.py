@@ -34,7 +34,7 @@ from detr_onnx.cli import (
 from detr_onnx.cli.console import log_to_stderr, print_error
 from detr_onnx.cli.interrupts import INTERRUPTED, was_interrupted
 from detr_onnx.errors import DetrError
-from detr_onnx.failures import bug_error
+from detr_onnx.unexpected_errors import bug_error
 
 COMMANDS: dict[str, ModuleType] = {
     "detect": detect,

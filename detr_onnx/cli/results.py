@@ -31,7 +31,7 @@ def check_destination(path: Path | None, option: str, models: Sequence[str | Non
 
 def files_of_model(model: str) -> list[Path]:
     """The local files that a model may be read from, whether they exist or not."""
-    from detr_onnx.engines.external_data import weight_files
+    from detr_onnx.engines.external_data import external_files
 
     path = Path(model)
     if is_directory(path):
@@ -40,7 +40,7 @@ def files_of_model(model: str) -> list[Path]:
     weights: list[Path] = []
     if is_file(path):
         with contextlib.suppress(OSError, ValueError, ModelFileError):  # which opening the model tells
-            weights = weight_files(path)
+            weights = external_files(path)
     return [path, *weights]
 
 

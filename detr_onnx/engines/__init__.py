@@ -1,7 +1,14 @@
-"""The engines. Each turns a model into a function `network(pixels, mask) -> (logits, boxes)`.
+"""The engines. Each turns a model into an `Engine`, whose `network(pixels, mask)` returns logits and boxes.
 
-A panoptic model is also a function `segment(pixels, mask, threshold)`, which adds masks. Where attention maps can be
-had, `attention()` opens a function `attend(pixels, mask, threshold, cells)`, which adds these.
+    table            every engine by name: what it reads, needs and takes, and how it opens a model
+    options          the options of an engine: `EngineOptions`
+    numpy            runs a checkpoint in numpy
+    onnxruntime      runs a graph file in ONNX Runtime: providers, optimized_graph, io_binding (GPUs), arm_bfloat16
+    openvino         runs a graph file in OpenVINO: openvino_package (the import), bfloat16 (mixed precision)
+    graph_engine     what these two share: the names of inputs and outputs, checks of the graph, its inputs
+
+Before an engine loads a graph file, `graph_file` checks it: loops, external_data, protobuf. `deadline` limits the time
+of loading and of the first run, `error_messages` shortens what engines say, and `cpu` names the processor.
 """
 
 from __future__ import annotations
@@ -20,7 +27,7 @@ Network = Callable[[Floats, Mask | None], tuple[Floats, Floats]]
 """pixels [B,3,H,W], mask [B,H,W] or None -> logits [B,Q,C+1], boxes [B,Q,4] cxcywh in 0..1."""
 
 
-class Segments(NamedTuple):
+class PanopticOutputs(NamedTuple):
     """The outputs of a panoptic network for a batch of images.
 
     Attributes:
@@ -36,21 +43,23 @@ class Segments(NamedTuple):
     masks: Floats
 
 
-SegmentingNetwork = Callable[[Floats, Mask | None, float], Segments]
-"""pixels [B,3,H,W], mask [B,H,W] or None, threshold -> the outputs."""
+PanopticNetwork = Callable[[Floats, Mask | None, float], PanopticOutputs]
+"""pixels [B,3,H,W], mask [B,H,W] or None, threshold -> the outputs, with a mask for each query above the threshold."""
 
 NOTHING_KEPT = 2.0  # a threshold above every score: a panoptic network then computes no masks
 
 
-class Attention(NamedTuple):
-    """The outputs of a network with attention maps for a batch of images; L layers and M heads, of each part its own.
+class AttentionOutputs(NamedTuple):
+    """The outputs of a network with attention maps for a batch of images.
+
+    L layers and M heads are those of the decoder in `objects`, and those of the encoder in `cells`.
 
     Attributes:
         logits: [B,Q,C+1]; the last class is "no object".
         boxes: [B,Q,4] cxcywh in 0..1.
         kept: [K,2], image and query of each query whose score is greater than the threshold.
-        objects: [K,L,M,h,w] where the kept queries look: the decoder's attention to the memory; each head sums to 1.
-        cells: [B,P,L,M,h,w] what the cells that were asked for look at: the encoder's self-attention.
+        objects: [K,L,M,h,w] the decoder's cross-attention of the kept queries to the cells; each head sums to 1.
+        cells: [B,P,L,M,h,w] the encoder's self-attention of the P requested cells to all cells; each head sums to 1.
     """
 
     logits: Floats
@@ -60,16 +69,17 @@ class Attention(NamedTuple):
     cells: Floats
 
 
-class AttentiveNetwork(NamedTuple):
+class AttentionNetwork(NamedTuple):
     """A network with attention maps.
 
     Attributes:
         stride: pixels of a cell; there are h = ⌈H/stride⌉ rows of w = ⌈W/stride⌉ cells.
-        attend: pixels [B,3,H,W], mask [B,H,W] or None, threshold, cells [B,P] by number, row by row -> the outputs.
+        attend: pixels [B,3,H,W], mask [B,H,W] or None, threshold, numbers [B,P] of cells counted row by row -> the
+            outputs.
     """
 
     stride: int
-    attend: Callable[[Floats, Mask | None, float, NDArray[np.int64]], Attention]
+    attend: Callable[[Floats, Mask | None, float, NDArray[np.int64]], AttentionOutputs]
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class Engine:
         canvas_hw: the only input size it takes; None if it takes any.
         batch: the only batch size it takes; None if it takes any.
         classes: the number of classes without "no object"; None if only the outputs tell.
-        metadata: of an .onnx file; None for other models.
+        metadata: of the graph file; None for a checkpoint.
         segment: the network with masks; None if the model has no mask head.
         attention: opens the network with attention maps, which takes time when it is first called; None if the model
             has none.
@@ -96,5 +106,5 @@ class Engine:
     batch: int | None = None
     classes: int | None = None
     metadata: Mapping[str, str] | None = None
-    segment: SegmentingNetwork | None = None
-    attention: Callable[[], AttentiveNetwork] | None = None
+    segment: PanopticNetwork | None = None
+    attention: Callable[[], AttentionNetwork] | None = None

@@ -12,9 +12,9 @@ from detr_onnx.engines.providers import ON_CPU, ResolvedProviders
 from detr_onnx.errors import EngineError
 
 SESSION_ENTRY = "mlas.enable_gemm_fastmath_arm64_bfloat16", "1"  # float32's matrix products round to bfloat16
-TRIED_HW = 576, 576  # pixels: 324 cells. ONNX Runtime 1.32.0 sums more than 256 products wrongly
+PROBE_HW = 576, 576  # pixels: 324 cells. ONNX Runtime 1.32.0 sums more than 256 products wrongly
 BLOCK = 16  # pixels of one colour in the generated image
-FARTHEST = 0.05  # mean difference of logits over their standard deviation; OpenVINO's bf16 has 0.006 to 0.026
+MAX_DIFFERENCE = 0.05  # mean difference of logits over their standard deviation; OpenVINO's bf16 has 0.006 to 0.026
 
 
 def check_processor(wanted: ResolvedProviders) -> None:
@@ -42,16 +42,16 @@ def check_results(path: Path, bf16: Engine, fp32: Engine) -> None:
         path: of the graph file.
         bf16, fp32: it in both precisions. They run once, on a generated image.
     """
-    height, width = bf16.canvas_hw or TRIED_HW
+    height, width = bf16.canvas_hw or PROBE_HW
     shape = bf16.batch or 1, 3, -(-height // BLOCK), -(-width // BLOCK)
     blocks = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     pixels = np.ascontiguousarray(blocks.repeat(BLOCK, 2).repeat(BLOCK, 3)[:, :, :height, :width])
     exact, found = (engine.network(pixels, None)[0] for engine in (fp32, bf16))
     difference = float(np.abs(found - exact).mean() / exact.std())
-    if not difference < FARTHEST:  # nor NaN
+    if not difference < MAX_DIFFERENCE:  # nor NaN
         raise EngineError(
             f"{bf16.title} computes {path} wrongly",
             found=f"logits that differ from float32 by {difference:.2g} of their standard deviation",
-            expected=f"less than {FARTHEST:g}",
+            expected=f"less than {MAX_DIFFERENCE:g}",
             remedy="use the checkpoint in place of an exported file, or precision fp32",
         )

@@ -27,7 +27,7 @@ def cpu_features() -> list[str]:
 
 
 def bfloat16_flag() -> tuple[str, bool]:
-    """Where this system tells of ARM64's bfloat16 products, and whether they are there; False if it cannot tell."""
+    """The name of the flag for ARM64's bfloat16 products on this system, and whether it is set; False if unknown."""
     system, machine = platform.system(), platform.machine().lower()
     if machine not in ("aarch64", "arm64"):
         return f"the flag {ARM_BFLOAT16} of ARM64, on {system} {machine}", False

@@ -1,7 +1,8 @@
-"""Work of an engine that has to end: it is done in another thread, which is given up after a while, or by Ctrl-C.
+"""Time limits for an engine's compiled code, which nothing can interrupt.
 
-Nothing can stop compiled code. A thread that was given up works on until the process ends, which `end_if_stuck` makes
-happen at once: the interpreter's own exit might wait for the thread, or crash under it.
+The code runs in another thread. After the limit, or at Ctrl-C, the caller goes on without it and the thread is left
+running until the process ends. `end_if_stuck` then ends the process at once, because the interpreter's own exit might
+wait for the thread, or crash.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ POLL_S = 0.2  # so that Windows hears Ctrl-C, too
 
 T = TypeVar("T")
 
-_unfinished: list[threading.Event] = []  # of threads that were given up; set when one ends
+_unfinished: list[threading.Event] = []  # one for each running or abandoned thread; set when it ends
 
 
-def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
+def run_within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
     """What `work` returns, or the exception that it raises.
 
     Args:
-        seconds: after which it is given up.
+        seconds: the time limit.
         path: of the graph, for the error.
-        what: it does, such as "load".
+        what: a verb for the error, such as "load".
+        work: the function to run.
 
     Raises:
-        ModelFileError: it took longer.
+        ModelFileError: the limit has passed.
         EngineError: the system has no thread left.
     """
     results: list[T] = []
@@ -71,18 +73,18 @@ def within(seconds: float, path: Path, what: str, work: Callable[[], T]) -> T:
     return results[0]
 
 
-def first_within(
+def limit_first_run(
     seconds: float, path: Path, run: Callable[..., T], parts: Callable[..., int] = lambda *_: 1
 ) -> Callable[..., T]:
-    """The function, whose first call has to end in so many seconds for each part of its work; others wait for it.
+    """Wraps a function so that its first call has a time limit; calls at the same time wait for the first one.
 
-    While a first call that was given up goes on, others are refused: each would leave one more thread behind.
+    After a first call that exceeded the limit, calls are refused while it still runs: each would leave one more thread.
 
     Args:
-        seconds: for each part.
+        seconds: the limit for each part of the work.
         path: of the graph, for the error.
         run: the function.
-        parts: how many there are, given the same arguments.
+        parts: takes the arguments of `run` and returns the number of parts, such as images.
     """
     has_ended, lock = False, threading.Lock()
     at_work = threading.Lock()  # held until the first call ends, also if it was given up
@@ -100,7 +102,7 @@ def first_within(
                         found = "its first run, which was given up, still goes on"
                         remedy = "check where it comes from, or export it again"
                         raise ModelFileError(f"{path} does not run", found=found, remedy=remedy)
-                    result = within(seconds * parts(*arguments), path, "run", lambda: first(*arguments))
+                    result = run_within(seconds * parts(*arguments), path, "run", lambda: first(*arguments))
                     has_ended = True
                     return result
         return run(*arguments)

@@ -23,8 +23,8 @@ KEY, VALUE = 1, 2  # of StringStringEntryProto
 MOST_DIGITS = 20  # of an offset or length
 
 
-def weight_files(graph: Path) -> list[Path]:
-    """The files that a graph file keeps weights in, apart from itself; they may be missing.
+def external_files(graph: Path) -> list[Path]:
+    """The files beside a graph file that hold its weights; they may be missing.
 
     Raises:
         OSError: the graph file cannot be read.
@@ -34,8 +34,8 @@ def weight_files(graph: Path) -> list[Path]:
     return [*_bytes_needed(graph)]
 
 
-def check_weight_files(graph: Path) -> list[Path]:
-    """As `weight_files`; also raises ModelFileError if a file is missing, or shorter than the graph says."""
+def check_external_files(graph: Path) -> list[Path]:
+    """As `external_files`; also raises ModelFileError if a file is missing, or shorter than the graph says."""
     files = _bytes_needed(graph)
     for file, needed in files.items():
         if is_lfs_pointer(file):
@@ -66,7 +66,7 @@ def lfs_pointer_error(file: Path, content: str) -> ModelFileError:
 
 
 def _bytes_needed(graph: Path) -> dict[Path, int]:
-    """The files of weights, and how many bytes each has at least."""
+    """The files of weights, and the smallest size in bytes that each may have."""
     if graph.suffix.lower() == ".xml":
         weights = graph.with_suffix(".bin")
         return {weights: 0} if is_file(weights) else {}  # OpenVINO says well if it needs one

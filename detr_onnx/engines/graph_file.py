@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detr_onnx.checkpoint.files import is_lfs_pointer
-from detr_onnx.engines.external_data import check_weight_files, lfs_pointer_error
+from detr_onnx.engines.external_data import check_external_files, lfs_pointer_error
 from detr_onnx.engines.loops import find_loop
 from detr_onnx.engines.protobuf import LENGTH, SIZES, VARINT
 from detr_onnx.errors import ModelFileError
@@ -46,7 +46,7 @@ def check_graph_file(path: Path) -> list[Path]:
         if not trouble:
             loop = find_loop(path)
         if not trouble and not loop:
-            weights = check_weight_files(path)
+            weights = check_external_files(path)
     except ValueError as error:
         trouble = str(error)
     except OSError as error:

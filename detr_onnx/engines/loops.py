@@ -1,9 +1,9 @@
-"""Finds loops in a graph file without an engine: one of 2**62 rounds never ends, and nothing can interrupt it.
+"""Finds loops in a graph file without an engine: a loop of 2**62 rounds never ends, and nothing can interrupt it.
 
-Engines run what is constant already when they load a file. A DETR has no loops, so files with one are refused, and so
-are functions that call each other until the graph has a million nodes. Panoptic models, which have an output
-`mask_queries`, may loop over their masks; for them there is only `deadline.py`. Each reader visits the nodes and skips
-the weights; how many fields it reads is bounded.
+Engines compute constant parts of a graph as soon as they load it, so the check comes before. A DETR has no loops;
+files with loops are refused, and so are functions that call each other until the graph has a million nodes. Panoptic
+models, which have an output `mask_queries`, may loop over their masks; they are limited only by `deadline.py`. Each
+reader visits the nodes, skips the weights, and reads a bounded number of fields.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.checkpoint.safetensors import forget_pages
-from detr_onnx.engines import Attention, AttentiveNetwork, Engine, Floats, Mask, Segments
-from detr_onnx.network.detr import attentive_detr, detr, panoptic_detr, parameters
+from detr_onnx.engines import AttentionNetwork, AttentionOutputs, Engine, Floats, Mask, PanopticOutputs
+from detr_onnx.network.detr import detr, detr_with_attention, panoptic_detr, parameters
 from detr_onnx.network.numpy_ops import NumpyOps
 
 
@@ -25,18 +25,18 @@ def numpy_engine(checkpoint: Checkpoint) -> Engine:
         with lock:
             return detr(ops, config, pixels, _padding_only(mask))
 
-    def segment(pixels: Floats, mask: Mask | None, threshold: float) -> Segments:
+    def segment(pixels: Floats, mask: Mask | None, threshold: float) -> PanopticOutputs:
         with lock:
             outputs = panoptic_detr(ops, config, pixels, _padding_only(mask), np.full(1, threshold, np.float32))
-            return Segments(*outputs[:2], outputs[2].astype(np.int64), outputs[3])
+            return PanopticOutputs(*outputs[:2], outputs[2].astype(np.int64), outputs[3])
 
-    def attend(pixels: Floats, mask: Mask | None, threshold: float, cells: NDArray[np.int64]) -> Attention:
+    def attend(pixels: Floats, mask: Mask | None, threshold: float, cells: NDArray[np.int64]) -> AttentionOutputs:
         with lock:
             wanted = np.full(1, threshold, np.float32), cast(Floats, cells)
-            logits, boxes, kept, *maps = attentive_detr(ops, config, pixels, _padding_only(mask), *wanted)
-            return Attention(logits, boxes, kept.astype(np.int64), *maps)
+            logits, boxes, kept, *maps = detr_with_attention(ops, config, pixels, _padding_only(mask), *wanted)
+            return AttentionOutputs(logits, boxes, kept.astype(np.int64), *maps)
 
-    attentive = AttentiveNetwork(config.backbone.stride, attend)
+    attentive = AttentionNetwork(config.backbone.stride, attend)
     return Engine(
         title=f"numpy {np.__version__}, fp32",
         network=network,

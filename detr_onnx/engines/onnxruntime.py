@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine, arm_bfloat16
-from detr_onnx.engines.binding import DEVICES, bound_run
 from detr_onnx.engines.cpu import cpu_features
-from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import Feeds, Port, Run, graph_engine, images_in, not_text
+from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, limit_first_run, run_within
+from detr_onnx.engines.error_messages import onnxruntime_reason
+from detr_onnx.engines.graph_engine import Feeds, Port, Run, graph_engine, images_in, not_text_error
 from detr_onnx.engines.graph_file import check_graph_file
+from detr_onnx.engines.io_binding import DEVICES, bound_run
 from detr_onnx.engines.providers import CPU, ON_CPU, ProviderSpec, ResolvedProviders, resolve_providers, start_remedy
-from detr_onnx.engines.reasons import onnxruntime_reason
 from detr_onnx.errors import DetrError, EngineError, ModelFileError
 from detr_onnx.text import printable
 
@@ -77,10 +77,10 @@ def onnxruntime_engine(
         inputs, outputs = ([_port(v) for v in values] for values in (session.get_inputs(), session.get_outputs()))
         metadata = dict(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError as error:
-        raise not_text(path, error) from error
+        raise not_text_error(path, error) from error
     one_pass = _one_pass(session, wanted, outputs)
     if wanted == ON_CPU:  # others may build kernels for minutes
-        one_pass = first_within(FIRST_RUN_S, path, one_pass, images_in)
+        one_pass = limit_first_run(FIRST_RUN_S, path, one_pass, images_in)
 
     def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
         try:
@@ -177,7 +177,7 @@ def new_session(
         )
 
     try:
-        session = within(LOAD_S, path, "load", start) if names == [CPU] else start()
+        session = run_within(LOAD_S, path, "load", start) if names == [CPU] else start()
     except DetrError:
         raise
     except Exception as error:

@@ -24,8 +24,9 @@ from detr_onnx.engines.bfloat16 import (
     lower,
     raise_to_float32,
 )
-from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, first_within, within
-from detr_onnx.engines.graph import (
+from detr_onnx.engines.deadline import FIRST_RUN_S, LOAD_S, limit_first_run, run_within
+from detr_onnx.engines.error_messages import openvino_reason
+from detr_onnx.engines.graph_engine import (
     PIXELS,
     PREPROCESSING,
     TYPES,
@@ -35,12 +36,11 @@ from detr_onnx.engines.graph import (
     check_sizes,
     graph_engine,
     images_in,
-    not_text,
+    not_text_error,
     read_preprocessing,
 )
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.openvino_package import SHAPES_KEPT, has_bfloat16, import_openvino, openvino_release
-from detr_onnx.engines.reasons import openvino_reason
 from detr_onnx.errors import EngineError, ModelFileError, OutputError
 
 HINTS = {"fp32": "f32", "bf16": "bf16", BF16_MIXED: "f32", BF16_BACKBONE: "f32"}
@@ -80,7 +80,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
             f"this processor does not compute in {precision}", found="no bfloat16", remedy="use precision fp32"
         )
     try:
-        model = within(LOAD_S, path, "load", lambda: _read(core, path, files))
+        model = run_within(LOAD_S, path, "load", lambda: _read(core, path, files))
         metadata, inputs, outputs = _metadata(model), _ports(model.inputs), _ports(model.outputs)
         check_sizes(path, [*inputs, *outputs])  # before it allocates them
         stored = _stored_in(model)
@@ -88,7 +88,7 @@ def openvino_engine(path: Path, precision: str | None = None, threads: int | Non
         _set_precision(model, precision, path, stored)
         run = _compiled(path, core, model, _options(HINTS[precision], threads))
     except UnicodeDecodeError as error:
-        raise not_text(path, error) from error
+        raise not_text_error(path, error) from error
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     if precision != "fp32":
@@ -148,10 +148,10 @@ def _read(core: Any, path: Path, files: Sequence[Path]) -> Any:
 
 def _compiled(path: Path, core: Any, model: Any, options: dict[str, Any]) -> Run:
     """The inference of a model."""
-    compiled = within(LOAD_S, path, "load", lambda: core.compile_model(model, "CPU", options))
+    compiled = run_within(LOAD_S, path, "load", lambda: core.compile_model(model, "CPU", options))
     run = _runner(path, compiled)
     _compiled_by[run] = os.getpid()
-    return first_within(FIRST_RUN_S, path, run, images_in)
+    return limit_first_run(FIRST_RUN_S, path, run, images_in)
 
 
 def _check_not_forked(path: Path) -> None:

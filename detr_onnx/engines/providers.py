@@ -24,8 +24,8 @@ ResolvedProviders = list[tuple[str, dict[str, object]]]
 SUFFIX = "ExecutionProvider"
 CPU = f"CPU{SUFFIX}"
 ON_CPU: ResolvedProviders = [(CPU, {})]
-ALSO_CALLED = {"directml": "dml"}
-BRINGS = {
+ALIASES = {"directml": "dml"}
+PACKAGES = {
     "cuda": "onnxruntime-gpu",
     "tensorrt": "onnxruntime-gpu",
     "dml": "onnxruntime-directml",
@@ -33,13 +33,13 @@ BRINGS = {
     "qnn": "onnxruntime-qnn",
     "migraphx": "onnxruntime-migraphx",
 }
-"""The distributions that contain a provider, by its short name; each replaces onnxruntime."""
-ELSEWHERE = {
+"""The package of PyPI that contains a provider, by the provider's short name; each replaces onnxruntime."""
+OTHER_REMEDIES = {
     "coreml": "use onnxruntime on macOS, which has it",
     "xnnpack": "install a build of ONNX Runtime that has it, as those for phones do",
 }
 FUSED_ATTENTION = ("cpu", "cuda", "dml")  # providers with a kernel for com.microsoft.MultiHeadAttention
-FOR_MANY_SIZES: dict[str, dict[str, object]] = {
+DEFAULT_OPTIONS: dict[str, dict[str, object]] = {
     "cuda": {
         "arena_extend_strategy": "kSameAsRequested",  # the default, the next power of two, doubles with each new size
         "cudnn_conv_algo_search": "HEURISTIC",  # the default tries every algorithm, again for each new size
@@ -49,7 +49,7 @@ FOR_MANY_SIZES: dict[str, dict[str, object]] = {
 
 
 OPTION_START = re.compile(r":(?![\\/])")  # not the colon of C:\cache
-ON_THE_CPU = {"cpu", "dnnl", "openvino", "xnnpack"}  # as far as their names tell
+ON_THE_CPU = {"cpu", "dnnl", "openvino", "xnnpack"}  # providers that compute on the processor's cores
 
 
 def parse_providers(text: str) -> list[Provider]:
@@ -60,10 +60,10 @@ def parse_providers(text: str) -> list[Provider]:
     """
     if text.lstrip().startswith("["):
         return _from_json(text)
-    return [_parse_one(part.strip()) for part in text.split(",")]
+    return [_parse_provider(part.strip()) for part in text.split(",")]
 
 
-def _parse_one(text: str) -> Provider:
+def _parse_provider(text: str) -> Provider:
     name, *pairs = OPTION_START.split(text)
     options = dict(pair.partition("=")[::2] for pair in pairs)
     if not name or "" in options or len(options) < len(pairs) or not all("=" in pair for pair in pairs):
@@ -126,7 +126,7 @@ def resolve_providers(spec: ProviderSpec | None, available: Sequence[str]) -> Re
     for provider in spec:
         name, options = (provider, {}) if isinstance(provider, str) else provider
         full = _full_name(name, available)
-        merged = FOR_MANY_SIZES.get(_short(full), {}) | dict(options)
+        merged = DEFAULT_OPTIONS.get(_short(full), {}) | dict(options)
         if resolved.setdefault(full, merged) != merged:
             raise UsageError(f"provider {name} is requested twice, with different options", remedy="name it once")
     _check_cpu(resolved)
@@ -160,21 +160,21 @@ def _full_name(name: str, available: Sequence[str]) -> str:
 
 def _short(name: str) -> str:
     lower = name.removesuffix(SUFFIX).lower()
-    return ALSO_CALLED.get(lower, lower)
+    return ALIASES.get(lower, lower)
 
 
 def _remedy(short: str) -> str:
-    """How to get a provider."""
-    known = [*BRINGS, *ELSEWHERE]
-    if short in ELSEWHERE:
-        return ELSEWHERE[short]
+    """What to do about a provider that this build lacks."""
+    known = [*PACKAGES, *OTHER_REMEDIES]
+    if short in OTHER_REMEDIES:
+        return OTHER_REMEDIES[short]
     if short not in known:
         import difflib
 
         near = difflib.get_close_matches(short, known, 1)
         other = "for CUDA or TensorRT install onnxruntime-gpu in place of onnxruntime"
         return f"did you mean {near[0]}?" if near else other
-    package = BRINGS[short]
+    package = PACKAGES[short]
     if _is_installed(package) and _is_installed("onnxruntime"):
         return f"onnxruntime hides {package}: run pip uninstall onnxruntime {package}, then pip install {package}"
     return f"run pip uninstall onnxruntime, then pip install {package}, which takes its place"
@@ -182,7 +182,7 @@ def _remedy(short: str) -> str:
 
 def start_remedy(name: str) -> str:
     """What to check if an installed provider does not start."""
-    if BRINGS.get(_short(name)) == "onnxruntime-gpu":
+    if PACKAGES.get(_short(name)) == "onnxruntime-gpu":
         return (
             "check that nvidia-smi lists a GPU; pip install 'onnxruntime-gpu[cuda,cudnn]' brings the libraries that it "
             "needs, but for TensorRT's"

@@ -1,4 +1,4 @@
-"""The engines as rows of data, fastest first: what each reads, needs and takes, and how it opens a model.
+"""The table of engines, fastest first: what each reads, needs and takes, and how it opens a model.
 
 `ENGINES` is the only place that knows which engines there are. To add one, write its module and add its row.
 """
@@ -18,7 +18,7 @@ from detr_onnx.engines.bfloat16 import BF16_MIXED
 from detr_onnx.engines.onnxruntime import BF16, onnxruntime_engine
 from detr_onnx.engines.openvino import HINTS, convert_to_ir, openvino_engine
 from detr_onnx.engines.openvino_package import has_bfloat16, openvino_release
-from detr_onnx.engines.optimized import check_probe, optimize, optimized_for
+from detr_onnx.engines.optimized_graph import check_probe, optimize, optimized_for
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import takes_fused_attention
 from detr_onnx.errors import EngineError
@@ -32,10 +32,10 @@ class GraphFormat:
 
     Attributes:
         precision: of the exported graph, one of `defaults.EXPORT_PRECISIONS`.
-        fused_attention: attention as one node, com.microsoft.MultiHeadAttention.
+        fused_attention: whether attention is one node, com.microsoft.MultiHeadAttention.
         suffix: of the file that is cached.
-        mark: what the cache entry's name says about `finish`.
-        finish: what is done to the exported file, in place.
+        mark: a part of the cache entry's name that identifies what `finish` does.
+        finish: changes the exported file in place.
         check: raises EngineError if the opened file does not compute here what it computed where it was written.
     """
 
@@ -53,8 +53,8 @@ class GraphRunner:
 
     Attributes:
         suffixes: of the files that it reads.
-        open: a file and options to a running engine.
-        format_for: how it wants the graph of a checkpoint, given the options.
+        open: loads a file with the given options.
+        format_for: the form in which a checkpoint's graph is written for it, given the options.
     """
 
     suffixes: tuple[str, ...]
@@ -70,10 +70,10 @@ class EngineRow:
         name: the value of `engine=`.
         package: the Python package that it needs.
         precisions: the values of `precision=`.
-        options: those of `EngineOptions.given` that it takes.
-        instead_of_options: what to do about options that it does not take.
+        options: the names of `EngineOptions.given` that it takes.
+        instead_of_options: the remedy in the error for an option that it does not take.
         graphs: how it runs graph files; None if it does not.
-        checkpoint: how it runs a checkpoint without a graph; None if it needs one.
+        checkpoint: runs a checkpoint without a graph; None if it needs one.
     """
 
     name: str
@@ -85,7 +85,7 @@ class EngineRow:
     checkpoint: Callable[[Checkpoint], Engine] | None = None
 
     def missing_packages(self, has_graph: bool) -> list[str]:
-        """The packages to install before this engine can run a model; `has_graph`: its graph need not be written."""
+        """The missing packages without which it cannot run a model; with `has_graph`, no graph has to be written."""
         needed = [self.package, *(["onnx"] if self.graphs and not has_graph else [])]
         return [package for package in needed if importlib.util.find_spec(package) is None]
 

@@ -22,7 +22,7 @@ from PIL import Image
 from detr_onnx.atomic import draft_directory, place_directory, write_atomically
 from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
-from detr_onnx.masks import PanopticSegmentation
+from detr_onnx.panoptic import PanopticSegmentation
 from detr_onnx.paths import exists, is_directory, is_file
 from detr_onnx.text import reason_of
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_onnx.atomic import draft_directory
-from detr_onnx.engines.graph import PIXELS
+from detr_onnx.engines.graph_engine import PIXELS
 from detr_onnx.engines.onnxruntime import named_outputs
 from detr_onnx.errors import OutputError
 from detr_onnx.exporter.observation import Model, Observation, Progress, observe
@@ -46,9 +46,10 @@ from detr_onnx.exporter.trial import (
     run_network,
     sampled_cells,
 )
-from detr_onnx.image.preprocess import batch, read_rgb
+from detr_onnx.image.decode import read_rgb
+from detr_onnx.image.preprocess import batch
 from detr_onnx.network.detr import parameters
-from detr_onnx.network.quantized import ConvQuantParams
+from detr_onnx.network.quantization import ConvQuantParams
 from detr_onnx.text import reason_of
 
 FLOATS_AT_MOST = 0.75  # share of the layers; with more of them in float, int8 is no faster

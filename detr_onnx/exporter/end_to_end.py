@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from detr_onnx.errors import UsageError
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.masks import MASK_THRESHOLD
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import backbone_and_transformer, class_and_box

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from detr_onnx.engines.external_data import weight_files
-from detr_onnx.engines.graph import OWN_VERSION
+from detr_onnx.engines.external_data import external_files
+from detr_onnx.engines.graph_engine import OWN_VERSION
 from detr_onnx.network.graph import Array, Graph, Symbol
 
 EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where shape inference sees them
@@ -52,7 +52,7 @@ def own_data_file(onnx: Any, graph_file: Path) -> Path | None:
     try:
         if not data_file.is_file() or graph_file.stat().st_size > LARGEST_GRAPH_BYTES:
             return None
-        if data_file not in weight_files(graph_file):
+        if data_file not in external_files(graph_file):
             return None
         model = onnx.load(graph_file, load_external_data=False)
     except Exception:  # noqa: BLE001 - not a graph, so not ours

@@ -17,8 +17,10 @@ from detr_onnx.exporter.onnx_file import ExportOptions, record, write_graph
 from detr_onnx.exporter.ranges import METHODS, Histogram
 from detr_onnx.exporter.taps import add_taps
 from detr_onnx.exporter.trial import CELLS, Floats, ImageOutputs, run_network
-from detr_onnx.image.preprocess import Preprocessing, batch, read_rgb
-from detr_onnx.network.quantized import ConvQuantParams, QuantParams
+from detr_onnx.image.decode import read_rgb
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.network.quantization import ConvQuantParams, QuantParams
 
 Model = tuple[Checkpoint, Preprocessing]
 T = TypeVar("T")

@@ -22,18 +22,18 @@ from detr_onnx import __version__
 from detr_onnx.atomic import atomic_files
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.defaults import EXPORT_PRECISIONS
-from detr_onnx.engines.graph import MOST_VALUES
+from detr_onnx.engines.graph_engine import MOST_VALUES
 from detr_onnx.engines.graph_file import ONNX_BYTES
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.exporter.end_to_end import record_end_to_end
 from detr_onnx.exporter.external_data import data_path, own_data_file, write_data
 from detr_onnx.exporter.proto import import_onnx, model_proto
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.network.config import DetrConfig
-from detr_onnx.network.detr import attentive_detr, detr, panoptic_detr, parameters, stage_names
+from detr_onnx.network.detr import detr, detr_with_attention, panoptic_detr, parameters, stage_names
 from detr_onnx.network.graph import INT64, Graph, Shape, Value
 from detr_onnx.network.onnx_ops import OnnxOps
-from detr_onnx.network.quantized import ConvQuantParams
+from detr_onnx.network.quantization import ConvQuantParams
 from detr_onnx.network.resnet import stages
 from detr_onnx.paths import is_directory
 from detr_onnx.text import reason_of
@@ -248,7 +248,7 @@ def _record_network(ops: OnnxOps, config: DetrConfig, options: ExportOptions) ->
     extra: list[tuple[Value, str, Shape]] = []
     if options.attention:
         threshold, points = graph.input("threshold", shape=[1]), graph.input("points", INT64, [batch, "points"])
-        logits, boxes, kept, objects, cells = attentive_detr(ops, config, pixels, mask, threshold, points)
+        logits, boxes, kept, objects, cells = detr_with_attention(ops, config, pixels, mask, threshold, points)
         layers, heads, hw = config.decoder_layers, config.decoder_heads, ("cell_rows", "cell_columns")
         of_points = batch, "points", config.encoder_layers, config.encoder_heads, *hw
         extra += [(kept, "attention_queries", ["objects", 2]), (cells, "encoder_attention", of_points)]

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.load import Checkpoint
-from detr_onnx.engines.graph import BOXES, LOGITS, MASK, MASKS, PIXELS, POINTS
+from detr_onnx.engines.graph_engine import BOXES, LOGITS, MASK, MASKS, PIXELS, POINTS
 from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
 from detr_onnx.engines.providers import CPU
 from detr_onnx.errors import EngineError, OutputError
 from detr_onnx.exporter.end_to_end import IMAGE, SCORES, THRESHOLD
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.paths import is_directory
 from detr_onnx.text import first_line, reason_of
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.network.quantized import MAX_LEVEL, QuantParams
+from detr_onnx.network.quantization import MAX_LEVEL, QuantParams
 
 Floats = NDArray[np.float64]
 Range = tuple[float, float]

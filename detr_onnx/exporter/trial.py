@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines.graph import BOXES, KEPT, LOGITS, MASKS, PIXELS
-from detr_onnx.engines.graph import THRESHOLD as THRESHOLD_INPUT
+from detr_onnx.engines.graph_engine import BOXES, KEPT, LOGITS, MASKS, PIXELS
+from detr_onnx.engines.graph_engine import THRESHOLD as THRESHOLD_INPUT
 from detr_onnx.evaluation.agreement import Agreement, agreement, pairs
 
 Floats = NDArray[np.float32]

@@ -17,7 +17,7 @@ from pathlib import Path
 from detr_onnx.cache import cache_directory
 from detr_onnx.hub.download import download_snapshot
 from detr_onnx.hub.errors import not_cached, wrong_file
-from detr_onnx.hub.names import COMMIT, PINNED, Model, parse_name
+from detr_onnx.hub.names import COMMIT, PINNED, HubModel, parse_name
 from detr_onnx.hub.snapshots import cached_snapshot, has_preprocessing, models_directory, wrong_files
 
 
@@ -26,7 +26,7 @@ def fetch(
     *,
     offline: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
-    pinned: Sequence[Model] = PINNED,
+    pinned: Sequence[HubModel] = PINNED,
 ) -> Path:
     """The directory of a model, downloaded unless it is cached.
 
@@ -42,15 +42,15 @@ def fetch(
         MissingPackageError: the model is not cached and huggingface_hub is not installed.
         OutputError: the cache cannot be written.
     """
-    model, hub = parse_name(name, pinned), models_directory(cache_dir)
+    model, models_dir = parse_name(name, pinned), models_directory(cache_dir)
     record = cache_directory(cache_dir) / "verified" / f"{model.folder}@{model.revision}.json"
-    snapshot = cached_snapshot(model, hub)
+    snapshot = cached_snapshot(model, models_dir)
     wrong = wrong_files(snapshot, model, record) if snapshot else []
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         if snapshot is None:
-            raise not_cached(f"{model.name} is not cached and requests are switched off (offline)", hub)
+            raise not_cached(f"{model.name} is not cached and requests are switched off (offline)", models_dir)
     elif snapshot is None or wrong or not (COMMIT.fullmatch(model.revision) and has_preprocessing(snapshot)):
-        snapshot = download_snapshot(model, hub, snapshot, wrong)
+        snapshot = download_snapshot(model, models_dir, snapshot, wrong)
         wrong = wrong_files(snapshot, model, record)
     if wrong:
         raise wrong_file(model, snapshot, wrong[0])

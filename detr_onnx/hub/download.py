@@ -1,4 +1,4 @@
-"""Downloads by huggingface_hub: of which commit, and which files."""
+"""Chooses the commit and the files of a model, and downloads them with huggingface_hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detr_onnx import locks
 from detr_onnx.checkpoint.files import ADAPTER, INDEX, MERGE_ADAPTER, WEIGHTS, pickled_weights
 from detr_onnx.errors import HubError, MissingPackageError
 from detr_onnx.hub.errors import UnreachableError, translated_errors
-from detr_onnx.hub.names import Model
+from detr_onnx.hub.names import HubModel
 from detr_onnx.hub.snapshots import CONFIG, PREPROCESSING, has_preprocessing, is_complete
 
 TIMEOUT_S = 10.0  # for the hub's first answer
@@ -23,18 +23,18 @@ TIMEOUT_S = 10.0  # for the hub's first answer
 logger = logging.getLogger(__name__)
 
 
-def download_snapshot(model: Model, hub: Path, cached: Path | None, wrong: Sequence[str]) -> Path:
-    """The snapshot of the commit that the revision leads to now, by huggingface_hub.
+def download_snapshot(model: HubModel, models_dir: Path, cached: Path | None, wrong: Sequence[str]) -> Path:
+    """Downloads what is missing of the commit that the revision points to now; returns the directory of its files.
 
     Args:
         model: with its revision.
-        hub: the cache.
+        models_dir: Hugging Face's cache, or the caller's.
         cached: a complete snapshot, returned if it is the current one, or if the hub does not answer.
-        wrong: the files of it to download again.
+        wrong: names of files of `cached` that are to be downloaded again.
     """
     try:
         library, endpoint = _import_huggingface_hub(model), _endpoint()
-        with translated_errors(library, model, endpoint, hub, "connect"):
+        with translated_errors(library, model, endpoint, models_dir, "connect"):
             info = library.HfApi(endpoint=endpoint).model_info(model.name, revision=model.revision, timeout=TIMEOUT_S)
     except (UnreachableError, MissingPackageError) as error:
         if cached is None or wrong:
@@ -44,12 +44,17 @@ def download_snapshot(model: Model, hub: Path, cached: Path | None, wrong: Seque
     if cached and cached.name == info.sha and not wrong and has_preprocessing(cached):
         return cached
     files = list(wrong) or _files_to_download(model, [file.rfilename for file in info.siblings or ()])
-    logger.info("fetching %s@%s into %s", model.name, str(info.sha)[:7], hub)
-    with translated_errors(library, model, endpoint, hub, "download"):
-        options = {"revision": model.revision, "cache_dir": hub, "endpoint": endpoint, "force_download": bool(wrong)}
+    logger.info("fetching %s@%s into %s", model.name, str(info.sha)[:7], models_dir)
+    with translated_errors(library, model, endpoint, models_dir, "download"):
+        options = {
+            "revision": model.revision,
+            "cache_dir": models_dir,
+            "endpoint": endpoint,
+            "force_download": bool(wrong),
+        }
         with _bars_on_terminals(library):
             snapshot = Path(library.snapshot_download(model.name, allow_patterns=files, **options))
-    _remove_abandoned_parts(model, hub)
+    _remove_abandoned_parts(model, models_dir)
     if not is_complete(snapshot, model.files):
         raise UnreachableError(f"the download of {model.name} is incomplete", remedy="try again")
     return snapshot
@@ -69,11 +74,11 @@ def _bars_on_terminals(library: ModuleType) -> Iterator[None]:
             library.utils.enable_progress_bars()
 
 
-def _remove_abandoned_parts(model: Model, hub: Path) -> None:
+def _remove_abandoned_parts(model: HubModel, models_dir: Path) -> None:
     """Removes the files of killed downloads, which huggingface_hub does not resume. Those under way are locked."""
-    for part in (hub / model.folder / "blobs").glob("*.incomplete"):
+    for part in (models_dir / model.folder / "blobs").glob("*.incomplete"):
         with contextlib.suppress(OSError):
-            descriptor = os.open(hub / ".locks" / model.folder / f"{part.name.split('.')[0]}.lock", os.O_RDWR)
+            descriptor = os.open(models_dir / ".locks" / model.folder / f"{part.name.split('.')[0]}.lock", os.O_RDWR)
             try:
                 if locks.fcntl is not None and locks.acquire(descriptor, wait=False):
                     part.unlink()
@@ -81,7 +86,7 @@ def _remove_abandoned_parts(model: Model, hub: Path) -> None:
                 os.close(descriptor)
 
 
-def _files_to_download(model: Model, listed: Sequence[str]) -> list[str]:
+def _files_to_download(model: HubModel, listed: Sequence[str]) -> list[str]:
     """The files of a repository that a DETR needs.
 
     Raises:
@@ -104,7 +109,7 @@ def _files_to_download(model: Model, listed: Sequence[str]) -> list[str]:
     return list(model.files) or [CONFIG, *(name for name in PREPROCESSING if name in listed), *weights]
 
 
-def _import_huggingface_hub(model: Model) -> ModuleType:
+def _import_huggingface_hub(model: HubModel) -> ModuleType:
     try:
         import huggingface_hub
         import huggingface_hub.constants

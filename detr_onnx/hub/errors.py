@@ -1,4 +1,4 @@
-"""What to say when a model cannot be fetched: an error of ours for each of huggingface_hub's, and for wrong files."""
+"""Errors for a model that cannot be fetched: huggingface_hub's, translated to ours, and those for wrong files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import ModuleType
 
 from detr_onnx.cache import record_of
 from detr_onnx.errors import HubError, OutputError
-from detr_onnx.hub.names import Model
+from detr_onnx.hub.names import HubModel
 from detr_onnx.text import one_line
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
@@ -28,7 +28,9 @@ class WrongFileError(HubError):
 
 
 @contextlib.contextmanager
-def translated_errors(library: ModuleType, model: Model, endpoint: str | None, hub: Path, step: str) -> Iterator[None]:
+def translated_errors(
+    library: ModuleType, model: HubModel, endpoint: str | None, models_dir: Path, step: str
+) -> Iterator[None]:
     """Turns errors of huggingface_hub, and of the HTTP library below it, into ours; `step` is connect or download."""
     errors, endpoint = library.errors, endpoint or "huggingface.co"
     # requests, httpx or httpx2, by the version of huggingface_hub
@@ -45,17 +47,19 @@ def translated_errors(library: ModuleType, model: Model, endpoint: str | None, h
         found = one_line(cause)
         if getattr(cause, "errno", None) in STORAGE_ERRORS:
             remedy = "make room or give permission there, or set HF_HOME to a directory that can be written"
-            raise OutputError(f"the cache of models {hub} cannot be written", found=found, remedy=remedy) from error
+            raise OutputError(
+                f"the cache of models {models_dir} cannot be written", found=found, remedy=remedy
+            ) from error
         if isinstance(cause, ValueError | KeyError | TypeError):  # an answer that is not the hub's JSON
             remedy = "check HF_ENDPOINT and the proxy settings"
             raise HubError(f"{endpoint} does not answer as a hub does", found=found, remedy=remedy) from error
         if step == "download":
             what = f"the download of {model.name} from {endpoint} broke off"
             raise UnreachableError(what, found=found, remedy="try again") from error
-        raise not_cached(f"{model.name} is not cached and {endpoint} cannot be reached", hub, found) from error
+        raise not_cached(f"{model.name} is not cached and {endpoint} cannot be reached", models_dir, found) from error
 
 
-def _refusal(error: BaseException, status: int, errors: ModuleType, model: Model, endpoint: str) -> HubError:
+def _refusal(error: BaseException, status: int, errors: ModuleType, model: HubModel, endpoint: str) -> HubError:
     """The error to raise for the status of the hub's answer."""
     found = f"status {status}"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -72,13 +76,13 @@ def _refusal(error: BaseException, status: int, errors: ModuleType, model: Model
     )
 
 
-def not_cached(what: str, hub: Path, found: str | None = None) -> HubError:
-    """The error of someone who has neither the model nor a connection."""
-    remedy = f"connect once (the model is then kept in {hub}), or pass a directory that holds it"
+def not_cached(what: str, models_dir: Path, found: str | None = None) -> HubError:
+    """The error for a model that is neither cached nor reachable."""
+    remedy = f"connect once (the model is then kept in {models_dir}), or pass a directory that holds it"
     return UnreachableError(what, found=found, remedy=remedy)
 
 
-def wrong_file(model: Model, snapshot: Path, file: str) -> WrongFileError:
+def wrong_file(model: HubModel, snapshot: Path, file: str) -> WrongFileError:
     """The error for a file of a snapshot that is not the pinned one."""
     found, pin = record_of(snapshot / file), model.files[file]
     error = WrongFileError(

@@ -24,7 +24,7 @@ class PinnedFile:
 
 
 @dataclass(frozen=True)
-class Model:
+class HubModel:
     """A model at a revision; `files` is empty unless the files are pinned."""
 
     name: str
@@ -37,7 +37,7 @@ class Model:
 
 
 PINNED = (
-    Model(
+    HubModel(
         "facebook/detr-resnet-50",
         "1d5f47bd3bdd2c4bbfa585418ffe6da5028b4c0b",
         {
@@ -62,7 +62,7 @@ def is_hub_name(text: str) -> bool:
     return not exists(text)
 
 
-def parse_name(text: str, pinned: Sequence[Model]) -> Model:
+def parse_name(text: str, pinned: Sequence[HubModel]) -> HubModel:
     """The model of a name. A pinned model may be named with its commit, of which seven digits are enough."""
     match = NAME.fullmatch(text)
     if match is None or ".." in text or "--" in match[1]:
@@ -71,4 +71,4 @@ def parse_name(text: str, pinned: Sequence[Model]) -> Model:
     for model in pinned:
         if model.name == name and (not revision or (len(revision) >= 7 and model.revision.startswith(revision))):
             return model
-    return Model(name, revision or "main")
+    return HubModel(name, revision or "main")

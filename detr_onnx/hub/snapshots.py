@@ -14,7 +14,7 @@ from detr_onnx.cache import Entry, bytes_in, cache_directory, is_intact, read_re
 from detr_onnx.checkpoint.files import INDEX, WEIGHTS, weight_files
 from detr_onnx.checkpoint.huggingface_config import MODEL_TYPES
 from detr_onnx.errors import CheckpointError, HubError
-from detr_onnx.hub.names import COMMIT, Model, PinnedFile
+from detr_onnx.hub.names import COMMIT, HubModel, PinnedFile
 from detr_onnx.json_input import read_object
 from detr_onnx.paths import is_file
 from detr_onnx.text import reason_of
@@ -43,13 +43,13 @@ def _title(snapshot: Path) -> str:
     return f"{owner}/{name}@{snapshot.name[:7]}"
 
 
-def cached_snapshot(model: Model, hub: Path) -> Path | None:
+def cached_snapshot(model: HubModel, models_dir: Path) -> Path | None:
     """The complete snapshot that the revision led to when the hub was last asked, or None."""
     commit = model.revision
     if not COMMIT.fullmatch(commit):
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            commit = (hub / model.folder / "refs" / model.revision).read_text(encoding="utf-8").strip()
-    snapshot = hub / model.folder / "snapshots" / commit
+            commit = (models_dir / model.folder / "refs" / model.revision).read_text(encoding="utf-8").strip()
+    snapshot = models_dir / model.folder / "snapshots" / commit
     return snapshot if COMMIT.fullmatch(commit) and is_complete(snapshot, model.files) else None
 
 
@@ -79,7 +79,7 @@ def _is_detr(snapshot: Path) -> bool:
         return False
 
 
-def wrong_files(snapshot: Path, model: Model, record: Path) -> list[str]:
+def wrong_files(snapshot: Path, model: HubModel, record: Path) -> list[str]:
     """The pinned files whose bytes are not the pinned ones; remembers a full check, which takes a second at most."""
     known = read_records(record)
     wrong = []

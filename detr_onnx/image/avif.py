@@ -1,4 +1,4 @@
-"""Sizes of the AV1 frames in an AVIF file, which its header need not tell: libavif decodes a frame and then scales it.
+"""Sizes of the AV1 frames in an AVIF file, which may exceed its header's: libavif decodes a frame, then scales it.
 
 Source: the AV1 specification, sections 5.3 to 5.5 (OBUs).
 """

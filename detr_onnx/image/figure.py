@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from detr_onnx.image.heat import Panel, colours, overlay
+from detr_onnx.image.heatmap import Panel, colours, overlay
 from detr_onnx.text import printable
 
 Size = tuple[int, int]  # width, height, in pixels

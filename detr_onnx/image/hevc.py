@@ -1,4 +1,4 @@
-"""Sizes of the HEVC frames in a HEIF file, which its header need not tell: libheif decodes a frame and then compares.
+"""Sizes of the HEVC frames in a HEIF file, which may exceed its header's: libheif decodes a frame, then compares.
 
 Sources: ISO/IEC 14496-15, section 8.3.3 (hvcC), ITU-T H.265, sections 7.3.1 and 7.3.2 (NAL units, parameter sets).
 """

@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.errors import ImageError, UsageError
-from detr_onnx.image.decode import ImageSource, read_rgb
 from detr_onnx.image.processor_config import Preprocessing
-from detr_onnx.image.sizes import fitted_hw, resized_hw
-
-__all__ = ["ImageSource", "Preprocessing", "batch", "fitted_hw", "read_rgb", "resized_hw", "to_pixels"]
+from detr_onnx.image.sizes import fitted_hw
 
 Floats = NDArray[np.float32]
 

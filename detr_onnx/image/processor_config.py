@@ -111,8 +111,8 @@ class Preprocessing:
             **padding,
         }
 
-    def of_size(self, shortest_edge: int) -> Preprocessing:
-        """The same with another `shortest_edge`; `longest_edge` changes in proportion. Nothing is padded."""
+    def with_shortest_edge(self, shortest_edge: int) -> Preprocessing:
+        """The same with another `shortest_edge`, and `longest_edge` in proportion; fixed sizes and padding go."""
         longest_edge = round(self.longest_edge * shortest_edge / self.shortest_edge)
         edges = replace(self, shortest_edge=shortest_edge, longest_edge=longest_edge)
         return replace(edges, fixed_hw=None, max_hw=None, pad_hw=None)

@@ -6,11 +6,11 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from detr_onnx.errors import DetrError
-from detr_onnx.failures import error_of_image
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.jobs.inputs import Input
 from detr_onnx.jobs.rows import Origin, Row, error_row, row_of
 from detr_onnx.read_ahead import read_ahead
+from detr_onnx.unexpected_errors import error_of_image
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector

@@ -18,7 +18,7 @@ from detr_onnx.checkpoint.files import check_weights, weight_files, weights_file
 from detr_onnx.checkpoint.load import Checkpoint, note_assumptions
 from detr_onnx.engines.table import ONNX, GraphFormat
 from detr_onnx.errors import CheckpointError, OutputError
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.json_input import read_object
 from detr_onnx.models.metadata import Description, read_model
 from detr_onnx.text import reason_of

@@ -10,11 +10,10 @@ from detr_onnx.checkpoint.files import weights_file
 from detr_onnx.checkpoint.huggingface_config import config_from_huggingface
 from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.engines import Engine
-from detr_onnx.engines.graph import PREPROCESSING as METADATA_PREPROCESSING
-from detr_onnx.engines.graph import metadata_error, read_preprocessing
+from detr_onnx.engines.graph_engine import PREPROCESSING as METADATA_PREPROCESSING
+from detr_onnx.engines.graph_engine import metadata_error, read_preprocessing
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
-from detr_onnx.image.preprocess import Preprocessing
-from detr_onnx.image.processor_config import image_processor_fields
+from detr_onnx.image.processor_config import Preprocessing, image_processor_fields
 from detr_onnx.json_input import parse_object, read_object
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.paths import exists, is_directory, is_file

@@ -17,13 +17,13 @@ from pathlib import Path
 from detr_onnx.checkpoint.files import INDEX, WEIGHTS, weight_files, weights_file
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEMO, DEMO_PANOPTIC, DEMOS
 from detr_onnx.engines import Engine
-from detr_onnx.engines.external_data import weight_files as weight_files_beside
+from detr_onnx.engines.external_data import external_files
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, GRAPH_SUFFIXES, ONNX, PRECISIONS, EngineRow
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.hub import fetch
 from detr_onnx.hub.names import is_hub_name
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import GRAPH
 from detr_onnx.models.metadata import check_config, check_labels
 from detr_onnx.models.parts import Opening, Source, parts
@@ -57,7 +57,7 @@ class OpenModel:
             height, width = canvas_hw
             found = f"shortest_edge {shortest_edge}"
             raise UsageError(f"the model takes images of {height}x{width} only", found=found, remedy="leave it out")
-        return replace(self.preprocessing.of_size(shortest_edge), resize=True)
+        return replace(self.preprocessing.with_shortest_edge(shortest_edge), resize=True)
 
 
 def open_model(
@@ -157,7 +157,7 @@ def model_files(source: Source) -> list[Path]:
     if source.checkpoint is not None:
         return weight_files(weights_file(source.checkpoint))
     graph = source.graph or Path()
-    return [graph, *weight_files_beside(graph)]
+    return [graph, *external_files(graph)]
 
 
 def demo_directory() -> Path:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detr_onnx.defaults import DEFAULT_ENGINE, EXPORT_PRECISIONS
-from detr_onnx.engines import AttentiveNetwork, Engine
+from detr_onnx.engines import AttentionNetwork, Engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, EngineRow, GraphRunner
 from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import cached_graph
 from detr_onnx.models.metadata import describe_graph, read_model
 
@@ -61,14 +61,14 @@ def _parts(row: EngineRow, opening: Opening, *, with_attention: bool) -> Parts:
     return _open_graph(row.graphs, opening, with_attention)
 
 
-def _attention(row: EngineRow, opening: Opening) -> Callable[[], AttentiveNetwork]:
+def _attention(row: EngineRow, opening: Opening) -> Callable[[], AttentionNetwork]:
     """Opens the network with attention maps of a checkpoint, once.
 
     Where only the graph for detection is shipped and no other can be written, "auto" takes numpy.
     """
-    lock, opened = threading.Lock(), list[AttentiveNetwork]()
+    lock, opened = threading.Lock(), list[AttentionNetwork]()
 
-    def network() -> AttentiveNetwork:
+    def network() -> AttentionNetwork:
         use = row
         if opening.options.engine == DEFAULT_ENGINE and row.missing_packages(has_graph=False):
             use = next(other for other in ENGINES.values() if other.checkpoint)
@@ -79,7 +79,7 @@ def _attention(row: EngineRow, opening: Opening) -> Callable[[], AttentiveNetwor
         logger.info("attention maps on %s", engine.title)
         return engine.attention()
 
-    def once() -> AttentiveNetwork:
+    def once() -> AttentionNetwork:
         with lock:
             if not opened:
                 opened.append(network())

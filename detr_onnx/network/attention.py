@@ -10,26 +10,26 @@ from collections.abc import Sequence
 
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.ops import Ops, V
-from detr_onnx.network.segmentation import Context
+from detr_onnx.network.transformer import Features
 
 
 def attention_of_objects(
-    ops: Ops[V], config: DetrConfig, inputs: Sequence[tuple[V, V]], context: Context[V], kept: V
+    ops: Ops[V], config: DetrConfig, inputs: Sequence[tuple[V, V]], features: Features[V], kept: V
 ) -> V:
     """[K,L,M,h,w] the attention of the kept queries [K,2] to the memory, in each layer and head of the decoder."""
     weights = [
-        ops.of_queries(ops.attention_weights(q, k, config.decoder_heads, context.key_bias), kept)  # [K,M,N]
+        ops.of_queries(ops.attention_weights(q, k, config.decoder_heads, features.key_bias), kept)  # [K,M,N]
         for q, k in inputs
     ]
-    return ops.grid(ops.stack(weights, 1), context.projection)
+    return ops.grid(ops.stack(weights, 1), features.projection)
 
 
 def attention_of_cells(
-    ops: Ops[V], config: DetrConfig, inputs: Sequence[tuple[V, V]], context: Context[V], points: V
+    ops: Ops[V], config: DetrConfig, inputs: Sequence[tuple[V, V]], features: Features[V], points: V
 ) -> V:
     """[B,P,L,M,h,w] the attention of the cells [B,P] to each other, in each layer and head of the encoder."""
     weights = [
-        ops.attention_weights(ops.rows_of(q, points), k, config.encoder_heads, context.key_bias)  # [B,P,M,N]
+        ops.attention_weights(ops.rows_of(q, points), k, config.encoder_heads, features.key_bias)  # [B,P,M,N]
         for q, k in inputs
     ]
-    return ops.grid(ops.stack(weights, 2), context.projection)
+    return ops.grid(ops.stack(weights, 2), features.projection)

@@ -18,8 +18,8 @@ from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.ops import Ops, V
 from detr_onnx.network.position import sine_position
 from detr_onnx.network.resnet import fold_batch_norm, stages
-from detr_onnx.network.segmentation import ADAPTERS, Context, adapter, masks, split_first_layer
-from detr_onnx.network.transformer import AttentionInputs, Cells, decoder, encoder
+from detr_onnx.network.segmentation import ADAPTERS, adapter, masks, split_first_layer
+from detr_onnx.network.transformer import AttentionInputs, Cells, Features, decoder, encoder
 
 Array = NDArray[np.float32]
 
@@ -51,13 +51,13 @@ def panoptic_detr(ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, th
         kept: [K,2], image and query of each mask, in this order.
         masks: [K,⌈H/4⌉,⌈W/4⌉], logits.
     """
-    context = backbone_and_transformer(ops, config, pixels, mask)
-    logits, boxes = class_and_box(ops, context.objects)
+    features = backbone_and_transformer(ops, config, pixels, mask)
+    logits, boxes = class_and_box(ops, features.objects)
     kept = ops.above(logits, threshold)
-    return logits, boxes, kept, ops.stage("masks", masks(ops, config, context, kept))
+    return logits, boxes, kept, ops.stage("masks", masks(ops, config, features, kept))
 
 
-def attentive_detr(
+def detr_with_attention(
     ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, threshold: V, points: V
 ) -> tuple[V, V, V, V, V]:
     """Logits and boxes as `detr`; then where queries and cells look, L layers and M heads of each.
@@ -75,21 +75,21 @@ def attentive_detr(
         cells: [B,P,L,M,h,w], the attention of these cells to each other cell in the encoder.
     """
     inputs: AttentionInputs[V] = AttentionInputs()
-    context = backbone_and_transformer(ops, replace(config, masks=False), pixels, mask, inputs)
-    logits, boxes = class_and_box(ops, context.objects)
+    features = backbone_and_transformer(ops, replace(config, masks=False), pixels, mask, inputs)
+    logits, boxes = class_and_box(ops, features.objects)
     kept, inner = ops.above(logits, threshold), ops.at("attention")
-    objects = attention_of_objects(inner, config, inputs.decoder, context, kept)
-    return logits, boxes, kept, objects, attention_of_cells(inner, config, inputs.encoder, context, points)
+    objects = attention_of_objects(inner, config, inputs.decoder, features, kept)
+    return logits, boxes, kept, objects, attention_of_cells(inner, config, inputs.encoder, features, points)
 
 
 def backbone_and_transformer(
     ops: Ops[V], config: DetrConfig, pixels: V, mask: V | None, inputs: AttentionInputs[V] | None = None
-) -> Context[V]:
+) -> Features[V]:
     """All of the network but its heads. The queries and keys of each layer are added to `inputs`, if given."""
     adapted: list[V] = []
     for stage, feature in enumerate(stages(ops.at("backbone"), config.backbone, pixels), start=1):
-        if config.masks:
-            adapted = adapter(ops.at("mask_head"), config, stage, feature) + adapted
+        if config.masks and stage <= ADAPTERS:
+            adapted.insert(0, adapter(ops.at("mask_head"), stage, feature))
     valid = ops.at("position").valid_cells(feature, mask)  # [B,h,w]
     position = ops.stage("position", sine_position(ops.at("position"), valid, config.d_model))  # [B,N,D]
     cells = Cells(position, None if mask is None else ops.at("position").key_bias(valid))
@@ -99,7 +99,7 @@ def backbone_and_transformer(
 
     query = ops.parameter("query_position_embeddings.weight")  # [1,Q,D]
     objects = decoder(ops.at("decoder"), config, query, memory, cells, inputs)  # [B,Q,D]
-    return Context(projection, adapted, memory, objects, cells.key_bias)
+    return Features(projection, adapted, memory, objects, cells.key_bias)
 
 
 def class_and_box(ops: Ops[V], objects: V) -> tuple[V, V]:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.network.quantized import QuantParams
+from detr_onnx.network.quantization import QuantParams
 
 Array = NDArray[Any]
 Attribute: TypeAlias = "int | float | str | Sequence[int] | Array | Graph"
@@ -98,7 +98,7 @@ class Graph:
     stages: dict[str, Value] = field(default_factory=dict)
     convolutions: dict[str, tuple[Symbol, Symbol]] = field(default_factory=dict)
     _casts: dict[tuple[Symbol, np.dtype[Any]], Symbol] = field(default_factory=dict)
-    _rounded: dict[Symbol, Symbol] = field(default_factory=dict)
+    _dequantized: dict[Symbol, Symbol] = field(default_factory=dict)
     _shared: dict[str, Symbol] = field(default_factory=dict)
 
     def input(self, name: str, dtype: np.dtype[Any] = SINGLE, shape: Shape | None = None) -> Symbol:
@@ -145,24 +145,24 @@ class Graph:
             self._casts[x, dtype] = self.node("Cast", path, [x], {"to": DATA_TYPES[dtype]}, dtype=dtype)
         return self._casts[x, dtype]
 
-    def round(self, x: Symbol, path: tuple[str, ...], quant_params: QuantParams) -> Symbol:
+    def quantize_dequantize(self, x: Symbol, path: tuple[str, ...], quant_params: QuantParams) -> Symbol:
         """The value in 8 bits and back in float32, recorded once: engines compute in int8 between two such pairs.
 
         A value that has been rounded already stays as it is.
         """
         if x.quant_params:
             return x
-        if x not in self._rounded:
+        if x not in self._dequantized:
             scale_and_zero = quant_params.constants()
             levels = self.node("QuantizeLinear", path, [x, *scale_and_zero], dtype=UINT8)
-            self._rounded[x] = self.node(
+            self._dequantized[x] = self.node(
                 "DequantizeLinear", path, [levels, *scale_and_zero], dtype=SINGLE, quant_params=quant_params
             )
-        return self._rounded[x]
+        return self._dequantized[x]
 
-    def rounded(self, x: Symbol) -> Symbol:
-        """The value as `round` left it, if it has been rounded; else the value itself."""
-        return self._rounded.get(x, x)
+    def dequantized(self, x: Symbol) -> Symbol:
+        """The value after `quantize_dequantize`, if it has been recorded; else the value itself."""
+        return self._dequantized.get(x, x)
 
     def inner(self) -> Graph:
         """A graph for the body of a loop. It may read all values of this one; its constants are this one's."""

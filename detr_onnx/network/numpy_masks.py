@@ -1,4 +1,4 @@
-"""What the mask head computes once a query, in few passes over memory: its convolutions and its group norm.
+"""The convolutions and the group norm of the mask head, which run once for each kept query, in numpy.
 
 A map that is resized to twice its size has every cell four times, so its 3x3 convolution needs no resized map: each 2x2
 window of the small map, times one matrix, is a 2x2 block of the output. That is four multiplications a pixel instead of

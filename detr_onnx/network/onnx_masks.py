@@ -24,7 +24,7 @@ ZERO, ONE = np.array([0], np.int64), np.array([1], np.int64)
 
 @dataclass(frozen=True)
 class MaskRecorder(Recorder):
-    """The words of `ops.Ops` that only the mask head uses; feature maps are NCHW."""
+    """The operations of `ops.Ops` for masks and for the queries that have one; feature maps are NCHW."""
 
     def feature_map(self, tokens: Value, like: Value) -> Value:
         channels_first = self._transpose(cast(Symbol, tokens), (0, 2, 1))  # [1,N,C] -> [1,C,N]
@@ -91,7 +91,7 @@ class MaskRecorder(Recorder):
         return self._node("Gather", self.of_image(x, row), query, attributes={"axis": 1})
 
     def for_each(self, rows: Value, like: Value, body: Callable[[Ops[Value], Value], Value]) -> Value:
-        """The loop carries the masks so far: with none kept it returns its start, [0,h,w]."""
+        """The loop carries the masks so far; without a kept query it returns its start, [0,h,w]."""
         shape = self._node("Concat", ZERO, self._shape(like, 2), attributes={"axis": 0})
         zero = {"value": np.zeros(1, like.dtype)}
         start = self._node("ConstantOfShape", shape, attributes=zero, dtype=like.dtype)

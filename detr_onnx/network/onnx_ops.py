@@ -19,7 +19,7 @@ import numpy as np
 from detr_onnx.network.graph import BOOL, HALF, INT64, MICROSOFT, SINGLE, Array, Attribute, Symbol, Value
 from detr_onnx.network.numpy_ops import LAYER_NORM_EPS, PADDING_BIAS, NumpyOps, nearest
 from detr_onnx.network.onnx_masks import MaskRecorder
-from detr_onnx.network.quantized import QuantParams, bias_levels, least_scale_for_bias, quantized
+from detr_onnx.network.quantization import QuantParams, bias_levels, least_scale_for_bias, quantized
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -78,7 +78,7 @@ class OnnxOps(MaskRecorder):
         if not isinstance(residual, Symbol):
             return y
         if quant_params:  # the sum is in int8 too: in float, its passes over memory take a quarter of the run time
-            residual = self.graph.rounded(residual)
+            residual = self.graph.dequantized(residual)
         y = inner._node("Add", y, residual)
         return inner._node("Relu", y) if relu else y
 
@@ -92,7 +92,7 @@ class OnnxOps(MaskRecorder):
         return self._unpacked(f"{name}.weight", levels, scale), self._unpacked(f"{name}.bias", sums, sums_scale)
 
     def _round(self, x: Symbol, quant_params: QuantParams) -> Symbol:
-        return self.graph.round(x, self.path, quant_params)
+        return self.graph.quantize_dequantize(x, self.path, quant_params)
 
     def max_pool(self, x: Value) -> Value:
         attributes = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from detr_onnx.network.graph import HALF, INT64, SINGLE, Array, Attribute, Graph, Symbol, Value
-from detr_onnx.network.quantized import ConvQuantParams, quantized
+from detr_onnx.network.quantization import ConvQuantParams, quantized
 
 Self = TypeVar("Self", bound="Recorder")
 

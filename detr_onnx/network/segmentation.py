@@ -12,15 +12,14 @@ Source: `models/segmentation.py` of facebookresearch/detr.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.ops import Ops, V
+from detr_onnx.network.transformer import Features
 
 Array = NDArray[np.float32]
 
@@ -28,51 +27,31 @@ GROUPS = 8  # of channels, which are normalised together
 ADAPTERS = 3  # stages of the backbone whose feature maps are added, from the third to the first; some have no fourth
 
 
-@dataclass(frozen=True)
-class Context(Generic[V]):
-    """What the masks of all queries are computed from.
-
-    Attributes:
-        projection: feature map of D channels.
-        adapted: feature maps of stages 3, 2 and 1 after their adapters; each has twice the size of the one before. The
-            first has the projection's size if the backbone has three stages, or a dilated fourth.
-        memory: [B,N,D], from the encoder.
-        objects: [B,Q,D], from the decoder.
-        key_bias: of the cells, as attention takes it; None when there is no padding.
-    """
-
-    projection: V
-    adapted: Sequence[V]
-    memory: V
-    objects: V
-    key_bias: V | None
-
-
-def adapter(ops: Ops[V], config: DetrConfig, stage: int, feature: V) -> list[V]:
-    """The feature map of a stage with as many channels as the mask head has at its size; none of the fourth's."""
+def adapter(ops: Ops[V], stage: int, feature: V) -> V:
+    """The feature map of stage 1, 2 or 3 of the backbone, with as many channels as the mask head has at that size."""
     name = f"adapter{ADAPTERS + 1 - stage}"
-    return [ops.stage(name, ops.conv(name, feature))] if stage <= ADAPTERS else []
+    return ops.stage(name, ops.conv(name, feature))
 
 
-def masks(ops: Ops[V], config: DetrConfig, context: Context[V], kept: V) -> V:
+def masks(ops: Ops[V], config: DetrConfig, features: Features[V], kept: V) -> V:
     """[K,h,w] logits of the masks of the kept queries, at the size of the first stage, a quarter of the pixels'.
 
     Args:
         ops: at the network's root.
         config: the model's sizes.
-        context: of all images of the batch.
+        features: of all images of the batch.
         kept: [K,2], the number of the image and the query of each mask.
     """
     attention, head = ops.at("bbox_attention"), ops.at("mask_head")
-    q = attention.linear("q_linear", context.objects, scale=(config.d_model // config.encoder_heads) ** -0.5)
-    k = attention.linear("k_linear", context.memory)
-    shared = head.conv("lay1.projection", context.projection)
-    shared_later = [head.conv(f"lay{layer}", adapted) for layer, adapted in enumerate(context.adapted, start=3)]
+    q = attention.linear("q_linear", features.objects, scale=(config.d_model // config.encoder_heads) ** -0.5)
+    k = attention.linear("k_linear", features.memory)
+    shared = head.conv("lay1.projection", features.projection)
+    shared_later = [head.conv(f"lay{layer}", adapted) for layer, adapted in enumerate(features.adapted, start=3)]
 
     def mask(inner: Ops[V], row: V) -> V:
         """[2] image and query -> [1,h,w]."""
         own, head = inner.of_image, inner.at("mask_head")
-        bias = None if context.key_bias is None else own(context.key_bias, row)
+        bias = None if features.key_bias is None else own(features.key_bias, row)
         cells = inner.at("bbox_attention").attention_map(
             inner.of_query(q, row), own(k, row), config.encoder_heads, bias
         )  # [1,N,M]
@@ -83,7 +62,7 @@ def masks(ops: Ops[V], config: DetrConfig, context: Context[V], kept: V) -> V:
             x = head.group_norm(f"gn{layer}", head.conv_resized(f"lay{layer}", x, own(adapted, row)), GROUPS)
         return head.plane(head.conv("out_lay", x))
 
-    return ops.for_each(kept, context.adapted[-1], mask)
+    return ops.for_each(kept, features.adapted[-1], mask)
 
 
 def split_first_layer(parameters: Mapping[str, Array]) -> dict[str, Array]:

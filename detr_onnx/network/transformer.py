@@ -5,7 +5,7 @@ Positions are added to queries and keys in every layer, never to values [Carion 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -37,6 +37,27 @@ class AttentionInputs(Generic[V]):
 
     encoder: list[tuple[V, V]] = field(default_factory=list)
     decoder: list[tuple[V, V]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Features(Generic[V]):
+    """What the heads, the masks and the attention maps are computed from.
+
+    Attributes:
+        projection: the backbone's last feature map, projected to D channels.
+        adapted: for masks, the feature maps of stages 3, 2 and 1 after their adapters, each twice the size of the one
+            before. The first has the projection's size if the backbone has three stages, or a dilated fourth. Empty in
+            models without masks.
+        memory: [B,N,D], from the encoder.
+        objects: [B,Q,D], from the decoder.
+        key_bias: as in `Cells`.
+    """
+
+    projection: V
+    adapted: Sequence[V]
+    memory: V
+    objects: V
+    key_bias: V | None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from detr_onnx.defaults import DEFAULT_MODEL
 from detr_onnx.detector import Detector
-from detr_onnx.engines import Segments
+from detr_onnx.engines import PanopticOutputs
 from detr_onnx.panoptic import panoptic_of, semantic_of
 from detr_onnx.server.errors import BAD_INPUT, NO_MODEL, RequestError, error_field
 from detr_onnx.server.protocols import huggingface as protocol
@@ -84,7 +84,7 @@ async def answer(service: Service, request: Request, task: str) -> Response:
 
 def segments_of(
     detector: Detector,
-    segments: Segments,
+    segments: PanopticOutputs,
     mask: NDArray[np.bool_],
     sizes_hw: NDArray[np.int64],
     wanted: protocol.Segmentation,

@@ -25,9 +25,9 @@ from PIL import Image
 from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
-from detr_onnx.engines import Segments
+from detr_onnx.engines import PanopticOutputs
+from detr_onnx.image.decode import ImageSource, read_rgb
 from detr_onnx.image.limits import check_pixels
-from detr_onnx.image.preprocess import ImageSource, read_rgb
 from detr_onnx.server.batches import Batches, Floats, Mask, Run
 from detr_onnx.server.errors import BUSY, LEAST_SIDE_PX, TOO_SMALL, UNAVAILABLE, RequestError
 from detr_onnx.server.threads import DaemonThreads
@@ -135,7 +135,7 @@ class Inference:
     async def segment(
         self,
         read: Callable[[], tuple[ImageSource, float, P]],
-        finish: Callable[[Segments, Mask, NDArray[np.int64], P], T],
+        finish: Callable[[PanopticOutputs, Mask, NDArray[np.int64], P], T],
         timing: Timing,
     ) -> T:
         """What `finish`, called in a thread, makes of the outputs of a panoptic model.
@@ -152,7 +152,7 @@ class Inference:
             image, threshold, rules = read()
             return *self.detector.preprocess([self._image(image)]), threshold, rules
 
-        async def finished(inputs: tuple[Floats, Mask, NDArray[np.int64], float, P], outputs: Segments) -> T:
+        async def finished(inputs: tuple[Floats, Mask, NDArray[np.int64], float, P], outputs: PanopticOutputs) -> T:
             _, mask, sizes_hw, _, rules = inputs
             return await self._decoders.run(lambda: finish(outputs, mask, sizes_hw, rules))
 

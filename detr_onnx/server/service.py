@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from detr_onnx.attention import AttentionMaps
 from detr_onnx.detections import Detections
-from detr_onnx.engines import Segments
+from detr_onnx.engines import PanopticOutputs
 from detr_onnx.server.access import check_access
 from detr_onnx.server.errors import INTERNAL, ErrorResponse, RequestError, as_request_error
 from detr_onnx.server.inference import Inference
@@ -79,7 +79,7 @@ class Service:
         self,
         request: Request,
         read: Callable[[bytes], tuple[bytes, float, P]],
-        finish: Callable[[Segments, Mask, NDArray[np.int64], P], T],
+        finish: Callable[[PanopticOutputs, Mask, NDArray[np.int64], P], T],
     ) -> T:
         """What `finish` makes of the image of a request; see `Inference.segment`. `read` gets the body."""
         self.inference.check_room()

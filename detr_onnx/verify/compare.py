@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of, softmax
-from detr_onnx.engines import Segments
+from detr_onnx.engines import PanopticOutputs
 from detr_onnx.evaluation.agreement import agreement
-from detr_onnx.image.preprocess import Preprocessing, batch
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import OpenModel
 from detr_onnx.verify.bars import BARS, FEWEST_DETECTIONS, Bar
 from detr_onnx.verify.images import Case
@@ -30,7 +31,7 @@ class Outputs:
 
     logits: Floats
     boxes: Floats
-    masks: Segments | None = None
+    masks: PanopticOutputs | None = None
 
     @property
     def finite(self) -> bool:
@@ -157,7 +158,7 @@ def _detections(outputs: Outputs, sizes_hw: NDArray[np.int64], labels: tuple[str
     return detections_of(outputs.logits, outputs.boxes, sizes_hw, labels, DEFAULT_THRESHOLD)
 
 
-def _mask_differences(expected: Segments | None, actual: Segments | None) -> list[float]:
+def _mask_differences(expected: PanopticOutputs | None, actual: PanopticOutputs | None) -> list[float]:
     """Mean difference of each mask that both networks have: a query near the threshold may have one in only one."""
     if expected is None or actual is None:
         return []

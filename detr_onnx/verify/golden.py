@@ -11,16 +11,15 @@ import numpy as np
 
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines import Segments
+from detr_onnx.engines import PanopticOutputs
 from detr_onnx.errors import DetrError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.image.preprocess import batch
-from detr_onnx.masks import PanopticRules
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import OpenModel
 from detr_onnx.network.detr import detr, panoptic_detr, parameters
 from detr_onnx.network.numpy_ops import NumpyOps
-from detr_onnx.panoptic import panoptic_of
+from detr_onnx.panoptic import PanopticRules, panoptic_of
 from detr_onnx.verify import published
 from detr_onnx.verify.checks import FAILED, NOT_TRIED, Check, Notice, judged
 from detr_onnx.verify.compare import Inputs
@@ -127,7 +126,7 @@ def check_detections(name: str, found: Detections, values: Detected) -> Iterator
 
 
 def check_panoptic(
-    name: str, segments: Segments, inputs: Inputs, labels: tuple[str, ...], values: Panoptic
+    name: str, segments: PanopticOutputs, inputs: Inputs, labels: tuple[str, ...], values: Panoptic
 ) -> Iterator[Check]:
     """The segments of the panoptic postprocessing."""
     found = panoptic_of(segments, inputs[1], inputs[2], labels, PanopticRules(published.THRESHOLD))

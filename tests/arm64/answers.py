@@ -20,7 +20,7 @@ import onnxruntime
 
 from detr_onnx import Detections, Detector
 from detr_onnx.defaults import DEFAULT_THRESHOLD
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.models.open import demo_image
 from tests.arm64.files import CHECKPOINT, END_TO_END, INT8, ORT
 

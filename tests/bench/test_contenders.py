@@ -111,7 +111,7 @@ def test_a_contender_that_is_killed_names_the_signal(signal, words):
         ("import time; print('x' * 100_000, end='', flush=True); time.sleep(60)", f"'{'x' * 60}'"),
     ],
 )
-def test_what_is_not_an_answer_is_shown_and_nothing_hangs(impatient, code, shown):
+def test_output_that_is_not_json_is_shown_and_nothing_hangs(impatient, code, shown):
     expected = f"it printed {shown} instead of an answer in JSON; check that {sys.executable} is a Python interpreter"
     assert start(program(code), environment(1)) == expected
 

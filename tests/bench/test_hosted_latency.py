@@ -9,14 +9,14 @@ from pathlib import Path
 
 from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.bench.hosted.latency import (
-    Segment,
+    TimedRun,
     latency_of,
     measure_local,
     percentiles,
     remote_latency_of,
     schedule,
-    segments_of,
     split_schedule,
+    timed_runs_of,
 )
 from detr_onnx.bench.hosted.results import Prices, best_throughput, cost_of
 from tests.bench.hosted_command import json_lines
@@ -50,14 +50,14 @@ def test_short_times_keep_the_digits_that_the_table_shows():
 
 
 def test_throughput_is_requests_over_the_time_of_all_segments():
-    assert latency_of([Segment([100, 300], 0.5), Segment([200], 0.25)]) == {
+    assert latency_of([TimedRun([100, 300], 0.5), TimedRun([200], 0.25)]) == {
         "count": 3, "p50": 200, "p90": 280, "p99": 298, "per_second": 4,
     }  # fmt: skip
 
 
 def test_requests_of_one_run_overlap_and_pauses_between_runs_do_not_count():
     lines = [line(500, 0), line(500, 0.25), line(1000, 7, run="later"), line(9, outcome="failed")]
-    first, second = segments_of(lines)
+    first, second = timed_runs_of(lines)
     assert (first.times_ms, first.wall_s) == ([500, 500], 0.75)
     assert (second.times_ms, second.wall_s) == ([1000], 1)
 
@@ -98,10 +98,10 @@ def test_the_local_side_runs_in_as_many_threads(tmp_path):
         barrier.wait()
         time.sleep(PAUSE_S)
 
-    segment = measure_local([ComparedImage("image", path, "0")] * 8, detect, 0.1, 4, lambda number, image: None)
-    assert len(segment.times_ms) == 8
-    assert min(segment.times_ms) >= 1e3 * PAUSE_S
-    assert segment.wall_s >= 2 * PAUSE_S
+    timed_run = measure_local([ComparedImage("image", path, "0")] * 8, detect, 0.1, 4, lambda number, image: None)
+    assert len(timed_run.times_ms) == 8
+    assert min(timed_run.times_ms) >= 1e3 * PAUSE_S
+    assert timed_run.wall_s >= 2 * PAUSE_S
 
 
 # Cost

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import stream
 from benchmarks.job_tables import limits_table, stream_table
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.image.decode import read_rgb
 
 MACHINE = {"processor": "x", "cores": 2}
 HEAD = {"model": "m", "threads": 1, "runs": 1, "images": 2, "date": "d", "machine": MACHINE}

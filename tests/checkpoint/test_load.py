@@ -18,7 +18,7 @@ from detr_onnx.checkpoint.naming_tables import BACKBONES, TRANSFORMERS
 from detr_onnx.checkpoint.safetensors import write_safetensors
 from detr_onnx.errors import CheckpointError
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from tests.parity.seeded import CONFIGS, SPELLINGS, seeded_tensors, spelled, write_checkpoint
 

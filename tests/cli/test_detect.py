@@ -20,7 +20,7 @@ from detr_onnx.cache import list_entries
 from detr_onnx.cli import save_paths
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions
-from detr_onnx.image import draw, preprocess
+from detr_onnx.image import decode, draw
 from detr_onnx.models.open import demo_image
 from tests.cli.command_line import PREFIX
 from tests.small_model import CONFIG, LABELS, sample_image, write_foreign_onnx
@@ -238,7 +238,7 @@ def test_the_thinnest_images_have_detections(run, width, height):
     sample_image(width, height).save("thin.png")
     status, out, err = run("detect", "thin.png", "--threshold", "0", "--save", "out")
     assert (status, err, len(json.loads(out))) == (0, "", CONFIG.queries)
-    assert preprocess.read_rgb("out/thin.png").size == (width, height)
+    assert decode.read_rgb("out/thin.png").size == (width, height)
 
 
 BEGINNINGS = [
@@ -479,7 +479,7 @@ def test_an_annotated_image_is_saved_and_the_results_are_printed(run):
     status, out, err = run("detect", "a.png", "--threshold", "0", "--save", "out.jpg")
     assert (status, err, len(json.loads(out))) == (0, "", CONFIG.queries)
     assert Path("out.jpg").read_bytes().startswith(b"\xff\xd8\xff")
-    saved, original = (np.asarray(preprocess.read_rgb(name), int) for name in ("out.jpg", "a.png"))
+    saved, original = (np.asarray(decode.read_rgb(name), int) for name in ("out.jpg", "a.png"))
     assert saved.shape == original.shape
     assert np.abs(saved - original).max() > 50
 

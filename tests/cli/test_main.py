@@ -13,7 +13,7 @@ import pytest
 from detr_onnx import Detector, __version__
 from detr_onnx.cli import console, detect
 from detr_onnx.cli import main as cli
-from detr_onnx.image import preprocess
+from detr_onnx.image import processor_config
 from tests.cli.command_line import ROOT, in_a_process
 from tests.small_model import sample_image
 
@@ -116,7 +116,7 @@ def test_running_out_of_memory_is_one_line(refused, monkeypatch):
     def fails(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr(preprocess.Preprocessing, "from_json", fails)
+    monkeypatch.setattr(processor_config.Preprocessing, "from_json", fails)
     assert refused("detect", "a.png").startswith("there is not enough memory; try a smaller --size")
 
 

@@ -39,19 +39,19 @@ def imitate(monkeypatch, machine: str, cpuinfo: str = "", system: str = "Linux")
         ("x86_64", NEOVERSE_N2, False),
     ],
 )
-def test_linux_tells_by_its_flag(monkeypatch, machine, cpuinfo, has):
+def test_on_linux_the_flag_of_proc_cpuinfo_decides(monkeypatch, machine, cpuinfo, has):
     imitate(monkeypatch, machine, cpuinfo)
     assert bfloat16_flag()[1] is has
 
 
 @pytest.mark.parametrize(("printed", "has"), [("1\n", True), ("0\n", False), ("", False)])
-def test_macos_tells_by_sysctl(monkeypatch, printed, has):
+def test_on_macos_sysctl_decides(monkeypatch, printed, has):
     imitate(monkeypatch, "arm64", system="Darwin")
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, printed, ""))
     assert bfloat16_flag() == ("hw.optional.arm.FEAT_BF16 of sysctl", has)
 
 
-def test_a_mac_without_sysctl_has_none(monkeypatch):
+def test_a_mac_without_sysctl_has_no_bfloat16(monkeypatch):
     imitate(monkeypatch, "arm64", system="Darwin")
     monkeypatch.setattr(cpu, "SYSCTL", ("/nowhere/sysctl",))
     assert not bfloat16_flag()[1]
@@ -61,13 +61,13 @@ def test_a_mac_without_sysctl_has_none(monkeypatch):
     ("machine", "words"),
     [("aarch64", "the flag bf16 in /proc/cpuinfo"), ("x86_64", "the flag bf16 of ARM64, on Linux x86_64")],
 )
-def test_it_is_refused_where_the_processor_has_no_bfloat16_and_the_flag_is_named(monkeypatch, machine, words):
+def test_bf16_is_refused_without_the_processors_flag_which_is_named(monkeypatch, machine, words):
     imitate(monkeypatch, machine, PI_5)
     with pytest.raises(EngineError, match=f"no bfloat16 products .*: found not set: {words}; use precision fp32"):
         open_model("demo", EngineOptions("onnxruntime", precision="bf16"))
 
 
-def test_it_is_refused_on_other_providers(monkeypatch):
+def test_bf16_is_refused_on_other_providers(monkeypatch):
     imitate(monkeypatch, "aarch64", NEOVERSE_N2)
     wanted = [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
     monkeypatch.setattr(onnxruntime, "resolve_providers", lambda *_: wanted)
@@ -89,7 +89,7 @@ def entries(monkeypatch) -> list[tuple[str, str]]:
     return found
 
 
-def test_it_sets_onnx_runtimes_option_and_the_engine_says_so(monkeypatch, entries):
+def test_bf16_sets_onnx_runtimes_option_and_is_in_the_title(monkeypatch, entries):
     imitate(monkeypatch, "aarch64", NEOVERSE_N2)
     engine = open_model("demo", EngineOptions("onnxruntime", precision="bf16")).engine
     assert ("mlas.enable_gemm_fastmath_arm64_bfloat16", "1") in entries
@@ -119,7 +119,7 @@ def test_wrong_results_are_refused(monkeypatch, wrong):
 
 
 @pytest.mark.parametrize("precision", [None, "fp32"])
-def test_it_is_never_taken_unasked(monkeypatch, entries, precision):
+def test_bf16_is_never_the_default(monkeypatch, entries, precision):
     imitate(monkeypatch, "aarch64", NEOVERSE_N2)
     engine = open_model(SHIPPED, EngineOptions("onnxruntime", precision=precision)).engine
     assert arm_bfloat16.SESSION_ENTRY not in entries

@@ -15,7 +15,7 @@ from threading import Event
 import pytest
 
 from detr_onnx.engines import deadline, onnxruntime, openvino
-from detr_onnx.engines.deadline import first_within, is_any_stuck, within
+from detr_onnx.engines.deadline import is_any_stuck, limit_first_run, run_within
 from detr_onnx.errors import EngineError, ModelFileError
 from tests.cli.command_line import ROOT
 from tests.engines import slow_graphs
@@ -27,15 +27,15 @@ MEANWHILE_S = 3.0  # until the graph is being loaded
 
 
 def test_work_that_ends_returns_its_result_or_raises_its_error():
-    assert within(60, MODEL, "load", lambda: 7) == 7
+    assert run_within(60, MODEL, "load", lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        within(60, MODEL, "load", lambda: 1 / 0)
+        run_within(60, MODEL, "load", lambda: 1 / 0)
 
 
-def test_work_that_does_not_end_is_an_error_and_known_to_go_on():
+def test_work_that_exceeds_the_limit_is_an_error_and_counts_as_stuck():
     done = Event()
     with pytest.raises(ModelFileError, match=r"a\.onnx does not load within 0\.1 s; check where it comes from"):
-        within(0.1, MODEL, "load", done.wait)
+        run_within(0.1, MODEL, "load", done.wait)
     assert is_any_stuck()
     done.set()
     assert all(ended.wait(10) for ended in deadline._unfinished)
@@ -44,7 +44,7 @@ def test_work_that_does_not_end_is_an_error_and_known_to_go_on():
 
 def test_only_the_first_run_has_a_deadline():
     done = Event()
-    run = first_within(0.1, MODEL, lambda wait: done.wait() if wait else "ran")
+    run = limit_first_run(0.1, MODEL, lambda wait: done.wait() if wait else "ran")
     assert (run(False), run(False)) == ("ran", "ran")
     timer = deadline.threading.Timer(0.3, done.set)
     timer.start()
@@ -54,7 +54,7 @@ def test_only_the_first_run_has_a_deadline():
 
 def test_while_a_first_run_that_was_given_up_goes_on_others_are_refused_at_once():
     done, runs = Event(), []
-    run = first_within(0.1, MODEL, lambda wait: runs.append(wait) or (done.wait() if wait else "ran"))
+    run = limit_first_run(0.1, MODEL, lambda wait: runs.append(wait) or (done.wait() if wait else "ran"))
     with pytest.raises(ModelFileError, match=r"does not run within 0\.1 s"):
         run(True)
     threads = threading.active_count()
@@ -67,15 +67,15 @@ def test_while_a_first_run_that_was_given_up_goes_on_others_are_refused_at_once(
     assert run(False) == "ran"
 
 
-def test_the_first_run_of_a_batch_has_the_time_of_each_image():
-    assert first_within(0.2, MODEL, lambda _: Event().wait(0.5) or "ran", len)("abcdefgh") == "ran"
+def test_the_limit_of_the_first_run_grows_with_the_batch():
+    assert limit_first_run(0.2, MODEL, lambda _: Event().wait(0.5) or "ran", len)("abcdefgh") == "ran"
     with pytest.raises(ModelFileError, match=r"does not run within 0\.1 s"):
-        first_within(0.1, MODEL, lambda _: Event().wait(0.5), len)("a")
+        limit_first_run(0.1, MODEL, lambda _: Event().wait(0.5), len)("a")
 
 
-def test_threads_that_come_meanwhile_wait_for_the_first_run():
+def test_other_threads_wait_for_the_first_run():
     calls = list[int]()
-    run = first_within(60, MODEL, lambda number: (calls.append(number), Event().wait(0.2 if number == 0 else 0)))
+    run = limit_first_run(60, MODEL, lambda number: (calls.append(number), Event().wait(0.2 if number == 0 else 0)))
     threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
@@ -86,33 +86,33 @@ def test_threads_that_come_meanwhile_wait_for_the_first_run():
     assert len(calls) == 3
 
 
-def test_a_system_without_threads_is_an_error_of_the_engine(monkeypatch):
+def test_a_thread_that_cannot_start_is_an_engine_error(monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
     before = [*deadline._unfinished]
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(EngineError, match=r"cannot load a\.onnx: found can't start new thread; end other programs"):
-        within(60, MODEL, "load", lambda: 7)
+        run_within(60, MODEL, "load", lambda: 7)
     assert deadline._unfinished == before
 
 
 INTERRUPTED = """
 import os, signal, threading, time
 from pathlib import Path
-from detr_onnx.engines.deadline import is_any_stuck, within
+from detr_onnx.engines.deadline import is_any_stuck, run_within
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
 try:
-    within(60, Path("a.onnx"), "load", lambda: time.sleep(3))
+    run_within(60, Path("a.onnx"), "load", lambda: time.sleep(3))
 except KeyboardInterrupt:
     print(is_any_stuck())
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals there are others")
-def test_after_ctrl_c_the_work_is_known_to_go_on():
+def test_work_interrupted_by_ctrl_c_counts_as_stuck():
     """Python 3.11 takes a thread for ended when waiting for it is interrupted; the exit would then crash."""
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.stdout, done.stderr) == ("True\n", "")

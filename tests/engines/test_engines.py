@@ -86,7 +86,7 @@ def test_no_mask_and_a_mask_without_padding_are_the_same(graph, numpy_network):
             np.testing.assert_array_equal(one, other)
 
 
-def test_an_engine_says_what_it_is(graph, small):
+def test_an_engine_has_a_title_and_its_limits(graph, small):
     assert numpy_engine(read_model(small)[0]).title == f"numpy {np.__version__}, fp32"
     engine = onnxruntime_engine(graph)
     assert engine.title == f"onnxruntime {onnxruntime.__version__}, CPUExecutionProvider, fp32"
@@ -108,7 +108,7 @@ def test_a_graph_without_a_mask_runs_images_of_one_size(tmp_path, small, numpy_n
     assert_agree(engine.network(pixels, np.ones((2, 64, 80), bool)), numpy_network(pixels, None))
 
 
-def test_a_frozen_mask_is_filled_with_ones(tmp_path, small, numpy_network):
+def test_a_mask_input_of_fixed_size_is_filled_with_ones(tmp_path, small, numpy_network):
     path = write_foreign_onnx(tmp_path / "m.onnx", small, ExportOptions(), pixel_mask=FROZEN)
     engine = onnxruntime_engine(path)
     assert not engine.batches_mixed_sizes
@@ -126,7 +126,7 @@ def test_padding_that_a_graph_cannot_mask_is_refused(tmp_path, small, form):
 
 
 @pytest.mark.parametrize("mask", [True, False])
-def test_a_fixed_shape_is_known(tmp_path, small, numpy_network, mask):
+def test_a_fixed_input_shape_is_reported(tmp_path, small, numpy_network, mask):
     path = tmp_path / "fixed.onnx"
     write_onnx(path, *read_model(small), ExportOptions((64, 80), mask=mask, batch=2))
     engine = onnxruntime_engine(path)
@@ -141,7 +141,7 @@ def test_pixels_of_a_shape_that_the_graph_does_not_take_are_one_error(tmp_path, 
         onnxruntime_engine(path).network(images(64, 81), None)
 
 
-def test_memory_that_runs_out_is_a_memory_error(graph, monkeypatch):
+def test_a_failed_allocation_is_a_memory_error(graph, monkeypatch):
     class Exhausted:
         def __init__(self, *arguments, **options):
             self.real = real(*arguments, **options)
@@ -168,13 +168,13 @@ def refusal(path: Path) -> str:
     return str(refused.value)
 
 
-def test_a_file_that_is_missing_or_a_directory_is_told(tmp_path):
+def test_a_missing_file_and_a_directory_are_one_error(tmp_path):
     assert refusal(tmp_path / "gone.onnx").endswith("found no such file; check the path")
     assert refusal(tmp_path).endswith("found a directory; check the path")
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_bytes_are_no_model(tmp_path, seed, capfd):
+def test_random_bytes_are_refused(tmp_path, seed, capfd):
     path = tmp_path / "m.onnx"
     path.write_bytes(np.random.default_rng(seed).bytes(200 * seed))
     assert "is not an ONNX file" in refusal(path)
@@ -182,14 +182,14 @@ def test_random_bytes_are_no_model(tmp_path, seed, capfd):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-def test_a_truncated_model_is_told(tmp_path, graph, share, capfd):
+def test_a_truncated_model_is_refused(tmp_path, graph, share, capfd):
     whole = graph.read_bytes()
     (tmp_path / "m.onnx").write_bytes(whole[: int(len(whole) * share)])
     assert "is not an ONNX file" in refusal(tmp_path / "m.onnx")
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_whose_data_file_is_gone_is_told(tmp_path, small):
+def test_a_model_without_its_data_file_is_refused(tmp_path, small):
     write_onnx(tmp_path / "m.onnx", *read_model(small), ExportOptions(), external_data=True)
     onnxruntime_engine(tmp_path / "m.onnx")
     (tmp_path / "m.onnx.data").unlink()
@@ -213,13 +213,13 @@ PIXELS, LOGITS, BOXES = {"pixel_values": ["b", 3, "h", "w"]}, {"logits": [1, 5, 
         (PIXELS, LOGITS | {"pred_boxes": [1, 5, 5]}),
     ],
 )
-def test_a_model_that_is_no_detr_is_told_with_its_signature(tmp_path, inputs, outputs):
+def test_a_model_that_is_not_a_detr_is_refused_with_its_signature(tmp_path, inputs, outputs):
     text = refusal(write_graph(tmp_path / "m.onnx", inputs, outputs))
     assert "m.onnx is not a DETR: found inputs" in text
     assert all(name in text for name in (*inputs, *outputs))
 
 
-def test_a_model_of_bytes_is_no_detr(tmp_path):
+def test_a_model_with_uint8_inputs_is_refused(tmp_path):
     path = write_graph(tmp_path / "m.onnx", PIXELS, LOGITS | BOXES, element=onnx.TensorProto.UINT8)
     assert "uint8 [b,3" in refusal(path)
 
@@ -228,7 +228,7 @@ def test_a_model_of_bytes_is_no_detr(tmp_path):
     ("logits", "boxes", "images"),
     [([1, 6, 8], [1, 5, 4], 1), ([1, 5, 8], [1, 5, 4], 2), (["b", "q", "c"], [1, 1, 4], 1)],
 )
-def test_a_model_whose_outputs_do_not_belong_together_is_no_detr(tmp_path, logits, boxes, images):
+def test_a_model_whose_outputs_do_not_fit_each_other_is_refused(tmp_path, logits, boxes, images):
     network = onnxruntime_engine(
         write_graph(tmp_path / "m.onnx", PIXELS, {"logits": logits, "pred_boxes": boxes})
     ).network
@@ -236,7 +236,7 @@ def test_a_model_whose_outputs_do_not_belong_together_is_no_detr(tmp_path, logit
         network(seeded_pixels(3, images, 3, 64, 80), None)
 
 
-def test_outputs_beside_those_of_detr_do_no_harm(tmp_path):
+def test_additional_outputs_are_ignored(tmp_path):
     path = write_graph(tmp_path / "m.onnx", PIXELS, LOGITS | BOXES | {"last_hidden_state": [1, 5, 16]})
     assert onnxruntime_engine(path).classes == 7
 
@@ -258,7 +258,7 @@ def test_the_config_of_these_tests_is_small():
     assert CONFIG.d_model <= 64
 
 
-def test_onnx_runtime_tells_nobody(tmp_path):
+def test_telemetry_of_onnx_runtime_is_off(tmp_path):
     """Its wheels for Linux and macOS write an identifier into the home and report; not when it is us who start it."""
     quiet = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     home = quiet | {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "GITHUB_ACTIONS": ""}

@@ -13,7 +13,7 @@ import pytest
 from detr_onnx import Detector
 from detr_onnx.checkpoint.files import LFS_POINTER
 from detr_onnx.engines import external_data
-from detr_onnx.engines.external_data import weight_files
+from detr_onnx.engines.external_data import external_files
 from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.openvino import openvino_engine
 from detr_onnx.engines.options import EngineOptions
@@ -51,9 +51,9 @@ def with_location(path: Path, location: str) -> None:
 
 
 def test_a_graph_without_external_data_has_no_weight_files(tmp_path):
-    assert weight_files(demo_directory() / "model.onnx") == []
+    assert external_files(demo_directory() / "model.onnx") == []
     (tmp_path / "m.xml").write_text("<net/>")
-    assert weight_files(tmp_path / "m.xml") == []
+    assert external_files(tmp_path / "m.xml") == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -142,7 +142,7 @@ def test_weights_that_cannot_be_used_are_named(split, engine, harm):
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "9" * 30])
-def test_an_offset_that_is_none_is_a_damaged_file(split, value):
+def test_an_offset_that_is_not_a_number_is_a_damaged_file(split, value):
     model = onnx.load(split, load_external_data=False)
     for entry in model.graph.initializer[0].external_data:
         entry.value = value if entry.key == "offset" else entry.value
@@ -151,7 +151,7 @@ def test_an_offset_that_is_none_is_a_damaged_file(split, value):
         check_graph_file(split)
 
 
-def test_the_pointer_beside_a_graph_that_does_not_need_it_does_no_harm(tmp_path):
+def test_a_git_lfs_pointer_that_the_graph_does_not_name_is_ignored(tmp_path):
     path = Path(shutil.copy(demo_directory() / "model.onnx", tmp_path / "m.onnx"))
     (tmp_path / "m.onnx.data").write_bytes(LFS_POINTER)
     check_graph_file(path)

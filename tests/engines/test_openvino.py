@@ -20,7 +20,7 @@ from detr_onnx.engines.openvino_package import has_bfloat16
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import choose, open_model
 from detr_onnx.models.parts import Source

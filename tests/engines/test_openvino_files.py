@@ -14,7 +14,7 @@ from detr_onnx.engines.bfloat16 import BF16_MIXED, REGIONS, lower
 from detr_onnx.engines.openvino import COMPUTED_IN, openvino_engine
 from detr_onnx.errors import EngineError, ModelFileError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
 from tests.parity.seeded import seeded_pixels
@@ -54,18 +54,18 @@ def test_an_output_may_have_more_names_than_one(tmp_path, names):
     assert (logits.shape, boxes.shape) == ((1, 5, 8), (1, 5, 4))
 
 
-def test_an_output_without_a_name_is_no_error_of_openvino(tmp_path):
+def test_an_output_without_a_name_is_reported_as_a_model_error(tmp_path):
     path = write_model(tmp_path / "m.xml", logits=[])
     with pytest.raises(ModelFileError, match=r"m\.xml is not a DETR: found inputs pixel_values float32 \[\?,3,\?,\?\]"):
         openvino_engine(path)
 
 
 @pytest.mark.parametrize("value", ["onnx", ["a", "b"], 3])
-def test_metadata_of_another_form_is_none(tmp_path, value):
+def test_metadata_of_another_form_is_ignored(tmp_path, value):
     assert openvino_engine(write_model(tmp_path / "m.xml", rt_info=value)).metadata == {}
 
 
-def test_a_precision_that_nobody_stores_is_not_believed(tmp_path):
+def test_an_unknown_precision_in_the_metadata_is_ignored(tmp_path):
     path = tmp_path / "m.onnx"
     write_onnx(path, *read_model(demo_directory()), ExportOptions())
     model = openvino.Core().read_model(path)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from detr_onnx.engines import onnxruntime as engine
-from detr_onnx.engines.binding import bound_run
-from detr_onnx.engines.graph import Port
+from detr_onnx.engines.graph_engine import Port
+from detr_onnx.engines.io_binding import bound_run
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.providers import (
@@ -61,28 +61,28 @@ def test_names_and_options_are_read_from_the_command_line(text, asked):
     "text",
     ["", ",", "CUDA,", ":a=b", "CUDA:", "CUDA:a", "CUDA:=1", "CUDA:a=1:a=2", "[", "[1]", '[["CUDA"]]', '[["CUDA", 1]]'],
 )
-def test_what_cannot_be_read_is_told_with_the_way_to_say_it(text):
+def test_an_unreadable_option_is_refused_with_the_expected_form(text):
     with pytest.raises(UsageError, match=r"--providers cannot be read: found .*NAME:option=value"):
         parse_providers(text)
 
 
-def test_providers_are_spoken_of_by_name():
+def test_provider_names_leaves_out_the_options():
     assert provider_names(["CUDA", ("TensorRT", {"a": 1})]) == "CUDA, TensorRT"
 
 
 # Found or refused
 
 
-def test_nothing_asked_for_is_the_cpu():
+def test_no_request_means_the_cpu():
     assert resolve_providers(None, GPU_BUILD) == [(CPU, {})]
 
 
-def test_the_cpu_comes_last_for_what_the_others_leave():
+def test_the_cpu_is_added_last():
     names = [name for name, _ in resolve_providers(["TensorRT", ("cuda", {}), "CUDAExecutionProvider"], GPU_BUILD)]
     assert names == [TENSORRT, CUDA, CPU]
 
 
-def test_options_given_win_over_those_that_suit_many_sizes():
+def test_given_options_override_the_defaults_for_many_sizes():
     (_, options), _ = resolve_providers([("CUDA", {"device_id": 1, "cudnn_conv_algo_search": "EXHAUSTIVE"})], GPU_BUILD)
     assert options == {
         "arena_extend_strategy": "kSameAsRequested",
@@ -101,7 +101,7 @@ def test_options_given_win_over_those_that_suit_many_sizes():
         ([("CUDA", "device_id=1")], "providers are a list of names, or of names and options"),
     ],
 )
-def test_what_cannot_be_meant_is_wrong_usage(asked, says):
+def test_contradicting_requests_are_refused(asked, says):
     with pytest.raises(UsageError, match=says):
         resolve_providers(asked, GPU_BUILD)
 
@@ -119,13 +119,13 @@ def test_what_cannot_be_meant_is_wrong_usage(asked, says):
         ("Quantum", "for CUDA or TensorRT install onnxruntime-gpu in place of onnxruntime"),
     ],
 )
-def test_a_provider_that_is_not_there_says_how_to_come_by_it(monkeypatch, name, says):
+def test_a_missing_provider_names_the_package_to_install(monkeypatch, name, says):
     only(monkeypatch, "onnxruntime")
     with pytest.raises(EngineError, match=f"this ONNX Runtime has no provider '{name}': .*{says}"):
         resolve_providers([name], [CPU])
 
 
-def test_a_build_that_hides_the_other_is_told(monkeypatch):
+def test_an_onnxruntime_that_hides_another_build_is_named(monkeypatch):
     only(monkeypatch, "onnxruntime", "onnxruntime-gpu")
     with pytest.raises(EngineError, match="onnxruntime hides onnxruntime-gpu: run pip uninstall onnxruntime onnx"):
         resolve_providers(["CUDA"], [CPU])
@@ -145,7 +145,7 @@ def only(monkeypatch, *installed: str) -> None:
 
 
 @pytest.mark.parametrize("asked", [["CPU"], ["cpu"], ["CPUExecutionProvider"], ["CPU", "CPU"], None])
-def test_the_cpu_can_be_asked_for_by_any_of_its_names(graph, asked):
+def test_the_cpu_can_be_requested_by_any_of_its_names(graph, asked):
     assert "CPUExecutionProvider" in onnxruntime_engine(graph, asked).title
 
 
@@ -214,13 +214,13 @@ def test_a_provider_that_takes_no_node_is_an_error():
         engine._check_started(Started({CUDA: 0, CPU: 300}), [CUDA, CPU])
 
 
-def test_where_the_nodes_lie_is_noted(caplog):
+def test_the_number_of_nodes_of_each_provider_is_logged(caplog):
     caplog.set_level(logging.INFO, "detr_onnx")
     engine._check_started(Started({CUDA: 290, CPU: 10}), [CUDA, CPU])
     assert caplog.messages == [f"nodes: {CUDA} 290, {CPU} 10"]
 
 
-def test_what_is_said_while_libraries_load_is_a_note_and_no_result(caplog, capsys):
+def test_output_of_loading_libraries_is_logged_and_not_printed(caplog, capsys):
     engine._load_libraries(SimpleNamespace(preload_dlls=lambda: print("Failed to load libcudnn.so.9")))
     engine._load_libraries(SimpleNamespace())
     assert caplog.messages == ["Failed to load libcudnn.so.9"]
@@ -241,7 +241,7 @@ def feeds(count: int, height: int, width: int) -> dict:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_bound_pass_answers_as_a_plain_one_whatever_came_before(session, known):
+def test_bound_and_plain_runs_give_the_same_outputs_in_any_order(session, known):
     shapes = [tuple(value.shape) if known else ("b", "q", "c") for value in session.get_outputs()]
     names = ["logits", "pred_boxes"]
     outputs = [Port(name, "float32", shape) for name, shape in zip(names, shapes, strict=True)]
@@ -258,7 +258,7 @@ def test_a_bound_pass_answers_as_a_plain_one_whatever_came_before(session, known
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_an_engine_on_a_device_gives_the_answers_of_one_without(small, tmp_path, monkeypatch, precision):
+def test_an_engine_on_a_device_gives_the_outputs_of_the_cpu(small, tmp_path, monkeypatch, precision):
     path = tmp_path / "m.onnx"
     write_onnx(path, *read_model(small), ExportOptions(precision=precision, fused_attention=True))
     plain = onnxruntime_engine(path).network
@@ -269,7 +269,7 @@ def test_an_engine_on_a_device_gives_the_answers_of_one_without(small, tmp_path,
         np.testing.assert_array_equal(one, other)
 
 
-def test_outputs_whose_number_depends_on_the_image_come_from_a_device_too(small, tmp_path, monkeypatch):
+def test_outputs_of_dynamic_length_are_returned_from_a_device(small, tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     write_onnx(path, *read_model(small), ExportOptions(attention=True))
     plain = onnxruntime_engine(path).attention()
@@ -282,7 +282,7 @@ def test_outputs_whose_number_depends_on_the_image_come_from_a_device_too(small,
             np.testing.assert_array_equal(one, other)
 
 
-def test_with_masks_and_without_in_turns_a_device_gives_the_same_answers(panoptic, tmp_path, monkeypatch):
+def test_a_device_gives_the_same_outputs_with_and_without_masks_in_turns(panoptic, tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     write_onnx(path, *read_model(panoptic), ExportOptions())
     plain = onnxruntime_engine(path)
@@ -298,7 +298,7 @@ def test_with_masks_and_without_in_turns_a_device_gives_the_same_answers(panopti
             np.testing.assert_array_equal(one, other)
 
 
-def test_trouble_of_a_bound_pass_is_one_error(graph, monkeypatch):
+def test_a_failure_of_a_bound_run_is_one_error(graph, monkeypatch):
     monkeypatch.setattr(engine, "DEVICES", {CPU: "cpu"})
     network = onnxruntime_engine(graph).network
     with pytest.raises(EngineError, match=r"failed on .* with pixel_values of shape \[1, 4, 64, 80\]"):
@@ -320,11 +320,11 @@ def test_trouble_of_a_bound_pass_is_one_error(graph, monkeypatch):
         (["XNNPACK"], False),
     ],
 )
-def test_attention_is_one_node_for_those_who_have_a_kernel_for_it(asked, fused):
+def test_attention_is_fused_for_providers_with_a_kernel_for_it(asked, fused):
     assert takes_fused_attention(asked) == fused
 
 
-def test_a_checkpoint_becomes_the_graph_of_the_precision_and_form_that_a_gpu_takes(small, monkeypatch, tmp_path):
+def test_a_checkpoint_is_written_in_the_precision_and_form_that_a_gpu_takes(small, monkeypatch, tmp_path):
     written = []
     monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path))
     monkeypatch.setattr(
@@ -336,7 +336,7 @@ def test_a_checkpoint_becomes_the_graph_of_the_precision_and_form_that_a_gpu_tak
     assert [(form.precision, form.fused_attention) for form in written] == [("fp16", True), ("fp16", False)]
 
 
-def test_without_cuda_the_command_line_says_in_one_line_what_is_there_and_what_to_install(graph):
+def test_without_cuda_the_command_line_names_the_available_providers_and_the_package_to_install(graph):
     with pytest.raises(EngineError) as refused:
         open_model(graph, EngineOptions(engine="onnxruntime", providers=[("CUDA", {"device_id": 0})]))
     text = str(refused.value)
@@ -349,5 +349,5 @@ def test_without_cuda_the_command_line_says_in_one_line_what_is_there_and_what_t
     [(None, True), (["CPU"], True), (["CPUExecutionProvider"], True), (["XNNPACK"], True), (["CUDA"], False),
      ([("CUDAExecutionProvider", {"device_id": 1}), "CPU"], False), (["TensorRT"], False)],
 )  # fmt: skip
-def test_the_first_provider_tells_whether_the_cores_are_busy(spec, busy):
+def test_the_first_provider_decides_whether_the_cores_are_busy(spec, busy):
     assert keeps_cores_busy(spec) is busy

@@ -20,7 +20,7 @@ from detr_onnx.errors import ModelFileError, UsageError
 from detr_onnx.exporter.end_to_end import Scope, resized, size
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model, write_onnx
 from detr_onnx.exporter.proto import model_proto
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, demo_image
 from detr_onnx.network.graph import INT64, UINT8, Graph, Symbol

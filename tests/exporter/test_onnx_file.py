@@ -18,11 +18,11 @@ from detr_onnx import __version__
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.errors import EngineError, OutputError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model, tensors_sha256, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import stage_names
+from tests.network_stages import numpy_stages, run_graph
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
-from tests.readings import numpy_stages, run_graph
 
 # Of logits and boxes around 1: ONNX Runtime sums in another order than numpy, through twenty layers.
 LOGITS_TOLERANCE = 1e-4

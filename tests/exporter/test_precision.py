@@ -9,7 +9,7 @@ from detr_onnx import Detector
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.errors import UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, record, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import read_model
 from tests.parity.seeded import CONFIGS, seeded_tensors
 from tests.small_model import sample_image

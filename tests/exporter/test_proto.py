@@ -19,9 +19,9 @@ from detr_onnx.exporter.onnx_file import (
 )
 from detr_onnx.exporter.proto import model_proto
 from detr_onnx.exporter.taps import add_taps
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.network.graph import Graph
-from detr_onnx.network.quantized import ConvQuantParams, QuantParams
+from detr_onnx.network.quantization import ConvQuantParams, QuantParams
 from tests.parity.seeded import CONFIGS, seeded_pixels, seeded_tensors
 
 STEM, PROJECTION = "stem", "projection"  # stages

@@ -15,7 +15,7 @@ from detr_onnx.engines.graph_file import check_graph_file
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.errors import ModelFileError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import describe_graph, read_model
 from tests.fuzz.checkpoints import ODD_FIELDS, TINY
 from tests.fuzz.inputs import directory, written

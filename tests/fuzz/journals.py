@@ -17,7 +17,7 @@ from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.bench.hosted.journal import Journal, LatencyRun, open_journal
 from detr_onnx.bench.hosted.latency import split_schedule
 from detr_onnx.bench.hosted.responses import Items, parse_response
-from detr_onnx.bench.hosted.results import View, answers_of, latencies_of
+from detr_onnx.bench.hosted.results import ImageResult, answers_of, latencies_of
 from detr_onnx.errors import DatasetError
 from tests.fuzz.inputs import directory, written
 from tests.fuzz.mutate import mutate_bytes, mutate_json, mutate_json_text
@@ -88,12 +88,12 @@ def _has_line(journal: Journal, image: ComparedImage) -> bool:
     return True
 
 
-def _view(journal: Journal, image: ComparedImage) -> View:
+def _view(journal: Journal, image: ComparedImage) -> ImageResult:
     line = journal.answer(image.sha256, REMOTE)
     hosted: Items | None = line["detections"] if line["outcome"] == "answered" else None
     local: Items = [CAT]
     comparison = compare(local, hosted) if hosted is not None else None
-    return View(image, line, hosted, local, None, 1.0, comparison)
+    return ImageResult(image, line, hosted, local, None, 1.0, comparison)
 
 
 # Responses of remote APIs

@@ -15,7 +15,7 @@ from detr_onnx.errors import CheckpointError, DatasetError, DetrError, ImageErro
 from detr_onnx.evaluation.coco import read_annotations, read_results
 from detr_onnx.evaluation.panoptic_coco import evaluate_results, read_panoptic_results, read_truth
 from detr_onnx.evaluation.panoptic_files import ids_to_rgb
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.json_input import parse_object
 from tests.fuzz.inputs import directory, written
 from tests.fuzz.mutate import mutate_json_text

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detr_onnx.detections import softmax
-from detr_onnx.engines import Attention, AttentiveNetwork, Segments
+from detr_onnx.engines import AttentionNetwork, AttentionOutputs, PanopticOutputs
 
 QUERIES = 5
 STRIDE, LAYERS, HEADS = 8, 2, 3
@@ -25,27 +25,27 @@ def stub_network(classes: int) -> Callable[..., Any]:
     return network
 
 
-def stub_segments(network: Callable[..., Any]) -> Callable[..., Segments]:
+def stub_segments(network: Callable[..., Any]) -> Callable[..., PanopticOutputs]:
     """The same with masks of everything, for the first query or for all."""
 
-    def segment(pixels: Any, mask: Any, threshold: float) -> Segments:
+    def segment(pixels: Any, mask: Any, threshold: float) -> PanopticOutputs:
         queries = range(QUERIES if threshold < 0 else int(threshold < 1))
         kept = np.array([(0, query) for query in queries], np.int64).reshape(-1, 2)
-        return Segments(*network(pixels, mask), kept, np.ones((len(kept), 4, 4), np.float32))
+        return PanopticOutputs(*network(pixels, mask), kept, np.ones((len(kept), 4, 4), np.float32))
 
     return segment
 
 
-def stub_attention(network: Callable[..., Any]) -> AttentiveNetwork:
+def stub_attention(network: Callable[..., Any]) -> AttentionNetwork:
     """The same with maps: each kept query looks everywhere alike."""
 
-    def attend(pixels: Any, mask: Any, threshold: float, cells: Any) -> Attention:
+    def attend(pixels: Any, mask: Any, threshold: float, cells: Any) -> AttentionOutputs:
         logits, boxes = network(pixels, mask)
         scores = softmax(logits)[..., :-1].max(axis=-1)  # [B,Q]
         kept = np.argwhere(scores > threshold)
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[2:])
         alike = np.full((LAYERS, HEADS, rows, columns), 1 / (rows * columns), np.float32)
         objects = np.broadcast_to(alike, (len(kept), *alike.shape))
-        return Attention(logits, boxes, kept, objects, np.broadcast_to(alike, (*cells.shape, *alike.shape)))
+        return AttentionOutputs(logits, boxes, kept, objects, np.broadcast_to(alike, (*cells.shape, *alike.shape)))
 
-    return AttentiveNetwork(STRIDE, attend)
+    return AttentionNetwork(STRIDE, attend)

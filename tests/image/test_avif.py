@@ -60,7 +60,7 @@ def test_every_frame_size_of_a_file_is_found(size_wh: tuple[int, int], mode: str
 
 @needs_avif
 @pytest.mark.parametrize("frames", [1, 3])
-def test_frames_larger_than_the_header_tells_are_refused(frames: int):
+def test_frames_larger_than_in_the_header_are_refused(frames: int):
     data = bytearray(avif((640, 480), frames=frames))
     told = data.index(b"ispe") + 8
     assert struct.unpack(">II", data[told : told + 8]) == (640, 480)

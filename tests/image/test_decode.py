@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from detr_onnx.errors import ImageError, UsageError
-from detr_onnx.image.decode import MAX_PIXELS
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.image.decode import MAX_PIXELS, read_rgb
 
 JPEG_STEPS = 6  # of 255: a lossy decoder's distance from a flat colour
 

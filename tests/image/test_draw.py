@@ -123,7 +123,7 @@ def test_every_class_has_its_own_colour_far_from_its_neighbours():
 
 
 @pytest.mark.parametrize("class_id", range(91))
-def test_text_has_enough_contrast_with_its_plate(class_id: int):
+def test_text_has_enough_contrast_with_its_background(class_id: int):
     colour = colour_of(class_id)
     light, dark = sorted((luminance(colour), luminance(text_colour_on(colour))), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= LEAST_CONTRAST
@@ -193,7 +193,7 @@ def test_an_image_that_is_too_wide_for_the_format_says_so(name: str, tmp_path: P
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_directory_is_no_matter_of_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_directory_in_place_of_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")  # as Windows
 

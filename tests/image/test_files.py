@@ -238,7 +238,7 @@ def test_a_directory_without_permission_is_logged(album, warnings_logged):
     ("arguments", "one"),
     [([], False), (["a.jpg"], True), (["-"], True), (["."], False), (["*.jpg"], False), (["a.jpg", "a.jpg"], False)],
 )
-def test_one_file_is_told_from_arguments_that_may_name_several(album, arguments, one):
+def test_one_file_is_distinguished_from_arguments_that_may_name_several(album, arguments, one):
     assert is_single_image(arguments) == one
 
 

@@ -179,7 +179,7 @@ def test_an_av1_image_under_brands_of_heif_alone_is_not_called_damaged():
         read_rgb(data)
 
 
-def test_frames_larger_than_the_header_tells_are_refused():
+def test_frames_larger_than_in_the_header_are_refused():
     pillow_heif = pytest.importorskip("pillow_heif")
     stream = io.BytesIO()
     pillow_heif.from_pillow(Image.new("RGB", (640, 480))).save(stream, quality=50)

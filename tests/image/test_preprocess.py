@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from detr_onnx.errors import ImageError, UsageError
-from detr_onnx.image.preprocess import Preprocessing, batch, fitted_hw, read_rgb, resized_hw, to_pixels
+from detr_onnx.image.decode import read_rgb
+from detr_onnx.image.preprocess import batch, to_pixels
+from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.image.sizes import fitted_hw, resized_hw
 
 DETR = Preprocessing()
 FLOAT32_STEPS = 4e-7  # three roundings to float32 of values up to 2.64, half a step of 2.4e-7 each

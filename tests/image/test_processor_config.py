@@ -161,8 +161,8 @@ def test_every_form_of_the_configuration_is_read(fields: dict[str, Any], expecte
 
 def test_another_shortest_edge_replaces_every_form_of_size():
     limits = Preprocessing(480, 640, max_hw=(480, 640), pad_hw=(640, 640))
-    assert limits.of_size(240) == Preprocessing(240, 320)
-    assert Preprocessing(fixed_hw=(480, 640)).of_size(400) == Preprocessing(400, 666)
+    assert limits.with_shortest_edge(240) == Preprocessing(240, 320)
+    assert Preprocessing(fixed_hw=(480, 640)).with_shortest_edge(400) == Preprocessing(400, 666)
 
 
 @pytest.mark.parametrize(

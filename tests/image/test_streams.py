@@ -15,7 +15,7 @@ from PIL import Image
 
 from detr_onnx.errors import ImageError
 from detr_onnx.image import streams
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.image.streams import open_image_file, read_stdin
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes there have no names in directories")

@@ -7,7 +7,7 @@ import pytest
 
 from detr_onnx import Detector
 from detr_onnx.engines import Engine
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.open import OpenModel
 
 CLASSES = ("cat", "dog", "N/A")

@@ -14,7 +14,7 @@ from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import describe_graph
 from detr_onnx.models.open import open_model
 from tests.small_model import CONFIG, LABELS, write_foreign_onnx

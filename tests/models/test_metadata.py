@@ -11,7 +11,7 @@ import pytest
 
 from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.metadata import Description
 from detr_onnx.models.parts import _described
 from tests.small_model import LABELS, write_small_checkpoint

@@ -17,7 +17,7 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import CheckpointError, EngineError, ModelFileError, OutputError, UsageError
 from detr_onnx.exporter import onnx_file
 from detr_onnx.exporter.onnx_file import ExportOptions
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import digest
 from detr_onnx.models.metadata import Description
 from detr_onnx.models.open import choose, locate, open_model
@@ -291,7 +291,7 @@ def failed_write(*_: object, **__: object) -> None:
     ("engine", "fails", "how", "found"),
     [
         ("onnxruntime", "detr_onnx.exporter.onnx_file.write_onnx", full, "No space left"),
-        ("onnxruntime", "detr_onnx.engines.optimized.new_session", failed_write, "Failed to write"),
+        ("onnxruntime", "detr_onnx.engines.optimized_graph.new_session", failed_write, "Failed to write"),
         ("openvino", "openvino.save_model", stream_error, "basic_ios::clear"),
         ("openvino", "openvino.serialize", stream_error, "basic_ios::clear"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detr_onnx.network.detr import attentive_detr, parameters
+from detr_onnx.network.detr import detr_with_attention, parameters
 from detr_onnx.network.numpy_ops import NumpyOps
 from detr_onnx.network.transformer import MultiHeadAttention
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
@@ -28,7 +28,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def outputs(ops, batch):
-    return attentive_detr(ops, SMALL, *batch, THRESHOLD, np.array([[0, 9], [8, 1], [0, 7]]))
+    return detr_with_attention(ops, SMALL, *batch, THRESHOLD, np.array([[0, 9], [8, 1], [0, 7]]))
 
 
 def test_each_head_s_weights_sum_to_one(outputs):
@@ -39,7 +39,7 @@ def test_each_head_s_weights_sum_to_one(outputs):
     np.testing.assert_allclose(cells.sum(axis=(-1, -2)), 1, atol=ROUNDING)
 
 
-def test_nothing_looks_at_padding(outputs):
+def test_padding_gets_no_attention(outputs):
     _, _, kept, objects, cells = outputs
     assert {*kept[:, 0].tolist()} >= {0, 1}
     for image, (height, width) in enumerate(SIZES):
@@ -53,7 +53,7 @@ def test_kept_queries_are_those_above_the_threshold(ops, batch, outputs):
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     assert np.array_equal(kept, np.argwhere(probabilities[..., :-1].max(axis=-1) > THRESHOLD))
     assert 0 < len(kept) < logits.shape[0] * logits.shape[1]
-    every = attentive_detr(ops, SMALL, *batch, np.full(1, -1, np.float32), np.zeros((3, 0), np.int64))[3]
+    every = detr_with_attention(ops, SMALL, *batch, np.full(1, -1, np.float32), np.zeros((3, 0), np.int64))[3]
     every = every.reshape(3, SMALL.queries, *every.shape[1:])
     np.testing.assert_allclose(objects, every[kept[:, 0], kept[:, 1]], atol=ROUNDING)
 
@@ -75,7 +75,7 @@ def test_the_weights_are_those_that_attention_applies(ops):
 
 def test_no_query_and_no_point_give_empty_maps_of_the_right_shape(ops, batch):
     nothing = np.full(1, 2, np.float32), np.zeros((3, 0), np.int64)
-    _, _, kept, objects, cells = attentive_detr(ops, SMALL, *batch, *nothing)
+    _, _, kept, objects, cells = detr_with_attention(ops, SMALL, *batch, *nothing)
     assert kept.shape == (0, 2)
     assert objects.shape == (0, SMALL.decoder_layers, SMALL.decoder_heads, 6, 7)
     assert cells.shape == (3, 0, SMALL.encoder_layers, SMALL.encoder_heads, 6, 7)
@@ -87,5 +87,5 @@ def test_the_mask_head_is_not_computed_for_attention_maps():
     without = {name: tensor for name, tensor in tensors.items() if not name.startswith(("mask_head", "bbox_attention"))}
     assert len(without) < len(tensors)
     pixels = seeded_pixels(5, 1, 3, 64, 64)
-    outputs = attentive_detr(NumpyOps(without), config, pixels, None, THRESHOLD, np.zeros((1, 1), np.int64))
+    outputs = detr_with_attention(NumpyOps(without), config, pixels, None, THRESHOLD, np.zeros((1, 1), np.int64))
     assert outputs[4].shape == (1, 1, config.encoder_layers, 8, 2, 2)

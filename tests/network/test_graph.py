@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detr_onnx.network.graph import HALF, SINGLE, Graph, Symbol
-from detr_onnx.network.quantized import QuantParams
+from detr_onnx.network.quantization import QuantParams
 
 
 def test_a_symbol_equals_only_itself():
@@ -40,8 +40,13 @@ def test_a_cast_and_a_rounding_are_recorded_once():
     graph = Graph()
     x, params = graph.input("x"), QuantParams(0.5, 3)
     assert graph.cast(x, (), HALF) is graph.cast(x, (), HALF)
-    rounded = graph.round(x, (), params)
-    assert graph.round(x, (), params) is graph.round(rounded, (), params) is graph.rounded(x) is rounded
+    rounded = graph.quantize_dequantize(x, (), params)
+    assert (
+        graph.quantize_dequantize(x, (), params)
+        is graph.quantize_dequantize(rounded, (), params)
+        is graph.dequantized(x)
+        is rounded
+    )
     assert rounded.quant_params == params
     assert [node.op_type for node in graph.nodes] == ["Cast", "QuantizeLinear", "DequantizeLinear"]
 

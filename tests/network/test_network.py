@@ -9,8 +9,8 @@ from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, stage_names
 from detr_onnx.network.numpy_ops import NumpyOps
 from detr_onnx.network.resnet import fold_batch_norm
+from tests.network_stages import STAGES, numpy_stages
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
-from tests.readings import STAGES, numpy_stages
 
 # A batch differs from a single image only in the order of sums in matrix products.
 SAME = 3e-5  # of logits and stages with values around 1

@@ -10,7 +10,7 @@ from detr_onnx.exporter.proto import model_proto
 from detr_onnx.network.graph import Graph
 from detr_onnx.network.numpy_ops import NumpyOps, nearest
 from detr_onnx.network.onnx_ops import OnnxOps
-from detr_onnx.network.quantized import ConvQuantParams, QuantParams
+from detr_onnx.network.quantization import ConvQuantParams, QuantParams
 
 ROUNDING = 3e-6  # one operation, summed in another order
 

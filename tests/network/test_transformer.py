@@ -40,7 +40,7 @@ def run(model, cells, valid):
     return decoder(ops.at("decoder"), config, ops.parameter("query_position_embeddings.weight"), memory, known)
 
 
-def test_no_layers_change_nothing():
+def test_without_layers_the_input_is_returned():
     config = replace(SMALL, encoder_layers=0)
     x = normal(1, 1, 5, D)
     assert encoder(NumpyOps({}), config, x, Cells(x)) is x

@@ -11,7 +11,7 @@ from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines.numpy import numpy_engine
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 from tests.parity.test_parity import SMALL
 

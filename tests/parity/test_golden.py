@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import stage_names
+from tests.network_stages import STAGES
 from tests.parity.golden_values import CASES, DIRECTORY, SMALL_BATCHES, Batch, positions
 from tests.parity.seeded import CONFIGS, seeded_tensors
-from tests.readings import STAGES
 
 # Sums of float32 in another order, through a hundred layers, in units of a stage's root mean square: test_parity.py.
 STAGE_TOLERANCE = 1e-4

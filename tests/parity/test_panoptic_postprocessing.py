@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detr_onnx.engines import Segments
-from detr_onnx.masks import PanopticRules
-from detr_onnx.panoptic import panoptic_of, semantic_of
+from detr_onnx.engines import PanopticOutputs
+from detr_onnx.panoptic import PanopticRules, panoptic_of, semantic_of
 
 pytestmark = pytest.mark.oracle
 
@@ -43,7 +42,7 @@ def ours(logits, masks, threshold, size_hw, **rules):
     scores = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
     queries = np.flatnonzero(scores[:, :-1].max(-1) > threshold)
     kept = np.stack([np.zeros_like(queries), queries], axis=1)
-    segments = Segments(logits, np.zeros((1, len(scores), 4), np.float32), kept, masks[0, queries])
+    segments = PanopticOutputs(logits, np.zeros((1, len(scores), 4), np.float32), kept, masks[0, queries])
     whole, rules = np.ones((1, 8, 8), bool), PanopticRules(threshold, **rules)
     return panoptic_of(segments, whole, np.array([size_hw]), NAMES, rules)
 
@@ -94,7 +93,7 @@ def test_the_classes_of_pixels_are_those_of_transformers(size_hw):
         found = SimpleNamespace(logits=torch.from_numpy(logits.copy()), pred_masks=torch.from_numpy(masks.copy()))
         expected = DetrImageProcessor().post_process_semantic_segmentation(found, target_sizes=[size_hw])[0].numpy()
         kept = np.stack([np.zeros(len(masks[0]), np.int64), np.arange(len(masks[0]))], axis=1)
-        segments = Segments(logits, np.zeros((1, len(masks[0]), 4), np.float32), kept, masks[0])
+        segments = PanopticOutputs(logits, np.zeros((1, len(masks[0]), 4), np.float32), kept, masks[0])
         best = semantic_of(segments, np.ones((1, 8, 8), bool), np.array([size_hw]))
         assert np.count_nonzero(best != expected) <= TIES
         several += len(np.unique(expected)) > 1

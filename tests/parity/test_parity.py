@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from detr_onnx.checkpoint.load import load_checkpoint, read_config
 from detr_onnx.network.config import ResNetConfig
 from detr_onnx.network.detr import stage_names
+from tests.network_stages import STAGES, numpy_stages
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
-from tests.readings import STAGES, numpy_stages
 
 pytestmark = pytest.mark.oracle
 

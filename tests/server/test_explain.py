@@ -15,7 +15,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
 from detr_onnx import Detector
-from detr_onnx.image.heat import colour_map
+from detr_onnx.image.heatmap import colour_map
 from detr_onnx.models.open import demo_directory
 from tests.server.live_server import RUN, LiveServer, until
 

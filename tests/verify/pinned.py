@@ -6,16 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from detr_onnx.hub.names import Model, PinnedFile
+from detr_onnx.hub.names import HubModel, PinnedFile
 
 NAME, OFFICIAL, COMMIT = "owner/pinned", "facebook/detr-resnet-50", "b" * 40
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 
 
-def pinned_as(content: Mapping[str, bytes]) -> tuple[Model, ...]:
+def pinned_as(content: Mapping[str, bytes]) -> tuple[HubModel, ...]:
     """The files pinned under both names."""
     pins = {name: PinnedFile(len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
-    return Model(NAME, COMMIT, pins), Model(OFFICIAL, COMMIT, pins)
+    return HubModel(NAME, COMMIT, pins), HubModel(OFFICIAL, COMMIT, pins)
 
 
 def cached(tmp_path: Path, file: str, name: str = NAME) -> Path:

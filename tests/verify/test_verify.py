@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from detr_onnx.cli import main as cli_main
-from detr_onnx.engines import Segments
+from detr_onnx.engines import PanopticOutputs
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.errors import OutputError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -180,7 +180,7 @@ def test_the_report_does_not_replace_the_model(refused, small, graph, tmp_path):
 
 def test_masks_that_are_not_numbers_are_not_finite_outputs():
     logits, boxes = np.zeros((1, 2, 3), np.float32), np.zeros((1, 2, 4), np.float32)
-    masks = Segments(logits, boxes, np.zeros((1, 2), np.int64), np.full((1, 5, 5), np.nan, np.float32))
+    masks = PanopticOutputs(logits, boxes, np.zeros((1, 2), np.int64), np.full((1, 5, 5), np.nan, np.float32))
     assert Outputs(logits, boxes).finite
     assert not Outputs(logits, boxes, masks).finite
 

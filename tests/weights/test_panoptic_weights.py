@@ -10,9 +10,10 @@ import pytest
 from detr_onnx import Detector
 from detr_onnx.checkpoint.load import load_checkpoint
 from detr_onnx.image.decode import read_rgb
-from detr_onnx.image.preprocess import Preprocessing, batch
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.verify.published import PUBLISHED, THRESHOLD, TOLERANCE, TOLERANCE_MASKS
-from tests.readings import STAGES
+from tests.network_stages import STAGES
 from tests.weights.test_weights import PART, image
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]

@@ -11,7 +11,8 @@ import pytest
 from detr_onnx import Detector
 from detr_onnx.checkpoint.load import Checkpoint, load_checkpoint
 from detr_onnx.image.decode import read_rgb
-from detr_onnx.image.preprocess import Preprocessing, batch
+from detr_onnx.image.preprocess import batch
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.verify.published import (
     PIXELS,
     PIXELS_SHAPE,
@@ -21,7 +22,7 @@ from detr_onnx.verify.published import (
     TOLERANCE_BOX_PX,
     TOLERANCE_PIXELS,
 )
-from tests.readings import STAGES
+from tests.network_stages import STAGES
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 

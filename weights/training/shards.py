@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.image.preprocess import Preprocessing, resized_hw
+from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.image.sizes import resized_hw
 from weights.training.loss import Targets
 from weights.training.scenes import Scene, SceneRules, scene
 

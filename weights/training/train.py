@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from weights.training.evaluate import coco_figures, coco_rows
 from weights.training.labels import ID2LABEL
 from weights.training.loss import Targets, Weights, losses

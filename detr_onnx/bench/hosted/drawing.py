@@ -17,8 +17,8 @@ from PIL import Image
 
 from detr_onnx.bench.hosted.comparison import Comparison
 from detr_onnx.bench.hosted.responses import Items
-from detr_onnx.bench.hosted.results import View
-from detr_onnx.image.preprocess import read_rgb
+from detr_onnx.bench.hosted.results import ImageResult
+from detr_onnx.image.decode import read_rgb
 from detr_onnx.text import printable
 
 LONGEST_SIDE_PX = 900  # of an image on the page
@@ -47,18 +47,18 @@ class Numbered:
     matched: bool
 
 
-def drawn_image(index: int, view: View, comparison: Comparison) -> str:
+def drawn_image(index: int, image_result: ImageResult, comparison: Comparison) -> str:
     """A section of the page: an image with the local and with the hosted boxes, and a table of both.
 
     Args:
         index: of the section, for ids that are unique on the page.
     """
-    image = read_rgb(view.image.path)
-    local, hosted = numbered(view.local or [], view.hosted or [], comparison)
+    image = read_rgb(image_result.image.path)
+    local, hosted = numbered(image_result.local or [], image_result.hosted or [], comparison)
     name = f"p{index}"
     once = f'<image id="{name}" width="{image.width}" height="{image.height}" href="{_data_url(image)}"/>'
     counts = f"{len(comparison.pairs)} matched, {len(comparison.missing)} missing, {len(comparison.extra)} extra"
-    heading = f"{text(view.image.name)}: {counts}; distance {comparison.distance:.3g}"
+    heading = f"{text(image_result.image.name)}: {counts}; distance {comparison.distance:.3g}"
     return "\n".join(
         [
             f'<section class="image">\n<h3>{heading}</h3>\n<div class="sides">',

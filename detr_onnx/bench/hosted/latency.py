@@ -32,8 +32,8 @@ ShowImage = Callable[[int, ComparedImage], None]
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Times of requests that ran without an interruption.
+class TimedRun:
+    """Times of requests of one uninterrupted run.
 
     Attributes:
         times_ms: of each request.
@@ -101,7 +101,7 @@ def measure_remote(
 
 def measure_local(
     images: Sequence[ComparedImage], detector: Detector, threshold: float, concurrency: int, show: ShowImage
-) -> Segment:
+) -> TimedRun:
     """Times the detector on the same images, in so many threads; each time is from encoded bytes to detections."""
     times: list[tuple[float, float]] = []
 
@@ -113,17 +113,17 @@ def measure_local(
 
     ImageThreads(lambda: contextlib.nullcontext(detect), threading.Event(), show).run(images, concurrency)
     wall_s = max(end for _, end in times) - min(begin for begin, _ in times) if times else 0.0
-    return Segment([(end - begin) * 1e3 for begin, end in times], wall_s)
+    return TimedRun([(end - begin) * 1e3 for begin, end in times], wall_s)
 
 
-def segments_of(lines: Iterable[Line]) -> list[Segment]:
+def timed_runs_of(lines: Iterable[Line]) -> list[TimedRun]:
     """The answered requests of a journal, by the run that they belong to."""
     runs: dict[str, list[Line]] = {}
     for line in lines:
         if line["outcome"] == "answered":
             runs.setdefault(line["run"], []).append(line)
     return [
-        Segment(
+        TimedRun(
             [line["ms"] for line in run],
             max(line["started_s"] + line["ms"] / 1e3 for line in run) - min(line["started_s"] for line in run),
         )
@@ -131,9 +131,9 @@ def segments_of(lines: Iterable[Line]) -> list[Segment]:
     ]
 
 
-def latency_of(segments: Sequence[Segment]) -> dict[str, Any]:
+def latency_of(timed_runs: Sequence[TimedRun]) -> dict[str, Any]:
     """How many requests, their percentiles in milliseconds, and requests per second."""
-    times, wall_s = [ms for segment in segments for ms in segment.times_ms], sum(s.wall_s for s in segments)
+    times, wall_s = [ms for timed_run in timed_runs for ms in timed_run.times_ms], sum(s.wall_s for s in timed_runs)
     return percentiles(times) | {"per_second": round(len(times) / wall_s, 3) if wall_s else None}
 
 
@@ -158,7 +158,7 @@ def remote_latency_of(lines: Sequence[Line]) -> dict[str, Any]:
     network = [sum(timing[phase] for phase in PHASES) - timing["server_ms"] for timing in with_server]
     phases = {phase: _median(timing[phase] for timing in timings) for phase in PHASES}
     opening = {phase: _median(c[phase] for c in connects if c[phase] is not None) for phase in CONNECT_PHASES}
-    return latency_of(segments_of(lines)) | {
+    return latency_of(timed_runs_of(lines)) | {
         "failed": len(lines) - len(answered),
         "retries": sum(len(line["retried"]) for line in lines),
         "answers_changed": sum(line.get("same_answer") is False for line in answered),

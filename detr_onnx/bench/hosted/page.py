@@ -10,7 +10,7 @@ from typing import Any
 
 from detr_onnx.bench.hosted.drawing import drawn_image, text
 from detr_onnx.bench.hosted.plots import latency_plot, score_plot
-from detr_onnx.bench.hosted.results import View, score_pairs
+from detr_onnx.bench.hosted.results import ImageResult, score_pairs
 from detr_onnx.bench.hosted.table import sections_of
 
 MOST_UNANSWERED = 100  # images that are listed
@@ -88,23 +88,25 @@ NOTES = {"COCO AP": ACCURACY_NOTE}
 """Below sections, by their headings."""
 
 
-def html_of(result: Mapping[str, Any], views: Sequence[View], most: int) -> str:
+def html_of(result: Mapping[str, Any], image_results: Sequence[ImageResult], most: int) -> str:
     """The page, with at most so many images, the worst first, without those whose answers are equal."""
     hosted = result["remote_api"]["dialect"] == "cloudflare"
     title = "The hosted API and this machine" if hosted else "The remote API and this machine"
-    compared = [(view, view.comparison) for view in views if view.comparison is not None]
-    different = [(view, comparison) for view, comparison in compared if comparison.distance > 0]
+    compared = [
+        (image_result, image_result.comparison) for image_result in image_results if image_result.comparison is not None
+    ]
+    different = [(image_result, comparison) for image_result, comparison in compared if comparison.distance > 0]
     worst = sorted(different, key=lambda pair: -pair[1].distance)[:most]
     parts = [
         f"{HEAD}<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>",
         '<div class="figures">',
         *(_section(heading, rows) for heading, rows in sections_of(result) if rows),
         "</div>",
-        _plots(result, views),
+        _plots(result, image_results),
         f"<h2>The images that differ most ({len(worst)} of {len(different)})</h2>",
         LEGEND if worst else f'<p class="note">{_why_none(len(compared), len(different))}</p>',
-        *(drawn_image(index, view, comparison) for index, (view, comparison) in enumerate(worst)),
-        _unanswered([view for view in views if view.comparison is None]),
+        *(drawn_image(index, image_result, comparison) for index, (image_result, comparison) in enumerate(worst)),
+        _unanswered([image_result for image_result in image_results if image_result.comparison is None]),
         "</main>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -117,9 +119,9 @@ def _why_none(compared: int, different: int) -> str:
     return "Both sides found the same in every image." if compared else "No image was answered by both sides."
 
 
-def _plots(result: Mapping[str, Any], views: Sequence[View]) -> str:
+def _plots(result: Mapping[str, Any], image_results: Sequence[ImageResult]) -> str:
     """Both plots, where there is something to plot."""
-    pairs = [pair for view in views for pair in score_pairs(view)]
+    pairs = [pair for image_result in image_results for pair in score_pairs(image_result)]
     latency = latency_plot(result["latency"])
     figures = [
         _figure("Scores", score_plot(pairs), SCORE_NOTE) if pairs else "",
@@ -138,10 +140,10 @@ def _section(heading: str, rows: Iterable[tuple[str, str]]) -> str:
     return f"<section>\n<h2>{text(heading)}</h2>\n<table>\n" + "\n".join(lines) + f"\n</table>\n{note}</section>"
 
 
-def _unanswered(views: Sequence[View]) -> str:
+def _unanswered(image_results: Sequence[ImageResult]) -> str:
     """The first hundred images that one side or both refused, and why."""
     rows = []
-    for view in views[:MOST_UNANSWERED]:
-        reasons = [view.line["error"], "" if view.local is not None else "local: refused"]
-        rows.append((view.image.name, "; ".join(filter(None, reasons))))
-    return _section(f"Images without both answers ({len(views)})", rows) if rows else ""
+    for image_result in image_results[:MOST_UNANSWERED]:
+        reasons = [image_result.line["error"], "" if image_result.local is not None else "local: refused"]
+        rows.append((image_result.image.name, "; ".join(filter(None, reasons))))
+    return _section(f"Images without both answers ({len(image_results)})", rows) if rows else ""

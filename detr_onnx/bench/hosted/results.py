@@ -11,7 +11,7 @@ from typing import Any
 from detr_onnx.bench.hosted.comparison import Comparison, summary_of
 from detr_onnx.bench.hosted.images import ComparedImage
 from detr_onnx.bench.hosted.journal_lines import Line
-from detr_onnx.bench.hosted.latency import Segment, latency_of, percentiles, remote_latency_of
+from detr_onnx.bench.hosted.latency import TimedRun, latency_of, percentiles, remote_latency_of
 from detr_onnx.bench.hosted.responses import Items
 from detr_onnx.detections import Detections
 
@@ -20,8 +20,8 @@ SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True)
-class View:
-    """One image and both answers.
+class ImageResult:
+    """Both answers to one image, and how they differ.
 
     Attributes:
         image: the image.
@@ -54,32 +54,38 @@ class Prices:
     machine_hour: float | None = None
 
 
-def answers_of(views: Sequence[View]) -> dict[str, Any]:
+def answers_of(image_results: Sequence[ImageResult]) -> dict[str, Any]:
     """How far the answers differ, errors, times of the answers, and a row for each image."""
-    lines = list({view.image.sha256: view.line for view in views}.values())  # equal images were sent once
+    lines = list(
+        {image_result.image.sha256: image_result.line for image_result in image_results}.values()
+    )  # equal images were sent once
     return {
-        "images": len(views),
-        "differences": summary_of([view.comparison for view in views if view.comparison is not None]),
+        "images": len(image_results),
+        "differences": summary_of(
+            [image_result.comparison for image_result in image_results if image_result.comparison is not None]
+        ),
         "answer_ms": {
-            "local": percentiles(view.local_ms for view in views if view.local is not None),
+            "local": percentiles(
+                image_result.local_ms for image_result in image_results if image_result.local is not None
+            ),
             "hosted": percentiles(line["ms"] for line in lines if line["outcome"] == "answered"),
         },
         "errors": {
-            "refused_by_both": _count(views, hosted=False, local=False),
-            "refused_by_hosted_only": _count(views, hosted=False, local=True),
-            "refused_by_local_only": _count(views, hosted=True, local=False),
+            "refused_by_both": _count(image_results, hosted=False, local=False),
+            "refused_by_hosted_only": _count(image_results, hosted=False, local=True),
+            "refused_by_local_only": _count(image_results, hosted=True, local=False),
             "failed": sum(line["outcome"] == "failed" for line in lines),
             "retries": _counts(name for line in lines for name in line["retried"]),
             "by_code": _counts(_code(line) for line in lines if line["outcome"] != "answered"),
         },
-        "rows": [_row(view) for view in views],
+        "rows": [_row(image_result) for image_result in image_results],
     }
 
 
-def latencies_of(local: Mapping[int, Segment], hosted: Mapping[int, Sequence[Line]]) -> dict[str, Any]:
+def latencies_of(local: Mapping[int, TimedRun], hosted: Mapping[int, Sequence[Line]]) -> dict[str, Any]:
     """Latency of both sides by the number of requests at the same time."""
     return {
-        "local": {str(concurrency): latency_of([segment]) for concurrency, segment in local.items()},
+        "local": {str(concurrency): latency_of([timed_run]) for concurrency, timed_run in local.items()},
         "hosted": {str(concurrency): remote_latency_of(lines) for concurrency, lines in hosted.items()},
     }
 
@@ -129,10 +135,12 @@ def best_throughput(
     return (1000 / answer_ms["p50"], 1) if answer_ms.get("p50") else (None, None)
 
 
-def _count(views: Sequence[View], *, hosted: bool, local: bool) -> int:
+def _count(image_results: Sequence[ImageResult], *, hosted: bool, local: bool) -> int:
     """Images with these answers (True) or refusals (False); a failed request tells nothing about its image."""
-    settled = [view for view in views if view.line["outcome"] != "failed"]
-    return sum((view.hosted is not None, view.local is not None) == (hosted, local) for view in settled)
+    settled = [image_result for image_result in image_results if image_result.line["outcome"] != "failed"]
+    return sum(
+        (image_result.hosted is not None, image_result.local is not None) == (hosted, local) for image_result in settled
+    )
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:
@@ -145,11 +153,19 @@ def _code(line: Line) -> str:
     return "no response" if error.startswith("no response") else error.split(" ")[0]
 
 
-def _row(view: View) -> dict[str, Any]:
-    row = {"file": view.image.name, "sha256": view.image.sha256, "outcome": view.line["outcome"]}
-    row |= {"error": view.line["error"]} if view.line["error"] else {}
-    row |= {"local": view.local is not None, "local_ms": round(view.local_ms, 2), "hosted_ms": view.line["ms"]}
-    comparison = view.comparison
+def _row(image_result: ImageResult) -> dict[str, Any]:
+    row = {
+        "file": image_result.image.name,
+        "sha256": image_result.image.sha256,
+        "outcome": image_result.line["outcome"],
+    }
+    row |= {"error": image_result.line["error"]} if image_result.line["error"] else {}
+    row |= {
+        "local": image_result.local is not None,
+        "local_ms": round(image_result.local_ms, 2),
+        "hosted_ms": image_result.line["ms"],
+    }
+    comparison = image_result.comparison
     if comparison is None:
         return row
     return row | {
@@ -160,15 +176,15 @@ def _row(view: View) -> dict[str, Any]:
         "box_difference_px_most": max((pair.box_px for pair in comparison.pairs), default=None),
         "same_order": comparison.same_order,
         "distance": round(comparison.distance, 6),
-        "scores": score_pairs(view),
+        "scores": score_pairs(image_result),
     }
 
 
-def score_pairs(view: View) -> list[tuple[float | None, float | None]]:
+def score_pairs(image_result: ImageResult) -> list[tuple[float | None, float | None]]:
     """Local and hosted score of each detection; None on the side that does not have it."""
-    comparison = view.comparison
+    comparison = image_result.comparison
     if comparison is None:
         return []
-    local, hosted = view.local or [], view.hosted or []
+    local, hosted = image_result.local or [], image_result.hosted or []
     both = [(local[pair.local]["score"], hosted[pair.hosted]["score"]) for pair in comparison.pairs]
     return [*both, *((score, None) for score in comparison.missing), *((None, score) for score in comparison.extra)]

@@ -19,10 +19,10 @@ from detr_onnx.bench.hosted.comparison import compare
 from detr_onnx.bench.hosted.images import ComparedImage, distinct
 from detr_onnx.bench.hosted.journal import Journal, open_journal
 from detr_onnx.bench.hosted.journal_lines import Line
-from detr_onnx.bench.hosted.latency import Segment, measure_local, measure_remote, schedule, split_schedule
+from detr_onnx.bench.hosted.latency import TimedRun, measure_local, measure_remote, schedule, split_schedule
 from detr_onnx.bench.hosted.proxy import LOCAL_HOSTS
 from detr_onnx.bench.hosted.responses import FLOOR, Items
-from detr_onnx.bench.hosted.results import Prices, View, answers_of, cost_of, latencies_of
+from detr_onnx.bench.hosted.results import ImageResult, Prices, answers_of, cost_of, latencies_of
 from detr_onnx.bench.hosted.threads import ImageThreads
 from detr_onnx.detections import Detections
 from detr_onnx.detector import Detector
@@ -77,7 +77,7 @@ class ComparisonRun:
         self._progress, self._note = progress, note
         self._allowed: dict[int, int] = {}  # latency requests that were announced, by concurrency
 
-    def run(self, truth: Annotations | None) -> tuple[dict[str, Any], list[View]]:
+    def run(self, truth: Annotations | None) -> tuple[dict[str, Any], list[ImageResult]]:
         """All figures, and both answers to each image.
 
         Args:
@@ -99,16 +99,18 @@ class ComparisonRun:
             if all(line["outcome"] != "answered" for line in lines):
                 remedy = f"see {self.options.journal} for all errors"
                 raise RemoteApiError("no image was answered", found=lines[0]["error"], remedy=remedy)
-            views = self._views(lines, keep=truth is not None)
-            local, hosted = self._measure_latency(journal, [view.image for view in views if view.comparison])
+            image_results = self._image_results(lines, keep=truth is not None)
+            local, hosted = self._measure_latency(
+                journal, [image_result.image for image_result in image_results if image_result.comparison]
+            )
             latencies = latencies_of(local, hosted)
             paid = [*{line["sha256"]: line for line in lines}.values(), *(line for c in hosted.values() for line in c)]
-        result = {"threshold": self.options.threshold, **answers_of(views)}
-        result["accuracy"] = self._accuracy(views, truth) if truth is not None else None
+        result = {"threshold": self.options.threshold, **answers_of(image_results)}
+        result["accuracy"] = self._accuracy(image_results, truth) if truth is not None else None
         result["latency"] = latencies
         answered = sum(line["outcome"] == "answered" for line in paid)
         result["cost"] = cost_of(answered, self.options.prices, latencies, result["answer_ms"])
-        return result, views
+        return result, image_results
 
     def _announce(self, journal: Journal) -> None:
         """Notes how many requests will be sent, and their price."""
@@ -143,12 +145,12 @@ class ComparisonRun:
             threads.run(images[:1], 1)
             threads.run(images[1:], max(self.options.concurrency))
 
-    def _views(self, lines: Sequence[Line], *, keep: bool) -> list[View]:
+    def _image_results(self, lines: Sequence[Line], *, keep: bool) -> list[ImageResult]:
         """Runs the detector on each image, one by one, and compares; detections are kept for AP only."""
         for image in self.images:
             if self._detect(image)[0] is not None:  # an engine's first run is slow
                 break
-        views = []
+        image_results = []
         with self._progress(len(self.images)) as show:
             for number, (image, line) in enumerate(zip(self.images, lines, strict=True), start=1):
                 show(number, image.name)
@@ -156,8 +158,10 @@ class ComparisonRun:
                 local = self._above(detections.to_api()) if detections is not None else None
                 hosted = self._above(line["detections"]) if line["outcome"] == "answered" else None
                 comparison = compare(local, hosted) if local is not None and hosted is not None else None
-                views.append(View(image, line, hosted, local, detections if keep else None, local_ms, comparison))
-        return views
+                image_results.append(
+                    ImageResult(image, line, hosted, local, detections if keep else None, local_ms, comparison)
+                )
+        return image_results
 
     def _detect(self, image: ComparedImage) -> tuple[Detections | None, float]:
         """Every query's detection, and milliseconds from encoded bytes; None for an image that is refused."""
@@ -174,10 +178,10 @@ class ComparisonRun:
 
     def _measure_latency(
         self, journal: Journal, images: Sequence[ComparedImage]
-    ) -> tuple[dict[int, Segment], dict[int, list[Line]]]:
+    ) -> tuple[dict[int, TimedRun], dict[int, list[Line]]]:
         """Both sides at each concurrency, on the images that both sides answered."""
         scheduled = schedule(distinct(images), self.options.latency_requests)
-        local: dict[int, Segment] = {}
+        local: dict[int, TimedRun] = {}
         hosted: dict[int, list[Line]] = {}
         for concurrency in self.options.concurrency if scheduled else ():
             _, left = split_schedule(scheduled, journal.latency(self.remote, concurrency))
@@ -192,22 +196,26 @@ class ComparisonRun:
                 local[concurrency] = measure_local(scheduled, self.detector, FLOOR, concurrency, named)
         return local, hosted
 
-    def _accuracy(self, views: Sequence[View], truth: Annotations) -> dict[str, Any] | None:
+    def _accuracy(self, image_results: Sequence[ImageResult], truth: Annotations) -> dict[str, Any] | None:
         """AP of both sides on the annotated images that both sides answered; None if there are none."""
-        by_path = {view.image.path: view for view in views if view.comparison is not None}
-        numbered = accuracy.annotated([view.image for view in views], truth)
+        by_path = {
+            image_result.image.path: image_result
+            for image_result in image_results
+            if image_result.comparison is not None
+        }
+        numbered = accuracy.annotated([image_result.image for image_result in image_results], truth)
         compared = {number: by_path[image.path] for number, image in numbered.items() if image.path in by_path}
         if not compared:
             self._note("note: no annotated image was answered by both sides, so there is no AP")
             return None
         compared_truth = accuracy.only(truth, compared)
         sides: dict[str, list[dict[str, Any]]] = {side: [] for side in accuracy.SIDES}
-        for number, view in compared.items():
-            if view.detections is not None:
-                sides["local_all"] += accuracy.rows_of_detections(number, view.detections, truth)
-                limited = [item for item in view.detections.to_api() if item["score"] > FLOOR]
+        for number, image_result in compared.items():
+            if image_result.detections is not None:
+                sides["local_all"] += accuracy.rows_of_detections(number, image_result.detections, truth)
+                limited = [item for item in image_result.detections.to_api() if item["score"] > FLOOR]
                 sides["local"] += accuracy.rows_of_items(number, limited, truth)
-            sides["hosted"] += accuracy.rows_of_items(number, view.line["detections"], truth)
+            sides["hosted"] += accuracy.rows_of_items(number, image_result.line["detections"], truth)
         return accuracy.accuracy_of(compared_truth, sides, self.options.resamples)
 
 

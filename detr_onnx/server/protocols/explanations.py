@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from detr_onnx.attention import AttentionMaps
-from detr_onnx.image.heat import colours, shares_of_peak
+from detr_onnx.image.heatmap import colours, shares_of_peak
 
 
 def write_explanations(maps: AttentionMaps) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.masks import PanopticRules, PanopticSegmentation
+from detr_onnx.panoptic import PanopticRules, PanopticSegmentation
 from detr_onnx.server.errors import BAD_INPUT, RequestError
 from detr_onnx.server.protocols.fields import (
     decode_base64,

@@ -1,4 +1,4 @@
-"""Errors to show for unexpected exceptions: one sentence each, as for those that were foreseen."""
+"""One-sentence errors for exceptions that are not a `DetrError`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ logger = logging.getLogger("detr_onnx")
 
 
 def bug_error(what: str, error: Exception) -> DetrError:
-    """An error that asks for a report of an unexpected exception, whose traceback is shown with --verbose."""
+    """The error for an exception that is a bug: it asks for a report, and --verbose shows the traceback."""
     logger.debug("traceback:", exc_info=error)
     found = f"{type(error).__name__}: {error}"
     return DetrError(what, found=found, remedy="report it with the output of --verbose")
 
 
 def error_of_image(name: str, error: Exception) -> DetrError:
-    """The error to show for whatever went wrong with an image, with the image's name."""
+    """The error to show for any exception that an image caused, with the image's name."""
     if isinstance(error, ImageError):
         return error
     if isinstance(error, DetrError):

@@ -1,7 +1,7 @@
-"""What all engines that run graph files share: checking that a graph is a DETR, and feeding it.
+"""The engine of a graph file, for ONNX Runtime and OpenVINO alike: checks that the graph is a DETR, and feeds it.
 
-Graphs of other exporters run, too. A mask input of a fixed size is filled with ones. A graph without a mask input is
-marked as such, so that the caller batches only images of one size.
+`graph_engine` takes a function that runs the graph. Graphs of other exporters run, too: a mask input of a fixed size is
+filled with ones, and a graph without a mask input gives an engine whose `batches_mixed_sizes` is False.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.engines import NOTHING_KEPT, Attention, AttentiveNetwork, Engine, Floats, Mask, Segments
+from detr_onnx.engines import NOTHING_KEPT, AttentionNetwork, AttentionOutputs, Engine, Floats, Mask, PanopticOutputs
 from detr_onnx.errors import CheckpointError, ModelFileError, UsageError
 from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.json_input import parse_object
@@ -32,7 +32,7 @@ TYPES = {
     MASK: ("int64", "int32", "bool", *FLOATS),
     **dict.fromkeys((KEPT, POINTS, ATTENDING), ("int64",)),
 }
-OWN_VERSION, PREPROCESSING = "detr_onnx.version", "detr_onnx.preprocessing"  # in the metadata of graphs of ours
+OWN_VERSION, PREPROCESSING = "detr_onnx.version", "detr_onnx.preprocessing"  # keys in the metadata of our own graphs
 AXES = {PIXELS: 4, MASK: 3, LOGITS: 3, BOXES: 3, THRESHOLD: 1, KEPT: 2, MASKS: 3}
 AXES |= {POINTS: 2, ATTENDING: 2, OBJECTS: 5, CELLS: 6}
 FETCH_AGAIN = "export or fetch the file again"
@@ -92,16 +92,16 @@ def graph_engine(
     _check_signature(path, input_ports, output_ports)
     has_masks = MASKS in output_ports and THRESHOLD in input_ports
     has_attention = {ATTENDING, OBJECTS, CELLS} <= output_ports.keys() and {THRESHOLD, POINTS} <= input_ports.keys()
-    takes_any_mask, feeds_of = _feeder(path, input_ports, is_ours=OWN_VERSION in metadata)
-    outputs_of = _checked(path, run)
+    takes_any_mask, feeds_of = _input_maker(path, input_ports, is_ours=OWN_VERSION in metadata)
+    outputs_of = _checked_outputs(path, run)
 
     def network(pixels: Floats, valid: Mask | None) -> tuple[Floats, Floats]:
-        logits, boxes = outputs_of({**feeds_of(pixels, valid), **_nothing_asked(input_ports, len(pixels))}, DETECTION)
+        logits, boxes = outputs_of({**feeds_of(pixels, valid), **_other_feeds(input_ports, len(pixels))}, DETECTION)
         return logits, boxes
 
-    def segment(pixels: Floats, valid: Mask | None, threshold: float) -> Segments:
+    def segment(pixels: Floats, valid: Mask | None, threshold: float) -> PanopticOutputs:
         feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32)}
-        return Segments(*outputs_of(feeds, PANOPTIC))
+        return PanopticOutputs(*outputs_of(feeds, PANOPTIC))
 
     logits = output_ports[LOGITS].length(-1)
     return Engine(
@@ -113,18 +113,18 @@ def graph_engine(
         classes=None if logits is None else logits - 1,  # the last class is "no object"
         metadata=metadata,
         segment=segment if has_masks else None,
-        attention=(lambda: _attentive(path, metadata, feeds_of, outputs_of)) if has_attention else None,
+        attention=(lambda: _attention_network(path, metadata, feeds_of, outputs_of)) if has_attention else None,
     )
 
 
-def _checked(path: Path, run: Run) -> Callable[[Feeds, Sequence[str]], list[Any]]:
-    """The inference, whose outputs become float32 and int64.
+def _checked_outputs(path: Path, run: Run) -> Callable[[Feeds, Sequence[str]], list[Any]]:
+    """Wraps an inference so that its outputs are float32 or int64.
 
-    It raises ModelFileError for logits and boxes of wrong shapes, which a file need not tell beforehand.
+    It raises ModelFileError for logits and boxes of wrong shapes: a file need not declare the shapes of its outputs.
     """
 
     def outputs_of(feeds: Feeds, names: Sequence[str]) -> list[Any]:
-        outputs = [_widened(values) for values in run(feeds, names)]
+        outputs = [_as_32_or_64_bit(values) for values in run(feeds, names)]
         logits, boxes, images = outputs[0].shape, outputs[1].shape, images_in(feeds, names)
         is_whole = len(logits) == 3 and logits[0] == images and logits[1] >= 1 and logits[2] >= 2
         if not is_whole or boxes != (*logits[:2], 4):
@@ -138,7 +138,7 @@ def _checked(path: Path, run: Run) -> Callable[[Feeds, Sequence[str]], list[Any]
     return outputs_of
 
 
-def _widened(values: NDArray[np.generic]) -> NDArray[Any]:
+def _as_32_or_64_bit(values: NDArray[np.generic]) -> NDArray[Any]:
     return values.astype(np.float32 if values.dtype.kind == "f" else np.int64, copy=False)
 
 
@@ -147,8 +147,8 @@ def images_in(feeds: Feeds, names: Sequence[str]) -> int:
     return len(feeds[PIXELS])
 
 
-def _nothing_asked(inputs: Mapping[str, Port], batch: int) -> Feeds:
-    """What a graph with masks or attention maps is fed where only detections are wanted."""
+def _other_feeds(inputs: Mapping[str, Port], batch: int) -> Feeds:
+    """The other inputs of a graph with masks or attention maps, so that it computes as few of them as possible."""
     feeds: dict[str, NDArray[np.generic]] = {
         THRESHOLD: np.full(1, NOTHING_KEPT, np.float32),
         POINTS: np.zeros((batch, 1), np.int64),
@@ -156,25 +156,25 @@ def _nothing_asked(inputs: Mapping[str, Port], batch: int) -> Feeds:
     return {name: values for name, values in feeds.items() if name in inputs}
 
 
-def _attentive(
+def _attention_network(
     path: Path,
     metadata: Mapping[str, str],
     feeds_of: Callable[[Floats, Mask | None], Feeds],
     outputs_of: Callable[[Feeds, Sequence[str]], list[Any]],
-) -> AttentiveNetwork:
+) -> AttentionNetwork:
     """The network with attention maps."""
 
-    def attend(pixels: Floats, valid: Mask | None, threshold: float, cells: NDArray[np.int64]) -> Attention:
+    def attend(pixels: Floats, valid: Mask | None, threshold: float, cells: NDArray[np.int64]) -> AttentionOutputs:
         some = cells if cells.shape[1] else np.zeros((len(pixels), 1), np.int64)  # engines stumble over empty axes
         feeds = {**feeds_of(pixels, valid), THRESHOLD: np.full(1, threshold, np.float32), POINTS: some}
-        outputs = Attention(*outputs_of(feeds, ATTENTIVE))
+        outputs = AttentionOutputs(*outputs_of(feeds, ATTENTIVE))
         return outputs._replace(cells=outputs.cells[:, : cells.shape[1]])
 
-    return AttentiveNetwork(_stride(path, metadata), attend)
+    return AttentionNetwork(_stride(path, metadata), attend)
 
 
 def _stride(path: Path, metadata: Mapping[str, str]) -> int:
-    """Pixels of a cell of the last feature map, by the config in the metadata of a graph of ours."""
+    """The stride of the last feature map in pixels, from the config in the metadata of our graphs."""
     try:
         fields = parse_object(metadata.get("detr_onnx.config", ""), "detr_onnx.config")
         return DetrConfig.from_fields(fields).backbone.stride
@@ -183,7 +183,7 @@ def _stride(path: Path, metadata: Mapping[str, str]) -> int:
 
 
 def read_preprocessing(path: Path, text: str) -> Preprocessing:
-    """The preprocessing of a graph of ours, from the text of its metadata.
+    """The preprocessing of a graph that detr-onnx exported, from the text in its metadata.
 
     Raises:
         ModelFileError: it cannot be read.
@@ -195,19 +195,19 @@ def read_preprocessing(path: Path, text: str) -> Preprocessing:
 
 
 def metadata_error(path: Path, error: CheckpointError) -> ModelFileError:
-    """The error for a graph of ours that does not describe itself as it should."""
+    """The error for a graph that detr-onnx exported, with metadata that cannot be read."""
     what = f"{path} has metadata that cannot be read"
     return ModelFileError(what, found=str(error), remedy="export the file again")
 
 
-def _feeder(
+def _input_maker(
     path: Path, inputs: Mapping[str, Port], is_ours: bool
 ) -> tuple[bool, Callable[[Floats, Mask | None], dict[str, NDArray[np.generic]]]]:
-    """Whether a graph takes a mask of the image's size, and the function from pixels and a mask to its inputs."""
+    """Whether a graph takes a mask of the image's size, and a function that makes its inputs from pixels and a mask."""
     pixels_port, mask = inputs[PIXELS], inputs.get(MASK)
     mask_hw = mask.fixed_hw() if mask else None
     takes_any_mask = mask is not None and mask_hw in (None, pixels_port.fixed_hw())
-    whole_hw = (1, 1) if mask_hw is None and is_ours else mask_hw  # ours resize it: saves 7 MB
+    ones_hw = (1, 1) if mask_hw is None and is_ours else mask_hw  # our graphs resize it; one pixel saves 7 MB
 
     def feeds_of(pixels: Floats, valid: Mask | None) -> dict[str, NDArray[np.generic]]:
         if not takes_any_mask:
@@ -215,7 +215,7 @@ def _feeder(
         feeds: dict[str, NDArray[np.generic]] = {PIXELS: pixels.astype(pixels_port.dtype, copy=False)}
         if mask is not None:
             if valid is None or valid.all() or not takes_any_mask:
-                valid = np.ones((len(pixels), *(whole_hw or pixels.shape[2:])), np.bool_)
+                valid = np.ones((len(pixels), *(ones_hw or pixels.shape[2:])), np.bool_)
             feeds[MASK] = valid.astype(mask.dtype)
         return feeds
 
@@ -232,7 +232,7 @@ def check_sizes(path: Path, ports: Sequence[Port]) -> None:
             )
 
 
-def not_text(path: Path, error: UnicodeDecodeError) -> ModelFileError:
+def not_text_error(path: Path, error: UnicodeDecodeError) -> ModelFileError:
     """The error for a graph with a name or metadata that is not UTF-8."""
     found = f"bytes {bytes(error.object[:20])!r}"
     return ModelFileError(f"{path} has names or metadata that are not text", found=found, remedy=FETCH_AGAIN)
@@ -253,7 +253,7 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
         remedy = "run it with ONNX Runtime alone, as in docs/files.md, or export it without --end-to-end"
         raise ModelFileError(f"{path} is an end-to-end graph, which needs no detector around it", remedy=remedy)
     used = dict.fromkeys((*PANOPTIC, *ATTENTIVE))
-    ports = [*inputs.values(), *(outputs[name] for name in used if name in outputs and _is_ours(name, inputs))]
+    ports = [*inputs.values(), *(outputs[name] for name in used if name in outputs and _is_used(name, inputs))]
     fits = all(
         port.name in TYPES and port.dtype in TYPES[port.name] and len(port.shape) in (0, AXES[port.name])
         for port in ports
@@ -269,8 +269,8 @@ def _check_signature(path: Path, inputs: Mapping[str, Port], outputs: Mapping[st
         )
 
 
-def _is_ours(output: str, inputs: Mapping[str, Port]) -> bool:
-    """Whether an output is used: masks and maps are those of our own graphs only; others' have every query's."""
+def _is_used(output: str, inputs: Mapping[str, Port]) -> bool:
+    """Whether an output is read. Masks and maps are read only of our own graphs; those of others have all queries'."""
     return output in DETECTION or THRESHOLD in inputs
 
 

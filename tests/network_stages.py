@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.exporter.onnx_file import ExportOptions, onnx_model
-from detr_onnx.image.preprocess import Preprocessing
+from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.network.config import DetrConfig
 from detr_onnx.network.detr import detr, panoptic_detr, parameters, stage_names
 from detr_onnx.network.numpy_ops import NumpyOps

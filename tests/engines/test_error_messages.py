@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from detr_onnx.engines.error_messages import LONGEST_REASON, onnxruntime_reason, openvino_reason
 from detr_onnx.engines.options import EngineOptions
-from detr_onnx.engines.reasons import LONGEST_REASON, onnxruntime_reason, openvino_reason
 from detr_onnx.errors import ModelFileError
 from detr_onnx.models.open import demo_directory, open_model
 
@@ -42,7 +42,7 @@ WITHOUT_ARGUMENTS = (
         ("", "RuntimeError"),
     ],
 )
-def test_of_a_message_of_onnx_runtime_the_cause_is_left(message, reason):
+def test_a_message_of_onnx_runtime_is_reduced_to_its_cause(message, reason):
     assert onnxruntime_reason(RuntimeError(message)) == reason
 
 
@@ -64,7 +64,7 @@ def test_a_long_reason_keeps_its_end():
         ("", "RuntimeError"),
     ],
 )
-def test_of_a_message_of_openvino_the_cause_is_left(message, reason):
+def test_a_message_of_openvino_is_reduced_to_its_cause(message, reason):
     assert openvino_reason(RuntimeError(message)) == reason
 
 
@@ -89,7 +89,7 @@ def unknown_operator(model):
         ("openvino", unknown_operator, "(No conversion rule found for|not support the following ONNX) operations: Foo"),
     ],
 )
-def test_a_graph_that_an_engine_does_not_know_is_named_with_the_cause(tmp_path, engine, spoil, reason):
+def test_a_graph_that_an_engine_cannot_run_is_refused_with_the_cause(tmp_path, engine, spoil, reason):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip(engine)
     model = onnx.load(demo_directory() / "model.onnx")
@@ -99,7 +99,7 @@ def test_a_graph_that_an_engine_does_not_know_is_named_with_the_cause(tmp_path, 
         open_model(tmp_path / "m.onnx", EngineOptions(engine))
 
 
-def test_a_name_that_is_not_utf_8_is_told(tmp_path):
+def test_a_name_that_is_not_utf_8_is_one_error(tmp_path):
     pytest.importorskip("onnxruntime")
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.onnx"))
     try:

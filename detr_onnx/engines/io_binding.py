@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.engines.graph import ATTENDING, KEPT, PIXELS, Feeds, Port, Run
+from detr_onnx.engines.graph_engine import ATTENDING, KEPT, PIXELS, Feeds, Port, Run
 
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 """The memory that a provider reads its inputs from; other providers read the CPU's."""

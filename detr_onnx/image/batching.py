@@ -1,4 +1,4 @@
-"""Several images as one argument."""
+"""Several images in one call: a check of the argument, and groups that may share a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detr_onnx.errors import UsageError
 from detr_onnx.image.decode import ImageSource
 
 
-def check_several(images: Any) -> None:
+def check_is_list(images: Any) -> None:
     """Raises UsageError for one image where several are expected."""
     one_array = isinstance(images, np.ndarray) and images.ndim != 4
     is_one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
@@ -23,8 +23,8 @@ def check_several(images: Any) -> None:
         raise UsageError("a list of images is expected", found=found, remedy=remedy)
 
 
-def paths_noted(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
-    """The images; those that are paths are noted on the way, the others as empty bytes."""
+def remember_paths(images: Iterable[ImageSource], seen: list[ImageSource]) -> Iterator[ImageSource]:
+    """Yields the images and appends each path to `seen`, and empty bytes for each image that is not a path."""
     for image in images:
         seen.append(image if isinstance(image, str | os.PathLike) else b"")
         yield image

@@ -1,4 +1,4 @@
-"""What is wrong, out of the messages of engines, which surround it with codes, source files and functions of theirs."""
+"""The reason in an error message of ONNX Runtime or OpenVINO, without its codes, source files and function names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from detr_onnx.errors import shortened
 from detr_onnx.text import first_line
 
 LONGEST_REASON = 300  # characters
-LONGEST_MESSAGE = 1000  # of which reasons are made; a message may repeat names of a file, which may be megabytes long
+LONGEST_MESSAGE = 1000  # characters of a message that are searched; it may repeat a name from the file, of megabytes
 
 CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 LOADING = re.compile(r"^Load model from .* failed:")
@@ -29,7 +29,7 @@ def onnxruntime_reason(error: BaseException) -> str:
 
 
 def openvino_reason(error: BaseException) -> str:
-    """The line of a message of OpenVINO's that says most: of operators or the first of its summary, else the last."""
+    """The most useful line of a message: the first of its summary, else one on unsupported operators, else the last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     unsupported = [line for line in lines if line.startswith(UNSUPPORTED)]
     line = lines[lines.index(SUMMARY) + 1] if SUMMARY in lines[:-1] else [*unsupported, lines[-1]][0]

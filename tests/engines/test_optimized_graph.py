@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from detr_onnx.cache import list_entries
-from detr_onnx.engines import optimized
+from detr_onnx.engines import optimized_graph
 from detr_onnx.engines.onnxruntime import onnxruntime_engine
-from detr_onnx.engines.optimized import LAID_OUT, PROBE, check_probe, name_sizes, optimize, optimized_for, stride_of
+from detr_onnx.engines.optimized_graph import (
+    LAID_OUT,
+    PROBE,
+    check_probe,
+    name_sizes,
+    optimize,
+    optimized_for,
+    stride_of,
+)
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
@@ -54,7 +62,7 @@ def test_a_padded_batch_has_the_same_answers(graphs):
     assert_same(best(*batch), plain(*batch))
 
 
-def test_every_map_that_was_laid_out_has_a_size_and_sums_have_their_shortcuts(graphs):
+def test_every_feature_map_in_the_new_layout_has_a_named_size(graphs):
     model = onnx.load(graphs[1], load_external_data=False)
     nodes = [node for node in model.graph.node if node.domain == LAID_OUT and node.op_type == "Conv"]
     if not nodes:
@@ -73,7 +81,7 @@ def test_every_map_that_was_laid_out_has_a_size_and_sums_have_their_shortcuts(gr
     ("kernel", "stride", "dilation", "pad", "divides_by"),
     [(1, 1, 1, 0, 1), (3, 1, 1, 1, 1), (7, 2, 1, 3, 2), (3, 1, 2, 2, 1), (3, 1, 1, 0, None), (2, 2, 1, 0, None)],
 )
-def test_only_what_divides_a_size_and_rounds_up_has_a_stride(kernel, stride, dilation, pad, divides_by):
+def test_only_layers_that_divide_the_size_and_round_up_have_a_stride(kernel, stride, dilation, pad, divides_by):
     attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [pad] * 4}
     assert stride_of(attributes) == divides_by
 
@@ -84,12 +92,12 @@ def test_an_empty_graph_has_no_sizes():
     assert not model.graph.value_info
 
 
-def test_a_graph_that_answers_as_recorded_is_of_this_processor(graphs):
+def test_a_graph_with_the_recorded_outputs_is_accepted(graphs):
     check_probe(onnxruntime_engine(graphs[1]), graphs[1])
 
 
 @pytest.mark.parametrize("spoil", [lambda answers: -answers, lambda answers: answers * np.nan])
-def test_a_graph_that_answers_otherwise_is_refused(graphs, tmp_path, spoil):
+def test_a_graph_with_other_outputs_is_refused(graphs, tmp_path, spoil):
     moved = shutil.copytree(graphs[1].parent, tmp_path / "moved")
     np.save(moved / PROBE, spoil(np.load(moved / PROBE)))
     with pytest.raises(
@@ -100,7 +108,7 @@ def test_a_graph_that_answers_otherwise_is_refused(graphs, tmp_path, spoil):
 
 def test_each_kind_of_processor_has_a_graph_of_its_own(small, tmp_path, monkeypatch):
     for features in ([], ["avx2"], ["avx2"]):
-        monkeypatch.setattr(optimized, "cpu_features", lambda features=features: features)
+        monkeypatch.setattr(optimized_graph, "cpu_features", lambda features=features: features)
         open_model(small, EngineOptions("onnxruntime"), cache_dir=tmp_path)
         assert any(optimized_for() in entry.name for entry in list_entries(tmp_path))
     assert len(list_entries(tmp_path)) == 2

@@ -1,4 +1,4 @@
-"""How a process that was measured ended, in one line."""
+"""How a measured process ended, in one line: its exit status or signal, and the last line of its stderr."""
 
 from __future__ import annotations
 

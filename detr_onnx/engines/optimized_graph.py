@@ -1,4 +1,4 @@
-"""Graphs that ONNX Runtime has optimised for this processor, cached so that later starts skip the work.
+"""Graphs that ONNX Runtime has optimised for this processor; they are cached, so that later starts are faster.
 
 Laying out convolutions for the processor takes half of the start-up time, and drops the symbolic sizes of the feature
 maps. Without them ONNX Runtime cannot tell that the sum of a residual block has the size of its shortcut, and allocates
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.engines import Engine
 from detr_onnx.engines.cpu import cpu_features, processor
-from detr_onnx.engines.graph import PIXELS
+from detr_onnx.engines.graph_engine import PIXELS
 from detr_onnx.engines.onnxruntime import import_onnxruntime, new_session, onnxruntime_engine
 from detr_onnx.engines.providers import ON_CPU
 from detr_onnx.errors import EngineError, ModelFileError, OutputError
@@ -41,8 +41,8 @@ def optimize(graph: Path) -> None:
     import onnx
 
     np.save(graph.with_name(PROBE), probe(onnxruntime_engine(graph)))
-    with tempfile.TemporaryDirectory(dir=graph.parent) as place:
-        written = Path(place, graph.name)  # same name: it refers to its weights by it
+    with tempfile.TemporaryDirectory(dir=graph.parent) as directory:
+        written = Path(directory, graph.name)  # same name: it refers to its weights by it
         try:
             new_session(graph, ON_CPU, None, written=written)
         except ModelFileError as error:  # not the graph's fault: it has just been run
@@ -50,7 +50,7 @@ def optimize(graph: Path) -> None:
         model = onnx.load(written, load_external_data=False)
         name_sizes(model)
         onnx.save(model, written)
-        for file in Path(place).iterdir():
+        for file in Path(directory).iterdir():
             file.replace(graph.with_name(file.name))
 
 

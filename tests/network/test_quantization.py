@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detr_onnx.exporter.ranges import METHODS, Histogram
-from detr_onnx.network.quantized import (
+from detr_onnx.network.quantization import (
     MAX_BIAS_LEVEL,
     MAX_LEVEL,
     QuantParams,
