@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,9 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
 
 
 def _is_directly_in(directory: Path, output: Path) -> bool:
-    """Whether the output would be beside the parts, whatever the directory is called in its path."""
+    """Whether the output would be beside the parts, whatever it and the directory are called, also by a link."""
     try:
-        return output.absolute().parent.samefile(directory)
+        return any(file.parent.samefile(directory) for file in (output.absolute(), Path(os.path.realpath(output))))
     except OSError:  # there is no such directory, which writing reports
         return False
 
