@@ -97,6 +97,7 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
     Raises:
         UsageError: there is no such format, or the suffix does not say which.
         OutputError: there is no job, rows are missing, a part is damaged, or nothing can be written.
+        BrokenPipeError: the output is a pipe whose reader has closed it.
     """
     form = form or _form_of(output)
     collection = Collection.of(directory)
@@ -117,6 +118,8 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
     try:
         with atomic_file(output) as file:
             FILE_FORMATS[form](file, collection.rows, collection.settings, names)
+    except BrokenPipeError:  # the reader of /dev/stdout, such as `head`, has closed it
+        raise
     except OSError as error:
         found = reason_of(error)
         raise OutputError(f"cannot write {output}", found=found, remedy="choose another file") from error
