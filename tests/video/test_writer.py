@@ -140,8 +140,8 @@ def write_sounding(path: Path, codec: str, rate: int, layout: str) -> Path:
         ("a.mkv", "pcm_s16le", 192000, "mono", "out.webm", "opus"),
         ("a.mkv", "flac", 192000, "stereo", "out.mov", "aac"),
         ("a.mkv", "libopus", 48000, "stereo", "out.mov", "aac"),
-        ("a.avi", "adpcm_ms", 22050, "mono", "out.mkv", "ac3"),
-        ("a.mov", "pcm_mulaw", 8000, "mono", "out.mkv", "ac3"),
+        ("a.avi", "adpcm_ms", 22050, "mono", "out.mkv", "ac3 vorbis"),  # which depends on the FFmpeg
+        ("a.mov", "pcm_mulaw", 8000, "mono", "out.mkv", "ac3 vorbis"),
         ("a.mkv", "pcm_s16le", 44100, "stereo", "out.mov", "pcm_s16le"),
     ],
 )
@@ -151,7 +151,7 @@ def test_sound_is_encoded_anew_where_the_format_refuses_its_rate_its_channels_or
     times, _ = copied(write_sounding(tmp_path / source, codec, rate, layout), tmp_path / target)
     assert len(times) == 25
     with av.open(str(tmp_path / target)) as container:
-        assert container.streams.audio[0].codec_context.name.removeprefix("lib") == found
+        assert container.streams.audio[0].codec_context.name.removeprefix("lib") in found.split()
         ends = [frame.time + frame.samples / frame.sample_rate for frame in container.decode(audio=0)]
     assert ends[-1] == pytest.approx(1, abs=0.1)
 
