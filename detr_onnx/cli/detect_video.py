@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import print_error, print_result
+from detr_onnx.cli.console import check_keeps_inputs, print_error, print_result
 from detr_onnx.cli.interrupts import interrupt_on_termination, was_interrupted
 from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import open_detector
@@ -112,7 +112,7 @@ def video_paths(sources: Sequence[str], save: str | None) -> Sequence[Path | Non
     """Where the annotated videos go: `save` itself, or files in it if it is a directory.
 
     Raises:
-        UsageError, OutputError: as `check_video_path`; or several videos for one file.
+        UsageError, OutputError: as `check_video_path`; or several videos for one file, or one of the other videos.
     """
     from detr_onnx.video.writer import FORMATS, check_video_path
 
@@ -129,6 +129,8 @@ def video_paths(sources: Sequence[str], save: str | None) -> Sequence[Path | Non
     paths = [target / file_name(file) for file in files]
     if len({path.name.casefold() for path in paths}) < len(paths):
         raise UsageError("two videos would have the same name", found=str(target), remedy="save them in two runs")
+    for source, path in zip(sources, paths, strict=True):
+        check_keeps_inputs(path, "--save", *(Path(other) for other in sources if other != source))
     return paths
 
 

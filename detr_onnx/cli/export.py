@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import print_result, write_file
+from detr_onnx.cli.console import check_keeps_inputs, print_result, write_file
 from detr_onnx.cli.options import add_source_options, add_verbose
-from detr_onnx.cli.results import check_destination, failure_of
+from detr_onnx.cli.results import MODEL_JSON, check_destination, failure_of
 from detr_onnx.cli.step_progress import step_progress
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import DetrError, OutputError, UsageError
@@ -24,6 +24,7 @@ from detr_onnx.paths import exists, is_directory
 if TYPE_CHECKING:
     from detr_onnx.exporter.calibrate import Calibration
     from detr_onnx.exporter.onnx_file import ExportOptions
+    from detr_onnx.models.parts import Source
 
 HELP = "write a checkpoint as an .onnx or .ort file"
 USAGE = "%(prog)s [options] MODEL -o FILE.onnx"
@@ -79,6 +80,7 @@ def run(arguments: Namespace) -> int:
             f"{arguments.model} is a graph already",
             expected="a checkpoint: a directory, a .safetensors file, or a Hugging Face model id",
         )
+    check_keeps_sources(arguments, source, images)
     model = read_model(source.checkpoint, arguments.config)
     not_reported, report = None, arguments.report
     if images:
@@ -192,15 +194,31 @@ def calibration_images(directory: str) -> list[Path]:
     return [image.path for image in images if image.path is not None]
 
 
+def check_keeps_sources(arguments: Namespace, source: Source, images: Sequence[Path]) -> None:
+    """Raises OutputError if a file that is written is one of those that are read, such as by a link to it."""
+    from detr_onnx.models.open import model_files
+
+    checkpoint = source.checkpoint or Path()
+    of_model = [*model_files(source), *(checkpoint / name for name in MODEL_JSON)]
+    for file in written_files(arguments.output):
+        check_keeps_inputs(file, "-o", arguments.config, *of_model, *images)
+
+
+def written_files(output: Path) -> tuple[Path, ...]:
+    """The output, and what may be written beside it."""
+    from detr_onnx.exporter.external_data import data_path
+    from detr_onnx.exporter.ort_file import CONFIG_SUFFIX
+
+    return output, data_path(output) if output.suffix == ".onnx" else output.with_suffix(CONFIG_SUFFIX)
+
+
 def check_report(arguments: Namespace, images: Sequence[Path]) -> None:
     """Raises OutputError if the report cannot be written, or would replace a file that is read or written."""
     if arguments.report in (None, "-"):
         return
-    from detr_onnx.exporter.external_data import data_path
-
-    report, output = Path(arguments.report), arguments.output
-    check_destination(report, "--report", [arguments.model], *images)
-    if os.path.realpath(report) in {os.path.realpath(file) for file in (output, data_path(output))}:
+    report = Path(arguments.report)
+    check_destination(report, "--report", [arguments.model], arguments.config, *images)
+    if os.path.realpath(report) in {os.path.realpath(file) for file in written_files(arguments.output)}:
         raise OutputError(f"--report would overwrite {report}, which is also an output", remedy="choose another file")
 
 

@@ -229,9 +229,11 @@ def detections(
     labels = scope.node("ArgMax", classes, attributes={"axis": -1, "keepdims": 0}, dtype=INT64)  # [Q]
     above = scope.node("Greater", scores, threshold, dtype=BOOL)
     count = scope.node("ReduceSum", scope.cast(above, INT64), first)  # [1]
-    best = scope.node("TopK", scores, count, unread=1, dtype=INT64)  # queries; of equal scores, the first
+    queries = scope.node("Shape", scores, dtype=INT64)  # [1]; of a constant shape, as OpenVINO has no TopK of none
+    ranked = scope.node("TopK", scores, queries, unread=1, dtype=INT64)  # of equal scores, the first
+    best = scope.node("Slice", ranked, first, count)  # [n]
     whwh = scope.cast(scope.node("Gather", hw, np.array([1, 0, 1, 0], np.int64)), SINGLE)
     corners = scope.node("MatMul", scope.node("Squeeze", boxes_cxcywh, first), TO_CORNERS)  # [Q,4]
-    queries = (scores, labels, scope.node("Mul", corners, whwh))
-    scores, labels, boxes_xyxy = (scope.node("Gather", value, best) for value in queries)
+    of_queries = (scores, labels, scope.node("Mul", corners, whwh))
+    scores, labels, boxes_xyxy = (scope.node("Gather", value, best) for value in of_queries)
     return best, scores, labels, boxes_xyxy

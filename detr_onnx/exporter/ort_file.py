@@ -8,6 +8,7 @@ on any processor. An .ort file keeps the metadata, and `Detector` runs it like a
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.atomic import draft_directory, move_together
+from detr_onnx.atomic import atomic_files, draft_directory
 from detr_onnx.checkpoint.load import Checkpoint
 from detr_onnx.engines.graph_engine import BOXES, LOGITS, MASK, MASKS, PIXELS, POINTS
 from detr_onnx.engines.onnxruntime import SLOWING_OPTIMIZERS, import_onnxruntime
@@ -39,6 +40,7 @@ sys.modules["torch"] = None  # the tools would import it if it is installed, for
 from onnxruntime.tools.ort_format_model import create_config_from_models
 create_config_from_models([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), False)
 """
+NOT_SAVED = "Failed to save"  # ONNX Runtime's words, which have no reason; mostly the disk is full
 TRIAL_HW = (96, 128)  # of the image that both files are run on, if they take any size
 BROKEN_FROM = 0.05  # mean difference in standard deviations: rounding in fp16 or int8 is below, wrong outputs near 1
 
@@ -59,15 +61,26 @@ def write_ort(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, 
     if is_directory(path):
         raise OutputError(f"{path} cannot be written", found="a directory", remedy="choose another file")
     try:
-        with draft_directory(path.parent) as folder:
+        with atomic_files(path, path.with_suffix(CONFIG_SUFFIX)) as files, draft_directory(path.parent) as folder:
             graph, converted = folder / f"{path.stem}.onnx", folder / path.name
             write_onnx(graph, checkpoint, preprocessing, options)
             convert(graph, converted)
             config = write_required_operators(converted)
             check_outputs(graph, converted, options, has_masks=checkpoint.config.masks and not options.attention)
-            move_together([converted, config], path.parent)
+            graph.unlink()  # which leaves its space on the disk for the copy
+            for source, file in zip((converted, config), files, strict=True):
+                with source.open("rb") as content:
+                    shutil.copyfileobj(content, file)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written", found=reason_of(error), remedy="choose another file") from error
+        raise _not_written(path, error) from error
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):  # of the .onnx, which has the name of a draft
+            raise _not_written(path, error.__cause__) from error
+        raise
+
+
+def _not_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path} cannot be written", found=reason_of(error), remedy="choose another file")
 
 
 def convert(graph: Path, target: Path) -> None:
@@ -87,10 +100,12 @@ def convert(graph: Path, target: Path) -> None:
             str(graph), settings, providers=[CPU], disabled_optimizers=[*NOT_PORTABLE, *SLOWING_OPTIMIZERS]
         )
     except Exception as error:
+        found = first_line(error).replace(str(target), target.name)
+        is_full = NOT_SAVED in found
         raise EngineError(
             "ONNX Runtime cannot convert the graph to its own format",
-            found=first_line(error)[:200],
-            remedy="write an .onnx file",
+            found=found[:200],
+            remedy="free some space on the disk" if is_full else "write an .onnx file",
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
     Raises:
         UsageError: there is no such format, or the suffix does not say which.
         OutputError: there is no job, rows are missing, a part is damaged, or nothing can be written.
+        BrokenPipeError: the output is a pipe whose reader has closed it.
     """
     form = form or _form_of(output)
     collection = Collection.of(directory)
@@ -116,15 +118,17 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
     try:
         with atomic_file(output) as file:
             FILE_FORMATS[form](file, collection.rows, collection.settings, names)
+    except BrokenPipeError:  # the reader of /dev/stdout, such as `head`, has closed it
+        raise
     except OSError as error:
         found = reason_of(error)
         raise OutputError(f"cannot write {output}", found=found, remedy="choose another file") from error
 
 
 def _is_directly_in(directory: Path, output: Path) -> bool:
-    """Whether the output would be beside the parts, whatever the directory is called in its path."""
+    """Whether the output would be beside the parts, whatever it and the directory are called, also by a link."""
     try:
-        return output.absolute().parent.samefile(directory)
+        return any(file.parent.samefile(directory) for file in (output.absolute(), Path(os.path.realpath(output))))
     except OSError:  # there is no such directory, which writing reports
         return False
 

@@ -11,6 +11,7 @@ Readers of a directory of Parquet files, such as pandas and Spark, leave out nam
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -42,6 +43,7 @@ FORMATS = (NDJSON, PARQUET)
 PART = re.compile(r"part-(?:([0-9]{3,})-of-([0-9]{3,})-)?([0-9]{6,})\.(?:ndjson|parquet)")
 BATCH_ROWS = 1024
 CHUNK_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))  # disk, largest file, quota
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +80,9 @@ def write_part(path: Path, rows: Sequence[Row], settings: JobSettings) -> None:
             else:
                 file.writelines(map(to_line, rows))
     except OSError as error:
-        found, remedy = reason_of(error), "free some space, and run the same command again: it resumes"
-        raise OutputError(f"cannot write {path}", found=found, remedy=remedy) from error
+        cure = "free some space" if error.errno in FULL else f"check {path.parent}"
+        remedy = f"{cure}, and run the same command again: it resumes"
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy=remedy) from error
 
 
 def read_part(path: Path) -> Iterator[Row]:

@@ -14,11 +14,11 @@ from detr_onnx.video.frames import (
     Chooser,
     Counts,
     Frame,
+    FrameTimes,
     Selection,
     Upright,
     decoded,
     frame_seconds,
-    time_of,
 )
 from detr_onnx.video.pyav import import_av, open_input, video_error, video_stream
 from detr_onnx.video.sources import shown_name
@@ -109,14 +109,12 @@ class VideoFile:
         self._check_end(seconds)
 
     def _timed(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Each frame with its time. A frame without a time follows the one before it at the average distance."""
+        """Each frame with its time."""
         if self.selection.start_s > 0:
             self._seek()
-        seconds, step_s = -frame_seconds(self._stream), frame_seconds(self._stream)
+        times = FrameTimes(self._origin_s, frame_seconds(self._stream))
         for frame in decoded(self._container, self._stream, self.counts):
-            own_s = time_of(frame)
-            seconds = seconds + step_s if own_s is None else own_s - self._origin_s
-            yield frame, seconds
+            yield frame, times(frame)
 
     def _seek(self) -> None:
         """Goes to the key frame before the start. A file that cannot is read from its beginning."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_BAD_READS = 100  # in a row, before a file counts as ended
 SAME_TIME_S = 1e-6
+JUMP_BACK_S = 0.5  # from which times that fall are those of another recording
 TRANSPOSES = {
     (0, 1, -1, 0): Image.Transpose.ROTATE_270,
     (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
@@ -212,9 +213,56 @@ def _sign(number: int) -> int:
     return (number > 0) - (number < 0)
 
 
+class FrameTimes:
+    """The times of the frames of a file, in the order in which they are shown, so they never fall.
+
+    A frame without a time follows the one before it at the average distance. So does the first frame after a jump back:
+    MPEG-TS files that were joined begin again. AVI has the times of decoding alone, which are in order for the packets
+    of H.264 with B-frames, and not for their frames (see `guess_correct_pts` in libavcodec/decode.c).
+
+    Args:
+        origin_s: the file's time that is 0.
+        step_s: the average distance.
+    """
+
+    def __init__(self, origin_s: float, step_s: float) -> None:
+        self._shift_s, self._step_s = -origin_s, step_s
+        self._last_s: float | None = None
+        self._own_s: float | None = None
+        self._decoding_s: float | None = None
+        self._is_decoding = False
+
+    def __call__(self, frame: av.VideoFrame) -> float:
+        """The time of the next frame in seconds."""
+        own_s, decoding_s = time_of(frame), _seconds(frame, frame.dts)
+        if _falls(self._own_s, own_s) and _falls(decoding_s, self._decoding_s):
+            self._is_decoding = True
+        self._own_s, self._decoding_s = own_s, decoding_s
+        self._last_s = self._next_s(decoding_s if self._is_decoding else own_s)
+        return self._last_s
+
+    def _next_s(self, own_s: float | None) -> float:
+        follows_s = 0.0 if self._last_s is None else self._last_s + self._step_s
+        if own_s is None:
+            return follows_s
+        if self._last_s is None:
+            return own_s + self._shift_s
+        if own_s + self._shift_s < self._last_s - JUMP_BACK_S:
+            self._shift_s = follows_s - own_s
+        return max(own_s + self._shift_s, self._last_s)
+
+
+def _falls(before_s: float | None, after_s: float | None) -> bool:
+    return before_s is not None and after_s is not None and after_s < before_s
+
+
 def time_of(frame: av.VideoFrame) -> float | None:
     """The frame's time in its stream, in seconds; None if it has none."""
-    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+    return _seconds(frame, frame.pts)
+
+
+def _seconds(frame: av.VideoFrame, ticks: int | None) -> float | None:
+    return None if ticks is None or frame.time_base is None else float(ticks * frame.time_base)
 
 
 def frame_seconds(stream: VideoStream) -> float:

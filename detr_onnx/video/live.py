@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from detr_onnx.errors import UsageError, VideoError
 from detr_onnx.text import printable
 from detr_onnx.video.frames import (
+    JUMP_BACK_S,
     Chooser,
     Counts,
     Frame,
@@ -263,9 +264,11 @@ class _Clock:
     last_s: float = 0.0
 
     def seconds(self, own_s: float | None, elapsed_s: float) -> float:
-        """The time of a frame by its own time; by its arrival if it has none."""
+        """The time of a frame by its own time; by its arrival if it has none, or if the camera's clock was set back."""
         if own_s is None or self.first_s is None:
             return elapsed_s
+        if own_s < self.last_s - JUMP_BACK_S:
+            self.start_s, self.first_s = elapsed_s, own_s
         self.last_s = own_s
         return self.start_s + own_s - self.first_s
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from detr_onnx.cli.collect import FORMATS
 from detr_onnx.jobs import collect
-from tests.cli.command_line import complaint, outcome
+from tests.cli.command_line import complaint, in_a_process, outcome
 
 pytest.importorskip("onnxruntime")
 
@@ -48,3 +49,12 @@ def test_a_shard_that_is_missing_is_one_line(run, capsys):
 )
 def test_what_cannot_be_collected_is_one_line(album, capsys, arguments, status, words):
     assert complaint(outcome(["collect", *arguments], capsys), status).startswith(words)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/stdout")
+def test_a_reader_that_stops_reading_is_no_error(run):
+    run("detect", ".", "-o", "out")
+    process = in_a_process("collect", "out", "-o", "/dev/stdout", "--as", "csv")
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 0)
+    process.stderr.close()

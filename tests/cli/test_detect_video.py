@@ -154,6 +154,17 @@ def test_the_video_itself_is_not_overwritten(refused, clip):
     assert clip.read_bytes() == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_another_video_is_not_overwritten_by_a_link_to_it(refused, clip):
+    Path("other.mp4").write_bytes(clip.read_bytes())
+    Path("out").mkdir()
+    Path("out/clip.mp4").symlink_to("../other.mp4")
+    before = Path("other.mp4").read_bytes()
+    says = refused(clip, "other.mp4", "--save", "out")
+    assert says == "--save would overwrite out/clip.mp4, which is also an input; choose another file"
+    assert Path("other.mp4").read_bytes() == before
+
+
 def test_a_video_among_the_images_of_a_directory_is_skipped_and_counted(detect, clip):
     status, rows, err = detect(".")
     assert (status, {row["file"] for row in rows}) == (0, {"a.png", "b.jpg", "deep/c.png"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sys
 from pathlib import Path
 
@@ -78,6 +79,36 @@ def test_an_output_that_cannot_be_written_is_an_error_and_leaves_no_file(refused
     monkeypatch.setattr(export.os, "access", lambda path, mode: False)
     assert "found no permission" in refused("export", small, "-o", "p.onnx")
     assert {path.name for path in Path().iterdir() if path.suffix in (".onnx", ".part")} == {"m.onnx"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize(
+    ("link", "target", "options"),
+    [
+        ("m.onnx", "model.safetensors", []),
+        ("m.onnx", "config.json", []),
+        ("m.onnx.data", "model.safetensors", ["--external-data"]),
+        ("m.ort", "model.safetensors", []),
+        ("m.required_operators.config", "model.safetensors", ["-o", "m.ort"]),
+        ("m.onnx", "photos/a.png", ["--precision", "int8", "--calibrate", "checkpoint/photos", "--force"]),
+    ],
+)
+def test_a_link_to_a_file_that_is_read_is_not_written_through(refused, small, link, target, options):
+    shutil.copytree(small, "checkpoint")
+    Path("checkpoint/photos").mkdir()
+    shutil.copy("a.png", "checkpoint/photos")
+    Path(link).symlink_to(Path("checkpoint", target))
+    before = Path(link).read_bytes()
+    output = link.removesuffix(".data")
+    says = refused("export", "checkpoint", "-o", output, *options)
+    assert says == f"-o would overwrite {link}, which is also an input; choose another file"
+    assert (Path(link).is_symlink(), Path(link).read_bytes()) == (True, before)
+
+
+def test_a_graph_beside_its_checkpoint_can_be_written_again(run, small):
+    shutil.copytree(small, "checkpoint")
+    for _ in range(2):
+        assert run("export", "checkpoint", "-o", "checkpoint/model.onnx") == (0, "", "")
 
 
 def test_exporting_without_the_package_onnx_says_how_to_install_it(refused, small, monkeypatch):

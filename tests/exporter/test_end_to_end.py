@@ -155,6 +155,16 @@ def test_the_file_is_valid_and_has_the_labels(end_to_end):
     assert tuple(json.loads(metadata["detr_onnx.labels"])) == LABELS == CONFIG.labels
 
 
+def test_openvino_runs_it_also_where_nothing_is_found(end_to_end):
+    openvino = pytest.importorskip("openvino")
+    compiled = openvino.Core().compile_model(str(end_to_end), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    image = np.asarray(sample_image(90, 60, 1))
+    for threshold, count in ((1.0, 0), (0.0, CONFIG.queries)):
+        found = compiled({"image": image, "threshold": np.full(1, threshold, np.float32)})
+        shapes = [found[name].shape for name in ("scores", "labels", "boxes")]
+        assert shapes == [(count,), (count,), (count, 4)]
+
+
 def test_the_detector_refuses_such_a_file(end_to_end):
     with pytest.raises(ModelFileError, match=r"is an end-to-end graph, which needs no detector around it; run"):
         Detector(end_to_end, engine="onnxruntime")

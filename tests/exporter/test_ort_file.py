@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from detr_onnx import Detector
 from detr_onnx.errors import EngineError, OutputError
 from detr_onnx.exporter import ort_file
-from detr_onnx.exporter.onnx_file import ExportOptions, metadata
+from detr_onnx.exporter.onnx_file import ExportOptions, metadata, write_onnx
 from detr_onnx.exporter.ort_file import write_ort
 from detr_onnx.models.metadata import read_model
 from tests.cli.command_line import complaint, outcome
@@ -134,6 +135,35 @@ def test_a_path_that_is_a_directory_is_an_output_error(small: Path, tmp_path: Pa
     (tmp_path / "model.ort").mkdir()
     with pytest.raises(OutputError, match=r"model\.ort cannot be written: found a directory"):
         write_ort(tmp_path / "model.ort", *read_model(small), ExportOptions())
+
+
+def test_an_older_file_stays_if_the_configuration_cannot_be_written(small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.ort"
+    path.write_bytes(b"older")
+    (tmp_path / "model.required_operators.config").mkdir()
+    with pytest.raises(OutputError, match=r"model\.ort cannot be written: found "):
+        write_ort(path, *read_model(small), ExportOptions())
+    assert path.read_bytes() == b"older"
+    assert {file.name for file in tmp_path.iterdir()} == {"model.ort", "model.required_operators.config"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_is_followed_and_a_private_file_stays_private(small: Path, tmp_path: Path) -> None:
+    path, real = tmp_path / "model.ort", tmp_path / "real"
+    real.touch(mode=0o600)
+    path.symlink_to(real)
+    write_ort(path, *read_model(small), ExportOptions())
+    assert path.is_symlink()
+    assert real.read_bytes()[4:8] == b"ORTM"
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_optimized_graph_that_cannot_be_saved_is_an_error_that_names_no_draft(small: Path, tmp_path: Path) -> None:
+    graph, target = tmp_path / "m.onnx", tmp_path / "gone" / "m.ort"
+    write_onnx(graph, *read_model(small), ExportOptions())
+    with pytest.raises(EngineError, match=r"Failed to save .*; free some space on the disk") as error:
+        ort_file.convert(graph, target)
+    assert str(target) not in str(error.value)
 
 
 def test_a_missing_directory_is_an_output_error(small: Path, tmp_path: Path) -> None:

@@ -181,8 +181,9 @@ def test_labels_do_not_go_into_what_is_there(photos, detector, form_, taken):
 def test_nothing_goes_beside_the_parts_also_by_another_name_of_the_directory(photos, detector):
     run_job(detector)
     Path("link").symlink_to("out")
+    Path("all.ndjson").symlink_to("out/part-000000.ndjson")
     before = sorted((path.name, path.read_bytes()) for path in Path("out").iterdir())
-    for output in ("link/all.ndjson", "photos/../out/all.ndjson"):
+    for output in ("link/all.ndjson", "photos/../out/all.ndjson", "all.ndjson"):
         with pytest.raises(OutputError, match=rf"cannot write {output}: found the directory of the job"):
             collect(Path("out"), Path(output), None, PLAIN)
     assert sorted((path.name, path.read_bytes()) for path in Path("out").iterdir()) == before

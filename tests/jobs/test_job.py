@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -416,6 +417,14 @@ def test_other_files_in_the_directory_are_left_alone(photos, detector):
 
 
 # Nothing can be written
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no directory with an open file can be removed there")
+def test_a_directory_that_vanishes_is_one_line_that_says_so(photos, detector):
+    with pytest.raises(
+        OutputError, match=r"cannot write out/part-000000\.ndjson: found No such .*; check out, and run"
+    ):
+        a_job(detector).run(detector, show=lambda tally: shutil.rmtree("out", ignore_errors=True))
 
 
 def test_a_file_in_place_of_the_directory_is_an_error(photos, detector):

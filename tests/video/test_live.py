@@ -236,6 +236,12 @@ def test_a_device_that_hangs_later_is_an_error_in_time(tmp_path, monkeypatch, ha
 # Numbers
 
 
+def test_times_go_on_when_the_clock_of_a_camera_is_set_back():
+    clock = live._Clock(0.0, first_s=1000.0)
+    seconds = [clock.seconds(own_s, elapsed_s) for own_s, elapsed_s in ((1000, 0), (1001, 1.1), (2, 2.1), (3, 3.1))]
+    assert seconds == pytest.approx([0, 1, 2.1, 3.1])
+
+
 def test_waits_double_up_to_the_longest():
     reconnection = Reconnection(first_wait_s=0.5, longest_wait_s=30)
     assert [reconnection.wait_s(failures) for failures in (1, 2, 3, 6, 7, 8, 10_000)] == [0.5, 1, 2, 16, 30, 30, 30]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.video import audio
 from detr_onnx.video.open import open_video
 from detr_onnx.video.writer import VideoWriter
 from tests.video.clips import (
@@ -113,6 +114,81 @@ def test_sound_of_six_channels_becomes_stereo_where_opus_cannot_hold_it(tmp_path
     copied(clip, tmp_path / "out.webm")
     with av.open(str(tmp_path / "out.webm")) as container:
         assert container.streams.audio[0].layout.name == "stereo"
+
+
+def write_sounding(path: Path, codec: str, rate: int, layout: str) -> Path:
+    """A second of video with silence of this kind."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        sound = output.add_stream(codec, rate=rate, layout=layout)
+        for number in range(25):
+            output.mux(stream.encode(av.VideoFrame.from_image(grey_image(number))))
+        output.mux(stream.encode(None))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, rate * len(sound.layout.channels)), np.int16), "s16", layout)
+        samples.sample_rate, samples.pts = rate, 0
+        output.mux(sound.encode(samples))
+        output.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "rate", "layout", "target", "found"),
+    [
+        ("a.mkv", "pcm_s24le", 96000, "stereo", "out.mp4", "aac"),  # Matroska has no layout of PCM, which MP4 needs
+        ("a.mkv", "pcm_s16le", 48000, "7.1", "out.mp4", "aac"),
+        ("a.mkv", "pcm_s16le", 192000, "mono", "out.webm", "opus"),
+        ("a.mkv", "flac", 192000, "stereo", "out.mov", "aac"),
+        ("a.mkv", "libopus", 48000, "stereo", "out.mov", "aac"),
+        ("a.avi", "adpcm_ms", 22050, "mono", "out.mkv", "ac3 vorbis"),  # which depends on the FFmpeg
+        ("a.mov", "pcm_mulaw", 8000, "mono", "out.mkv", "ac3 vorbis"),
+        ("a.mkv", "pcm_s16le", 44100, "stereo", "out.mov", "pcm_s16le"),
+    ],
+)
+def test_sound_is_encoded_anew_where_the_format_refuses_its_rate_its_channels_or_its_codec(
+    tmp_path, source, codec, rate, layout, target, found
+):
+    times, _ = copied(write_sounding(tmp_path / source, codec, rate, layout), tmp_path / target)
+    assert len(times) == 25
+    with av.open(str(tmp_path / target)) as container:
+        assert container.streams.audio[0].codec_context.name.removeprefix("lib") in found.split()
+        ends = [frame.time + frame.samples / frame.sample_rate for frame in container.decode(audio=0)]
+    assert ends[-1] == pytest.approx(1, abs=0.1)
+
+
+def test_sound_that_no_encoder_takes_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
+    clip = write_sounding(tmp_path / "a.mkv", "flac", 48000, "stereo")
+
+    def refuse(output, sound):
+        raise ValueError("such channels cannot be encoded")
+
+    monkeypatch.setattr(audio, "_encoder", refuse)
+    assert len(copied(clip, tmp_path / "out.mov")[0]) == 25
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert not container.streams.audio
+    assert "a.mkv is saved without its sound: such channels cannot be encoded" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.webm"])
+def test_the_sound_of_joined_files_goes_on(tmp_path, name):
+    part = write_clip(tmp_path / "a.ts", 50, audio="aac").read_bytes()
+    (tmp_path / "joined.ts").write_bytes(part + part)
+    times, _ = copied(tmp_path / "joined.ts", tmp_path / name)
+    assert len(times) == 100
+    assert times[-1] - times[0] == pytest.approx(99 / FPS, abs=0.002)
+    with av.open(str(tmp_path / name)) as container:
+        ends = [frame.time + frame.samples / frame.sample_rate for frame in container.decode(audio=0)]
+    assert ends[-1] - times[0] == pytest.approx(4, abs=0.1)
+
+
+def test_damaged_sound_is_left_out_and_the_video_is_saved(tmp_path):
+    content = bytearray(write_clip(tmp_path / "a.ts", 50, audio="aac").read_bytes())
+    middle = len(content) // 2 // 188 * 188
+    content[middle : middle + 40 * 188] = bytes(40 * 188)
+    (tmp_path / "damaged.ts").write_bytes(content)
+    times, _ = copied(tmp_path / "damaged.ts", tmp_path / "out.mp4")
+    assert len(times) > 25
+    assert sound_packets(tmp_path / "out.mp4")
 
 
 def test_sound_that_cannot_be_opened_is_an_error_of_the_output(tmp_path):
