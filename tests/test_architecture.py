@@ -23,8 +23,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "detr_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    ("errors", "defaults", "labels", "text", "integers", "paths", "read_ahead", "locks", "signals"),
-    ("json_input", "atomic", "failures"),
+    ("errors", "defaults", "text", "integers", "paths", "read_ahead", "locks", "signals"),
+    ("json_input", "labels", "atomic", "failures"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook", "rle"),
     ("boxes", "masks"),
