@@ -73,7 +73,7 @@ def exit_at_once_if_stuck(status: int) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; the parsed arguments have `command`, the command's name, and `parser`, its own parser."""
+    """The parser of all commands; the parsed arguments have `command`, the command's name, and `parser`, its parser."""
     parser = argparse.ArgumentParser(prog="detr-onnx", description="DETR object detection without PyTorch.")
     parser.add_argument("--version", action="version", version=f"detr-onnx {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")

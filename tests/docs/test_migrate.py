@@ -48,8 +48,11 @@ def assert_same(ours: Detections, result) -> None:
 
 @pytest.mark.oracle
 def test_transformers_and_ours_find_the_same(stage_of, exact):
-    names, _ = run_page(MIGRATE, stage_of(MIGRATE))
+    stage = stage_of(MIGRATE)
+    names, _ = run_page(MIGRATE, stage)
     assert_same_dicts(names["ours"], names["theirs"])
+    assert [d["score"] for d in names["ours"]] == sorted((d["score"] for d in names["ours"]), reverse=True)
+    assert [d["label"] for d in names["theirs"]] == names["detector"](stage.directory / "street.jpg").labels  # unsorted
     for ours, result in zip(names["batch"], names["processor"].post_process_object_detection(
         names["outputs"], threshold=0.5, target_sizes=names["target_sizes"]
     ), strict=True):  # fmt: skip
