@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from detr_onnx.detections import Detections
 from detr_onnx.image import fonts
 from detr_onnx.image.draw import annotate
+from detr_onnx.image.figure import Panel, figure
 
 SIZE_PX = 15
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -106,3 +107,11 @@ def test_an_image_without_room_for_a_label_gets_thin_boxes_only():
     frame[2:14, 2:14] = True
     frame[3:13, 3:13] = False
     assert (painted == frame).all()
+
+
+def test_titles_of_figures_are_drawn_the_same_way(system_fonts):
+    system_fonts()
+    image, cells = Image.new("RGB", (60, 40)), np.ones((2, 3), np.float32)
+    accented = figure(image, [Panel("1  ñandú 0.99", cells)], "Où", "ö " * 200)
+    plain = figure(image, [Panel("1  nandu 0.99", cells)], "Ou", "o " * 200)
+    assert accented.tobytes() == plain.tobytes()
