@@ -6,16 +6,18 @@ predicts, `xyxy` (left, top, right, bottom, in pixels of the upright image) is w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.boxes import cxcywh_to_xyxy, xyxy_to_xywh
+from detr_onnx.boxes import pixels_xyxy, xyxy_to_xywh
 from detr_onnx.errors import MissingPackageError, UsageError
 from detr_onnx.integers import is_integer
+from detr_onnx.labels import known_labels
 from detr_onnx.masks import MaskLogits
 from detr_onnx.text import printable
 
@@ -67,7 +69,7 @@ class Detections:
     """The detections of one image, as parallel arrays. Iterating yields `Detection` values.
 
     `detections[2]` is one `Detection`; `detections[:2]`, `detections[detections.scores > 0.9]` and
-    `detections[[2, 0]]` are `Detections` again.
+    `detections[[2, 0]]` are `Detections` again. A `Detector` keeps the order of the model's queries; `by_score` sorts.
 
     Attributes:
         scores: [n] float32 in 0..1.
@@ -140,9 +142,9 @@ class Detections:
         track_ids = None if self.track_ids is None else self.track_ids[rows]
         return Detections(*arrays, self.class_names, self.path, masks, track_ids)
 
-    def only(self, labels: str | Sequence[str]) -> Detections:
-        """The detections whose label is one of `labels`."""
-        names = {labels} if isinstance(labels, str) else set(labels)
+    def only(self, labels: str | Iterable[str]) -> Detections:
+        """The detections whose label is one of `labels`; UsageError if the model has no such label."""
+        names = known_labels(labels, self.class_names)
         ids = [class_id for class_id, name in enumerate(self.class_names) if name in names]
         return self[np.isin(self.class_ids, ids)]
 
@@ -191,6 +193,8 @@ class Detections:
 
         Those of a panoptic model have a `segmentation`: the mask as compressed run lengths, `{"size", "counts"}`.
         """
+        if not is_integer(image_id):
+            raise UsageError("image_id is not an integer", found=repr(image_id)[:60], expected="COCO's id of the image")
         rows: list[dict[str, Any]] = [
             {"image_id": int(image_id), "category_id": int(class_id), "bbox": box, "score": float(score)}
             for score, class_id, box in zip(self.scores, self.class_ids, xyxy_to_xywh(self.xyxy).tolist(), strict=True)
@@ -206,11 +210,7 @@ class Detections:
         Raises:
             MissingPackageError: the package supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise _missing("to_supervision", "supervision") from error
-        return supervision.Detections(
+        return _imported("supervision").Detections(
             xyxy=self.xyxy.copy(),
             confidence=self.scores.copy(),
             class_id=self.class_ids.astype(int),
@@ -225,12 +225,8 @@ class Detections:
         Raises:
             MissingPackageError: the package pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise _missing("to_pandas", "pandas") from error
         columns = {"score": self.scores, "label": self.labels, "class_id": self.class_ids}
-        return pandas.DataFrame({**columns, **dict(zip(Box.__slots__, self.xyxy.T, strict=True))})
+        return _imported("pandas").DataFrame({**columns, **dict(zip(Box.__slots__, self.xyxy.T, strict=True))})
 
     def __repr__(self) -> str:
         shown = [f"{printable(d.label)} {d.score:.2f}" for d in self[:SHOWN]]
@@ -258,8 +254,13 @@ def _rows(index: Any, count: int) -> NDArray[Any]:
     return rows
 
 
-def _missing(method: str, package: str) -> MissingPackageError:
-    return MissingPackageError(f"{method} needs the package {package}", remedy=f"run pip install {package}")
+def _imported(package: str) -> Any:
+    """The package that the method `to_…` of its name needs."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        what = f"to_{package} needs the package {package}"
+        raise MissingPackageError(what, remedy=f"run pip install {package}") from error
 
 
 def softmax(logits: Floats) -> Floats:
@@ -271,7 +272,7 @@ def softmax(logits: Floats) -> Floats:
 def detections_of(
     logits: Floats,
     boxes_cxcywh: Floats,
-    sizes_hw: Ints,
+    sizes_hw: Ints | Sequence[Sequence[int]],
     class_names: Sequence[str],
     threshold: float,
     kept: NDArray[np.bool_] | None = None,
@@ -291,8 +292,7 @@ def detections_of(
     probabilities = softmax(logits)[..., :-1]  # [B,Q,C]
     class_ids = probabilities.argmax(axis=-1)  # [B,Q]
     scores = probabilities.max(axis=-1)  # [B,Q]
-    whwh = np.tile(sizes_hw[:, ::-1], 2).astype(np.float32)  # [B,2] -> [B,4]
-    xyxy = cxcywh_to_xyxy(boxes_cxcywh) * whwh[:, None, :]  # [B,Q,4] pixels
+    xyxy = pixels_xyxy(boxes_cxcywh, sizes_hw)  # [B,Q,4]
     kept = scores > threshold if kept is None else kept
     return [
         Detections(s[k], c[k].astype(np.int64), b[k], class_names)

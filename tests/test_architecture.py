@@ -26,8 +26,8 @@ DIRECTORIES = (".ci/*", ".github/**/*", "benchmarks/**/*", "detr_onnx/**/*", "do
                "tests/**/*", "weights/**/*")  # fmt: skip
 """Where files are that pages name: what is tracked, without environments and build directories."""
 LAYERS = (
-    ("errors", "defaults", "labels", "text", "integers", "paths", "read_ahead", "locks", "signals"),
-    ("json_input", "atomic", "unexpected_errors"),
+    ("errors", "defaults", "text", "integers", "paths", "read_ahead", "locks", "signals"),
+    ("json_input", "labels", "atomic", "unexpected_errors"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook", "rle"),
     ("boxes", "masks"),

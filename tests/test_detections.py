@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -189,7 +190,27 @@ def test_the_best_come_first_and_equals_keep_their_order():
 def test_only_some_labels_can_be_kept():
     assert [d.label for d in THREE.only(["cat"])] == ["cat", "cat"]
     assert [d.label for d in THREE.only("cat")] == ["cat", "cat"]
-    assert len(THREE.only(["c", "dog"])) == 0
+    assert len(THREE.only([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("Cat", "the model has no label 'Cat'; did you mean 'cat'?"),
+        (["c", "dog", "zz"], "the model has no label 'c', 'zz'; did you mean 'cat'?"),
+        (["cat", 17], "the model has no label 17: expected some of "),
+        (1, "the model has no label 1: expected some of "),
+    ],
+)
+def test_a_label_that_the_model_lacks_is_an_error(labels, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        THREE.only(labels)
+
+
+@pytest.mark.parametrize("image_id", ["139", "a.jpg", 1.5, None])
+def test_an_image_id_is_an_integer(image_id):
+    with pytest.raises(UsageError, match="image_id is not an integer: found "):
+        THREE.to_coco(image_id)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +362,22 @@ def test_the_answer_is_that_of_transformers(threshold):
         assert found.class_ids.tolist() == expected["labels"].tolist()
         np.testing.assert_allclose(found.scores, expected["scores"].numpy(), atol=SCORE_ULPS)
         np.testing.assert_allclose(found.xyxy, expected["boxes"].numpy(), atol=BOX_PX)
+
+
+def test_sizes_may_be_a_list_of_pairs_as_in_transformers():
+    logits, boxes = np.zeros((2, 3, 5), np.float32), np.full((2, 3, 4), 0.5, np.float32)
+    names = ("a", "b", "c", "d")
+    listed = detections_of(logits, boxes, [(480, 640), (200, 100)], names, 0.1)
+    arrays = detections_of(logits, boxes, np.array([(480, 640), (200, 100)]), names, 0.1)
+    for one, other in zip(listed, arrays, strict=True):
+        np.testing.assert_array_equal(one.xyxy, other.xyxy)
+
+
+@pytest.mark.parametrize("sizes", [(480, 640), [(480, 640)], [(480, 640)] * 3, [], [(3, 480, 640)] * 2])
+def test_sizes_that_do_not_fit_the_batch_are_an_error(sizes):
+    logits, boxes = np.zeros((2, 3, 5), np.float32), np.full((2, 3, 4), 0.5, np.float32)
+    with pytest.raises(UsageError, match=r"the sizes do not fit the batch: found shape .*, expected \[2, 2\]"):
+        detections_of(logits, boxes, sizes, ("a", "b", "c", "d"), 0.1)
 
 
 def test_boxes_overlap_by_what_they_share_of_what_they_cover():

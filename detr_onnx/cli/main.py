@@ -57,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     if sys.stderr is None:  # closed by the caller; argparse and logging would fail
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open as stderr does
-    arguments = argument_parser().parse_args(argv)
+    arguments, unknown = argument_parser().parse_known_args(argv)
+    if unknown:
+        arguments.parser.error(unknown_arguments(unknown, arguments.parser))
     arguments.words = [*(sys.argv[1:] if argv is None else argv)]  # benchmarks record their own command line
     with log_to_stderr(arguments.verbose):
         return run_command(COMMANDS[arguments.command], arguments)
@@ -71,13 +73,26 @@ def exit_at_once_if_stuck(status: int) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; the parsed arguments have `command`, the command's name."""
+    """The parser of all commands; the parsed arguments have `command`, the command's name, and `parser`, its parser."""
     parser = argparse.ArgumentParser(prog="detr-onnx", description="DETR object detection without PyTorch.")
     parser.add_argument("--version", action="version", version=f"detr-onnx {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        command.add_arguments(subparsers.add_parser(name, help=command.HELP, usage=command.USAGE))
+        own = subparsers.add_parser(name, help=command.HELP, usage=command.USAGE)
+        own.set_defaults(parser=own)
+        command.add_arguments(own)
     return parser
+
+
+def unknown_arguments(words: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """The error for words that a command does not take; the message suggests the most similar option."""
+    import difflib
+
+    options = sorted({word.rstrip(",") for word in parser.format_help().split() if word.startswith("--")})
+    given = [word.partition("=")[0] for word in words if word.startswith("-")]
+    similar = [match for word in given for match in difflib.get_close_matches(word, options, 1)]
+    suggestion = f"; did you mean {', '.join(similar)}?" if similar else ""
+    return f"unrecognized arguments: {' '.join(words)}{suggestion}"
 
 
 def run_command(command: ModuleType, arguments: argparse.Namespace) -> int:

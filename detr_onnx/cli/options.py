@@ -18,7 +18,6 @@ or TensorRT:trt_fp16_enable=True:device_id=1,CUDA; as JSON where a value contain
 
 OUTPUT_FORMATS = ("json", "ndjson", "coco", "table")
 DEMO_NOTE = "the demo model recognises drawings only; for photographs, run detr-onnx detect -m %s IMAGE"
-LISTED_LABELS = 100  # of a model's labels in an error message
 
 
 def add_model(parser: ArgumentParser) -> None:

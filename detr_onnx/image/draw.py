@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from detr_onnx.atomic import write_atomically
 from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.image import fonts
 from detr_onnx.image.limits import DECODER_ERRORS
 from detr_onnx.paths import is_directory
 from detr_onnx.text import printable, reason_of
@@ -28,7 +29,7 @@ Colour = tuple[int, int, int]  # red, green, blue, 0..255
 GOLDEN_RATIO = (5**0.5 - 1) / 2  # hues in steps of this share of the circle stay far from all earlier ones
 FONT_SHARE = 0.027  # of the square root of the image's area: 15 pixels at 640x480
 SMALLEST_FONT_PX = 11  # legible; 300x200 would get 7
-LONGEST_LABEL = 60  # characters
+LONGEST_LABEL = 40  # characters
 JPEG_QUALITY = 92
 MASK_OPACITY = 0.5
 
@@ -37,7 +38,8 @@ def annotate(image: Image.Image, detections: Detections) -> Image.Image:
     """Draws a box and a label such as "cat 0.99" for each detection on a copy of the image, and its mask if it has one.
 
     Lines and fonts grow with the image. The best detection is drawn on top, and its label takes the best position. The
-    colour is that of the class; with masks each object has its own, so that neighbours can be told apart.
+    colour is that of the class; with masks each object has its own, so that neighbours can be told apart. Long labels
+    are cut, and an image that is too small for a label gets boxes only.
 
     Args:
         image: an upright image, as `read_rgb` returns it.
@@ -65,8 +67,9 @@ def annotate(image: Image.Image, detections: Detections) -> Image.Image:
     pen = ImageDraw.Draw(drawn)
     font_px = max(SMALLEST_FONT_PX, round(FONT_SHARE * (drawn.width * drawn.height) ** 0.5))
     boxes = [_inside(xyxy, drawn) for xyxy in best_first.xyxy]
+    line_px = max(1, min(round(font_px / 7), min(drawn.size) // 32))
     for box, colour in reversed([*zip(boxes, colours, strict=True)]):
-        pen.rectangle(box, outline=colour, width=max(2, round(font_px / 7)))
+        pen.rectangle(box, outline=colour, width=line_px)
     _label(pen, best_first, boxes, colours, font_px)
     return drawn
 
@@ -106,22 +109,33 @@ def _label(
     pen: ImageDraw.ImageDraw, best_first: Detections, boxes: list[Rectangle], colours: list[Colour], font_px: int
 ) -> None:
     """Draws each label on a plate of its colour. Where plates overlap, that of the better detection is on top."""
-    font = ImageFont.load_default(font_px)
     margin = round(font_px / 5)
-    texts = [_label_of(detection) for detection in best_first]
-    sizes = [(round(pen.textlength(text, font)) + 2 * margin, font_px + 2 * margin) for text in texts]
+    width, height = pen.im.size
+    texts = [_label_of(detection, font_px, width - 2 * margin) for detection in best_first]
+    if font_px + 2 * margin > height:
+        return
+    sizes = [(round(fonts.width_of(text, font_px)) + 2 * margin, font_px + 2 * margin) for text in texts]
     plates = _plates(boxes, sizes, pen.im.size)
     for text, plate, colour in reversed([*zip(texts, plates, colours, strict=True)]):
-        pen.rectangle(plate, fill=colour)
-        left_middle = plate[0] + margin, (plate[1] + plate[3]) / 2
-        pen.text(left_middle, text, fill=text_colour_on(colour), font=font, anchor="lm")
+        if text:
+            pen.rectangle(plate, fill=colour)
+            left_middle = plate[0] + margin, (plate[1] + plate[3]) / 2
+            fonts.write(pen, left_middle, text, text_colour_on(colour), font_px, "lm")
 
 
-def _label_of(detection: Detection) -> str:
-    """`cat 0.99`, or `#3 cat 0.99` for the third object that is tracked."""
+def _label_of(detection: Detection, font_px: int, width: int) -> str:
+    """`cat 0.99`, or `#3 cat 0.99` for the third object that is tracked; its name is cut to this width in pixels.
+
+    "" if there is no room for the name.
+    """
     is_tracked = detection.track_id is not None and detection.track_id >= 0
     number = f"#{detection.track_id} " if is_tracked else ""
-    return f"{number}{printable(detection.label)[:LONGEST_LABEL]} {detection.score:.2f}"
+    score = f" {detection.score:.2f}"
+    name = printable(detection.label)
+    name = name if name.isascii() or fonts.is_drawable(name, font_px) else f"class {detection.class_id}"
+    name = f"{name[: LONGEST_LABEL - 1]}…" if len(name) > LONGEST_LABEL else name
+    name = fonts.cut(name, font_px, width - fonts.width_of(number + score, font_px))
+    return f"{number}{name}{score}" if name else ""
 
 
 def _plates(boxes: list[Rectangle], sizes: list[tuple[int, int]], image_wh: tuple[int, int]) -> list[Rectangle]:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from detr_onnx.image import fonts
 from detr_onnx.image.heatmap import Panel, colours, overlay
 from detr_onnx.text import printable
 
 Size = tuple[int, int]  # width, height, in pixels
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 PAPER, INK, SOFT = (255, 255, 255), (24, 24, 24), (95, 95, 95)
 ALONE_PX, IN_A_GRID_PX = 960, 440  # of the longer side of an image
@@ -73,7 +73,7 @@ def _head(title: str, note: str, width: int) -> Image.Image:
     head = Image.new("RGB", (width, sum(round(1.35 * size) for _, size, _ in lines)), PAPER)
     pen, top = ImageDraw.Draw(head), 0
     for line, size, ink in lines:
-        pen.text((0, top), line, ink, _font(size))
+        fonts.write(pen, (0, top), line, ink, size)
         top += round(1.35 * size)
     return head
 
@@ -82,7 +82,7 @@ def _panel(image_size: Size, shown: Image.Image, panel: Panel, size: Size) -> Im
     """A panel of this size: title, image, colour bar with its scale."""
     drawn = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(drawn)
-    pen.text((0, 0), _cut(panel.title, FONT_PX, size[0]), INK, _font(FONT_PX))
+    fonts.write(pen, (0, 0), fonts.cut(printable(panel.title), FONT_PX, size[0]), INK, FONT_PX)
     left, top = (size[0] - shown.width) // 2, FONT_PX + MARGIN_PX // 2
     heated = overlay(shown, panel.cells)
     _mark(heated, image_size, panel)
@@ -114,10 +114,10 @@ def _bar(drawn: Image.Image, top: int, peak: float) -> None:
     heat, grey = colours(np.ascontiguousarray(shares)), Image.new("RGB", (drawn.width, BAR_PX), (128, 128, 128))
     grey.paste(heat.convert("RGB"), mask=heat.getchannel("A"))
     drawn.paste(grey, (0, top))
-    pen, font, below = ImageDraw.Draw(drawn), _font(SMALL_FONT_PX), top + BAR_PX + 3
+    pen, below = ImageDraw.Draw(drawn), top + BAR_PX + 3
     for share, anchor in ((0, "la"), (0.5, "ma"), (1, "ra")):
         text = percent(share * peak) + (" per cell" if share == 1 else "")
-        pen.text((share * drawn.width, below), text, SOFT, font, anchor)
+        pen.text((share * drawn.width, below), text, SOFT, anchor=anchor, font_size=SMALL_FONT_PX)
 
 
 def percent(share: float) -> str:
@@ -130,22 +130,8 @@ def _wrapped(text: str, font_px: int, width: int) -> list[str]:
     lines: list[str] = []
     for word in printable(text).split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _font(font_px).getlength(longer) <= width:
+        if lines and fonts.width_of(longer, font_px) <= width:
             lines[-1] = longer
         else:
-            lines.append(_cut(word, font_px, width))
+            lines.append(fonts.cut(word, font_px, width))
     return lines
-
-
-def _cut(text: str, font_px: int, width: int) -> str:
-    """The text, its end left out where it is wider than this."""
-    font, shown = _font(font_px), printable(text)
-    if font.getlength(shown) <= width:
-        return shown
-    while shown and font.getlength(f"{shown}…") > width:
-        shown = shown[:-1]
-    return f"{shown}…"
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)

@@ -58,7 +58,9 @@ def document(version: str, *, secured: bool) -> Json:
 
 
 def _cloudflare() -> Json:
-    account, gateway = (parameter(name, "path", {**TEXT, "pattern": "^[a-z0-9]+$"}) for name in ("account", "gateway"))
+    account, gateway = (
+        parameter(name, "path", {**TEXT, "pattern": "^[A-Za-z0-9_-]+$"}) for name in ("account", "gateway")
+    )
     models = {**TEXT, "enum": [*MODELS]}
     model, name = parameter("model", "path", models), parameter("model", "query", models, required=True)
     queue = parameter("queueRequest", "query", {"type": "boolean", "const": False})

@@ -11,7 +11,7 @@ const LEAST = 0.05; // the threshold in the worker; the slider filters its detec
 const NAMES = { wasm: "WebAssembly", webgpu: "WebGPU" };
 
 const at = (id) => document.getElementById(id);
-const state = { site: null, blob: null, bitmap: null, scale: 1, found: [], marked: null, requests: 0, openings: 0 };
+const state = { site: null, blob: null, bitmap: null, scale: 1, found: [], detected: "", marked: null, requests: 0, openings: 0 };
 const engine = new Engine();
 
 function say(text, wrong = false) {
@@ -27,6 +27,10 @@ function shown() {
   const threshold = Number(at("threshold").value);
   const label = at("class").value;
   return state.found.filter((d) => d.score > threshold && (!label || d.label === label));
+}
+
+function sayCount() {
+  if (state.detected) say(`${shown().length} found in ${state.detected}`);
 }
 
 function draw() {
@@ -74,6 +78,7 @@ async function detect(blob) {
   const number = ++state.requests;
   const isLatest = () => number === state.requests;
   state.blob = blob;
+  state.detected = "";
   say("Reading the image …");
   setImage(null);
   at("empty").textContent = "No image";
@@ -91,7 +96,8 @@ async function detect(blob) {
     const { found, ms } = await engine.detect(blob, LEAST);
     if (!isLatest()) return undefined;
     setDetections(found);
-    say([`${shown().length} found in ${ms} ms (${bitmap.width} × ${bitmap.height}, ${runtime(network)}).`, ...notes].join(" "));
+    state.detected = [`${ms} ms (${bitmap.width} × ${bitmap.height}, ${runtime(network)}).`, ...notes].join(" ");
+    sayCount();
   } catch (error) {
     if (isLatest()) say(error.message, true);
   }
@@ -186,7 +192,12 @@ async function start() {
 
 listen(detect, (reason) => say(reason, true));
 copyButtons();
-for (const id of ["threshold", "class"]) at(id).addEventListener("input", show);
+for (const id of ["threshold", "class"]) {
+  at(id).addEventListener("input", () => {
+    show();
+    sayCount();
+  });
+}
 for (const id of ["model", "engine"]) at(id).addEventListener("change", modelChanged);
 at("get").addEventListener("click", () => prepare().catch((error) => say(error.message, true)));
 at("reload").addEventListener("click", () => location.reload());

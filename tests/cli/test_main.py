@@ -35,6 +35,24 @@ def test_wrong_usage_shows_the_usage_and_ends_with_status_2(capsys, arguments):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["detect", "a.png", "--treshold", "0.5"], "unrecognized arguments: --treshold 0.5; did you mean --threshold?"),
+        (["detect", "a.png", "--labls=cat"], "unrecognized arguments: --labls=cat; did you mean --labels?"),
+        (["demo", "--qqq"], "unrecognized arguments: --qqq"),
+        (["info", "a.png"], "unrecognized arguments: a.png"),
+    ],
+)
+def test_an_unknown_option_names_the_similar_one_of_its_command(capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    usage, *_, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith(f"usage: detr-onnx {arguments[0]}")
+    assert error == f"detr-onnx {arguments[0]}: error: {message}"
+
+
+@pytest.mark.parametrize(
     "arguments", [["--help"], ["detect", "--help"], ["demo", "-h"], ["export", "-h"], ["info", "-h"]]
 )
 def test_help_goes_to_stdout(run, arguments):

@@ -71,8 +71,10 @@ async function firstVisit(page, url, seen) {
   await page.focus("#threshold");
   await page.keyboard.press("End");
   seen.atEnd = (await jsonOf(page)).length;
+  seen.statusAtEnd = await statusOf(page);
   await page.keyboard.press("Home");
   seen.atHome = await jsonOf(page);
+  seen.statusAtHome = await statusOf(page);
   await page.selectOption("#class", "zebra");
   seen.filtered = (await jsonOf(page)).map((d) => d.label);
   await page.evaluate(() => { document.getElementById("threshold").value = 0.5; });

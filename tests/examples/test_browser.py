@@ -121,6 +121,8 @@ def test_the_page_shows_what_it_found(seen: Any) -> None:
     assert seen["label"] == f"Image with 7 detections: {', '.join(labels)}"
     assert re.fullmatch(r"7 found in \d+ ms \(640 × 480, WebAssembly, \d+ threads?\)\.", seen["sample"]["status"])
     assert seen["atEnd"] == 0
+    assert seen["statusAtEnd"].startswith("0 found in ")
+    assert seen["statusAtHome"].startswith(f"{len(seen['atHome'])} found in ")
     assert len(seen["atHome"]) >= len(labels)
     assert set(seen["filtered"]) == {"zebra"}
     assert seen["workers"] >= 1

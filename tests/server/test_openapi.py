@@ -186,3 +186,12 @@ def test_binary_tensors_are_described_with_their_content_type(server):
     answer = server.ask("POST", "/v2/models/detr-resnet-50/infer", text + pixels.tobytes(), headers)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/octet-stream")
     assert_conforms(answer, "POST", "/v2/models/{model}/infer")
+
+
+@pytest.mark.parametrize("name", ["023e105f4ecef8ad9ca31a8372d0c353", "my-gateway", "My_Account"])
+def test_accounts_and_gateways_may_have_any_usual_name(name: str):
+    parameters = [p for _, _, operation in OPERATIONS for p in operation.get("parameters", [])]
+    schemas = [p["schema"] for p in parameters if p["name"] in ("account", "gateway")]
+    assert schemas
+    for schema in schemas:
+        jsonschema.validate(name, schema)

@@ -22,19 +22,23 @@ const MESSAGES = {
 };
 
 const at = (id) => document.getElementById(id);
-const state = { blob: null, bitmap: null, scale: 1, found: [], marked: -1, requests: 0, explained: null, heat: null, maps: null };
+const state = { blob: null, bitmap: null, scale: 1, found: [], answered: "", marked: -1, requests: 0, explained: null, heat: null, maps: null };
 
 function say(text, wrong = false) {
   at("status").textContent = text;
   at("status").classList.toggle("wrong", wrong);
 }
 
-// The detections that are shown
+// The detections that are shown, and how many there are
 
 function shown() {
   const threshold = Number(at("threshold").value);
   const label = at("class").value;
   return state.found.filter((d) => d.score > threshold && (!label || d.label === label));
+}
+
+function sayCount() {
+  if (state.answered) say(`${shown().length} found in ${state.answered}`);
 }
 
 // Drawing
@@ -159,7 +163,7 @@ async function explain(detection) {
   state.explained = repeated ? null : detection;
   state.heat = null;
   press();
-  if (repeated) return say("");
+  if (repeated) return sayCount();
   say("Looking …");
   const maps = state.maps = state.maps || requestMaps(state.blob);
   try {
@@ -216,6 +220,7 @@ async function detect(blob) {
   const isLatest = () => number === state.requests;
   state.blob = blob;
   state.maps = state.explained = state.heat = null;
+  state.answered = "";
   say("Detecting …");
   const bitmap = await createImageBitmap(blob).catch(() => null); // upright, as the server sees it
   if (!isLatest()) return;
@@ -228,7 +233,8 @@ async function detect(blob) {
     setDetections(found);
     const size = bitmap ? `${bitmap.width} × ${bitmap.height}, ` : "";
     const note = bitmap ? "" : " This browser cannot show this kind of image, but the server can read it.";
-    say(`${shown().length} found in ${ms} ms (${size}${Math.ceil(blob.size / 1000)} kB).${note}`);
+    state.answered = `${ms} ms (${size}${Math.ceil(blob.size / 1000)} kB).${note}`;
+    sayCount();
   } catch (error) {
     if (!isLatest()) return;
     at("empty").textContent = "No image";
@@ -240,7 +246,12 @@ async function detect(blob) {
 
 listen(detect, (reason) => say(reason, true));
 copyButtons();
-for (const id of ["threshold", "class"]) at(id).addEventListener("input", show);
+for (const id of ["threshold", "class"]) {
+  at(id).addEventListener("input", () => {
+    show();
+    if (!state.explained) sayCount();
+  });
+}
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (state.blob) detect(state.blob);

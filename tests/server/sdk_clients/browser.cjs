@@ -181,9 +181,11 @@ async function mishaps(browser) {
   await page.focus("#threshold"); // from here on with the keyboard alone
   await page.keyboard.press("End");
   seen.atEnd = JSON.parse(await page.textContent("#json")).length;
+  seen.statusAtEnd = await statusOf(page);
   seen.withoutBoxes = await pixels(page);
   await page.keyboard.press("Home");
   seen.atHome = JSON.parse(await page.textContent("#json"));
+  seen.statusAtHome = await statusOf(page);
   await page.selectOption("#class", seen.json[0].label);
   seen.filtered = JSON.parse(await page.textContent("#json")).map((d) => d.label);
 
