@@ -124,7 +124,8 @@ def parse_annotations(content: Any, source: str) -> Annotations:
 def read_results(path: Path, truth: Annotations) -> list[Row]:
     """Reads a COCO results file, such as `detect --format coco` and `evaluate --save-results` write.
 
-    The list may be empty: nothing was found in any image. A warning says how many of the annotated images have results, if not all.
+    The list may be empty: nothing was found in any image. A warning says how many of the annotated images have results,
+    if not all.
 
     Raises:
         DatasetError: it cannot be read, is not a COCO results file, or belongs to other images or categories.

@@ -59,7 +59,8 @@ def test_pycocotools_takes_a_huge_side_of_a_box(side):
     bbox = [1, 1, 2, 2]
     bbox[side] = 10**90
     truth = parse_annotations(changed("annotations", bbox=bbox), "truth.json")
-    assert evaluate(truth, [{"image_id": 1, "category_id": 1, "bbox": bbox, "score": 0.5}]).objects == len(truth.objects)
+    result = {"image_id": 1, "category_id": 1, "bbox": bbox, "score": 0.5}
+    assert evaluate(truth, [result]).objects == len(truth.objects)
 
 
 @pytest.mark.parametrize("value", HUGE, ids=repr)

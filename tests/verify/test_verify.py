@@ -53,6 +53,12 @@ def test_the_shipped_model_agrees_with_its_checkpoint(verify):
     assert {"weights of model.onnx", "onnxruntime fp32"} <= lines_of(out, "ok").keys()
 
 
+def test_the_report_can_be_printed_in_place_of_the_table(verify, small):
+    status, out, _ = verify(small, "--json", "-")
+    assert (status, json.loads(out)["agrees"]) == (0, True)
+    assert not Path("-").exists()
+
+
 def test_a_panoptic_model_is_compared_with_its_masks(verify, tmp_path):
     pytest.importorskip("onnx")
     from tests.parity.seeded import CONFIGS, write_checkpoint
