@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.boxes import cxcywh_to_xyxy, xyxy_to_xywh
 from detr_onnx.errors import MissingPackageError, UsageError
-from detr_onnx.integers import is_integer
+from detr_onnx.integers import integer_of
 from detr_onnx.masks import MaskLogits
 from detr_onnx.text import printable
 
@@ -129,11 +129,11 @@ class Detections:
     @overload
     def __getitem__(self, index: Selection) -> Detections: ...
     def __getitem__(self, index: int | Selection) -> Detection | Detections:
-        if is_integer(index):
-            class_id = int(self.class_ids[index])
-            box = Box(*self.xyxy[index].tolist())
-            track_id = None if self.track_ids is None else int(self.track_ids[index])
-            return Detection(float(self.scores[index]), self.class_names[class_id], box, class_id, track_id)
+        if (number := integer_of(index)) is not None:
+            class_id = int(self.class_ids[number])
+            box = Box(*self.xyxy[number].tolist())
+            track_id = None if self.track_ids is None else int(self.track_ids[number])
+            return Detection(float(self.scores[number]), self.class_names[class_id], box, class_id, track_id)
         rows: Any = index if isinstance(index, slice) else _rows(index, len(self))
         arrays = self.scores[rows], self.class_ids[rows], self.xyxy[rows]
         masks = None if self.mask_logits is None else self.mask_logits[rows]
