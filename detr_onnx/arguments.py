@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from detr_onnx.detections import Detections
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.decode import ImageSource
+from detr_onnx.integers import whole_number
 from detr_onnx.models.metadata import check_labels
 
 Floats = NDArray[np.float32]
@@ -32,6 +34,14 @@ def check_threshold(*thresholds: float) -> None:
         if not is_in_range:
             found = repr(threshold)[:60]
             raise UsageError("the threshold is out of range", found=found, expected="a number from 0 to 1")
+
+
+def checked_number(name: str, value: object, expected: str, largest: float = math.inf) -> int:
+    """The value as an int, if it is an integer from 1 to `largest`; otherwise raises UsageError."""
+    number = whole_number(value, largest)
+    if number is None:
+        raise UsageError(f"{name} is wrong", found=repr(value)[:60], expected=expected)
+    return number
 
 
 def check_outputs(runtime: str, class_names: Sequence[str], logits: Floats, boxes_cxcywh: Floats) -> None:

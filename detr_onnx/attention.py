@@ -15,7 +15,7 @@ from detr_onnx.detections import Detections, detections_of
 from detr_onnx.engines import AttentionOutputs, Mask
 from detr_onnx.errors import DetrError, UsageError
 from detr_onnx.image.heatmap import Panel, resized
-from detr_onnx.integers import is_integer
+from detr_onnx.integers import integer_of
 from detr_onnx.network.numpy_ops import nearest
 
 Floats = NDArray[np.float32]
@@ -238,7 +238,8 @@ def _reduced(maps: Floats, kind: str, number: int, layer: int | None, head: int 
 
 
 def _check_number(kind: str, number: int, count: int) -> None:
-    if not is_integer(number) or not -count <= number < count:
+    index = integer_of(number)
+    if index is None or not -count <= index < count:
         expected = f"0 to {count - 1}" if count else f"none, as there is no {kind}"
         raise UsageError(f"there is no such {kind}", found=str(number)[:60], expected=expected)
 

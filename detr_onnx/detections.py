@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.boxes import pixels_xyxy, xyxy_to_xywh
 from detr_onnx.errors import MissingPackageError, UsageError
-from detr_onnx.integers import is_integer
+from detr_onnx.integers import integer_of
 from detr_onnx.labels import known_labels
 from detr_onnx.masks import MaskLogits
 from detr_onnx.text import printable
@@ -131,11 +131,11 @@ class Detections:
     @overload
     def __getitem__(self, index: Selection) -> Detections: ...
     def __getitem__(self, index: int | Selection) -> Detection | Detections:
-        if is_integer(index):
-            class_id = int(self.class_ids[index])
-            box = Box(*self.xyxy[index].tolist())
-            track_id = None if self.track_ids is None else int(self.track_ids[index])
-            return Detection(float(self.scores[index]), self.class_names[class_id], box, class_id, track_id)
+        if (number := integer_of(index)) is not None:
+            class_id = int(self.class_ids[number])
+            box = Box(*self.xyxy[number].tolist())
+            track_id = None if self.track_ids is None else int(self.track_ids[number])
+            return Detection(float(self.scores[number]), self.class_names[class_id], box, class_id, track_id)
         rows: Any = index if isinstance(index, slice) else _rows(index, len(self))
         arrays = self.scores[rows], self.class_ids[rows], self.xyxy[rows]
         masks = None if self.mask_logits is None else self.mask_logits[rows]
@@ -193,10 +193,10 @@ class Detections:
 
         Those of a panoptic model have a `segmentation`: the mask as compressed run lengths, `{"size", "counts"}`.
         """
-        if not is_integer(image_id):
+        if (number := integer_of(image_id)) is None:
             raise UsageError("image_id is not an integer", found=repr(image_id)[:60], expected="COCO's id of the image")
         rows: list[dict[str, Any]] = [
-            {"image_id": int(image_id), "category_id": int(class_id), "bbox": box, "score": float(score)}
+            {"image_id": number, "category_id": int(class_id), "bbox": box, "score": float(score)}
             for score, class_id, box in zip(self.scores, self.class_ids, xyxy_to_xywh(self.xyxy).tolist(), strict=True)
         ]
         if self.mask_logits is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from detr_onnx.arguments import check_outputs, check_threshold, with_path
+from detr_onnx.arguments import check_outputs, check_threshold, checked_number, with_path
 from detr_onnx.attention import AttentionMaps, cells_of, checked_points, maps_of
 from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
@@ -27,7 +27,7 @@ from detr_onnx.errors import UsageError
 from detr_onnx.image.batching import check_is_list, grouped, remember_paths
 from detr_onnx.image.decode import ImageSource, read_rgb
 from detr_onnx.image.processor_config import LARGEST_SIDE_PX
-from detr_onnx.integers import is_whole_number
+from detr_onnx.integers import whole_number
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
 from detr_onnx.panoptic import PanopticRules, PanopticSegmentation, panoptic_of
@@ -85,25 +85,25 @@ class Detector(Pipeline):
         offline: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if shortest_edge is not None and not is_whole_number(shortest_edge, LARGEST_SIDE_PX):
+        if shortest_edge is not None:
             expected = f"1 to {LARGEST_SIDE_PX} pixels"
-            raise UsageError("shortest_edge is wrong", found=repr(shortest_edge)[:60], expected=expected)
+            shortest_edge = checked_number("shortest_edge", shortest_edge, expected, LARGEST_SIDE_PX)
+        engine_options = EngineOptions(engine, providers, precision, threads)
         labels = class_names(labels)
         opened = open_model(
             model,
-            EngineOptions(engine, providers, precision, threads),
+            engine_options,
             config=Path(config) if config is not None else None,
             labels=labels,
             offline=offline,
             cache_dir=cache_dir,
         )
-        preprocessing = opened.preprocessing_at(int(shortest_edge)) if shortest_edge is not None else None
+        preprocessing = opened.preprocessing_at(shortest_edge) if shortest_edge is not None else None
         super().__init__(os.fspath(model), opened, preprocessing)
-        self._providers, self._threads, self._files = providers, threads, opened.files
-        engine_options = {"engine": engine, "providers": providers, "precision": precision, "threads": threads}
+        self._providers, self._threads, self._files = providers, engine_options.threads, opened.files
         model_options = {"config": config, "labels": labels, "offline": offline, "cache_dir": cache_dir}
-        options: dict[str, Any] = {**engine_options, "shortest_edge": shortest_edge, **model_options}
-        self._reopen: Callable[[], Detector] = functools.partial(Detector, model, **options)
+        arguments: dict[str, Any] = {**vars(engine_options), "shortest_edge": shortest_edge, **model_options}
+        self._reopen: Callable[[], Detector] = functools.partial(Detector, model, **arguments)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -159,8 +159,7 @@ class Detector(Pipeline):
         """
         check_threshold(threshold)
         check_is_list(images)
-        if not is_whole_number(batch_size):
-            raise UsageError("the batch size is wrong", found=repr(batch_size)[:60], expected="a number from 1 up")
+        batch_size = checked_number("the batch size", batch_size, "a number from 1 up")
         paths: list[ImageSource] = []
         decoded = (read_rgb(image) for image in remember_paths(images, paths))
         groups = grouped(decoded, self._engine.batch or batch_size, self._may_share)
@@ -171,7 +170,8 @@ class Detector(Pipeline):
         """The detections of one image after another, in order, as soon as they are known.
 
         The next images are decoded and preprocessed in other threads: while the network runs, if it leaves cores
-        free, otherwise several at once, between its runs. `images` may be endless: only a few are held at a time.
+        free, otherwise several at once, between its runs. `images` may be endless: only a few are held at a time. If it
+        raises an error, the detections of the images before come first.
 
         Args:
             images: images of any size, as `__call__` takes them.
@@ -292,6 +292,7 @@ class Detector(Pipeline):
         Raises:
             UsageError: a size is below 1.
         """
-        if not (is_whole_number(width) and is_whole_number(height)):
+        columns, rows = whole_number(width), whole_number(height)
+        if columns is None or rows is None:
             raise UsageError("the size is wrong", found=f"{width}x{height}", expected="whole numbers of pixels, from 1")
-        self(Image.new("RGB", (width, height), "grey"))
+        self(Image.new("RGB", (columns, rows), "grey"))

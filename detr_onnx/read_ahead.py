@@ -35,7 +35,7 @@ def read_ahead(
     """Each item with what `prepare` returns for it, in order.
 
     `items` may be endless: at most `MOST_AT_ONCE` are prepared ahead. An error of `prepare` is raised when its item is
-    due; after it the loop ends.
+    due, and one of `items` after the results of the items before it; then the loop ends.
 
     Args:
         prepare: called in another thread; from several at once unless `meanwhile`.
@@ -43,7 +43,20 @@ def read_ahead(
         meanwhile: prepare one after another while the caller uses the current one. Otherwise as many as there are cores
             are prepared at once, and none while the caller uses them.
     """
-    return _meanwhile(prepare, items) if meanwhile else _at_once(prepare, items)
+    failures: list[Exception] = []
+    items = _until_failure(items, failures)
+    yield from _meanwhile(prepare, items) if meanwhile else _at_once(prepare, items)
+    if failures:
+        raise failures.pop()
+
+
+def _until_failure(items: Iterable[T], failures: list[Exception]) -> Generator[T, None, None]:
+    """The items; an error in getting the next one ends them, and is kept for later."""
+    try:
+        for item in items:  # noqa: UP028 - `yield from` would close a generator of the caller's
+            yield item
+    except Exception as error:  # noqa: BLE001 - whatever fails there, the caller gets it
+        failures.append(error)
 
 
 def _meanwhile(prepare: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R], None, None]:

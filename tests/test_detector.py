@@ -603,6 +603,19 @@ def test_outputs_of_the_small_model_differ_by_query_and_by_image(detector, image
     assert huggingface_config(CONFIG)["num_queries"] == CONFIG.queries
 
 
+@pytest.mark.parametrize("threads", [1, None])
+def test_detections_of_the_images_before_come_first_if_the_images_fail(graph, images, threads):
+    def failing():
+        yield from images[:3]
+        raise OSError("the network share is gone")
+
+    detector = Detector(graph, engine="onnxruntime", threads=threads)
+    stream, found = detector.stream(failing()), []
+    with pytest.raises(OSError, match="the network share is gone"):
+        found.extend(stream)
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize(
     ("threads", "cores", "leaves"), [(None, 4, False), (4, 4, False), (8, 4, False), (3, 4, True), (1, 1, False)]
 )
@@ -614,11 +627,39 @@ def test_leaves_cores_is_true_on_gpus_and_with_few_threads(monkeypatch, graph, t
 # Arguments of other kinds
 
 
+class Index:
+    """An integer of another library."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+
 @pytest.mark.parametrize("threshold", ["0.5", None, [0.5], np.array([0.5, 0.6]), 1j, float("nan"), 1.5])
 @pytest.mark.parametrize("method", ["__call__", "batch", "stream", "attention"])
 def test_a_threshold_that_is_not_a_number_is_refused(detector, images, method, threshold):
     with pytest.raises(UsageError, match=r"the threshold is out of range: found .*, expected a number from 0 to 1"):
         getattr(detector, method)(images[:1], threshold)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.array, Index], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_what_has_an_index_is_an_integer(graph, images, engine, number):
+    pytest.importorskip(engine)
+    detector = Detector(graph, engine=engine, threads=number(1), shortest_edge=number(32))
+    assert len(detector.batch(images, batch_size=number(2))) == len(images)
+    detector.warm_up(number(20), number(10))
+    assert detector(images[0], 0.0)[number(1)].label in LABELS
+    assert pickle.loads(pickle.dumps(detector)).runtime == detector.runtime
+
+
+@pytest.mark.parametrize("number", [True, np.True_, np.array(True), 1.0, np.float32(1), "1", np.array([1]), [1]])
+@pytest.mark.parametrize("argument", ["threads", "shortest_edge"])
+def test_what_is_no_integer_is_refused(graph, argument, number):
+    with pytest.raises(UsageError, match=f"{argument} is wrong: found "):
+        Detector(graph, engine="onnxruntime", **{argument: number})
 
 
 def test_numbers_of_numpy_are_numbers(graph, images):

@@ -29,6 +29,41 @@ def test_an_error_is_raised_when_its_item_is_due(meanwhile):
 
 
 @WAYS
+@pytest.mark.parametrize("count", range(8))
+def test_an_error_of_the_items_comes_after_the_results_of_those_before(meanwhile, count):
+    def items():
+        yield from range(count)
+        raise OSError("the camera is gone")
+
+    results = read_ahead(lambda n: n * n, items(), meanwhile=meanwhile)
+    assert [next(results) for _ in range(count)] == [(n, n * n) for n in range(count)]
+    with pytest.raises(OSError, match="the camera is gone"):
+        next(results)
+    assert [*results] == []
+
+
+@WAYS
+def test_what_is_not_an_error_of_the_items_ends_the_loop_at_once(meanwhile):
+    def items():
+        yield 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(read_ahead(lambda n: n, items(), meanwhile=meanwhile))
+
+
+@WAYS
+def test_a_generator_of_the_callers_goes_on_after_the_loop_was_left(meanwhile):
+    items = iter(range(100))
+    numbers = (n for n in items)
+    results = read_ahead(lambda n: n, numbers, meanwhile=meanwhile)
+    next(results)
+    results.close()
+    del results
+    assert next(numbers) > 0
+
+
+@WAYS
 def test_only_a_few_items_are_taken_from_an_endless_series(meanwhile):
     taken = itertools.count()
     results = read_ahead(lambda n: n, taken, meanwhile=meanwhile)

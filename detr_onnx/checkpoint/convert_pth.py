@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.inferred_config import ASSUMED_HEADS
 from detr_onnx.checkpoint.load import checkpoint_of, read_config
-from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
+from detr_onnx.checkpoint.safetensors import LONGEST_MAGIC, kind_of, read_safetensors, write_safetensors
 from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
 from detr_onnx.paths import exists, is_directory, is_file
 from detr_onnx.text import one_line, reason_of
 
 STATE_KEYS = ("model", "state_dict")  # of the original training script, and of Lightning
-UNSAFE = re.compile(r"Unsupported (?:global|class|type|operand)\S* ?(?:GLOBAL )?(?P<name>[\w.]+)")
+UNSAFE = re.compile(r"Unsupported (?:global|class|type|operand)\S* ?(?:GLOBAL )?(?P<name>[A-Za-z_][\w.]*)")
 SAVE_STATE = "load it with the code that wrote it, and save the model's state_dict() alone"
 
 
@@ -86,16 +86,32 @@ def _load(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        unsafe = UNSAFE.search(str(error))
-        raise CheckpointError(
-            f"{path} holds more than weights" if unsafe else f"{path} cannot be read as a checkpoint of torch",
-            found=f"an object of {unsafe['name']}, which is never loaded" if unsafe else one_line(error)[:200],
-            remedy=SAVE_STATE if unsafe else None,
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        what = f"{path} cannot be read as a checkpoint of torch"
-        raise CheckpointError(what, found=one_line(error)[:200]) from error
+    except Exception as error:  # the bytes of a file may lead to any error in torch's reader
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> CheckpointError:
+    """What is wrong with a file that torch did not read."""
+    start, forbidden = _start(path), UNSAFE.search(str(error))
+    if forbidden:
+        found = f"an object of {forbidden['name']}, which is never loaded"
+        return CheckpointError(f"{path} holds more than weights", found=found, remedy=SAVE_STATE)
+    is_pickle, is_refused = start.startswith(b"\x80"), isinstance(error, pickle.UnpicklingError)
+    is_other_kind = start and not is_pickle and not start.startswith(b"PK")  # torch writes pickles and zip archives
+    return CheckpointError(
+        f"{path} cannot be read as a checkpoint of torch",
+        found=kind_of(start) if is_other_kind or is_refused else one_line(error)[:200],
+        remedy=SAVE_STATE if is_pickle and is_refused else None,
+    )
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file, as far as they can be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(LONGEST_MAGIC)
+    except OSError:
+        return b""
 
 
 def _tensors(content: Any, path: Path) -> dict[str, NDArray[np.float32]]:

@@ -15,8 +15,9 @@ from detr_onnx.json_input import read_object
 from detr_onnx.paths import exists, is_directory, is_file
 from detr_onnx.text import reason_of
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+NAMES = WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
+MODEL_SUFFIXES = (".safetensors", ".onnx", ".ort")  # of files that can be named by themselves
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 MERGE_ADAPTER = "load it with peft, call merge_and_unload() and save_pretrained(DIRECTORY), and pass that directory"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -29,14 +30,14 @@ def weights_file(path: Path) -> Path:
     """The .safetensors file that `path` is or holds, or the index of sharded weights.
 
     Raises:
-        CheckpointError: when there is none; pickles, adapters and git-lfs pointers are named with what helps.
+        CheckpointError: when there is none; pickles, adapters, configs and git-lfs pointers are named with what helps.
     """
-    file = next((path / name for name in (WEIGHTS, INDEX) if exists(path / name)), None) if is_directory(path) else path
+    file = next((path / name for name in NAMES if exists(path / name)), None) if is_directory(path) else path
     if file is None:
         raise _no_weights(path)
     if not exists(file):
         raise CheckpointError(f"{file} does not exist", remedy="check the path")
-    if file.suffix in PICKLES:
+    if file.suffix.lower() in PICKLES:
         raise CheckpointError(
             f"{file} is a pickle, which can run code and is never read here",
             expected="a .safetensors file",
@@ -44,6 +45,13 @@ def weights_file(path: Path) -> Path:
         )
     if file.name in ADAPTER:
         raise _adapter(file.parent)
+    if file.suffix == ".json" and not file.name.endswith(".index.json"):
+        has_weights = any(exists(file.parent / name) for name in NAMES)
+        raise CheckpointError(
+            f"{file} is a .json file, which has no weights",
+            expected=f"a .safetensors file, or a directory with config.json and {WEIGHTS}",
+            remedy=f"give the directory {file.parent}" if has_weights else "give the model itself",
+        )
     _check_not_pointer(file)
     return file
 
@@ -143,18 +151,19 @@ def _no_weights(directory: Path) -> CheckpointError:
         return CheckpointError(f"{directory} cannot be read", found=reason_of(error), remedy="check its permissions")
     if any(name in ADAPTER for name in names):
         return _adapter(directory)
-    pickle = pickled_weights(names)
+    pickle, model = pickled_weights(names), next((name for name in names if name.endswith(MODEL_SUFFIXES)), None)
+    remedy = f"name the file {directory / model}" if model else "check the path"
     return CheckpointError(
         f"{directory} has its weights only as a pickle" if pickle else f"{directory} holds no checkpoint",
         found=pickle or ", ".join(names[:NAMES_SHOWN]) or "an empty directory",
         expected=f"config.json and {WEIGHTS}",
-        remedy=_convert(directory / pickle) if pickle else "check the path",
+        remedy=_convert(directory / pickle) if pickle else remedy,
     )
 
 
 def pickled_weights(names: Sequence[str]) -> str | None:
     """The file among these that has weights as a pickle, or None."""
-    pickles = [name for name in names if name.endswith(PICKLES) and not name.startswith(TRAINING_STATE)]
+    pickles = [name for name in names if name.lower().endswith(PICKLES) and not name.startswith(TRAINING_STATE)]
     return min(pickles, key=lambda name: name != "pytorch_model.bin", default=None)
 
 

@@ -60,7 +60,7 @@ def config_from_huggingface(
         encoder_ffn=positive_integer(fields, "encoder_ffn_dim", 2048, source),
         decoder_ffn=positive_integer(fields, "decoder_ffn_dim", 2048, source),
         queries=positive_integer(fields, "num_queries", 100, source),
-        labels=_labels(fields, source) if labels is None else _replaced_labels(fields, labels),
+        labels=_labels(fields, source) if labels is None else _replaced_labels(fields, source, labels),
         pre_norm=fields["model_type"] == "table-transformer",
         masks=fields.get("architectures") == ["DetrForSegmentation"],
         norm_each_layer=bool(fields.get("auxiliary_loss")),  # in transformers it changes the network, not only its loss
@@ -88,12 +88,12 @@ def _problems(fields: Mapping[str, Any]) -> list[str]:
 def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
     """Names by id, as transformers reads them: as many classes as `id2label` has entries, whatever their ids are.
 
-    transformers leaves the table out when the names are LABEL_0, LABEL_1. Keys are strings in JSON.
+    transformers leaves the table out when the names are LABEL_0, LABEL_1. If there is a `num_labels` that contradicts
+    it, that one counts, and the names are dropped (transformers 5; 4 dropped the number). Keys are strings in JSON.
     """
-    names = fields.get("id2label")
+    names, count = fields.get("id2label"), _num_labels(fields, source)
     if names is None:
-        count = {"num_labels": fields.get("num_labels") or 2}  # null means transformers' default
-        return numbered_labels(positive_integer(count, "num_labels", 2, source))
+        return numbered_labels(count or 2)  # transformers' default
     try:
         by_id = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
@@ -111,6 +111,12 @@ def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
             raise CheckpointError(
                 f"{source}: id2label does not name class {key}", found=repr(name)[:60], expected="a name"
             )
+    if count not in (None, len(by_id)):
+        logger.warning(
+            "%s: num_labels %s contradicts id2label, which has %d names: the classes are called LABEL_…",
+            source, count, len(by_id),
+        )  # fmt: skip
+        return numbered_labels(count)
     if set(by_id) != set(range(len(by_id))):
         logger.warning(
             "%s: id2label has %d classes with ids from %d to %d: classes without a name are called LABEL_…",
@@ -119,10 +125,16 @@ def _labels(fields: Mapping[str, Any], source: str) -> tuple[str, ...]:
     return tuple(str(by_id.get(i, f"LABEL_{i}")) for i in range(len(by_id)))
 
 
-def _replaced_labels(fields: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, ...]:
-    """As many names as `id2label` has entries, whatever they are; the caller's if it is not a table."""
-    names = fields.get("id2label")
-    classes = len(names) if isinstance(names, Mapping) and 0 < len(names) <= LARGEST else len(labels)
+def _num_labels(fields: Mapping[str, Any], source: str) -> int | None:
+    """The number of classes, if the file states it by itself."""
+    return None if fields.get("num_labels") is None else positive_integer(fields, "num_labels", 2, source)
+
+
+def _replaced_labels(fields: Mapping[str, Any], source: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """As many names as the file has classes; the caller's if it does not tell how many."""
+    names, classes = fields.get("id2label"), _num_labels(fields, source)
+    if classes is None:
+        classes = len(names) if isinstance(names, Mapping) and 0 < len(names) <= LARGEST else len(labels)
     return labels if classes == len(labels) else numbered_labels(classes)
 
 

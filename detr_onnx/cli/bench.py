@@ -41,7 +41,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--optimum", type=Path, metavar="FILE", help="optimum's .onnx export of the model, for optimum and openvino")
     add("--image", type=Path, metavar="FILE", help="image to detect in (default: the demo scene)")
     add("--runs", type=int, default=BENCH_RUNS, metavar="N", help="measured runs of each (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write all measurements and a description of the machine")
+    add("--json", type=Path, metavar="FILE",
+        help="write all measurements and a description of the machine (- for stdout)")  # fmt: skip
     add_model(parser)
     add_engine_options(parser)
     add_source_options(parser)
@@ -98,7 +99,7 @@ def check_usage(arguments: Namespace) -> list[str]:
         expected = f"some of {', '.join(BASELINES)}"
         raise UsageError("--against has unknown names", found=", ".join(map(repr, unknown)), expected=expected)
     inputs = (arguments.image, arguments.optimum, arguments.config)
-    check_destination(arguments.json, "--json", [arguments.model], *inputs)
+    check_destination(arguments.json, "--json", [arguments.model], *inputs, or_stdout=True)
     return list(dict.fromkeys(peers))
 
 

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from detr_onnx.cli.options import add_verbose
+from detr_onnx.cli.results import check_is_not_stdout
 
 HELP = "merge the rows of detect -o into one file, or convert them to labels"
 USAGE = "%(prog)s [options] DIR -o FILE"
@@ -30,7 +31,8 @@ def run(arguments: Namespace) -> int:
     from detr_onnx.jobs.collect import collect
     from detr_onnx.jobs.file_formats import ImageNames
 
-    names = ImageNames(arguments.relative_to, arguments.prefix)
     output = Path(arguments.output)
+    check_is_not_stdout(output, "-o")
+    names = ImageNames(arguments.relative_to, arguments.prefix)
     collect(Path(arguments.directory), output, arguments.form, names, partial=arguments.partial)
     return 0

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from detr_onnx.bench.hosted.responses import FLOOR
 from detr_onnx.cli.console import check_keeps_inputs, progress
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, open_detector
-from detr_onnx.cli.results import check_destination, write_results
+from detr_onnx.cli.results import check_destination, check_is_not_stdout, write_results
 from detr_onnx.errors import UsageError
 from detr_onnx.text import is_text
 
@@ -109,7 +109,7 @@ def _add_measurements(parser: argparse.ArgumentParser) -> None:
 def _add_files(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("results")
     add = group.add_argument
-    add("--json", type=Path, metavar="FILE", help="all figures")
+    add("--json", type=Path, metavar="FILE", help="all figures (- for stdout)")
     add("--html", type=Path, metavar="FILE", help="a page with figures, plots and the images that differ most")
     add("--worst", type=int, default=12, metavar="N", help="images on that page (default: %(default)s)")
 
@@ -201,10 +201,11 @@ def check_usage(arguments: argparse.Namespace) -> None:
             expected = f"a number from {least:g} to {most:g}"
             raise UsageError(f"{option} is out of range", found=str(value), expected=expected)
     files = results_files(arguments)
+    check_is_not_stdout(arguments.journal, "--journal")
     if len({os.path.realpath(path) for path in (*files.values(), arguments.journal)}) <= len(files):
         raise UsageError("--json, --html and --journal name the same file", remedy="name a file for each")
     for option, path in files.items():
-        check_destination(path, option, [arguments.model], arguments.annotations, arguments.config)
+        check_destination(path, option, [arguments.model], arguments.annotations, arguments.config, or_stdout=True)
 
 
 def remote_api_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> RemoteApi:

@@ -24,6 +24,7 @@ LINE_WIDTH = 79
 CLEAR_LINE = "\r\x1b[K" if sys.platform != "win32" else f"\r{'':{LINE_WIDTH}}\r"  # some consoles there show escapes
 
 ANOTHER_FILE = "choose another file"
+STDOUT = "-"
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detr_onnx.cli.console import print_result
 from detr_onnx.cli.options import add_verbose
+from detr_onnx.cli.results import check_is_not_stdout
 
 HELP = "convert a PyTorch .pth or .bin checkpoint to safetensors (needs torch)"
 USAGE = "%(prog)s [options] FILE -o DIR"
@@ -25,5 +26,6 @@ def run(arguments: Namespace) -> int:
     """Prints the directory that the model can be loaded from."""
     from detr_onnx.checkpoint.convert_pth import convert
 
+    check_is_not_stdout(arguments.output, "-o")
     print_result(f"{convert(arguments.file, arguments.output, arguments.config)}\n")
     return 0

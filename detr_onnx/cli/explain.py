@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 HELP = "show where the model looks for each object"
 USAGE = "%(prog)s [options] IMAGE -o FILE.png"
 ARRAYS, MEAN = ".npz", "mean"
+LAST_LAYER = "-1"
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--point", action="append", default=[], metavar="X,Y",
         help="what this point, in pixels, looks at: the encoder's self-attention; repeatable",
     )  # fmt: skip
-    parser.add_argument("--layer", default="-1", metavar="L", help="0 is the first, -1 the last; or mean (default: -1)")
-    parser.add_argument("--head", default=MEAN, metavar="H", help="0 is the first; or mean (default: mean)")
+    parser.add_argument("--layer", metavar="L", help=f"0 is the first, -1 the last; or mean (default: {LAST_LAYER})")
+    parser.add_argument("--head", metavar="H", help=f"0 is the first; or mean (default: {MEAN})")
     add_threshold(parser)
     add_model(parser)
     add_engine_options(parser)
@@ -56,7 +57,9 @@ def run(arguments: Namespace) -> int:
     from detr_onnx.image.draw import save_image
 
     check_threshold(arguments.threshold)
-    layer, head = (number_or_mean(name, getattr(arguments, name)) for name in ("layer", "head"))
+    check_choice(arguments)
+    layer = number_or_mean("layer", LAST_LAYER if arguments.layer is None else arguments.layer)
+    head = number_or_mean("head", MEAN if arguments.head is None else arguments.head)
     points = [parse_point(text) for text in arguments.point]
     image = one_image(arguments.image)
     output = output_path(arguments.output, image)
@@ -66,12 +69,25 @@ def run(arguments: Namespace) -> int:
     source = image.path if image.path is not None else read_rgb(image.source())
     maps = detector.attention(source, arguments.threshold, points=points)
     chosen = chosen_object(maps, arguments.object)
-    if output.suffix.lower() == ARRAYS:
+    if has_arrays(arguments.output):
         write_arrays(maps, output)
     else:
         save_image(maps.draw(chosen, layer=layer, head=head), output)
     logger.info("wrote %s", output)
     return 0
+
+
+def has_arrays(output: str) -> bool:
+    """Whether the output is a file of arrays."""
+    return output.lower().endswith(ARRAYS)
+
+
+def check_choice(arguments: Namespace) -> None:
+    """Raises UsageError for a choice of maps with an output that has all of them."""
+    chosen = [f"--{name}" for name in ("object", "layer", "head") if getattr(arguments, name) is not None]
+    if chosen and has_arrays(arguments.output):
+        remedy = "leave it out, or write a figure such as maps.png"
+        raise UsageError(f"an {ARRAYS} file has all maps", found=" and ".join(chosen), remedy=remedy)
 
 
 def one_image(name: str) -> ImageFile:
@@ -91,7 +107,7 @@ def one_image(name: str) -> ImageFile:
 
 def output_path(output: str, image: ImageFile) -> Path:
     """Where the result goes; raises what can be known before there is one."""
-    if not output.lower().endswith(ARRAYS):
+    if not has_arrays(output):
         return save_paths([image], output, single=True, option="-o")[0]
     check_destination(Path(output), "-o", [], image.path)
     return Path(output)

@@ -38,7 +38,7 @@ def describe(cache_dir: str | os.PathLike[str] | None = None) -> Iterator[str]:
 
     from detr_onnx.cache import cache_directory, list_entries
     from detr_onnx.engines.cpu import cpu_features, processor
-    from detr_onnx.hub.snapshots import cached_models
+    from detr_onnx.hub.snapshots import cached_models, models_directory
 
     yield f"detr-onnx: {__version__}"
     yield f"python: {platform.python_version()} on {platform.system()} {platform.machine()}"
@@ -47,8 +47,9 @@ def describe(cache_dir: str | os.PathLike[str] | None = None) -> Iterator[str]:
     yield f"engines: {', '.join(installed_engines())}"
     yield f"providers of onnxruntime: {installed_providers()}"
     yield f"processor: {processor()}, {os.cpu_count()} cores, {' '.join(cpu_features()) or 'features not known'}"
-    yield f"cache: {cache_directory(cache_dir)}"
+    yield f"models: {models_directory(cache_dir)}"
     yield from (f"  model {_name_and_size(entry)}" for entry in cached_models(cache_dir))
+    yield f"cache: {cache_directory(cache_dir)}"
     yield from (f"  graph {_name_and_size(entry)}" for entry in list_entries(cache_dir))
 
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from detr_onnx.cli.console import STDOUT
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.files import ImageFile
 from detr_onnx.image.walk import file_ids
 from detr_onnx.jobs.directory import make_directory
 from detr_onnx.paths import is_directory
 
-STDOUT = "-"
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others are saved as .png
 
 

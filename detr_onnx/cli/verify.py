@@ -32,7 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--golden-image", type=Path, metavar="FILE",
         help="000000039769.png, the image of the published outputs (default: $DETR_ONNX_GOLDEN_IMAGE)")  # fmt: skip
     add("--coco", type=Path, metavar="DIR", help="COCO's val2017: DIR/annotations and DIR/val2017; adds AP")
-    add("--json", type=Path, metavar="FILE", help="write the report for a bug report; it contains no directories")
+    add("--json", type=Path, metavar="FILE",
+        help="write the report for a bug report (- for stdout); it contains no directories")  # fmt: skip
     add_source_options(parser)
     add_verbose(parser)
 
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
     from detr_onnx.verify.run import Request, verify
 
     models = (arguments.model, arguments.reference)
-    check_destination(arguments.json, "--json", models, arguments.golden_image, arguments.config)
+    check_destination(arguments.json, "--json", models, arguments.golden_image, arguments.config, or_stdout=True)
     request = Request(
         arguments.model,
         arguments.published,

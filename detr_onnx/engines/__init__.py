@@ -2,7 +2,7 @@
 
     table            every engine by name: what it reads, needs and takes, and how it opens a model
     options          the options of an engine: `EngineOptions`
-    numpy            runs a checkpoint in numpy
+    numpy            runs a checkpoint in numpy; turn lets one thread at a time compute
     onnxruntime      runs a graph file in ONNX Runtime: providers, optimized_graph, io_binding (GPUs), arm_bfloat16
     openvino         runs a graph file in OpenVINO: openvino_package (the import), bfloat16 (mixed precision)
     graph_engine     what these two share: the names of inputs and outputs, checks of the graph, its inputs

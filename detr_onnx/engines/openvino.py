@@ -157,11 +157,13 @@ def _compiled(path: Path, core: Any, model: Any, options: dict[str, Any]) -> Run
 def _check_not_forked(path: Path) -> None:
     """Raises EngineError if this process is a fork of one with a model in OpenVINO; it would hang, or abort."""
     if any(process != os.getpid() for process in _compiled_by.values()):
-        raise EngineError(
-            f"OpenVINO cannot open {path}",
-            found="a process that was forked while a model was open in OpenVINO",
-            remedy="start processes with the method spawn, open models only after the fork, or use engine onnxruntime",
-        )
+        raise _forked(f"OpenVINO cannot open {path}")
+
+
+def _forked(what: str) -> EngineError:
+    found = "a process that was forked while a model was open in OpenVINO"
+    remedy = "start processes with the method spawn, open models only after the fork, or use engine onnxruntime"
+    return EngineError(what, found=found, remedy=remedy)
 
 
 def _unreadable(path: Path, error: Exception) -> ModelFileError:
@@ -255,9 +257,11 @@ def _write_whole(graph: Path, precision: str, whole: Path) -> None:
 
 def _runner(path: Path, compiled: Any) -> Run:
     """One inference of the graph. A request serves one thread at a time."""
-    request, lock = compiled.create_infer_request(), threading.Lock()
+    request, lock, process = compiled.create_infer_request(), threading.Lock(), os.getpid()
 
     def run(feeds: Feeds, names: Sequence[str]) -> tuple[NDArray[np.generic], ...]:
+        if os.getpid() != process:  # its threads are not there, and a lock of theirs may be held for ever
+            raise _forked(f"OpenVINO cannot run {path}")
         with lock:
             try:
                 request.infer(dict(feeds), share_inputs=True)

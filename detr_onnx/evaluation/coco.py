@@ -1,7 +1,7 @@
 """Reads COCO annotation files and COCO results files.
 
-A file is checked before a model runs. One message names all its problems. Objects with impossible boxes are left out,
-and a warning says how many; they could never be matched.
+A file is checked before a model runs. One message names all its problems. Impossible boxes count as pycocotools counts
+them, and a warning says how many there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from detr_onnx.errors import DatasetError
-from detr_onnx.evaluation.coco_rows import Row, is_result, leaves_directory, row_problems, without_impossible_boxes
+from detr_onnx.evaluation.coco_rows import (
+    LARGEST_AREA,
+    Row,
+    is_result,
+    leaves_directory,
+    row_problems,
+    warn_of_impossible_boxes,
+)
 from detr_onnx.json_input import read_json
 from detr_onnx.paths import is_file
 
@@ -100,8 +107,9 @@ def parse_annotations(content: Any, source: str) -> Annotations:
     if problems:
         raise DatasetError(f"{source} has errors", found=some(problems, "; "), remedy="correct the file")
     sizes_wh = {row["id"]: (row.get("width"), row.get("height")) for row in lists["images"]}
-    usable = without_impossible_boxes(lists["annotations"], source, sizes_wh)
-    objects = [_object(number, row) for number, row in enumerate(usable, start=1)]
+    consequence = "are impossible and count as objects, as in pycocotools"
+    warn_of_impossible_boxes(lists["annotations"], source, consequence, sizes_wh)
+    objects = [_object(number, row) for number, row in enumerate(lists["annotations"], start=1)]
     if all(row["iscrowd"] for row in objects):
         found = "only crowds" if objects else None
         raise DatasetError(f"{source} has no objects", found=found, remedy="use annotations with at least one object")
@@ -116,27 +124,23 @@ def parse_annotations(content: Any, source: str) -> Annotations:
 def read_results(path: Path, truth: Annotations) -> list[Row]:
     """Reads a COCO results file, such as `detect --format coco` and `evaluate --save-results` write.
 
-    A warning says how many of the annotated images have results, if not all.
+    The list may be empty: nothing was found in any image. A warning says how many of the annotated images have results,
+    if not all.
 
     Raises:
         DatasetError: it cannot be read, is not a COCO results file, or belongs to other images or categories.
     """
     rows = read_json(path, error=DatasetError, max_bytes=MAX_BYTES)
     wrong = next((n for n, row in enumerate(rows) if not is_result(row)), None) if isinstance(rows, list) else None
-    if not isinstance(rows, list) or not rows or wrong is not None:
+    if not isinstance(rows, list) or wrong is not None:
         raise DatasetError(
             f"{path} is not a COCO results file",
             found=f"row {wrong} {reprlib.repr(rows[wrong])}" if wrong is not None else reprlib.repr(rows),
             expected="a list of objects with image_id, category_id, bbox of four numbers, and score",
         )
-    if not without_impossible_boxes(rows, str(path), {}, "can match no object"):  # COCO's code counts them as false
-        raise DatasetError(
-            f"{path} has no box that could be in an image",
-            found=f"{len(rows)} boxes, all without an area, too large or outside",
-            expected="bbox as left, top, width, height in pixels",
-        )
+    warn_of_impossible_boxes(rows, str(path), "can match no object")
     _check_images(path, {row["image_id"] for row in rows}, truth)
-    if not {row["category_id"] for row in rows} & truth.categories.keys():
+    if rows and not {row["category_id"] for row in rows} & truth.categories.keys():
         raise DatasetError(
             f"{path} has results of other categories than {truth.source}",
             found=f"ids {some(sorted({row['category_id'] for row in rows}))}",
@@ -179,7 +183,7 @@ def _check_images(path: Path, image_ids: set[int], truth: Annotations) -> None:
             found=f"{len(unknown)} images that are not annotated, such as {some(sorted(unknown))}",
             remedy="use the annotations that belong to these results",
         )
-    if not image_ids & {row["image_id"] for row in truth.objects}:
+    if image_ids and not image_ids & {row["image_id"] for row in truth.objects}:
         raise DatasetError(
             f"{path} has no results of an image with objects in {truth.source}",
             found=f"image ids {some(sorted(image_ids))}",
@@ -199,10 +203,15 @@ def class_named(name: str, category: int, labels: Sequence[str]) -> int | None:
 
 
 def _object(number: int, row: Row) -> Row:
-    """The fields that pycocotools needs. Ids are numbered anew, because pycocotools takes an id of 0 for "no match"."""
-    _, _, width, height = row["bbox"]
+    """The fields that pycocotools needs. Ids are numbered anew, because pycocotools takes an id of 0 for "no match".
+
+    A missing area is that of the box, in the range that counts: pycocotools has no rule, and stops at such a file.
+    """
     fields = {name: row[name] for name in ("image_id", "category_id", "bbox")}
-    area = width * height if row.get("area") is None else row["area"]
+    area = row.get("area")
+    if area is None:
+        width, height = (max(side, 0) for side in row["bbox"][2:])
+        area = min(width * height, LARGEST_AREA)
     return fields | {"id": number, "area": area, "iscrowd": int(row.get("iscrowd") or 0)}
 
 

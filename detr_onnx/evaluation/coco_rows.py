@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -26,22 +26,16 @@ def leaves_directory(name: str) -> bool:
     return any(path.anchor or ".." in path.parts for path in paths)
 
 
-def without_impossible_boxes(
-    rows: Iterable[Row], source: str, sizes_wh: Mapping[int, tuple[object, object]], others: str = "are left out"
-) -> list[Row]:
-    """The rows whose boxes have an area in their image. A warning counts the others, and says what becomes of them."""
-    usable, left_out = [], Counter[str]()
-    for row in rows:
-        fault = _fault(row["bbox"], sizes_wh.get(row["image_id"], (None, None)))
-        if fault is None:
-            usable.append(row)
-        else:
-            left_out[fault] += 1
-    if left_out:
-        counts = ", ".join(f"{count} {fault}" for fault, count in left_out.items())
-        total = left_out.total()
-        logger.warning("%s: %d of %d boxes %s: %s", printable(source), total, total + len(usable), others, counts)
-    return usable
+def warn_of_impossible_boxes(
+    rows: Sequence[Row], source: str, consequence: str, sizes_wh: Mapping[int, tuple[object, object]] | None = None
+) -> None:
+    """A warning that counts the boxes without an area in their image, and says what becomes of them."""
+    sizes_wh = sizes_wh or {}
+    faults = (_fault(row["bbox"], sizes_wh.get(row["image_id"], (None, None))) for row in rows)
+    found = Counter(fault for fault in faults if fault is not None)
+    if found:
+        counts = ", ".join(f"{count} {fault}" for fault, count in found.items())
+        logger.warning("%s: %d of %d boxes %s: %s", printable(source), found.total(), len(rows), consequence, counts)
 
 
 def _fault(bbox: Sequence[float], size_wh: tuple[object, object]) -> str | None:
@@ -63,8 +57,10 @@ def row_problems(lists: Mapping[str, Any]) -> Iterator[str]:
     yield from id_problems("category", lists["categories"], lambda row: isinstance(row.get("name"), str))
     images, categories = ({row_id_of(row) for row in lists[name]} for name in ("images", "categories"))
     for number, row in enumerate(lists["annotations"]):
-        if not _is_annotation(row):
-            yield f"annotation {number} without image_id, category_id and bbox, or with an invalid area or iscrowd"
+        if not _is_box(row):
+            yield f"annotation {number} without image_id, category_id and a bbox of four finite numbers"
+        elif not _is_measured(row):
+            yield f"annotation {number} with an invalid area or iscrowd"
         elif row["image_id"] not in images:
             yield f"annotation {number} of image {row['image_id']}, which is not listed"
         elif row["category_id"] not in categories:
@@ -101,8 +97,9 @@ def _is_box(row: Any) -> bool:
     return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
 
 
-def _is_annotation(row: Any) -> bool:
-    if not _is_box(row) or row.get("iscrowd") not in (0, 1, None):
+def _is_measured(row: Row) -> bool:
+    """Whether area and iscrowd are missing or valid."""
+    if row.get("iscrowd") not in (0, 1, None):
         return False
     area = row.get("area")
     return area is None or (_is_number(area) and 0 <= area <= LARGEST_AREA)

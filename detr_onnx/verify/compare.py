@@ -39,8 +39,8 @@ class Outputs:
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
     def mask_threshold(self) -> float:
-        """A threshold halfway between two scores, which the `MASKS_KEPT` best queries exceed."""
-        scores = np.sort(softmax(self.logits)[..., :-1].max(axis=-1).ravel())[::-1]
+        """A threshold halfway between two scores, which the `MASKS_KEPT` best queries of the first image exceed."""
+        scores = np.sort(softmax(self.logits[:1])[..., :-1].max(axis=-1).ravel())[::-1]
         kept = min(MASKS_KEPT, scores.size - 1)
         return float(scores[kept - 1] + scores[kept]) / 2
 
@@ -58,14 +58,17 @@ class Shape:
         return cls(model.preprocessing, model.engine.canvas_hw, model.engine.batch)
 
     def inputs(self, case: Case) -> Inputs:
-        """Pixels, mask and sizes; if the network's batch is larger than the case, its images are repeated."""
+        """Pixels, mask and sizes; if the network's batch is larger than the case, its images are repeated.
+
+        Logits and boxes of all are compared, detections and masks of the case's own images only.
+        """
         images = (case.images * (self.batch or 1))[: self.batch or len(case.images)]
         return batch(images, self.preprocessing, canvas_hw=self.canvas_hw)
 
 
 def fits(model: OpenModel, case: Case) -> bool:
     """Whether the network can take the case: a batch of two sizes needs a mask."""
-    return len(case.images) == 1 or (model.engine.batches_mixed_sizes and model.engine.batch in (None, 2))
+    return len(case.images) == 1 or (model.engine.batches_mixed_sizes and model.engine.batch != 1)
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def difference(rows: Iterable[Row], labels: tuple[str, ...]) -> Difference:
         logits.append(float(off.mean()))
         boxes.append(np.abs(actual.boxes - expected.boxes))
         masks += _mask_differences(expected.masks, actual.masks)
-        found += zip(*(_detections(o, sizes_hw, labels) for o in (expected, actual)), strict=True)
+        own = slice(len(case.images))
+        found += zip(*(_detections(o, sizes_hw, labels)[own] for o in (expected, actual)), strict=True)
     agreed = agreement(found)
     return Difference(
         logits_largest=largest[0],

@@ -109,22 +109,24 @@ class Reference:
         key = case.name, shape
         if key not in self._kept:
             inputs = shape.inputs(case)
-            self._kept[key] = inputs, run(self.model, inputs)
+            self._kept[key] = inputs, run(self.model, case, inputs)
         return self._kept[key]
 
 
-def run(model: OpenModel, inputs: Inputs, mask_threshold: float | None = None) -> Outputs:
-    """The outputs of a model for a case, with the masks of the best queries if it has masks.
+def run(model: OpenModel, case: Case, inputs: Inputs, mask_threshold: float | None = None) -> Outputs:
+    """The outputs of a model for a case, with the masks of the best queries if it has masks and the case is one image.
 
     Args:
         mask_threshold: of the queries whose masks are computed; None to derive it from the logits.
     """
     pixels, mask, _ = inputs
     outputs = Outputs(*model.engine.network(pixels, mask))
-    if model.engine.segment is None or len(pixels) > 1 or not outputs.finite:
+    if model.engine.segment is None or len(case.images) > 1 or not outputs.finite:
         return outputs
     threshold = outputs.mask_threshold() if mask_threshold is None else mask_threshold
-    return Outputs(outputs.logits, outputs.boxes, model.engine.segment(pixels, mask, threshold))
+    segments = model.engine.segment(pixels, mask, threshold)
+    own = segments.kept[:, 0] == 0  # the others are repetitions that fill the batch
+    return Outputs(outputs.logits, outputs.boxes, segments._replace(kept=segments.kept[own], masks=segments.masks[own]))
 
 
 def check_engines(subject: Subject, cases: list[Case], notice: Notice) -> Iterator[Check]:
@@ -177,7 +179,7 @@ def _compared(contender: Contender, model: OpenModel, reference: Reference, case
     name = f"{contender.engine} {precision}"
     for case in cases:
         inputs, expected = reference.outputs(case, shape)
-        actual = run(model, inputs, None if expected.masks is None else expected.mask_threshold())
+        actual = run(model, case, inputs, None if expected.masks is None else expected.mask_threshold())
         if not expected.finite:
             return judged(SECTION, name, False, f"the reference is not finite for {case.name}", "finite numbers")
         if not actual.finite:

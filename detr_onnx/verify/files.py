@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from detr_onnx.cache import sha256_of
+from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError
 from detr_onnx.exporter.onnx_file import tensors_sha256
 from detr_onnx.hub.names import PINNED, PinnedFile
@@ -20,11 +21,11 @@ from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import model_files
 from detr_onnx.models.parts import Source
 from detr_onnx.text import reason_of
-from detr_onnx.verify.checks import FAILED, OK, Check, Notice, judged
+from detr_onnx.verify.checks import FAILED, OK, SHOWN, Check, Notice, judged
 
 SECTION = "files"
 SHA256, GIT_SHA1 = 64, 40  # hexadecimal digits
-SHOWN = 16  # of a digest in the table; all of them are in the JSON
+DIGITS = 16  # of a digest in the table; all of them are in the JSON
 CHUNK_BYTES = 1 << 20
 
 
@@ -74,15 +75,15 @@ def _check_file(path: Path, pin: PinnedFile | None) -> Check:
     except OSError as error:
         return Check(SECTION, path.name, FAILED, reason_of(error), "a readable file")
     figures = {"bytes": size, "sha256": digest}
-    found = f"{size} bytes, sha256 {digest[:SHOWN]}…"
+    found = f"{size} bytes, sha256 {digest[:DIGITS]}…"
     if pin is not None:
-        expected = f"the pinned file: {pin.bytes} bytes, sha256 {pin.sha256[:SHOWN]}…"
+        expected = f"the pinned file: {pin.bytes} bytes, sha256 {pin.sha256[:DIGITS]}…"
         return judged(SECTION, path.name, digest == pin.sha256, found, expected, {**figures, "pinned": pin.sha256})
     announced = announced_digest(path)
     if announced is not None:
         kind, actual = ("sha256", digest) if len(announced) == SHA256 else ("git's sha1", git_sha1(path))
-        found = f"{size} bytes, {kind} {actual[:SHOWN]}…"
-        expected = f"as the hub announced it: {announced[:SHOWN]}…"
+        found = f"{size} bytes, {kind} {actual[:DIGITS]}…"
+        expected = f"as the hub announced it: {announced[:DIGITS]}…"
         return judged(SECTION, path.name, actual == announced, found, expected, {**figures, "announced": announced})
     return Check(SECTION, path.name, OK, f"{found}; there is no published digest of it", figures=figures)
 
@@ -103,6 +104,17 @@ def git_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_input(graph: Path, engine: Engine) -> Iterator[Check]:
+    """What a graph file takes, if its batch or size is fixed or it has no mask: other images are not compared."""
+    limits = [
+        f"{engine.batch} at a time" if engine.batch else "",
+        "of {}x{}".format(*engine.canvas_hw) if engine.canvas_hw else "",
+        "" if engine.batches_mixed_sizes else "without a mask",
+    ]
+    if any(limits):
+        yield Check(SECTION, f"input of {graph.name}", SHOWN, ", ".join(["images", *filter(None, limits)]))
+
+
 def check_source(source: Source, metadata: Mapping[str, str], reference: Path | None) -> Iterator[Check]:
     """A check, by the digest in its metadata, that a graph file was written from the weights it is compared with."""
     checkpoint = source.checkpoint if source.graph is not None else None
@@ -116,4 +128,4 @@ def check_source(source: Source, metadata: Mapping[str, str], reference: Path | 
         yield Check(SECTION, checkpoint.name, FAILED, str(error), "a readable checkpoint")
         return
     name = f"weights of {source.graph.name}"
-    yield judged(SECTION, name, said == digest, f"tensors {said[:SHOWN]}…", f"{digest[:SHOWN]}… of the checkpoint")
+    yield judged(SECTION, name, said == digest, f"tensors {said[:DIGITS]}…", f"{digest[:DIGITS]}… of the checkpoint")

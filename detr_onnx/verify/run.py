@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detr_onnx.engines import Engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.evaluation.average_precision import Progress, import_pycocotools
@@ -19,7 +20,7 @@ from detr_onnx.models.parts import Source
 from detr_onnx.paths import exists, is_file
 from detr_onnx.verify.checks import NOT_TRIED, Check, Notice
 from detr_onnx.verify.engines import Subject, check_engines, only_numpy
-from detr_onnx.verify.files import check_files, check_source, official_name
+from detr_onnx.verify.files import check_files, check_input, check_source, official_name
 from detr_onnx.verify.golden import check_golden
 from detr_onnx.verify.images import cases
 from detr_onnx.verify.published import PUBLISHED, Published
@@ -176,19 +177,22 @@ def revision(request: Request) -> str:
 
 
 def _check_graph(request: Request, subject: Subject) -> Iterator[Check]:
-    """Whether a graph was written from the weights that it is compared with."""
+    """What a graph takes, if not everything, and whether it was written from the weights that it is compared with."""
     if subject.source.graph is None:
         return
+    engine = _opened(subject)
+    if engine is not None:
+        yield from check_input(subject.source.graph, engine)
     reference = locate(request.reference, **request.source_options) if request.reference else Source(None, None)
-    yield from check_source(subject.source, _metadata(subject), reference.checkpoint)
+    yield from check_source(subject.source, (engine and engine.metadata) or {}, reference.checkpoint)
 
 
-def _metadata(subject: Subject) -> Mapping[str, str]:
-    """What a graph file says about itself; empty where no engine here opens it."""
+def _opened(subject: Subject) -> Engine | None:
+    """The first engine here that opens a graph file, as the file is; None without one."""
     able = [c for c in subject.contenders if c.reason is None and c.engine != "numpy"]
     if not able:
-        return {}
-    return open_model(subject.model, EngineOptions(able[0].engine), **subject.options).engine.metadata or {}
+        return None
+    return open_model(subject.model, EngineOptions(able[0].engine), **subject.options).engine
 
 
 def _coco(subject: Subject, dataset: Dataset, published: Mapping[str, float], progress: Progress) -> Iterator[Check]:

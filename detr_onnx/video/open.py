@@ -6,6 +6,7 @@ import os
 import sys
 
 from detr_onnx.errors import UsageError, VideoError
+from detr_onnx.integers import integer_of
 from detr_onnx.video.file import VideoFile
 from detr_onnx.video.frames import Selection
 from detr_onnx.video.live import LiveVideo, Reconnection
@@ -44,10 +45,7 @@ def open_video(
         MissingPackageError: PyAV is not installed.
         UsageError: a number is out of range, or the source is not a name.
     """
-    if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int):
-        found = type(source).__name__
-        raise UsageError("the video has a wrong type", found=found, expected="a path, a URL or a camera's number")
-    name = f"/dev/video{source}" if isinstance(source, int) else os.fsdecode(source)
+    name = _name_of(source)
     _check_system(name)
     selection = Selection(every, fps, start_s, duration_s)
     reconnection = reconnection or Reconnection()
@@ -58,6 +56,16 @@ def open_video(
         file.close()
         return LiveVideo(name, selection, reconnection)
     return file
+
+
+def _name_of(source: VideoSource) -> str:
+    """A path or a URL; a number is that of a camera. Raises UsageError for anything else."""
+    camera = integer_of(source)
+    name = source if camera is None else f"/dev/video{camera}"
+    if not isinstance(name, str | os.PathLike):
+        found = type(source).__name__
+        raise UsageError("the video has a wrong type", found=found, expected="a path, a URL or a camera's number")
+    return os.fsdecode(name)
 
 
 def _check_system(name: str) -> None:

@@ -287,6 +287,13 @@ def test_results_that_cannot_be_written_are_still_printed(monkeypatch, measured,
     assert err == f"{PREFIX}cannot write {tmp_path / 'r.json'}: found No space left on device\n"
 
 
+def test_results_can_be_printed_as_json_in_place_of_the_table(measured, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = measured("--json", "-")
+    assert (status, json.loads(out)["rows"]) == (0, [ROW])
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_an_engine_that_failed_halfway_is_an_error_after_the_results(measured):
     peer = {**ROW, "key": "openvino", "title": "optimum's export, OpenVINO"}
     status, out, err = measured(rows=[peer], left_out={"ours, onnxruntime": "killed by SIGKILL"})

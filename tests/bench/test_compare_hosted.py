@@ -50,6 +50,13 @@ def test_equal_answers_are_identical_and_equal_images_are_sent_once(quick, image
     assert "5 of 5" in table
 
 
+def test_the_figures_can_be_printed_in_place_of_the_table(quick, images, run, tmp_path):
+    with StandInRemote() as remote:
+        status, out, _ = run(images, "--base-url", remote.url, "--json", "-")
+    assert (status, json.loads(out)["images"]) == (0, 5)
+    assert not (tmp_path / "r.json").exists()
+
+
 def test_differences_are_counted_and_the_worst_image_comes_first(quick, images, run, tmp_path):
     dog = {**CAT, "label": "dog", "score": 0.5}
     moved = {**CAT, "score": 0.5, "box": {**CAT["box"], "xmax": 32}}

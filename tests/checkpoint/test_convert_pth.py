@@ -139,6 +139,19 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's
+@pytest.mark.parametrize(("content", "found"), [
+    (b'{"model_type": "detr"}', "a JSON text"),
+    (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG image"),
+    (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
+    (b"plain text", "a file that begins with b'plain text'"),
+    (pickle.dumps({"a": 1}, protocol=4), "a pickle; load it with the code that wrote it, and save the model's "),
+])  # fmt: skip
+def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path, content, found):
+    (tmp_path / "x.pth").write_bytes(content)
+    assert f"x.pth cannot be read as a checkpoint of torch: found {found}" in refusal(tmp_path / "x.pth", tmp_path)
+
+
 def test_an_object_that_is_not_let_in_is_named_without_the_page_of_torch(tensors, tmp_path):
     state = state_of(tensors, "original")
     source = saved(tmp_path / "x.pth", {"model": state, "args": argparse.Namespace(output_dir=Path("out"))})

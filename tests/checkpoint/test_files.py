@@ -53,6 +53,54 @@ def directory_with(tmp_path: Path, names: Sequence[str], content: bytes = b"\x80
     return tmp_path
 
 
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "r.json"])
+def test_a_json_file_is_told_from_the_model_beside_it(tmp_path, name):
+    directory_with(tmp_path, [name], b"{}")
+    message = f"{tmp_path / name} is a .json file, which has no weights: expected a .safetensors file, or a directory"
+    assert message in refusal(tmp_path / name)
+    assert refusal(tmp_path / name).endswith("; give the model itself")
+    write_safetensors(tmp_path / "model.safetensors", {})
+    assert refusal(tmp_path / name).endswith(f"; give the directory {tmp_path}")
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".BIN", ".pth", ".pkl"])
+def test_a_pickle_is_named_whatever_its_suffix_looks_like(tmp_path, suffix):
+    file = directory_with(tmp_path, [f"weights{suffix}"]) / f"weights{suffix}"
+    assert f"{file} is a pickle, which can run code and is never read here" in refusal(file)
+
+
+@pytest.mark.parametrize(("start", "kind"), [
+    (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x01", "a JPEG image"),
+    (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a PNG image"),
+    (b"PK\x03\x04\x14\x00\x00\x00\x00\x00\x00\x00", "a zip archive"),
+    (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03", "a gzip archive"),
+    (b"GGUF\x03\x00\x00\x00\x01\x00\x00\x00", "a GGUF file"),
+    (b"\x89HDF\r\n\x1a\n\x00\x00\x00\x00", "an HDF5 file"),
+    (b'{"model_type": "detr"}', "a JSON text"),
+    (b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00}", "a pickle"),
+    (b"a text without weights", "a file that begins with b'a text witho'"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["model", "model.safetensors", "photo.jpg"])
+def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path, start, kind, name):
+    file = directory_with(tmp_path, [name], start) / name
+    assert refusal(file) == (
+        f"{file} is not a valid safetensors file: found {kind}, expected the weights of a DETR; "
+        "give a .safetensors or .onnx file, or the directory of a model"
+    )
+
+
+@pytest.mark.parametrize("name", ["detr.onnx", "detr.safetensors", "detr.ort"])
+def test_of_a_directory_with_a_model_of_another_name_that_file_is_named(tmp_path, name):
+    directory_with(tmp_path, ["a.txt", name])
+    assert refusal(tmp_path).endswith(f"holds no checkpoint: found a.txt, {name}, expected config.json and "
+                                      f"model.safetensors; name the file {tmp_path / name}")  # fmt: skip
+
+
+def test_a_directory_of_images_is_no_checkpoint(tmp_path):
+    directory_with(tmp_path, ["a.jpg", "b.jpg"])
+    assert "holds no checkpoint: found a.jpg, b.jpg, expected config.json and model.safeten" in refusal(tmp_path)
+
+
 def test_sharded_weights_are_those_of_one_file(sharded):
     checkpoint = load_checkpoint(sharded)
     expected = seeded_tensors(SMALL, seed=1)

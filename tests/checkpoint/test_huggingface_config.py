@@ -9,6 +9,7 @@ import pytest
 
 from detr_onnx.checkpoint.huggingface_config import config_from_huggingface
 from detr_onnx.errors import CheckpointError
+from detr_onnx.labels import numbered_labels
 from detr_onnx.network.config import DetrConfig, ResNetConfig
 from tests.parity.seeded import CONFIGS, huggingface_config
 
@@ -112,6 +113,8 @@ def test_absent_labels_are_numbered():
     ({"id2label": {"0": True}}, "does not name class 0"),
     ({"id2label": {"1.0": "cat"}}, "found keys 1.0"),
     ({"num_labels": "2"}, "num_labels is wrong"),
+    ({"num_labels": 0}, "num_labels is wrong"),
+    ({"num_labels": "2", "id2label": {"0": "cat", "1": "dog"}}, "num_labels is wrong"),
     ({"id2label": {"cat": 0}}, "found keys cat"),
 ])  # fmt: skip
 def test_an_unsupported_config_is_refused_with_the_field_at_fault(fields, complaint):
@@ -137,6 +140,35 @@ def test_all_unsupported_fields_are_named_at_once():
 def test_id2label_is_read_as_transformers_reads_it_with_a_note_where_ids_are_odd(names, labels, warned, caplog):
     assert read(id2label=names).labels == labels
     assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_num_labels_that_contradicts_id2label_counts_and_drops_the_names(count, caplog):
+    fields = {"id2label": {"0": "cat", "1": "dog"}, "num_labels": count}
+    assert read(**fields).labels == numbered_labels(count)
+    assert caplog.messages == [
+        f"config.json: num_labels {count} contradicts id2label, which has 2 names: the classes are called LABEL_…"
+    ]
+    given = ("a", "b", "c")
+    assert config_from_huggingface({"model_type": "detr", **fields}, "config.json", given).labels == (
+        given if count == 3 else numbered_labels(count)
+    )
+
+
+@pytest.mark.parametrize("count", [2, None])
+def test_a_num_labels_that_agrees_with_id2label_changes_nothing(count, caplog):
+    assert read(id2label={"0": "cat", "1": "dog"}, num_labels=count).labels == ("cat", "dog")
+    assert caplog.messages == []
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_transformers_has_the_same_names_with_a_num_labels(count, tmp_path):
+    transformers = pytest.importorskip("transformers", "5")
+    fields = {"id2label": {"0": "cat", "1": "dog"}, "num_labels": count, "model_type": "detr"}
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"use_timm_backbone": False}))
+    theirs = transformers.DetrConfig.from_pretrained(tmp_path).id2label
+    assert theirs == dict(enumerate(read(**fields).labels))
 
 
 @pytest.mark.oracle

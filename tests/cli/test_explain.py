@@ -111,6 +111,17 @@ def test_a_wrong_choice_is_one_line(explain, arguments, message):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--object", 1], ["--layer", "mean"], ["--head", 0], ["--layer", -1, "--head", 0]]
+)
+def test_arrays_have_all_maps_so_none_can_be_chosen(explain, arguments):
+    ended, out = explain(*arguments, output="maps.NPZ")
+    found = " and ".join(arguments[::2])
+    remedy = "leave it out, or write a figure such as maps.png"
+    assert complaint(ended, 2) == f"an .npz file has all maps: found {found}; {remedy}"
+    assert not out.exists()
+
+
 def test_an_object_and_a_point_exclude_each_other(explain):
     (status, _, err), _ = explain("--object", 1, "--point", "1,1")
     assert status == 2

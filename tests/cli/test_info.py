@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from detr_onnx import __version__
 from detr_onnx.cache import cached
 from detr_onnx.cli import info
 from detr_onnx.engines import cpu
+from detr_onnx.models.open import demo_directory
 
 
 def lines_by_name(cache_dir) -> dict[str, str]:
@@ -19,7 +21,7 @@ def lines_by_name(cache_dir) -> dict[str, str]:
 
 def test_an_empty_cache_has_no_entries(tmp_path):
     lines = list(info.describe(tmp_path / "none"))
-    assert lines[-1] == f"cache: {tmp_path / 'none'}"
+    assert lines[-2:] == [f"models: {tmp_path / 'none' / 'hub'}", f"cache: {tmp_path / 'none'}"]
     assert not (tmp_path / "none").exists()
 
 
@@ -35,6 +37,17 @@ def test_versions_engines_and_processor_are_shown(tmp_path):
 def test_graphs_in_the_cache_are_listed_with_their_size(tmp_path):
     cached("abc-0.1.0", lambda directory: (directory / "model.onnx").write_bytes(b"x" * 2_000_000), cache_dir=tmp_path)
     assert [line for line in info.describe(tmp_path) if line.startswith("  graph abc-0.1.0  2.0 MB")]
+
+
+def test_models_are_listed_below_the_directory_that_they_are_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setenv("DETR_ONNX_CACHE", str(tmp_path / "own"))
+    snapshot = tmp_path / "hf" / "models--someone--drawings" / "snapshots" / ("a" * 40)
+    snapshot.parent.mkdir(parents=True)
+    shutil.copytree(demo_directory(), snapshot)
+    *_, directory, model, cache = info.describe()
+    assert (directory, cache) == (f"models: {tmp_path / 'hf'}", f"cache: {tmp_path / 'own'}")
+    assert model.startswith(f"  model someone/drawings@{'a' * 7}  ")
 
 
 def test_a_missing_package_is_shown(tmp_path, monkeypatch):

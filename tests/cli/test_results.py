@@ -8,8 +8,9 @@ import pytest
 
 from detr_onnx.cli.console import check_output_file, write_file
 from detr_onnx.cli.results import check_destination, files_of_model, write_results
-from detr_onnx.errors import OutputError
+from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.models.open import demo_directory
+from tests.cli.command_line import PREFIX, outcome
 
 
 def test_no_file_is_no_problem():
@@ -61,6 +62,45 @@ def test_one_file_that_cannot_be_made_does_not_cost_the_others(tmp_path, capsys)
         write_results("a table\n", {tmp_path / "a": lambda: "one", tmp_path / "b": fail, tmp_path / "c": lambda: "two"})
     assert capsys.readouterr().out == "a table\n"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "one", "c": "two"}
+
+
+def test_a_dash_is_stdout_in_place_of_the_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    check_destination(Path("-"), "--json", ["demo"], or_stdout=True)
+    write_results("a table\n", {Path("-"): lambda: "{}\n", Path("b"): lambda: "two"})
+    assert capsys.readouterr().out == "{}\n"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "two"}
+
+
+def test_a_dash_is_refused_where_stdout_has_other_results():
+    message = "--save-results does not write to stdout: found '-'; name a file or a directory"
+    with pytest.raises(UsageError, match=message):
+        check_destination(Path("-"), "--save-results", ["demo"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare-hosted", "images", "--journal"],
+        ["evaluate", "--results", "r.json", "--annotations", "a.json", "--save-results"],
+        ["evaluate", "--panoptic", "--images", ".", "--annotations", "a.json", "--save-results"],
+        ["export", "demo", "-o"],
+        ["convert", "x.pth", "-o"],
+        ["collect", ".", "--as", "ndjson", "-o"],
+        ["detect", "a.png", "-m", "demo", "-o"],
+        ["detect", "a.png", "-m", "demo", "--save"],
+        ["detect", "a.png", "-m", "demo-panoptic", "--format", "panoptic", "-o"],
+        ["explain", "a.png", "-m", "demo", "-o"],
+        ["demo", "--save"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_needs_a_file_refuses_a_dash(words, album, capsys):
+    status, out, err = outcome([*words, "-"], capsys)
+    assert (status in (1, 2), out, err.count("\n")) == (True, "", 1)
+    assert err.startswith(PREFIX)
+    assert not Path("-").exists()
+    assert "-" in err.split(": found ")[0]  # the option or its value is named
 
 
 def test_half_a_letter_is_escaped_as_json_does(tmp_path):

@@ -14,7 +14,8 @@ from detr_onnx.evaluation.coco import parse_annotations, read_annotations, read_
 from tests.annotated_images import write_annotated_images
 from tests.small_model import CONFIG, LABELS
 
-pytest.importorskip("pycocotools")
+COCO = pytest.importorskip("pycocotools.coco").COCO
+COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
 pytest.importorskip("onnxruntime")
 
 CAT, DOG = 1, 2
@@ -69,21 +70,56 @@ def test_a_false_detection_matters_only_above_the_true_one():
     assert evaluate(truth_of((1, CAT, BOX)), rows).figures["AP"] == pytest.approx(1.0, abs=EXACT)
 
 
-@pytest.mark.parametrize(
-    ("impossible", "expected"),  # the values are those of pycocotools with COCO.loadRes
-    [
-        ([10, 10, 0, 20], 0.5),
-        ([-50, 10, 20, 20], 0.5),
-        ([0, 0, 2e5, 10], 0.5),
-        ([10, 10, -5, 20], 1.0),  # what has another area than COCO's range is ignored
-        ([0, 0, 1e9, 1e9], 1.0),
-        ([-1e299, 0, 1e299, 1e299], 1.0),
-    ],
+IMPOSSIBLE = (
+    [10, 10, 0, 20],
+    [-50, 10, 20, 20],
+    [700, 10, 20, 20],  # the image is 640 pixels wide
+    [0, 0, 2e5, 10],
+    [10, 10, -5, 20],
+    [110, 110, -100, -100],
+    [0, 0, 1e9, 1e9],
+    [-1e299, 0, 1e299, 1e299],
 )
-def test_impossible_boxes_of_results_count_as_in_pycocotools(impossible, expected, tmp_path):
-    truth, path = truth_of((1, CAT, BOX)), tmp_path / "rows.json"
-    path.write_text(json.dumps([row(1, CAT, BOX, 0.5), row(1, CAT, impossible, 0.9)]))
-    assert evaluate(truth, read_results(path, truth)).figures["AP"] == pytest.approx(expected, abs=EXACT)
+
+
+def by_pycocotools(truth: Path, rows: Path) -> list[float | None]:
+    """The figures that pycocotools computes from the two files by itself."""
+    annotations = COCO(str(truth))
+    coco_eval = COCOeval(annotations, annotations.loadRes(str(rows)), "bbox")
+    coco_eval.evaluate()
+    coco_eval.accumulate()
+    coco_eval.summarize()
+    return [None if value < 0 else value for value in coco_eval.stats]
+
+
+@pytest.mark.parametrize("impossible", IMPOSSIBLE, ids=str)
+@pytest.mark.parametrize("of", ["annotations", "results", "both", "everything"])
+def test_impossible_boxes_count_as_in_pycocotools(impossible, of, tmp_path):
+    boxes = {"annotations": ([impossible], []), "results": ([], [impossible])}.get(of, ([impossible], [impossible]))
+    possible = [] if of == "everything" else [BOX]
+    objects = [
+        {"id": number, "image_id": 1, "category_id": CAT, "bbox": box, "area": 400, "iscrowd": 0}
+        for number, box in enumerate([*boxes[0], *possible], start=1)
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 640, "height": 480}],
+        "categories": [{"id": CAT, "name": "cat"}],
+        "annotations": objects,
+    }
+    results = [row(1, CAT, box, 0.9) for box in boxes[1]] + [row(1, CAT, box, 0.5) for box in possible]
+    results = results or [row(1, CAT, BOX, 0.5)]
+    for name, value in (("truth.json", content), ("rows.json", results)):
+        (tmp_path / name).write_text(json.dumps(value))
+    truth = read_annotations(tmp_path / "truth.json")
+    found = evaluate(truth, read_results(tmp_path / "rows.json", truth)).figures
+    assert [*found.values()] == by_pycocotools(tmp_path / "truth.json", tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize("impossible", IMPOSSIBLE, ids=str)
+def test_an_impossible_box_of_the_annotations_is_missed_also_without_an_area(impossible):
+    result = evaluate(truth_of((1, CAT, BOX), (1, CAT, impossible)), [row(1, CAT, BOX, 0.5)])
+    assert (result.objects, result.classes[0].objects) == (2, 2)
+    assert result.figures["AR_100"] == pytest.approx(0.5, abs=EXACT)
 
 
 def test_each_class_has_its_own_metrics_and_ap_is_their_mean():

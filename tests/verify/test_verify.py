@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory
 from detr_onnx.paths import without_directories
 from detr_onnx.verify.checks import FAILED
-from detr_onnx.verify.compare import Outputs
+from detr_onnx.verify.compare import Outputs, difference
 from detr_onnx.verify.golden import close
+from detr_onnx.verify.images import Case
 from tests.cli.command_line import PREFIX, in_a_process
-from tests.small_model import write_small_checkpoint
+from tests.small_model import sample_image, write_small_checkpoint
 from tests.verify.stubs import liar, stub_row
 
 pytest.importorskip("onnxruntime")
@@ -53,6 +55,12 @@ def test_the_shipped_model_agrees_with_its_checkpoint(verify):
     assert {"weights of model.onnx", "onnxruntime fp32"} <= lines_of(out, "ok").keys()
 
 
+def test_the_report_can_be_printed_in_place_of_the_table(verify, small):
+    status, out, _ = verify(small, "--json", "-")
+    assert (status, json.loads(out)["agrees"]) == (0, True)
+    assert not Path("-").exists()
+
+
 def test_a_panoptic_model_is_compared_with_its_masks(verify, tmp_path):
     pytest.importorskip("onnx")
     from tests.parity.seeded import CONFIGS, write_checkpoint
@@ -63,6 +71,48 @@ def test_a_panoptic_model_is_compared_with_its_masks(verify, tmp_path):
     assert status == 0, out
     figures = {check["name"]: check["figures"] for check in json.loads(Path("r.json").read_text())["checks"]}
     assert 0 <= figures["onnxruntime fp32"]["masks_mean"] < 1e-3
+
+
+@pytest.fixture(scope="module")
+def small_panoptic(tmp_path_factory):
+    pytest.importorskip("onnx")
+    from tests.parity.seeded import CONFIGS, write_checkpoint
+
+    model = write_checkpoint(tmp_path_factory.mktemp("model") / "panoptic", CONFIGS["small-panoptic"], 1)
+    (model / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 64, "longest_edge": 107}}')
+    return model
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (ExportOptions(batch=2), "images, 2 at a time"),
+    (ExportOptions(batch=3), "images, 3 at a time"),
+    (ExportOptions(shape_hw=(64, 96), batch=1), "images, 1 at a time, of 64x96"),
+    (ExportOptions(shape_hw=(64, 96), batch=4, mask=False), "images, 4 at a time, of 64x96, without a mask"),
+    (ExportOptions(mask=False), "images, without a mask"),
+    (ExportOptions(), None),
+])  # fmt: skip
+def test_what_a_graph_takes_is_told_and_each_image_counts_once(verify, small_panoptic, tmp_path, options, words):
+    model = read_model(small_panoptic)
+    write_onnx(tmp_path / "m.onnx", *model, options)
+    write_onnx(tmp_path / "any.onnx", *model, replace(options, batch=None))
+    figures = {}
+    for name in ("m", "any"):
+        status, out, _ = verify(f"{name}.onnx", "--reference", small_panoptic, "--json", f"{name}.json")
+        assert status == 0, out
+        if name == "m":
+            assert lines_of(out, "shown").get("input of m.onnx") == words
+        checks = json.loads(Path(f"{name}.json").read_text())["checks"]
+        figures[name] = next(check["figures"] for check in checks if check["name"] == "onnxruntime fp32")
+    assert 0 < figures["m"]["masks_mean"] < 1e-3
+    assert options.batch == 1 or figures["m"]["detections"] == figures["any"]["detections"]
+
+
+def test_an_image_that_fills_a_batch_is_not_counted_again():
+    outputs = Outputs(np.tile(np.float32([[9, 0, 0]]), (8, 20, 1)), np.full((8, 20, 4), 0.5, np.float32))
+    image = sample_image(20, 10)
+    sizes_hw = np.tile([[10, 20]], (8, 1))
+    row = (Case("an image", (image,)), outputs, outputs, sizes_hw)
+    assert difference([row], ("a", "b")).detections == 20
 
 
 def test_one_flipped_byte_in_a_checkpoint_with_a_graph_is_named(verify, tmp_path, monkeypatch):
