@@ -19,6 +19,9 @@ class Tensor:
     def __index__(self) -> int:
         return self._value
 
+    def __repr__(self) -> str:
+        return f"Tensor({self._value}, ndim={self.ndim}, dtype={self.dtype})"
+
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3), Tensor(3)], ids=repr)
 def test_what_has_an_index_is_an_int(value: Any) -> None:
