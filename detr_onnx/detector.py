@@ -134,8 +134,8 @@ class Detector(Pipeline):
             UsageError: the threshold is out of range, or `image` is not an image.
         """
         check_threshold(threshold)
-        if isinstance(image, list | tuple):
-            found = f"a {type(image).__name__} of {len(image)}"
+        if isinstance(image, list | tuple | Generator):
+            found = f"a {type(image).__name__}" + ("" if isinstance(image, Generator) else f" of {len(image)}")
             raise UsageError("detector(image) takes one image", found=found, remedy="use detector.batch(images)")
         return with_path(image, self._detect([read_rgb(image)], threshold)[0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,11 @@ class Pipeline:
         return PanopticOutputs(segments.logits[:count], segments.boxes[:count], segments.kept[own], segments.masks[own])
 
     def postprocess(
-        self, logits: Floats, boxes_cxcywh: Floats, sizes_hw: Sizes, threshold: float = DEFAULT_THRESHOLD
+        self,
+        logits: Floats,
+        boxes_cxcywh: Floats,
+        sizes_hw: Sizes | Sequence[Sequence[int]],
+        threshold: float = DEFAULT_THRESHOLD,
     ) -> list[Detections]:
         """The detections of each image, from the outputs of `network` and the original sizes of `preprocess`.
 

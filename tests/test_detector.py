@@ -296,6 +296,11 @@ def test_an_array_of_several_images_is_a_batch(detector):
     assert len(detector.batch(np.zeros((2, 32, 32, 3), np.uint8))) == 2
 
 
+def test_a_generator_of_images_is_a_batch_too(detector):
+    with pytest.raises(UsageError, match=r"takes one image: found a generator; use detector.batch"):
+        detector(name for name in ("a.jpg", "b.jpg"))
+
+
 @pytest.mark.parametrize("several", [["a.jpg", "b.jpg"], ("a.jpg",), []])
 def test_a_call_with_several_images_is_refused(detector, several):
     with pytest.raises(UsageError, match=rf"takes one image: found a \w+ of {len(several)}; use detector.batch"):

@@ -58,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stderr is None:  # closed by the caller; argparse and logging would fail
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open as stderr does
     arguments, unknown = argument_parser().parse_known_args(argv)
+    parser = vars(arguments).pop("parser")  # processes that a command starts get its arguments, but no parser
     if unknown:
-        arguments.parser.error(unknown_arguments(unknown, arguments.parser))
+        parser.error(unknown_arguments(unknown, parser))
     arguments.words = [*(sys.argv[1:] if argv is None else argv)]  # benchmarks record their own command line
     with log_to_stderr(arguments.verbose):
         return run_command(COMMANDS[arguments.command], arguments)

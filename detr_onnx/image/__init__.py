@@ -8,6 +8,6 @@ modes             Pillow's modes -> RGB;  heif: HEIC files, with pillow-heif
 processor_config  preprocessor_config.json -> `Preprocessing`;  sizes: the rules by which images are resized
 preprocess        RGB images -> pixels and mask of a batch;  batching: groups of images that may share one
 
-draw              boxes, labels and masks on an image
+draw              boxes, labels and masks on an image;  fonts: text in every script that a font has
 heatmap, figure   attention maps as colours, and figures of them
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +29,8 @@ OPENING_ERRORS: dict[type[Exception], tuple[str, str]] = {
     PermissionError: ("no permission", "allow this user to read it"),
 }
 """Error of opening a file -> what was found, and the remedy."""
+
+URL = re.compile(r"(https?|ftp|s3|gs|file|data):", re.IGNORECASE)
 
 NOT_READ = frozenset({"EPS", "IPTC", "FPX", "MIC"})
 """EPS is decoded by another program. The others hold whole files of other formats, whose size no header tells."""
@@ -100,6 +103,7 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | N
         "the image has a wrong type",
         found=type(source).__name__,
         expected="a path, bytes, a binary file object, a Pillow image or a uint8 array",
+        remedy="of a tensor, pass tensor.permute(1, 2, 0).numpy()" if hasattr(source, "permute") else None,
     )
 
 
@@ -109,8 +113,11 @@ def _from_path(path: str, max_pixels: int, name: str | None) -> Image.Image:
     try:
         stream = open_image_file(Path(path))  # closed below; errors of the decoder must not be caught here
     except (OSError, ValueError) as error:
-        reason = reason_of(error)
-        found, remedy = OPENING_ERRORS.get(type(error), (reason, "check the path"))
+        found, remedy = OPENING_ERRORS.get(type(error), (reason_of(error), "check the path"))
+        if URL.match(path):
+            found, remedy = "a URL", "pass a path, or the bytes of the image, since URLs are not fetched"
+        elif not path:
+            found, remedy = "an empty path", "check the path"
         raise ImageError(f"cannot read {name!r}", found=found, remedy=remedy) from error
     with stream:
         return _decode(stream, name, max_pixels)

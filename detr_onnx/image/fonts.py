@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from bisect import bisect_right
 from typing import cast
 
 from PIL import ImageDraw, ImageFont
@@ -51,9 +52,8 @@ def cut(text: str, size: int, width: float) -> str:
     """The text, its end replaced by "…" where it is wider than this; "" if not even a character fits."""
     if width_of(text, size) <= width:
         return text
-    while text and width_of(f"{text}…", size) > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…" if text else ""
+    fitting = bisect_right(range(1, len(text)), width, key=lambda length: width_of(f"{text[:length]}…", size))
+    return f"{text[:fitting].rstrip()}…" if fitting else ""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -29,10 +29,10 @@ def stage_of(tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.Monk
     if os.name == "nt" or shutil.which("bash") is None:
         pytest.skip("the documentation's commands are for a POSIX shell")
     stages = []
+    _switch_off_requests(models[0], monkeypatch)  # first: an import with these variables would keep their values
     for name, value in settings(*models).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(hub_module.fetch.__kwdefaults__, "pinned", ())
-    _switch_off_requests(models[0], monkeypatch)
 
     def stage_of(page: Path) -> Stage:
         stages.append(Stage.of(page, tmp_path, *models))
@@ -45,7 +45,7 @@ def stage_of(tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.Monk
 
 
 def _switch_off_requests(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets what huggingface_hub has read from the environment when it was imported."""
+    """Sets what huggingface_hub reads from the environment when it is imported."""
     if importlib.util.find_spec("huggingface_hub"):
         constants = importlib.import_module("huggingface_hub.constants")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -147,6 +147,24 @@ def test_paths_that_cannot_be_opened_say_why(tmp_path: Path):
     assert len(str(raised.value)) < 300
     with pytest.raises(ImageError, match="no such file"):
         read_rgb("~/striped.png")
+    with pytest.raises(ImageError, match="an empty path; check the path"):
+        read_rgb("")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/a.jpg", "HTTP://a/b.png", "file:///a.jpg", "data:image/png;base64,AA"]
+)
+def test_urls_are_not_fetched(url: str):
+    with pytest.raises(ImageError, match="a URL; pass a path, or the bytes of the image"):
+        read_rgb(url)
+
+
+def test_a_tensor_is_told_how_to_become_an_array():
+    class Tensor:
+        def permute(self, *axes: int) -> None: ...
+
+    with pytest.raises(UsageError, match=r"pass tensor\.permute\(1, 2, 0\)\.numpy\(\)"):
+        read_rgb(Tensor())  # type: ignore[arg-type]
 
 
 def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

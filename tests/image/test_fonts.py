@@ -115,3 +115,17 @@ def test_titles_of_figures_are_drawn_the_same_way(system_fonts):
     accented = figure(image, [Panel("1  ñandú 0.99", cells)], "Où", "ö " * 200)
     plain = figure(image, [Panel("1  nandu 0.99", cells)], "Ou", "o " * 200)
     assert accented.tobytes() == plain.tobytes()
+
+
+@pytest.mark.parametrize("width", [0, 3, 30, 100])
+def test_cut_keeps_as_many_characters_as_fit(width):
+    text = "a dog on a skateboard"
+    fitting = [n for n in range(1, len(text)) if fonts.width_of(f"{text[:n]}…", SIZE_PX) <= width]
+    assert fonts.cut(text, SIZE_PX, width) == (f"{text[: max(fitting)].rstrip()}…" if fitting else "")
+
+
+def test_very_long_texts_are_measured_a_few_times_only(monkeypatch):
+    measured = []
+    monkeypatch.setattr(fonts, "width_of", lambda text, size: measured.append(text) or len(text))
+    assert fonts.cut("x" * 100_000, SIZE_PX, 50) == "x" * 49 + "…"
+    assert len(measured) < 30

@@ -23,12 +23,12 @@ def served(*options: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """A process of `detr-onnx serve`, and its URL."""
     command = [sys.executable, "-m", "detr_onnx", "serve", "-m", "demo", "--port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    line = process.stderr.readline()
+    drain = threading.Thread(target=process.stderr.read)  # or its log would fill the pipe
+    drain.start()
     try:
-        event = json.loads(process.stderr.readline())
-        assert event["event"] == "listening"
-        drain = threading.Thread(target=process.stderr.read)  # or its log would fill the pipe
-        drain.start()
-        yield process, event["url"]
+        assert '"listening"' in line, line
+        yield process, json.loads(line)["url"]
     finally:
         if process.poll() is None:
             process.terminate()
