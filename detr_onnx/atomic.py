@@ -10,6 +10,7 @@ in the directory removes them. Without locks (Windows, some network file systems
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -112,7 +113,14 @@ def atomic_files(*paths: Path) -> Iterator[list[BinaryIO]]:
 
 
 def move_together(sources: Sequence[Path], directory: Path) -> None:
-    """Moves finished files into a directory on the same disk; the first one needs the others (see `atomic_files`)."""
+    """Moves finished files into a directory on the same disk; the first one needs the others (see `atomic_files`).
+
+    Raises:
+        OSError: one cannot be moved. A directory of such a name is noticed before anything is moved.
+    """
+    for source in sources:
+        if (directory / source.name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(directory / source.name))
     moves = [(lambda source=source: source.replace(directory / source.name)) for source in sources]
     place_together(moves, directory / sources[0].name)
 

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from detr_onnx import atomic, locks
-from detr_onnx.atomic import atomic_file, atomic_files, create_atomically, draft_directory, write_atomically
+from detr_onnx.atomic import (
+    atomic_file,
+    atomic_files,
+    create_atomically,
+    draft_directory,
+    move_together,
+    write_atomically,
+)
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -261,3 +268,15 @@ def test_files_that_belong_together_are_never_mixed(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", watched)
     write(b"2")
     assert contents == [{"weights": b"2"}, {"graph": b"2", "weights": b"2"}]
+
+
+def test_files_that_are_moved_together_stay_where_a_directory_is_in_the_way(tmp_path: Path):
+    fresh, directory = tmp_path / "fresh", tmp_path / "model"
+    fresh.mkdir()
+    (directory / "config.json").mkdir(parents=True)
+    for place, text in ((fresh, "new"), (directory, "old")):
+        (place / "model.safetensors").write_text(text)
+    (fresh / "config.json").write_text("new")
+    with pytest.raises(IsADirectoryError, match=r"config\.json"):
+        move_together([fresh / "model.safetensors", fresh / "config.json"], directory)
+    assert (directory / "model.safetensors").read_text() == "old"
