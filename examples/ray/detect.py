@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         "model": absolute(arguments.model), "threshold": arguments.threshold, "labels": job.settings.labels,
         "column": "path", "directory": str(Path.cwd()), "threads": arguments.threads, "engine": detector.engine,
         "precision": arguments.precision, "shortest_edge": arguments.size, "config": absolute(arguments.config),
-        "offline": arguments.offline, "cache_dir": arguments.cache_dir, "settings": job.settings,
+        "offline": arguments.offline, "cache_dir": absolute(arguments.cache_dir), "settings": job.settings,
     }  # fmt: skip
     del detector  # its memory
     with connected(ray, arguments):
