@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +17,7 @@ from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
 from detr_onnx.image.heif import heif_kind, open_heif, why_not_readable
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
 from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
-from detr_onnx.image.streams import open_image_file
+from detr_onnx.image.streams import INSTEAD_OF_URL, URL, open_image_file
 from detr_onnx.text import one_line, printable, reason_of
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -29,8 +28,6 @@ OPENING_ERRORS: dict[type[Exception], tuple[str, str]] = {
     PermissionError: ("no permission", "allow this user to read it"),
 }
 """Error of opening a file -> what was found, and the remedy."""
-
-URL = re.compile(r"(https?|ftp|s3|gs|file|data):", re.IGNORECASE)
 
 NOT_READ = frozenset({"EPS", "IPTC", "FPX", "MIC"})
 """EPS is decoded by another program. The others hold whole files of other formats, whose size no header tells."""
@@ -115,7 +112,7 @@ def _from_path(path: str, max_pixels: int, name: str | None) -> Image.Image:
     except (OSError, ValueError) as error:
         found, remedy = OPENING_ERRORS.get(type(error), (reason_of(error), "check the path"))
         if URL.match(path):
-            found, remedy = "a URL", "pass a path, or the bytes of the image, since URLs are not fetched"
+            found, remedy = "a URL", INSTEAD_OF_URL
         elif not path:
             found, remedy = "an empty path", "check the path"
         raise ImageError(f"cannot read {name!r}", found=found, remedy=remedy) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import select
 import stat
 import time
@@ -16,6 +17,8 @@ from detr_onnx.errors import ImageError
 MAX_STREAM_BYTES = 256 << 20
 MAX_SILENCE_S, MAX_STREAM_S = 10.0, 120.0
 CHUNK_BYTES = 1 << 20
+URL = re.compile(r"(https?|ftp|s3|gs|file|data):", re.IGNORECASE)  # what no file is called
+INSTEAD_OF_URL = "download it, and pass its path or its bytes"
 
 
 def open_image_file(path: Path) -> BinaryIO:

@@ -172,6 +172,11 @@ def test_a_missing_image_is_reported_before_the_model_is_opened(refused):
     assert says == "cannot read 'gone.png': found no such file; check the path"
 
 
+def test_a_url_is_not_fetched(refused):
+    says = refused("detect", "https://example.com/a.jpg", model="no-such-model")
+    assert says == "cannot read 'https://example.com/a.jpg': found a URL; download it, and pass its path or its bytes"
+
+
 def test_a_directory_without_images_is_an_error(refused):
     Path("empty").mkdir()
     assert refused("detect", "empty").startswith("no images in empty: expected files that end in .jpg")

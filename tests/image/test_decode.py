@@ -155,7 +155,7 @@ def test_paths_that_cannot_be_opened_say_why(tmp_path: Path):
     "url", ["https://example.com/a.jpg", "HTTP://a/b.png", "file:///a.jpg", "data:image/png;base64,AA"]
 )
 def test_urls_are_not_fetched(url: str):
-    with pytest.raises(ImageError, match="a URL; pass a path, or the bytes of the image"):
+    with pytest.raises(ImageError, match="a URL; download it, and pass its path or its bytes"):
         read_rgb(url)
 
 
