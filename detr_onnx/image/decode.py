@@ -17,7 +17,7 @@ from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
 from detr_onnx.image.heif import heif_kind, open_heif, why_not_readable
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
 from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
-from detr_onnx.image.streams import INSTEAD_OF_URL, URL, open_image_file
+from detr_onnx.image.streams import open_image_file, short_name, unreadable
 from detr_onnx.text import one_line, printable, reason_of
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -105,17 +105,12 @@ def read_rgb(source: ImageSource, max_pixels: int = MAX_PIXELS, *, name: str | N
 
 
 def _from_path(path: str, max_pixels: int, name: str | None) -> Image.Image:
-    name = name or path
-    name = name if len(name) <= 200 else f"{name[:100]}…"
+    name = short_name(name or path)
     try:
         stream = open_image_file(Path(path))  # closed below; errors of the decoder must not be caught here
     except (OSError, ValueError) as error:
         found, remedy = OPENING_ERRORS.get(type(error), (reason_of(error), "check the path"))
-        if URL.match(path):
-            found, remedy = "a URL", INSTEAD_OF_URL
-        elif not path:
-            found, remedy = "an empty path", "check the path"
-        raise ImageError(f"cannot read {name!r}", found=found, remedy=remedy) from error
+        raise unreadable(name, path, found, remedy) from error
     with stream:
         return _decode(stream, name, max_pixels)
 

@@ -111,9 +111,9 @@ def _label(
     """Draws each label on a plate of its colour. Where plates overlap, that of the better detection is on top."""
     margin = round(font_px / 5)
     width, height = pen.im.size
-    texts = [_label_of(detection, font_px, width - 2 * margin) for detection in best_first]
     if font_px + 2 * margin > height:
         return
+    texts = [_label_of(detection, font_px, width - 2 * margin) for detection in best_first]
     sizes = [(round(fonts.width_of(text, font_px)) + 2 * margin, font_px + 2 * margin) for text in texts]
     plates = _plates(boxes, sizes, pen.im.size)
     for text, plate, colour in reversed([*zip(texts, plates, colours, strict=True)]):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detr_onnx.errors import ImageError
-from detr_onnx.image.streams import INSTEAD_OF_URL, URL, read_stdin
+from detr_onnx.image.streams import read_stdin, unreadable
 from detr_onnx.image.walk import FileId, file_ids, files_below, is_pattern, matches
 from detr_onnx.paths import is_directory, is_file
 from detr_onnx.text import printable
@@ -120,9 +120,7 @@ def _named_file(argument: str) -> Path | None:
         return None
     if os.path.lexists(argument):
         return Path(argument)
-    name = argument if len(argument) <= 200 else f"{argument[:100]}…"
-    found, remedy = ("a URL", INSTEAD_OF_URL) if URL.match(argument) else ("no such file", "check the path")
-    raise ImageError(f"cannot read {name!r}", found=found, remedy=remedy)
+    raise unreadable(argument, argument)
 
 
 def _search(argument: str, seen: set[FileId], skipped: set[str]) -> dict[str, Path | None]:

@@ -18,7 +18,21 @@ MAX_STREAM_BYTES = 256 << 20
 MAX_SILENCE_S, MAX_STREAM_S = 10.0, 120.0
 CHUNK_BYTES = 1 << 20
 URL = re.compile(r"(https?|ftp|s3|gs|file|data):", re.IGNORECASE)  # what no file is called
-INSTEAD_OF_URL = "download it, and pass its path or its bytes"
+LONGEST_NAME = 200  # characters, in an error
+
+
+def unreadable(name: str, path: str, found: str = "no such file", remedy: str = "check the path") -> ImageError:
+    """The error for a path that cannot be opened. URLs and empty paths are named for what they are."""
+    if URL.match(path):
+        found, remedy = "a URL", "download it, and pass its path or its bytes"
+    elif not path:
+        found, remedy = "an empty path", "check the path"
+    return ImageError(f"cannot read {short_name(name)!r}", found=found, remedy=remedy)
+
+
+def short_name(name: str) -> str:
+    """The name for an error message: its beginning if it is too long."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…"
 
 
 def open_image_file(path: Path) -> BinaryIO:

@@ -22,6 +22,7 @@ Array = NDArray[np.float32]
 
 STEP, TILE = 4, 6  # pixels of the output, and of the input they need, along each axis
 VALUES, OUTPUTS = TILE * TILE, STEP * STEP
+BORDER = (TILE - STEP) // 2  # pixels of a tile around its output
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 """Where polynomials are evaluated, besides infinity. ±2 would triple the rounding errors [Barabasz, 2020]."""
 AT_ONE = TILE + 1  # index of the point (1, 1), whose weight in each of the 16 outputs is 1
@@ -73,11 +74,11 @@ def _powers(count: int) -> NDArray[np.float64]:
 
 def _tiles(x: Array, top: int, rows: int, columns: int, workspace: Workspace) -> Array:
     """The tiles of x [H,W,C] for the output's pixels from row `top` on: [36,T·C], T = rows·columns."""
-    (H, W, C), border = x.shape, (TILE - STEP) // 2
+    H, W, C = x.shape
     tiles = workspace.empty(TILE, TILE, rows, columns, C)
     for down, right in product(_inside_and_edges(rows, top, H), _inside_and_edges(columns, 0, W)):
-        lines = top + down.start * STEP - border, top + down.stop * STEP + border
-        part = workspace.padded(x, lines, (right.start * STEP - border, right.stop * STEP + border))
+        lines = top + down.start * STEP - BORDER, top + down.stop * STEP + BORDER
+        part = workspace.padded(x, lines, (right.start * STEP - BORDER, right.stop * STEP + BORDER))
         shape = TILE, TILE, down.stop - down.start, right.stop - right.start, C
         strides = (*part.strides[:2], STEP * part.strides[0], STEP * part.strides[1], part.strides[2])
         np.copyto(tiles[:, :, down, right], as_strided(part, shape, strides, writeable=False))
@@ -92,9 +93,8 @@ def _inside_and_edges(count: int, start: int, size: int) -> list[slice]:
         start: the first output pixel of the first tile.
         size: pixels of the map.
     """
-    border = (TILE - STEP) // 2
-    first = min(count, -(-max(border - start, 0) // STEP))
-    last = max(first, min(count, (size - border - start) // STEP))
+    first = min(count, -(-max(BORDER - start, 0) // STEP))
+    last = max(first, min(count, (size - BORDER - start) // STEP))
     return [slice(*ends) for ends in pairwise((0, first, last, count)) if ends[0] < ends[1]]
 
 
