@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import check_keeps_inputs, print_result, write_file
+from detr_onnx.cli.console import check_keeps_inputs
 from detr_onnx.cli.options import add_source_options, add_verbose
-from detr_onnx.cli.results import MODEL_JSON, check_destination, failure_of
+from detr_onnx.cli.results import MODEL_JSON, check_destination, failure_of, write_result
 from detr_onnx.cli.step_progress import step_progress
 from detr_onnx.defaults import EXPORT_PRECISIONS
 from detr_onnx.errors import DetrError, OutputError, UsageError
@@ -239,8 +239,4 @@ def check_agreement(calibration: Calibration, arguments: Namespace) -> None:
 
 def write_report(calibration: Calibration, output: str) -> None:
     """Writes the calibration's report as JSON to a file or, for "-", to stdout."""
-    text = json.dumps(calibration.report(), indent=1) + "\n"
-    if output == "-":
-        print_result(text)
-    else:
-        write_file(Path(output), text)
+    write_result(Path(output), json.dumps(calibration.report(), indent=1) + "\n")

@@ -84,8 +84,13 @@ def failure_of(write: Callable[[], None]) -> OutputError | None:
     return None
 
 
-def _write(path: Path, content: Callable[[], str]) -> None:
+def write_result(path: Path, text: str) -> None:
+    """Writes the text to a file or, for -, to stdout."""
     if str(path) == STDOUT:
-        print_result(content())
+        print_result(text)
     else:
-        write_file(path, content())
+        write_file(path, text)
+
+
+def _write(path: Path, content: Callable[[], str]) -> None:
+    write_result(path, content())
