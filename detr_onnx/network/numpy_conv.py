@@ -48,6 +48,38 @@ def convolve(conv: Convolution, x: Array, residual: Array | None, out: Array, wo
         _finish(block, conv.bias, None if residual is None else residual[top : top + rows], conv.relu)
 
 
+def convolve_and_pool(conv: Convolution, x: Array, out: Array, workspace: Workspace) -> None:
+    """Fills `out` [h,w,K] with the maximum of each 3x3 window, stride 2, of the convolution of x [H,W,C].
+
+    Bias and ReLU come after the maximum: they keep the order, so the values are the same, and fewer.
+    """
+    (h, w, K), (H, W) = out.shape, (-(-size // conv.stride) for size in x.shape[:2])
+    matrix = conv.kernel.reshape(-1, K)
+    rows = min(h, max(1, BLOCK_FLOATS // (2 * W * max(matrix.shape))))  # of the output, at a time
+    maxima = workspace.empty(2 * rows + 1, w, K)  # along each row of the convolution, from the one above the block on
+    maxima[0] = -np.inf
+    for top in range(0, h, rows):
+        block = out[top : top + rows]
+        end, count = 2 * len(block), min(2 * len(block), H - 2 * top)
+        windows = _windows(conv, x, 2 * top, (count, W), workspace)
+        product = np.matmul(windows, matrix, out=workspace.empty(count * W, K))
+        _row_maxima(product.reshape(count, W, K), maxima[1 : count + 1])
+        maxima[count + 1 :] = -np.inf
+        np.maximum(maxima[0:end:2], maxima[1:end:2], out=block)
+        np.maximum(block, maxima[2 : end + 1 : 2], out=block)
+        maxima[0] = maxima[end]
+        _finish(block, conv.bias, None, conv.relu)
+
+
+def _row_maxima(x: Array, out: Array) -> None:
+    """Fills `out` [h,w,K] with the maximum of three neighbours in a row of x [h,W,K], at every second position."""
+    odd = x[:, 1::2]
+    pairs = odd.shape[1]
+    np.maximum(x[:, 0::2][:, :pairs], odd, out=out[:, :pairs])
+    out[:, pairs:] = x[:, 0::2][:, pairs:]
+    np.maximum(out[:, 1:], odd[:, : out.shape[1] - 1], out=out[:, 1:])
+
+
 def _windows(conv: Convolution, x: Array, top: int, out_hw: tuple[int, ...], workspace: Workspace) -> Array:
     """The windows of x [H,W,C] for the output's rows from `top` on: [rows·w, k·k·C]."""
     (rows, w), C, size, stride, dilation = out_hw, x.shape[-1], len(conv.kernel), conv.stride, conv.dilation

@@ -88,12 +88,12 @@ class NumpyOps:
             convolve(conv, x[b], None if residual is None else residual[b], out[b], self.workspace)
         return out
 
-    def max_pool(self, x: Array) -> Array:
-        B, H, W, C = x.shape
-        rows = self.workspace.empty(B, -(-H // 2), W, C)
-        _pooled(x, 1, rows)
-        out = self.workspace.empty(B, rows.shape[1], -(-W // 2), C)
-        _pooled(rows, 2, out)
+    def conv_max_pool(self, name: str, x: Array, *, stride: int) -> Array:
+        conv = Convolution(*self._weights(name), stride, relu=True)
+        h, w = (-(-size // (2 * stride)) for size in x.shape[1:3])
+        out = self.workspace.empty(len(x), h, w, len(conv.bias))
+        for b in range(len(x)):
+            numpy_conv.convolve_and_pool(conv, x[b], out[b], self.workspace)
         return out
 
     def tokens(self, feature: Array) -> Array:
@@ -264,15 +264,6 @@ def nearest(pixels: int, cells: int) -> NDArray[np.int64]:
     scale = np.float32(pixels) / np.float32(cells)
     floors: NDArray[np.int64] = np.floor(np.arange(cells, dtype=np.float32) * scale).astype(np.int64)
     return floors.clip(max=pixels - 1)
-
-
-def _pooled(x: Array, axis: int, out: Array) -> None:
-    """The maximum of three neighbours along an axis, at every second position; outside there is nothing."""
-    x, out = np.moveaxis(x, axis, 0), np.moveaxis(out, axis, 0)
-    odd = x[1::2]
-    np.maximum(x[0::2][: len(odd)], odd, out=out[: len(odd)])
-    out[len(odd) :] = x[0::2][len(odd) :]
-    np.maximum(out[1:], odd[: len(out) - 1], out=out[1:])
 
 
 def _powers(q: Array, k: Array, key_bias: Array | None) -> Array:

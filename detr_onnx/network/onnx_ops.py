@@ -94,11 +94,11 @@ class OnnxOps(MaskRecorder):
     def _round(self, x: Symbol, quant_params: QuantParams) -> Symbol:
         return self.graph.quantize_dequantize(x, self.path, quant_params)
 
-    def max_pool(self, x: Value) -> Value:
+    def conv_max_pool(self, name: str, x: Value, *, stride: int) -> Value:
+        y = cast(Symbol, self.conv(name, x, stride=stride, relu=True))
         attributes = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
-        y = self._node("MaxPool", x, attributes=attributes)
-        quant_params = x.quant_params if isinstance(x, Symbol) else None
-        return self._round(y, quant_params) if quant_params else y  # the same levels, so it stays in int8
+        pooled = self._node("MaxPool", y, attributes=attributes)
+        return self._round(pooled, y.quant_params) if y.quant_params else pooled  # the same levels: it stays in int8
 
     def tokens(self, feature: Value) -> Value:
         rows = self._reshape(cast(Symbol, feature), (0, 0, -1))  # [B,C,h,w] -> [B,C,N]

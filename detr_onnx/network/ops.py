@@ -44,8 +44,8 @@ class Ops(Protocol[V]):
     ) -> V:
         """Convolution with bias, padded so that stride 1 keeps the size; then, if given, `+ residual` and ReLU."""
 
-    def max_pool(self, x: V) -> V:
-        """The maximum of each 3x3 window, stride 2, padding 1."""
+    def conv_max_pool(self, name: str, x: V, *, stride: int) -> V:
+        """ReLU of the convolution, then the maximum of each 3x3 window, stride 2, padding 1."""
 
     def tokens(self, feature: V) -> V:
         """Feature map -> [B,N,C], row by row."""

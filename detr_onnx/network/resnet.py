@@ -34,7 +34,7 @@ def stages(ops: Ops[V], config: ResNetConfig, pixels: V) -> Iterator[V]:
 
 def stem(ops: Ops[V], image: V) -> V:
     """[3 channels, H, W] -> [stem_width, H/4, W/4]."""
-    return ops.max_pool(ops.conv("conv1", image, stride=2, relu=True))
+    return ops.conv_max_pool("conv1", image, stride=2)
 
 
 def bottleneck(ops: Ops[V], x: V, stride: int, first_dilation: int, dilation: int) -> V:

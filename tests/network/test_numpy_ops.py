@@ -67,7 +67,7 @@ def test_arguments_are_not_modified():
     ops, x, q = NumpyOps(weights), normal(3, 1, 3, 5, 4), normal(4, 1, 6, 4)
     before = x.copy(), q.copy()
     ops.conv("c", x, relu=True, residual=x)
-    ops.max_pool(x)
+    ops.conv_max_pool("c", x, stride=1)
     ops.linear("l", q, plus=q, relu=True)
     ops.attention(q, q, q, 2, None)
     ops.layer_norm("n", q)
@@ -76,19 +76,18 @@ def test_arguments_are_not_modified():
     assert np.array_equal(before[1], q)
 
 
-@pytest.mark.parametrize("hw", [(1, 1), (1, 4), (2, 3), (5, 8), (7, 7)])
-def test_max_pool(hw):
-    x = normal(1, 2, *hw, 3)
-    h, w = -(-hw[0] // 2), -(-hw[1] // 2)
-    found = NumpyOps({}).max_pool(x)
-    assert found.shape == (2, h, w, 3)
+@pytest.mark.parametrize("block", [1, 300, 1 << 21])
+@pytest.mark.parametrize("hw", [(1, 1), (1, 7), (3, 6), (4, 3), (9, 16), (14, 13), (19, 5)])
+def test_conv_max_pool(hw, block, monkeypatch):
+    x, weights = normal(1, 2, *hw, 3), {"c.weight": normal(2, 7, 7, 3, 4), "c.bias": normal(3, 4)}
+    conv = NumpyOps(weights).conv("c", x, stride=2, relu=True)
+    monkeypatch.setattr("detr_onnx.network.numpy_conv.BLOCK_FLOATS", block)
+    pooled = NumpyOps(weights).conv_max_pool("c", x, stride=2)
+    h, w = -(-hw[0] // 4), -(-hw[1] // 4)
+    assert pooled.shape == (2, h, w, 4)
     for i, j in np.ndindex(h, w):
-        window = x[:, max(0, 2 * i - 1) : 2 * i + 2, max(0, 2 * j - 1) : 2 * j + 2]
-        assert np.array_equal(found[:, i, j], window.max(axis=(1, 2)))
-
-
-def test_max_pool_ignores_padding():
-    assert np.array_equal(NumpyOps({}).max_pool(np.full((1, 3, 3, 1), -5, np.float32)), np.full((1, 2, 2, 1), -5))
+        window = conv[:, max(0, 2 * i - 1) : 2 * i + 2, max(0, 2 * j - 1) : 2 * j + 2]
+        np.testing.assert_allclose(pooled[:, i, j], window.max(axis=(1, 2)), rtol=0, atol=10 * ROUNDING)
 
 
 def test_tokens_are_the_cells_row_by_row():

@@ -81,11 +81,15 @@ def test_a_convolution_with_residual_and_relu(stride, dilation, hw):
     np.testing.assert_allclose(found, nchw(truth), atol=10 * ROUNDING)
 
 
-@pytest.mark.parametrize("hw", [(1, 1), (4, 7), (6, 6)])
-def test_max_pool_and_tokens(hw):
-    x = normal(7, 2, *hw, 3)
-    truth = NumpyOps({}).tokens(NumpyOps({}).max_pool(x))
-    assert np.array_equal(run_recorded(lambda ops, x: ops.tokens(ops.max_pool(x)), nchw(x)), truth)
+@pytest.mark.parametrize("hw", [(1, 1), (5, 14), (12, 12)])
+def test_conv_max_pool_and_tokens(hw):
+    x = normal(7, 2, *hw, 4)
+
+    def pooled(ops, x):
+        return ops.tokens(ops.conv_max_pool("conv", x, stride=2))
+
+    found = run_recorded(pooled, nchw(x))
+    np.testing.assert_allclose(found, pooled(under("module"), x), atol=10 * ROUNDING)
 
 
 @pytest.mark.parametrize("plus", ["a symbol", "a constant", None])
