@@ -15,6 +15,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from email.message import Message
@@ -261,8 +262,9 @@ def _tunnel(proxy: Proxy, host: str, port: int, timeout_s: float) -> tuple[socke
     started = time.perf_counter()
     try:
         tunnel.connect()
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException) as error:
         tunnel.close()
+        traceback.clear_frames(error.__traceback__)  # closes the response, which Python 3.10 leaves open
         raise
     return tunnel.sock, (time.perf_counter() - started) * 1e3
 
