@@ -146,7 +146,8 @@ DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-e
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
 PAGES = (
-    README, SPEED, EXPERIMENTS, FILES, EDGE, GPU, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS, SECURITY
+    README, SPEED, EXPERIMENTS, FILES, EDGE, GPU, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS,
+    SECURITY,
 )  # fmt: skip
 PLOT = ROOT / "docs" / "latency.svg"
 
