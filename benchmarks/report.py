@@ -125,8 +125,9 @@ README = Page(ROOT / "README.md", HERE / "results", ("latency-in-short", "memory
 SPEED = Page(
     ROOT / "docs" / "speed.md",
     HERE / "results",
-    ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes", "regions", "regions-without-amx"),
+    ("latency", "latency-without-amx", "throughput", "stream", "memory", "sizes"),
 )
+EXPERIMENTS = Page(ROOT / "docs" / "experiments.md", HERE / "results", ("regions", "regions-without-amx"))
 FILES = Page(
     ROOT / "docs" / "files.md",
     HERE / "results",
@@ -144,7 +145,10 @@ BROWSER = Page(ROOT / "examples" / "browser" / "README.md", HERE / "results", ("
 DEMO_TABLES = ("demo-results", "demo-engines", "demo-panoptic", "demo-panoptic-engines")
 WEIGHTS = Page(ROOT / "weights" / "README.md", ROOT / "weights", DEMO_TABLES)
 SECURITY = Page(ROOT / "SECURITY.md", HERE / "results", ("fuzz",))
-PAGES = (README, SPEED, FILES, EDGE, GPU, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS, SECURITY)
+PAGES = (
+    README, SPEED, EXPERIMENTS, FILES, EDGE, GPU, CHOOSE, PANOPTIC, JOBS, SCALE, SERVER, VIDEO, BROWSER, WEIGHTS,
+    SECURITY,
+)  # fmt: skip
 PLOT = ROOT / "docs" / "latency.svg"
 
 

@@ -38,7 +38,8 @@ def _milliseconds(health: Results) -> str:
 def siege_table(results: Results) -> str:
     """What became of the requests of the soak test, the memory of what lived all along, and the limits."""
     limits, events = results["limits"], results["events"]
-    disturbed = f"{events['kills']} kills, {events['reloads']} reloads, {events['attacks']} attacks of rough clients"
+    killed, reloaded, attacked = events["kills"], events["reloads"], events["attacks"]
+    disturbed = f"{killed} kills, {reloaded} reloads, {attacked} attacks of misbehaving clients"
     quarters, supervisor = results["memory_mb_by_quarter"], results["supervisor_mb"]
     counts = {name: sum(results[name].values()) for name in ("wrong", "lost", "killed_with_worker", "refused")}
     rows = (

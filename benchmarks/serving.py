@@ -3,7 +3,7 @@
     python -m benchmarks.serving [--requests 10000] [--concurrency 32] [--runs 40]
 
 Many clients send requests of every kind, valid and invalid. The results say whether each response is right, whether
-the server's memory grows, and how fast its health check answers meanwhile, also while rough clients attack. Then,
+the server's memory grows, and how fast its health check answers meanwhile, also while misbehaving clients attack. Then,
 without other load, the overhead of a request over `Detector` in the same process is measured.
 """
 

@@ -2,14 +2,14 @@
 
     python -m benchmarks.siege [--minutes 60] [--concurrency 32]
 
-The rough clients: a thousand connections that send nothing or half a header, bodies that arrive byte by byte, chunked
-bodies of a gigabyte, images that claim four billion pixels, and JSON that is slow to parse. `benchmarks.serving` runs
-them for seconds.
+The misbehaving clients: a thousand connections that send nothing or half a header, bodies that arrive byte by byte,
+chunked bodies of a gigabyte, images that claim four billion pixels, and JSON that is slow to parse.
+`benchmarks.serving` runs them for seconds.
 
 The soak test is a server of two workers with a panoptic model, requests of every protocol, each response compared with
 `Detector`, and, every few seconds and in turns: the younger worker is killed; it is replaced after SIGTERM, as one
-reloads a server (there is no signal for that); rough clients attack, and it is killed meanwhile. The older worker lives
-all along, so that its memory would show a leak.
+reloads a server (there is no signal for that); misbehaving clients attack, and it is killed meanwhile. The older worker
+lives all along, so that its memory would show a leak.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def for_seconds(requests: Iterator[Kind], seconds: float) -> Iterator[Kind]:
 
 
 def disturb(address: str, server: int, killed: set[int], events: Counter[str], finished: threading.Event) -> None:
-    """Kills and replaces the younger worker and lets rough clients attack, in turns; counts that in `events`."""
+    """Kills and replaces the younger worker and lets misbehaving clients attack, in turns; counts that in `events`."""
 
     def kill_younger() -> None:
         if pid := younger(server, finished):

@@ -1,8 +1,8 @@
 """The bar of each precision: how far it may differ from float32. One table, with the sources of its numbers.
 
 Differences of logits are in standard deviations of the reference's logits, those of boxes in fractions of the image's
-sides. Shares of identical detections are published in docs/speed.md and docs/files.md, where they were measured with a
-trained model on 500 scenes. A share of few detections is uncertain, so it may be lower by three standard errors.
+sides. Shares of identical detections are published in docs/files.md, where they were measured with the demo model on
+500 scenes. A share of few detections is uncertain, so it may be lower by three standard errors.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Bar:
 
 BARS = {
     "fp32": Bar(1e-3, 1e-4, 1e-5, 0.9995, "tests/engines; benchmarks/shapes.py; docs/files.md: 100.0 %"),
-    "fp16-weights": Bar(0.03, 0.005, 0.001, 0.999, "tests/exporter/test_precision.py; docs/files.md: 99.9 %"),
-    "fp16": Bar(0.1, 0.01, 0.002, 0.997, "tests/exporter/test_precision.py; docs/files.md: 99.7 %"),
-    "bf16-backbone": Bar(None, 0.05, 0.01, 0.996, "tests/engines/test_openvino.py; docs/speed.md: 99.6 %"),
-    "bf16-mixed": Bar(None, 0.1, 0.02, 0.99, "tests/engines/test_openvino.py; docs/speed.md: 99.2 %"),
-    "bf16": Bar(None, 0.1, 0.02, 0.982, "tests/engines/test_openvino.py; docs/speed.md: 98.2 %"),
-    "int8-weights": Bar(None, 0.1, 0.02, 0.99, "tests/exporter/test_precision.py; docs/files.md: 99.0 %"),
-    "int8": Bar(None, 0.4, 0.05, 0.988, "exporter/trial.py; benchmarks/shapes.py; docs/files.md"),
+    "fp16-weights": Bar(0.03, 0.005, 0.001, 0.999, "tests/exporter/test_precision.py; docs/files.md: 100.0 %"),
+    "fp16": Bar(0.1, 0.01, 0.002, 0.997, "tests/exporter/test_precision.py; docs/files.md: 100.0 %"),
+    "bf16-backbone": Bar(None, 0.05, 0.01, 0.996, "tests/engines/test_openvino.py; docs/files.md: 99.9 %"),
+    "bf16-mixed": Bar(None, 0.1, 0.02, 0.99, "tests/engines/test_openvino.py; docs/files.md: 99.1 %"),
+    "bf16": Bar(None, 0.1, 0.02, 0.982, "tests/engines/test_openvino.py; docs/files.md: 98.2 %"),
+    "int8-weights": Bar(None, 0.1, 0.02, 0.987, "tests/exporter/test_precision.py; docs/files.md: 98.8 %"),
+    "int8": Bar(None, 0.4, 0.05, 0.988, "exporter/trial.py; benchmarks/shapes.py; docs/files.md: 99.4 %"),
 }
 """From the strictest to the loosest."""
 

@@ -16,7 +16,7 @@ from detr_onnx.exporter.trial import SCORES_AT_MOST
 
 Answer = Sequence[Mapping[str, Any]]
 SCORES = 1e-4  # float32 sums in another order, of a trained model's scores
-BF16_SCORES = 0.02  # mean; OpenVINO's of a graph all in bf16 is 0.006 (docs/speed.md)
+BF16_SCORES = 0.02  # mean; OpenVINO's of a graph all in bf16 is 0.006 (docs/files.md)
 BOX_PX = 1  # boxes are rounded to whole pixels, so the smallest difference can be a pixel
 ROUNDED_BOX_PX = 8  # of int8 and bf16, a fiftieth of the scene's height: an IoU of 0.9 with its smallest object
 SIDES = ("xmin", "ymin", "xmax", "ymax")
