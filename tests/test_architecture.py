@@ -26,7 +26,7 @@ DIRECTORIES = (".ci/*", ".github/**/*", "benchmarks/**/*", "detr_onnx/**/*", "do
                "tests/**/*", "weights/**/*")  # fmt: skip
 """Where files are that pages name: what is tracked, without environments and build directories."""
 LAYERS = (
-    ("errors", "defaults", "text", "integers", "paths", "read_ahead", "locks", "signals"),
+    ("errors", "defaults", "text", "integers", "paths", "read_ahead", "locks", "signals", "file_kinds"),
     ("json_input", "labels", "atomic", "unexpected_errors"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook", "rle"),

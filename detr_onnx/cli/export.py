@@ -63,6 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    from detr_onnx.engines.graph_file import check_graph_file
     from detr_onnx.exporter.calibrate import calibrate
     from detr_onnx.exporter.onnx_file import write_onnx
     from detr_onnx.exporter.ort_file import write_ort
@@ -76,6 +77,7 @@ def run(arguments: Namespace) -> int:
     check_report(arguments, images)
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
+        check_graph_file(source.graph or Path())  # what is no graph is not called one
         raise UsageError(
             f"{arguments.model} is a graph already",
             expected="a checkpoint: a directory, a .safetensors file, or a Hugging Face model id",
