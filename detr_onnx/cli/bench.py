@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from detr_onnx import __version__
 from detr_onnx.cli.console import progress
-from detr_onnx.cli.options import add_engine_options, add_model, add_source_options
+from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, given_options
 from detr_onnx.cli.results import check_destination, write_results
 from detr_onnx.defaults import BENCH_RUNS
 from detr_onnx.errors import EngineError, ImageError, UsageError
@@ -100,6 +100,10 @@ def check_usage(arguments: Namespace) -> list[str]:
         raise UsageError("--against has unknown names", found=", ".join(map(repr, unknown)), expected=expected)
     inputs = (arguments.image, arguments.optimum, arguments.config)
     check_destination(arguments.json, "--json", [arguments.model], *inputs, or_stdout=True)
+    readers = {"--optimum": ("optimum", "openvino"), "--peers-python": ("transformers",)}
+    for option, names in readers.items():
+        if option in given_options(arguments, add_arguments) and not {*names} & {*peers}:
+            raise UsageError(f"{option} is not used", remedy=f"add --against {','.join(names)}, or leave it out")
     return list(dict.fromkeys(peers))
 
 

@@ -13,7 +13,7 @@ from detr_onnx.cli.console import STDOUT, print_error
 from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
 from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import DEMO_NOTE, open_detector
+from detr_onnx.cli.options import DEMO_NOTE, given_options, open_detector
 from detr_onnx.defaults import DEFAULT_MODEL, DEMOS, JOB_PART_ROWS
 from detr_onnx.errors import UsageError
 from detr_onnx.paths import exists
@@ -55,13 +55,8 @@ def is_job(arguments: Namespace) -> bool:
         lists = [argument for argument in arguments.images if argument.startswith("@") and not exists(argument)]
         if lists:
             raise UsageError(f"the list {lists[0]} can be used only with -o", remedy="add -o DIR")
-        for name, value in (
-            ("--shard", arguments.shard),
-            ("--batch-files", arguments.batch_files),
-            ("--retry", arguments.retry),
-        ):
-            if value not in (None, False):
-                raise UsageError(f"{name} can be used only with -o", remedy="add -o DIR")
+        for option in given_options(arguments, add_arguments):
+            raise UsageError(f"{option} can be used only with -o", remedy="add -o DIR")
         if arguments.format == PARQUET:
             raise UsageError("--format parquet can be used only with -o", remedy="add -o DIR")
         return False

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.cli import detect_job
 from detr_onnx.cli.annotated_ids import with_annotated_ids
 from detr_onnx.cli.console import print_error, progress
 from detr_onnx.cli.interrupts import error_unless_interrupted
 from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import open_detector
+from detr_onnx.cli.options import add_detection_output, given_options, open_detector
 from detr_onnx.cli.results import check_destination
 from detr_onnx.errors import DetrError, UsageError
 from detr_onnx.labels import NO_CLASS
@@ -44,15 +45,9 @@ def is_panoptic(arguments: Namespace) -> bool:
         return False
     if arguments.output is None:
         raise UsageError("--format panoptic needs a file to write", remedy="add -o FILE.json")
-    for name, value in (
-        ("--save", arguments.save),
-        ("--labels", arguments.labels),
-        ("--shard", arguments.shard),
-        ("--batch-files", arguments.batch_files),
-        ("--retry", arguments.retry),
-    ):
-        if value not in (None, False):
-            raise UsageError(f"{name} cannot be used with --format panoptic", remedy="leave one of them out")
+    for option in given_options(arguments, add_detection_output, detect_job.add_arguments):
+        if option not in ("--threshold", "--format", "--output"):
+            raise UsageError(f"{option} cannot be used with --format panoptic", remedy="leave one of them out")
     return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,19 @@ def add_detection_output(parser: ArgumentParser, formats: Sequence[str] = OUTPUT
     parser.add_argument(
         "--save", metavar="PATH", help="write the annotated image to this file, or several to this directory"
     )
+
+
+def given_options(arguments: Namespace, *add_arguments: Callable[[ArgumentParser], None]) -> list[str]:
+    """The options that these functions add and whose values are not the defaults, such as ["--engine", "--size"].
+
+    `--verbose` is none of them, as it goes with everything.
+    """
+    parser = ArgumentParser()
+    for add in add_arguments:
+        add(parser)
+    defaults = vars(parser.parse_args([])).items()
+    names = [name for name, default in defaults if name != "verbose" and getattr(arguments, name) != default]
+    return [f"--{name.replace('_', '-')}" for name in names]
 
 
 def add_batch(parser: ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from detr_onnx.text import reason_of
 
 FORMATS = (*FILE_FORMATS, *DIRECTORY_FORMATS)
 BY_SUFFIX = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet", ".json": "coco", ".csv": "csv"}
+PLAIN = ("ndjson", "parquet")  # the rows as they are; the other formats name images as the caller asks
 WITH_ERRORS = ("ndjson", "parquet", "csv")  # the other formats leave out images that failed
 SHOWN_SHARDS = 8
 
@@ -95,11 +96,13 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
         partial: whether to collect what is there if rows are missing; a warning says what.
 
     Raises:
-        UsageError: there is no such format, or the suffix does not say which.
+        UsageError: there is no such format, the suffix does not say which, or the format does not name images anew.
         OutputError: there is no job, rows are missing, a part is damaged, or nothing can be written.
         BrokenPipeError: the output is a pipe whose reader has closed it.
     """
     form = form or _form_of(output)
+    if form in PLAIN and names != ImageNames():
+        raise UsageError(f"{form} keeps the paths of the rows", remedy="leave --relative-to and --prefix out")
     collection = Collection.of(directory)
     if _is_directly_in(directory, output):
         raise OutputError(f"cannot write {output}", found="the directory of the job", remedy="choose another path")
