@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from detr_onnx.arguments import integer_of
 from detr_onnx.boxes import pixels_xyxy, xyxy_to_xywh
 from detr_onnx.errors import MissingPackageError, UsageError
-from detr_onnx.integers import integer_of
 from detr_onnx.labels import known_labels
 from detr_onnx.masks import MaskLogits
 from detr_onnx.text import printable

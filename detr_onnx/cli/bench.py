@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detr_onnx import __version__
+from detr_onnx.arguments import checked_number
 from detr_onnx.cli.console import progress
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, given_options
 from detr_onnx.cli.results import check_destination, write_results
@@ -91,9 +92,8 @@ def check_usage(arguments: Namespace) -> list[str]:
     if os.name != "posix":
         raise EngineError("bench measures processes with POSIX calls", found=os.name, remedy="run it on Linux or macOS")
     for name in ("runs", "threads", "size"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} is wrong", found=str(value), expected="a number from 1 up")
+        if (value := getattr(arguments, name)) is not None:
+            checked_number(f"--{name}", value, "a number from 1 up")
     peers = [peer.strip() for peer in arguments.against.split(",")] if arguments.against is not None else []
     if unknown := [peer for peer in peers if peer not in BASELINES]:
         expected = f"some of {', '.join(BASELINES)}"

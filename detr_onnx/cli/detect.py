@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold
 from detr_onnx.cli import detect_job, detect_panoptic, detect_video
 from detr_onnx.cli.annotated_ids import with_annotated_ids
 from detr_onnx.cli.console import print_error, print_result, progress
@@ -79,7 +80,6 @@ def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: 
         arguments: parsed options.
         single: whether the command line names one image, which decides the format and what --save means.
     """
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.cli.formats import formatter
 
     check_threshold(arguments.threshold)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold, checked_number
 from detr_onnx.cli.console import STDOUT, print_error
 from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
@@ -77,7 +78,6 @@ def run(arguments: Namespace) -> int:
 
 def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     """The job that the arguments describe, and the detector of its settings."""
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.jobs.inputs import Inputs
     from detr_onnx.jobs.job import Job
     from detr_onnx.jobs.parts import FORMATS, NDJSON
@@ -90,8 +90,7 @@ def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     if form not in FORMATS:
         raise UsageError(f"-o cannot write --format {form}", expected=" or ".join(FORMATS))
     part_rows = JOB_PART_ROWS if arguments.batch_files is None else arguments.batch_files
-    if part_rows < 1:
-        raise UsageError("--batch-files is wrong", found=str(part_rows), expected="1 or more")
+    checked_number("--batch-files", part_rows, "1 or more")
     if form == PARQUET:
         import_pyarrow()
     shard = Shard.parse(arguments.shard) if arguments.shard is not None else Shard()

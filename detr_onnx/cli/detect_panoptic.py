@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold
 from detr_onnx.cli import detect_job
 from detr_onnx.cli.annotated_ids import with_annotated_ids
 from detr_onnx.cli.console import print_error, progress
@@ -53,7 +54,6 @@ def is_panoptic(arguments: Namespace) -> bool:
 
 def run(arguments: Namespace) -> int:
     """Writes the segments of the images; the exit status is 1 if any failed, after all others are done."""
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.evaluation.panoptic_files import check_results_file, panoptic_results
     from detr_onnx.image.files import find_images
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold
 from detr_onnx.cli import detect_job
 from detr_onnx.cli.console import check_keeps_inputs, print_error, print_result
 from detr_onnx.cli.interrupts import interrupt_on_termination, was_interrupted
@@ -58,7 +59,6 @@ def has_videos(arguments: Namespace) -> bool:
 
 def run(arguments: Namespace) -> int:
     """Detects in each video in turn; the exit status is 1 if one failed, after all others are done."""
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.video.pyav import import_av
 
     check_threshold(arguments.threshold)

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detr_onnx.arguments import check_threshold
 from detr_onnx.cli.console import ANOTHER_FILE
 from detr_onnx.cli.detect import warn_about_demo
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, add_threshold, open_detector
@@ -52,7 +53,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.image.decode import read_rgb
     from detr_onnx.image.draw import save_image
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import check_keeps_inputs
-from detr_onnx.cli.options import add_source_options, add_verbose
+from detr_onnx.cli.options import add_source_options, add_verbose, check_batch
 from detr_onnx.cli.results import MODEL_JSON, check_destination, failure_of, write_result
 from detr_onnx.cli.step_progress import step_progress
 from detr_onnx.defaults import EXPORT_PRECISIONS
@@ -142,8 +142,8 @@ def check_usage(arguments: Namespace, batch: int | None) -> None:
 
 def check_output(output: Path, batch: int | None) -> None:
     """Raises what is wrong with `--batch` and with the output file."""
-    if batch is not None and batch < 1:
-        raise UsageError("the batch is wrong", found=str(batch), expected="a number of images from 1 up")
+    if batch is not None:
+        check_batch(batch)
     if output.suffix not in (".onnx", ".ort"):
         remedy = "let its name end in .onnx or .ort"
         raise UsageError("the output is not an .onnx file", found=str(output), remedy=remedy)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import checked_number
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD, ENGINES
-from detr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
@@ -104,8 +104,7 @@ def add_batch(parser: ArgumentParser) -> None:
 
 def check_batch(batch: int) -> None:
     """Raises UsageError for a batch below 1."""
-    if batch < 1:
-        raise UsageError("the batch is wrong", found=str(batch), expected="a number of images from 1 up")
+    checked_number("the batch", batch, "a number of images from 1 up")
 
 
 def open_detector(arguments: Namespace) -> Detector:
@@ -118,9 +117,8 @@ def open_detector(arguments: Namespace) -> Detector:
     from detr_onnx.engines.providers import parse_providers
     from detr_onnx.image.processor_config import LARGEST_SIDE_PX
 
-    if arguments.size is not None and not 1 <= arguments.size <= LARGEST_SIDE_PX:
-        expected = f"a number of pixels from 1 to {LARGEST_SIDE_PX}"
-        raise UsageError("--size is wrong", found=str(arguments.size), expected=expected)
+    if arguments.size is not None:
+        checked_number("--size", arguments.size, f"a number of pixels from 1 to {LARGEST_SIDE_PX}", LARGEST_SIDE_PX)
     providers = arguments.providers
     return Detector(
         arguments.model,
