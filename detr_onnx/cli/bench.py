@@ -24,7 +24,7 @@ from detr_onnx.paths import exists, is_directory, is_file, without_directories
 if TYPE_CHECKING:
     from detr_onnx.bench.cases import BenchmarkCase
     from detr_onnx.bench.interleave import LeftOut
-    from detr_onnx.models.parts import Source
+    from detr_onnx.models.load import Source
 
 HELP = "measure latency, throughput, memory and start-up time of each engine"
 USAGE = "%(prog)s [options]"

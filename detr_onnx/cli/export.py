@@ -24,7 +24,7 @@ from detr_onnx.paths import exists, is_directory
 if TYPE_CHECKING:
     from detr_onnx.exporter.calibrate import Calibration
     from detr_onnx.exporter.onnx_file import ExportOptions
-    from detr_onnx.models.parts import Source
+    from detr_onnx.models.load import Source
 
 HELP = "write a checkpoint as an .onnx or .ort file"
 USAGE = "%(prog)s [options] MODEL -o FILE.onnx"

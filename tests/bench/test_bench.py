@@ -20,8 +20,8 @@ from detr_onnx.bench.timings import figures, quantile, ratio
 from detr_onnx.cli import bench
 from detr_onnx.cli import results as results_files
 from detr_onnx.errors import EngineError, OutputError, UsageError
+from detr_onnx.models.load import Source
 from detr_onnx.models.open import demo_directory, demo_image
-from detr_onnx.models.parts import Source
 from tests.bench.stub_contenders import stub_command
 from tests.cli.command_line import PREFIX, complaint, outcome
 
