@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.atomic import draft_directory, place_directory, write_atomically
+from detr_onnx.atomic import draft_directory, place_directory, write_atomically, writing
 from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.panoptic import PanopticSegmentation
 from detr_onnx.paths import exists, is_directory, is_file
-from detr_onnx.text import reason_of
 
 Ids = NDArray[np.int32]
 
@@ -100,7 +99,7 @@ class PanopticResults:
         png = self._unique_name(name)
         stream = io.BytesIO()
         Image.fromarray(ids_to_rgb(ids)).save(stream, "PNG")
-        with _written(self._directory / png):
+        with writing(self._directory / png):
             (self._directory / png).write_bytes(stream.getvalue())
         height, width = ids.shape
         self._images.append(json.dumps({"id": image_id, "file_name": name, "width": width, "height": height}))
@@ -141,12 +140,12 @@ def panoptic_results(
     """
     check_results_file(file)
     with contextlib.ExitStack() as stack:
-        with _written(file):
+        with writing(file):
             fresh = stack.enter_context(draft_directory(file.absolute().parent)) / "fresh"  # which others may read
             fresh.mkdir()
         results = PanopticResults(fresh, category_of)
         yield results
-        with _written(file):
+        with writing(file):
             write_atomically(fresh / UNPLACED, results.json(categories).encode())
             _place(fresh, file)
 
@@ -164,15 +163,6 @@ def _place(fresh: Path, file: Path) -> None:
 def _is_left_by_a_kill(directory: Path) -> bool:
     """Whether the PNGs are those of a process that was killed before it moved their JSON."""
     return is_directory(directory) and is_file(directory / UNPLACED)
-
-
-@contextlib.contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """OSError as OutputError."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy="choose another file") from error
 
 
 def kept_segments(found: PanopticSegmentation, category_of: Sequence[int | None]) -> tuple[Ids, list[dict[str, Any]]]:
