@@ -23,7 +23,7 @@ from detr_onnx.atomic import draft_directory, place_directory, write_atomically,
 from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.panoptic import PanopticSegmentation
-from detr_onnx.paths import exists, is_directory, is_file
+from detr_onnx.paths import exists, is_directory, is_file, unique_name
 
 Ids = NDArray[np.int32]
 
@@ -96,7 +96,7 @@ class PanopticResults:
             OutputError: the PNG cannot be written.
         """
         ids, segments = kept_segments(found, self._category_of)
-        png = self._unique_name(name)
+        png = unique_name(Path(name).stem if name != "-" else "stdin", ".png", self._names)
         stream = io.BytesIO()
         Image.fromarray(ids_to_rgb(ids)).save(stream, "PNG")
         with writing(self._directory / png):
@@ -112,16 +112,6 @@ class PanopticResults:
         lists = {"images": self._images, "annotations": self._annotations, "categories": rows}
         separator = ",\n "
         return "{" + ",\n".join(f'"{name}": [{separator.join(texts)}]' for name, texts in lists.items()) + "}\n"
-
-    def _unique_name(self, name: str) -> str:
-        """`street.png`, then `street-2.png`, … for images of the same name; some file systems ignore case."""
-        stem = Path(name).stem if name != "-" else "stdin"
-        png, number = f"{stem}.png", 1
-        while png.casefold() in self._names:
-            number += 1
-            png = f"{stem}-{number}.png"
-        self._names.add(png.casefold())
-        return png
 
 
 @contextlib.contextmanager
