@@ -24,6 +24,7 @@ from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.panoptic import PanopticSegmentation
 from detr_onnx.paths import exists, is_directory, is_file, unique_name
+from detr_onnx.text import array_pieces
 
 Ids = NDArray[np.int32]
 
@@ -110,8 +111,7 @@ class PanopticResults:
         """The content of the JSON file, with names of categories by id."""
         rows = [json.dumps({"id": k, "name": name}) for k, name in categories.items()]
         lists = {"images": self._images, "annotations": self._annotations, "categories": rows}
-        separator = ",\n "
-        return "{" + ",\n".join(f'"{name}": [{separator.join(texts)}]' for name, texts in lists.items()) + "}\n"
+        return "{" + ",\n".join(f'"{name}": {"".join(array_pieces(texts))}' for name, texts in lists.items()) + "}\n"
 
 
 @contextlib.contextmanager
