@@ -13,8 +13,7 @@ from detr_onnx.arguments import check_threshold, checked_number
 from detr_onnx.cli.console import STDOUT, print_error
 from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
-from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import DEMO_NOTE, given_options, open_detector
+from detr_onnx.cli.options import DEMO_NOTE, chosen_labels, given_options, open_detector
 from detr_onnx.defaults import DEFAULT_MODEL, DEMOS, JOB_PART_ROWS
 from detr_onnx.errors import UsageError
 from detr_onnx.paths import exists
@@ -98,7 +97,7 @@ def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     detector = open_detector(arguments)
     if arguments.model in DEMOS:
         logger.warning(DEMO_NOTE, DEFAULT_MODEL)
-    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+    labels = chosen_labels(arguments, detector)
     settings = JobSettings.of(detector, arguments.model, arguments.threshold, labels, form, shard.count)
     return Job(Path(arguments.output), inputs, settings, part_rows, arguments.retry), detector
 

@@ -12,8 +12,7 @@ from detr_onnx.cli import detect_job
 from detr_onnx.cli.annotated_ids import with_annotated_ids
 from detr_onnx.cli.console import print_error, progress
 from detr_onnx.cli.interrupts import error_unless_interrupted
-from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import add_detection_output, given_options, open_detector
+from detr_onnx.cli.options import add_detection_output, given_options, open_detector, parse_labels
 from detr_onnx.cli.results import check_destination
 from detr_onnx.errors import DetrError, UsageError
 from detr_onnx.labels import NO_CLASS

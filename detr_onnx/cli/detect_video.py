@@ -14,8 +14,7 @@ from detr_onnx.arguments import check_threshold
 from detr_onnx.cli import detect_job
 from detr_onnx.cli.console import check_keeps_inputs, print_error, print_result
 from detr_onnx.cli.interrupts import interrupt_on_termination, was_interrupted
-from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import given_options, open_detector
+from detr_onnx.cli.options import chosen_labels, given_options, open_detector
 from detr_onnx.errors import DetrError, OutputError, UsageError
 from detr_onnx.paths import file_name
 from detr_onnx.text import printable
@@ -66,7 +65,7 @@ def run(arguments: Namespace) -> int:
     import_av()
     paths = video_paths(arguments.images, arguments.save)
     detector = open_detector(arguments)
-    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+    labels = chosen_labels(arguments, detector)
     failed = False
     with interrupt_on_termination():
         for source, path in zip(arguments.images, paths, strict=True):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from detr_onnx.arguments import checked_number
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD, ENGINES
+from detr_onnx.errors import UsageError
+from detr_onnx.labels import known_labels, listed_labels
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
@@ -93,6 +95,24 @@ def given_options(arguments: Namespace, *add_arguments: Callable[[ArgumentParser
     defaults = vars(parser.parse_args([])).items()
     names = [name for name, default in defaults if name != "verbose" and getattr(arguments, name) != default]
     return [f"--{name.replace('_', '-')}" for name in names]
+
+
+def parse_labels(texts: Sequence[str], known: Sequence[str], *, option: str = "--labels") -> list[str]:
+    """The labels that an option names: each text is one of the model's labels, or several separated by commas.
+
+    Raises:
+        UsageError: there are none, or the model lacks one; the message suggests the most similar label.
+    """
+    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
+    labels = [label for part in parts for label in part if label]
+    if not labels:
+        raise UsageError(f"{option} names no label", expected=f"some of {listed_labels(known)}")
+    return known_labels(labels, known)
+
+
+def chosen_labels(arguments: Namespace, detector: Detector) -> list[str] | None:
+    """The labels of `--labels`; None for all."""
+    return parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
 
 
 def add_batch(parser: ArgumentParser) -> None:
