@@ -12,7 +12,7 @@ from PIL import Image
 
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines import AttentionNetwork, PanopticNetwork, PanopticOutputs
+from detr_onnx.engines import AttentionNetwork, Floats, Mask, PanopticNetwork, PanopticOutputs
 from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.batching import check_is_list
 from detr_onnx.image.decode import ImageSource, read_rgb
@@ -22,8 +22,6 @@ from detr_onnx.models.metadata import check_labels
 from detr_onnx.models.open import OpenModel
 from detr_onnx.panoptic import kept_queries, with_masks
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Sizes = NDArray[np.int64]
 Prepared = tuple[Floats, Mask, Sizes]
 
