@@ -72,9 +72,8 @@ def _mapped(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         found = reason_of(error)
         raise CheckpointError(f"{path} cannot be read", found=found, remedy="check the path") from error
     header_bytes = int.from_bytes(mapped[:8], "little")
-    too_long = header_bytes > min(size - 8, HEADER_LIMIT)
     kind, first = kind_of(mapped[:START_BYTES]), mapped[8:9]  # the format asks for a header that begins with {
-    if first not in (b"{", b"") and (too_long or kind in (GZIP, TAR)):
+    if first not in (b"{", b"") and (header_bytes > size - 8 or kind in (GZIP, TAR)):
         unpack = "unpack it, and give the directory of the model"
         raise CheckpointError(
             f"{path} is not a valid safetensors file",
@@ -82,7 +81,7 @@ def _mapped(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
             expected="the weights of a DETR",
             remedy=unpack if kind in (GZIP, TAR) else "give a .safetensors or .onnx file, or the directory of a model",
         )
-    if too_long:
+    if header_bytes > min(size - 8, HEADER_LIMIT):
         raise _broken(path, f"a header of {header_bytes:,} bytes in a file of {size:,}", "a header within the file")
     header = _header(path, mapped[8 : 8 + header_bytes])
     buffer = np.frombuffer(mapped, np.uint8, offset=8 + header_bytes)
