@@ -1,27 +1,31 @@
-"""Checks of what a `Detector` is given and of what it computes."""
+"""Checks of numbers that callers give, of Python, numpy or another library."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
-from dataclasses import replace
+import operator
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from detr_onnx.detections import Detections
-from detr_onnx.errors import EngineError, UsageError
-from detr_onnx.image.decode import ImageSource
-from detr_onnx.integers import whole_number
-from detr_onnx.models.metadata import check_labels
-
-Floats = NDArray[np.float32]
+from detr_onnx.errors import UsageError
 
 
-def with_path(image: ImageSource, detections: Detections) -> Detections:
-    """The detections with the path of their image, if it was given as a path."""
-    return replace(detections, path=os.fsdecode(image)) if isinstance(image, str | os.PathLike) else detections
+def integer_of(value: Any) -> int | None:
+    """The value as an int if it is an integer, which is what has `__index__`; None for all else, also True and False.
+
+    An array is an integer if it has no axes: torch gives `__index__` to every tensor of one number.
+    """
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool") or getattr(value, "ndim", 0) != 0:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def whole_number(value: Any, largest: float = math.inf) -> int | None:
+    """The value as an int if it is an integer from 1 to `largest`; otherwise None."""
+    number = integer_of(value)
+    return number if number is not None and 1 <= number <= largest else None
 
 
 def check_threshold(*thresholds: float) -> None:
@@ -42,13 +46,3 @@ def checked_number(name: str, value: object, expected: str, largest: float = mat
     if number is None:
         raise UsageError(f"{name} is wrong", found=repr(value)[:60], expected=expected)
     return number
-
-
-def check_outputs(runtime: str, class_names: Sequence[str], logits: Floats, boxes_cxcywh: Floats) -> None:
-    """Raises EngineError unless the outputs are finite, and ModelFileError unless there is a name for each class."""
-    check_labels(class_names, logits.shape[-1] - 1)
-    if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
-        raise EngineError(
-            f"{runtime} computed numbers that are not finite",
-            remedy="try another engine or precision, or check the weights",
-        )

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detr_onnx import locks
+from detr_onnx.errors import OutputError
+from detr_onnx.text import reason_of
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".detr-onnx-", ".part"
 ABANDONED_AFTER_S = 24 * 3600  # where there are no locks; nothing takes a day to write
@@ -54,6 +56,17 @@ class Draft:
 def is_written_directly(path: Path) -> bool:
     """Whether the path is a device or a pipe, which no draft can replace."""
     return (path.exists() and not path.is_file()) or path.absolute().parent in STREAM_DIRECTORIES
+
+
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = "choose another file") -> Iterator[None]:
+    """Turns an OSError inside the block into an OutputError, but a closed pipe, whose reader wants no more."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy=remedy) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detr_onnx.arguments import integer_of
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines import AttentionOutputs, Mask
+from detr_onnx.engines import AttentionOutputs, Floats, Mask
 from detr_onnx.errors import DetrError, UsageError
 from detr_onnx.image.heatmap import Panel, resized
-from detr_onnx.integers import integer_of
 from detr_onnx.network.numpy_ops import nearest
 
-Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 LAST = -1

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from detr_onnx.boxes import pixels_xyxy, xyxy_to_xywh
+from detr_onnx.arguments import integer_of
+from detr_onnx.boxes import Floats, pixels_xyxy, xyxy_to_xywh
 from detr_onnx.errors import MissingPackageError, UsageError
-from detr_onnx.integers import integer_of
 from detr_onnx.labels import known_labels
 from detr_onnx.masks import MaskLogits
 from detr_onnx.text import printable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from detr_onnx.image.decode import ImageSource
 
-Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Selection = slice | Sequence[int] | Sequence[bool] | NDArray[np.bool_] | NDArray[np.integer[Any]]
 

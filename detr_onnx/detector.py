@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from detr_onnx.arguments import check_outputs, check_threshold, checked_number, with_path
+from detr_onnx.arguments import check_threshold, checked_number, whole_number
 from detr_onnx.attention import AttentionMaps, cells_of, checked_points, maps_of
 from detr_onnx.cache import sha256_of_all
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD
@@ -27,11 +27,10 @@ from detr_onnx.errors import UsageError
 from detr_onnx.image.batching import check_is_list, grouped, remember_paths
 from detr_onnx.image.decode import ImageSource, read_rgb
 from detr_onnx.image.processor_config import LARGEST_SIDE_PX
-from detr_onnx.integers import whole_number
 from detr_onnx.models.metadata import class_names
 from detr_onnx.models.open import open_model
 from detr_onnx.panoptic import PanopticRules, PanopticSegmentation, panoptic_of
-from detr_onnx.pipeline import Pipeline
+from detr_onnx.pipeline import Pipeline, with_path
 from detr_onnx.read_ahead import read_ahead, usable_cores
 
 if TYPE_CHECKING:
@@ -246,7 +245,7 @@ class Detector(Pipeline):
         pixels, mask, _ = self._prepare([rgb] * (self._engine.batch or 1))
         cells = np.tile(cells_of(wanted, rgb.size, mask, network.stride), (len(pixels), 1))
         outputs = network.attend(pixels, mask, threshold, cells)
-        check_outputs(self.runtime, self.class_names, *outputs[:2])
+        self._check_outputs(*outputs[:2])
         maps = maps_of(outputs, mask, wanted, self.class_names, threshold, rgb)
         return replace(maps, detections=with_path(image, maps.detections))
 

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, softmax
-from detr_onnx.engines import Mask, PanopticOutputs
+from detr_onnx.engines import Floats, Mask, PanopticOutputs
 from detr_onnx.masks import MaskLogits
 
-Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 NO_SEGMENT, UNASSIGNED = -1, 0  # where there is no segment at all, and pixels that belong to none, as in transformers

@@ -49,6 +49,19 @@ def file_name(name: str) -> str:
     return f"_{plain}" if RESERVED_NAME.match(plain) else plain
 
 
+def unique_name(stem: str, suffix: str, taken: set[str]) -> str:
+    """`street.jpg`, then `street-2.jpg`, …: the first that is not in `taken`, to which it is added.
+
+    `taken` has the names case-folded: some file systems ignore case.
+    """
+    name, number = f"{stem}{suffix}", 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}-{number}{suffix}"
+    taken.add(name.casefold())
+    return name
+
+
 def without_directories(text: str, paths: Sequence[str] = ()) -> str:
     """The text with the directories of these paths and of absolute ones left out: it tells nothing about its user."""
     for parent in sorted({parent for path in paths for parent in _parents(path)}, key=len, reverse=True):

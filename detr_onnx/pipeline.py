@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.arguments import check_outputs
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of
-from detr_onnx.engines import AttentionNetwork, PanopticNetwork, PanopticOutputs
-from detr_onnx.errors import UsageError
+from detr_onnx.engines import AttentionNetwork, Floats, Mask, PanopticNetwork, PanopticOutputs
+from detr_onnx.errors import EngineError, UsageError
 from detr_onnx.image.batching import check_is_list
 from detr_onnx.image.decode import ImageSource, read_rgb
 from detr_onnx.image.preprocess import batch
 from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.models.metadata import check_labels
 from detr_onnx.models.open import OpenModel
 from detr_onnx.panoptic import kept_queries, with_masks
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Sizes = NDArray[np.int64]
 Prepared = tuple[Floats, Mask, Sizes]
 
@@ -134,7 +134,7 @@ class Pipeline:
         """
         count = len(pixels)
         segments = self._segment(*self._filled(pixels, mask), threshold)
-        check_outputs(self.runtime, self.class_names, *segments[:2])
+        self._check_outputs(*segments[:2])
         if len(segments.logits) == count:
             return segments
         own = segments.kept[:, 0] < count
@@ -153,7 +153,7 @@ class Pipeline:
             EngineError: the outputs are not finite.
             ModelFileError: the number of classes is not that of the class names.
         """
-        check_outputs(self.runtime, self.class_names, logits, boxes_cxcywh)
+        self._check_outputs(logits, boxes_cxcywh)
         return detections_of(logits, boxes_cxcywh, sizes_hw, self.class_names, threshold)
 
     def detect_prepared(
@@ -183,6 +183,15 @@ class Pipeline:
         detections = detections_of(*segments[:2], sizes_hw, self.class_names, threshold, kept_queries(segments))
         return with_masks(detections, segments, mask, sizes_hw)
 
+    def _check_outputs(self, logits: Floats, boxes_cxcywh: Floats) -> None:
+        """Raises EngineError unless outputs are finite, and ModelFileError unless there is a name for each class."""
+        check_labels(self.class_names, logits.shape[-1] - 1)
+        if not np.isfinite(logits.max()) or not np.isfinite(boxes_cxcywh).all():
+            raise EngineError(
+                f"{self.runtime} computed numbers that are not finite",
+                remedy="try another engine or precision, or check the weights",
+            )
+
     def _may_share(self, image: Image.Image, other: Image.Image) -> bool:
         resized = self.preprocessing.resized_hw
         return self._engine.batches_mixed_sizes or resized(*image.size[::-1]) == resized(*other.size[::-1])
@@ -200,3 +209,8 @@ class Pipeline:
             return pixels, mask
         rows = np.arange(size).clip(max=len(pixels) - 1)
         return pixels[rows], None if mask is None else mask[rows]
+
+
+def with_path(image: ImageSource, detections: Detections) -> Detections:
+    """The detections with the path of their image, if it was given as a path."""
+    return replace(detections, path=os.fsdecode(image)) if isinstance(image, str | os.PathLike) else detections

@@ -1,8 +1,8 @@
-"""Text for people: names that stay on one line, tables, numbers to three digits."""
+"""Text for people: names that stay on one line, tables, numbers to three digits; and JSON arrays of any length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def printable(text: str) -> str:
@@ -46,6 +46,15 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its rows as long as its head."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in line) for line in lines)
+
+
+def array_pieces(items: Iterable[str]) -> Iterator[str]:
+    """The pieces of a JSON array, one item per line, from JSON texts."""
+    separator = "["
+    for item in items:
+        yield separator + item
+        separator = ",\n "
+    yield "[]" if separator == "[" else "]"
 
 
 def short_number(value: float) -> str:

@@ -26,8 +26,8 @@ DIRECTORIES = (".ci/*", ".github/**/*", "benchmarks/**/*", "detr_onnx/**/*", "do
                "tests/**/*", "weights/**/*")  # fmt: skip
 """Where files are that pages name: what is tracked, without environments and build directories."""
 LAYERS = (
-    ("errors", "defaults", "text", "integers", "paths", "read_ahead", "locks", "signals"),
-    ("json_input", "labels", "atomic", "unexpected_errors"),
+    ("errors", "defaults", "text", "paths", "read_ahead", "locks", "signals", "file_kinds"),
+    ("arguments", "json_input", "labels", "atomic", "unexpected_errors"),
     ("network", "cache"),
     ("checkpoint", "image", "notebook", "rle"),
     ("boxes", "masks"),
@@ -37,7 +37,6 @@ LAYERS = (
     ("evaluation",),
     ("exporter",),
     ("models",),
-    ("arguments",),
     ("pipeline",),
     ("detector",),
     ("bench", "jobs", "server", "verify"),

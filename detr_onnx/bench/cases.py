@@ -13,9 +13,9 @@ from detr_onnx.bench.processes import Program
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.errors import EngineError, UsageError
+from detr_onnx.models.load import Source
 from detr_onnx.models.metadata import Description
 from detr_onnx.models.open import check_names
-from detr_onnx.models.parts import Source
 from detr_onnx.paths import is_directory, is_file
 
 BASELINES = ("transformers", "optimum", "openvino")

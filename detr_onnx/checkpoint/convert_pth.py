@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from detr_onnx.atomic import draft_directory, move_together
 from detr_onnx.checkpoint.inferred_config import ASSUMED_HEADS
 from detr_onnx.checkpoint.load import checkpoint_of, read_config
-from detr_onnx.checkpoint.safetensors import LONGEST_MAGIC, kind_of, read_safetensors, write_safetensors
+from detr_onnx.checkpoint.safetensors import read_safetensors, write_safetensors
 from detr_onnx.errors import CheckpointError, MissingPackageError, OutputError
+from detr_onnx.file_kinds import START_BYTES, kind_of
 from detr_onnx.paths import exists, is_directory, is_file
 from detr_onnx.text import one_line, reason_of
 
@@ -109,7 +110,7 @@ def _start(path: Path) -> bytes:
     """The first bytes of a file, as far as they can be read."""
     try:
         with path.open("rb") as file:
-            return file.read(LONGEST_MAGIC)
+            return file.read(START_BYTES)
     except OSError:
         return b""
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.errors import CheckpointError
+from detr_onnx.file_kinds import GZIP, START_BYTES, TAR, kind_of
 from detr_onnx.json_input import MAX_AXES, parse_json, whole_numbers
 from detr_onnx.paths import exists, is_file
 from detr_onnx.text import reason_of
@@ -35,17 +36,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
-}
-LONGEST_MAGIC = 12  # bytes at the beginning of a file that are shown, or tell its kind
-OTHER_KINDS = {
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x89PNG": "a PNG image",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "a gzip archive",
-    b"GGUF": "a GGUF file",
-    b"\x89HDF": "an HDF5 file",
-    b"{": "a JSON text",
-    b"\x80": "a pickle",
 }
 
 Tensors = dict[str, NDArray[Any]]
@@ -82,12 +72,14 @@ def _mapped(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         found = reason_of(error)
         raise CheckpointError(f"{path} cannot be read", found=found, remedy="check the path") from error
     header_bytes = int.from_bytes(mapped[:8], "little")
-    if header_bytes > size - 8 and mapped[8:9] not in (b"{", b""):  # the format asks for a header that begins with {
+    kind, first = kind_of(mapped[:START_BYTES]), mapped[8:9]  # the format asks for a header that begins with {
+    if first not in (b"{", b"") and (header_bytes > size - 8 or kind in (GZIP, TAR)):
+        unpack = "unpack it, and give the directory of the model"
         raise CheckpointError(
             f"{path} is not a valid safetensors file",
-            found=kind_of(mapped[:LONGEST_MAGIC]),
+            found=kind,
             expected="the weights of a DETR",
-            remedy="give a .safetensors or .onnx file, or the directory of a model",
+            remedy=unpack if kind in (GZIP, TAR) else "give a .safetensors or .onnx file, or the directory of a model",
         )
     if header_bytes > min(size - 8, HEADER_LIMIT):
         raise _broken(path, f"a header of {header_bytes:,} bytes in a file of {size:,}", "a header within the file")
@@ -95,12 +87,6 @@ def _mapped(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     buffer = np.frombuffer(mapped, np.uint8, offset=8 + header_bytes)
     _check_header(path, header, len(buffer))
     return header, buffer
-
-
-def kind_of(start: bytes) -> str:
-    """What a file of another kind is, by its first bytes."""
-    kind = next((kind for magic, kind in OTHER_KINDS.items() if start.startswith(magic)), None)
-    return kind or f"a file that begins with {start!r}"
 
 
 def forget_pages(tensors: Mapping[str, NDArray[Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from detr_onnx.arguments import check_threshold
 from detr_onnx.cli.console import print_result, progress_bar
 from detr_onnx.cli.options import (
     add_batch,
@@ -36,7 +37,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.evaluation.agreement import agreement
     from detr_onnx.evaluation.report import format_agreement, format_json
 

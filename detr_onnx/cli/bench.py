@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detr_onnx import __version__
+from detr_onnx.arguments import checked_number
 from detr_onnx.cli.console import progress
-from detr_onnx.cli.options import add_engine_options, add_model, add_source_options
+from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, given_options
 from detr_onnx.cli.results import check_destination, write_results
 from detr_onnx.defaults import BENCH_RUNS
 from detr_onnx.errors import EngineError, ImageError, UsageError
@@ -23,7 +24,7 @@ from detr_onnx.paths import exists, is_directory, is_file, without_directories
 if TYPE_CHECKING:
     from detr_onnx.bench.cases import BenchmarkCase
     from detr_onnx.bench.interleave import LeftOut
-    from detr_onnx.models.parts import Source
+    from detr_onnx.models.load import Source
 
 HELP = "measure latency, throughput, memory and start-up time of each engine"
 USAGE = "%(prog)s [options]"
@@ -91,15 +92,18 @@ def check_usage(arguments: Namespace) -> list[str]:
     if os.name != "posix":
         raise EngineError("bench measures processes with POSIX calls", found=os.name, remedy="run it on Linux or macOS")
     for name in ("runs", "threads", "size"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} is wrong", found=str(value), expected="a number from 1 up")
+        if (value := getattr(arguments, name)) is not None:
+            checked_number(f"--{name}", value, "a number from 1 up")
     peers = [peer.strip() for peer in arguments.against.split(",")] if arguments.against is not None else []
     if unknown := [peer for peer in peers if peer not in BASELINES]:
         expected = f"some of {', '.join(BASELINES)}"
         raise UsageError("--against has unknown names", found=", ".join(map(repr, unknown)), expected=expected)
     inputs = (arguments.image, arguments.optimum, arguments.config)
     check_destination(arguments.json, "--json", [arguments.model], *inputs, or_stdout=True)
+    readers = {"--optimum": ("optimum", "openvino"), "--peers-python": ("transformers",)}
+    for option, names in readers.items():
+        if option in given_options(arguments, add_arguments) and not {*names} & {*peers}:
+            raise UsageError(f"{option} is not used", remedy=f"add --against {','.join(names)}, or leave it out")
     return list(dict.fromkeys(peers))
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from detr_onnx.bench.hosted.responses import FLOOR
 from detr_onnx.cli.console import check_keeps_inputs, progress
-from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, open_detector
+from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, given_options, open_detector
 from detr_onnx.cli.results import check_destination, check_is_not_stdout, write_results
 from detr_onnx.errors import UsageError
 from detr_onnx.text import is_text
@@ -200,6 +200,10 @@ def check_usage(arguments: argparse.Namespace) -> None:
             option = f"--{name.replace('_', '-')}"
             expected = f"a number from {least:g} to {most:g}"
             raise UsageError(f"{option} is out of range", found=str(value), expected=expected)
+    given = given_options(arguments, _add_measurements, _add_files)
+    for option, user in (("--resamples", "--annotations"), ("--worst", "--html")):
+        if option in given and user not in given:
+            raise UsageError(f"{option} is not used", remedy=f"add {user} FILE, or leave it out")
     files = results_files(arguments)
     check_is_not_stdout(arguments.journal, "--journal")
     if len({os.path.realpath(path) for path in (*files.values(), arguments.journal)}) <= len(files):

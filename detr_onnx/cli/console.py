@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from detr_onnx.atomic import is_written_directly, write_atomically
+from detr_onnx.atomic import is_written_directly, write_atomically, writing
 from detr_onnx.errors import DetrError, EngineError, OutputError
 from detr_onnx.image.walk import file_ids
 from detr_onnx.paths import is_directory
@@ -57,10 +57,8 @@ def check_keeps_inputs(path: Path, option: str, *inputs: Path | None) -> None:
 
 def write_file(path: Path, text: str) -> None:
     """Writes a text file, or raises OutputError. Names of files may have bytes that are not UTF-8; they are escaped."""
-    try:
+    with writing(path):
         write_atomically(path, text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy=ANOTHER_FILE) from error
 
 
 def print_result(text: str) -> None:

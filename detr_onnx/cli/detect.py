@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold
 from detr_onnx.cli import detect_job, detect_panoptic, detect_video
 from detr_onnx.cli.annotated_ids import with_annotated_ids
 from detr_onnx.cli.console import print_error, print_result, progress
 from detr_onnx.cli.interrupts import error_unless_interrupted
-from detr_onnx.cli.labels import parse_labels
 from detr_onnx.cli.options import (
     DEMO_NOTE,
     OUTPUT_FORMATS,
@@ -20,6 +20,7 @@ from detr_onnx.cli.options import (
     add_engine_options,
     add_model,
     add_source_options,
+    chosen_labels,
     open_detector,
 )
 from detr_onnx.cli.save_paths import save_paths
@@ -79,7 +80,6 @@ def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: 
         arguments: parsed options.
         single: whether the command line names one image, which decides the format and what --save means.
     """
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.cli.formats import formatter
 
     check_threshold(arguments.threshold)
@@ -91,7 +91,7 @@ def detect_images(images: list[ImageFile], errors: list[ImageError], arguments: 
     detector = open_detector(arguments)
     if arguments.model in DEMOS:
         warn_about_demo(images)
-    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+    labels = chosen_labels(arguments, detector)
     failures: list[DetrError] = [*errors]
     results = detect_each(detector, list(zip(images, paths, strict=True)), arguments.threshold, labels, failures)
     for text in formatter(arguments.format, single)(results):

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold, checked_number
 from detr_onnx.cli.console import STDOUT, print_error
 from detr_onnx.cli.interrupts import stop_on_signals
 from detr_onnx.cli.job_progress import job_progress
-from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import DEMO_NOTE, open_detector
+from detr_onnx.cli.options import DEMO_NOTE, chosen_labels, given_options, open_detector
 from detr_onnx.defaults import DEFAULT_MODEL, DEMOS, JOB_PART_ROWS
 from detr_onnx.errors import UsageError
 from detr_onnx.paths import exists
@@ -55,13 +55,8 @@ def is_job(arguments: Namespace) -> bool:
         lists = [argument for argument in arguments.images if argument.startswith("@") and not exists(argument)]
         if lists:
             raise UsageError(f"the list {lists[0]} can be used only with -o", remedy="add -o DIR")
-        for name, value in (
-            ("--shard", arguments.shard),
-            ("--batch-files", arguments.batch_files),
-            ("--retry", arguments.retry),
-        ):
-            if value not in (None, False):
-                raise UsageError(f"{name} can be used only with -o", remedy="add -o DIR")
+        for option in given_options(arguments, add_arguments):
+            raise UsageError(f"{option} can be used only with -o", remedy="add -o DIR")
         if arguments.format == PARQUET:
             raise UsageError("--format parquet can be used only with -o", remedy="add -o DIR")
         return False
@@ -82,7 +77,6 @@ def run(arguments: Namespace) -> int:
 
 def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     """The job that the arguments describe, and the detector of its settings."""
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.jobs.inputs import Inputs
     from detr_onnx.jobs.job import Job
     from detr_onnx.jobs.parts import FORMATS, NDJSON
@@ -95,8 +89,7 @@ def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     if form not in FORMATS:
         raise UsageError(f"-o cannot write --format {form}", expected=" or ".join(FORMATS))
     part_rows = JOB_PART_ROWS if arguments.batch_files is None else arguments.batch_files
-    if part_rows < 1:
-        raise UsageError("--batch-files is wrong", found=str(part_rows), expected="1 or more")
+    checked_number("--batch-files", part_rows, "1 or more")
     if form == PARQUET:
         import_pyarrow()
     shard = Shard.parse(arguments.shard) if arguments.shard is not None else Shard()
@@ -104,7 +97,7 @@ def open_job(arguments: Namespace) -> tuple[Job, Detector]:
     detector = open_detector(arguments)
     if arguments.model in DEMOS:
         logger.warning(DEMO_NOTE, DEFAULT_MODEL)
-    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+    labels = chosen_labels(arguments, detector)
     settings = JobSettings.of(detector, arguments.model, arguments.threshold, labels, form, shard.count)
     return Job(Path(arguments.output), inputs, settings, part_rows, arguments.retry), detector
 

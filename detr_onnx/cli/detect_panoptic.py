@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold
+from detr_onnx.cli import detect_job
 from detr_onnx.cli.annotated_ids import with_annotated_ids
 from detr_onnx.cli.console import print_error, progress
 from detr_onnx.cli.interrupts import error_unless_interrupted
-from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import open_detector
+from detr_onnx.cli.options import add_detection_output, given_options, open_detector, parse_labels
 from detr_onnx.cli.results import check_destination
 from detr_onnx.errors import DetrError, UsageError
 from detr_onnx.labels import NO_CLASS
@@ -44,21 +45,14 @@ def is_panoptic(arguments: Namespace) -> bool:
         return False
     if arguments.output is None:
         raise UsageError("--format panoptic needs a file to write", remedy="add -o FILE.json")
-    for name, value in (
-        ("--save", arguments.save),
-        ("--labels", arguments.labels),
-        ("--shard", arguments.shard),
-        ("--batch-files", arguments.batch_files),
-        ("--retry", arguments.retry),
-    ):
-        if value not in (None, False):
-            raise UsageError(f"{name} cannot be used with --format panoptic", remedy="leave one of them out")
+    for option in given_options(arguments, add_detection_output, detect_job.add_arguments):
+        if option not in ("--threshold", "--format", "--output"):
+            raise UsageError(f"{option} cannot be used with --format panoptic", remedy="leave one of them out")
     return True
 
 
 def run(arguments: Namespace) -> int:
     """Writes the segments of the images; the exit status is 1 if any failed, after all others are done."""
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.evaluation.panoptic_files import check_results_file, panoptic_results
     from detr_onnx.image.files import find_images
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold
+from detr_onnx.cli import detect_job
 from detr_onnx.cli.console import check_keeps_inputs, print_error, print_result
 from detr_onnx.cli.interrupts import interrupt_on_termination, was_interrupted
-from detr_onnx.cli.labels import parse_labels
-from detr_onnx.cli.options import open_detector
+from detr_onnx.cli.options import chosen_labels, given_options, open_detector
 from detr_onnx.errors import DetrError, OutputError, UsageError
 from detr_onnx.paths import file_name
 from detr_onnx.text import printable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from detr_onnx.video.detect import VideoFrame
     from detr_onnx.video.open import Video
     from detr_onnx.video.writer import VideoWriter
-
-DEFAULTS = {"every": 1, "fps": None, "start": 0.0, "duration": None, "track": False}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,7 +46,7 @@ def has_videos(arguments: Namespace) -> bool:
     """
     videos = [argument for argument in arguments.images if is_video(argument)]
     others = [argument for argument in arguments.images if not is_video(argument)]
-    used = [f"--{name}" for name, default in DEFAULTS.items() if getattr(arguments, name, default) != default]
+    used = given_options(arguments, add_arguments)
     if videos and others and (used or any(map(is_live, videos))):
         found = f"the video {shown_name(videos[0])} and {others[0]}"
         raise UsageError("images and videos cannot be mixed", found=found, remedy="run detect once for each kind")
@@ -59,7 +58,6 @@ def has_videos(arguments: Namespace) -> bool:
 
 def run(arguments: Namespace) -> int:
     """Detects in each video in turn; the exit status is 1 if one failed, after all others are done."""
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.video.pyav import import_av
 
     check_threshold(arguments.threshold)
@@ -67,7 +65,7 @@ def run(arguments: Namespace) -> int:
     import_av()
     paths = video_paths(arguments.images, arguments.save)
     detector = open_detector(arguments)
-    labels = parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+    labels = chosen_labels(arguments, detector)
     failed = False
     with interrupt_on_termination():
         for source, path in zip(arguments.images, paths, strict=True):
@@ -94,11 +92,8 @@ def check_options(arguments: Namespace) -> None:
         raise UsageError("-o is for images", found=shown_name(arguments.images[0]), remedy="redirect the output")
     if arguments.annotations is not None:
         raise UsageError("--annotations is for images", found=shown_name(arguments.images[0]))
-    for option, value in (("--shard", arguments.shard), ("--batch-files", arguments.batch_files)):
-        if value is not None:
-            raise UsageError(f"{option} is for images", found=shown_name(arguments.images[0]))
-    if arguments.retry:
-        raise UsageError("--retry is for images", found=shown_name(arguments.images[0]))
+    for option in given_options(arguments, detect_job.add_arguments):
+        raise UsageError(f"{option} is for images", found=shown_name(arguments.images[0]))
     live = [source for source in arguments.images if is_live(source)]
     if live and len(arguments.images) > 1:
         found = ", ".join(map(shown_name, arguments.images[:3]))

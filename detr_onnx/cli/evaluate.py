@@ -15,9 +15,11 @@ from detr_onnx.cli.options import (
     add_model,
     add_source_options,
     check_batch,
+    given_options,
     open_detector,
 )
 from detr_onnx.cli.results import check_destination, failure_of
+from detr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
     from detr_onnx.evaluation.coco import Annotations, Row
@@ -52,6 +54,7 @@ def run(arguments: Namespace) -> int:
     from detr_onnx.evaluation.report import format_evaluation, format_json
 
     check_batch(arguments.batch)
+    check_results(arguments)
     if evaluate_panoptic.is_panoptic(arguments):
         return evaluate_panoptic.run(arguments)
     inputs = (arguments.annotations, arguments.results, arguments.config)
@@ -66,6 +69,16 @@ def run(arguments: Namespace) -> int:
     if not_saved is not None:
         raise not_saved
     return 0
+
+
+def check_results(arguments: Namespace) -> None:
+    """Raises UsageError for options of the model with --results, which runs none."""
+    if arguments.results is not None:
+        groups = (add_model, add_engine_options, add_source_options, add_batch)
+        unused = given_options(arguments, *groups) + (["--threshold"] if arguments.threshold is not None else [])
+        if unused:
+            remedy = "leave the options of a model out, or give --images in place of --results"
+            raise UsageError("--results runs no model", found=" and ".join(unused), remedy=remedy)
 
 
 def detect_or_read(arguments: Namespace, annotations: Annotations) -> tuple[dict[str, str], list[Row]]:

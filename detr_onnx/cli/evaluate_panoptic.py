@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import check_threshold
 from detr_onnx.cli.console import check_keeps_inputs, print_result, progress
 from detr_onnx.cli.options import open_detector
 from detr_onnx.cli.results import check_destination
@@ -46,7 +47,6 @@ def is_panoptic(arguments: Namespace) -> bool:
 
 
 def run(arguments: Namespace) -> int:
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.evaluation import panoptic_coco, panoptic_files
     from detr_onnx.evaluation.report import format_json, format_panoptic
 

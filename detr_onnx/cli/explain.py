@@ -9,15 +9,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detr_onnx.cli.console import ANOTHER_FILE
+from detr_onnx.arguments import check_threshold
+from detr_onnx.atomic import write_atomically, writing
 from detr_onnx.cli.detect import warn_about_demo
 from detr_onnx.cli.options import add_engine_options, add_model, add_source_options, add_threshold, open_detector
 from detr_onnx.cli.results import check_destination
 from detr_onnx.cli.save_paths import save_paths
 from detr_onnx.defaults import DEMOS
-from detr_onnx.errors import OutputError, UsageError
+from detr_onnx.errors import UsageError
 from detr_onnx.image.files import ImageFile, find_images
-from detr_onnx.text import reason_of
 
 if TYPE_CHECKING:
     from detr_onnx.attention import AttentionMaps
@@ -52,7 +52,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from detr_onnx.arguments import check_threshold
     from detr_onnx.image.decode import read_rgb
     from detr_onnx.image.draw import save_image
 
@@ -149,12 +148,8 @@ def write_arrays(maps: AttentionMaps, output: Path) -> None:
     """Writes all maps; raises OutputError if they cannot be written."""
     import numpy as np
 
-    from detr_onnx.atomic import write_atomically
-
     file = io.BytesIO()
     arrays: dict[str, Any] = dict(maps.arrays())
     np.savez_compressed(file, **arrays)  # without allow_pickle, which numpy before 2.1 takes for an array
-    try:
+    with writing(output):
         write_atomically(output, file.getvalue())
-    except OSError as error:
-        raise OutputError(f"cannot write {output}", found=reason_of(error), remedy=ANOTHER_FILE) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detr_onnx.cli.console import check_keeps_inputs
-from detr_onnx.cli.options import add_source_options, add_verbose
+from detr_onnx.cli.options import add_source_options, add_verbose, check_batch
 from detr_onnx.cli.results import MODEL_JSON, check_destination, failure_of, write_result
 from detr_onnx.cli.step_progress import step_progress
 from detr_onnx.defaults import EXPORT_PRECISIONS
@@ -24,7 +24,7 @@ from detr_onnx.paths import exists, is_directory
 if TYPE_CHECKING:
     from detr_onnx.exporter.calibrate import Calibration
     from detr_onnx.exporter.onnx_file import ExportOptions
-    from detr_onnx.models.parts import Source
+    from detr_onnx.models.load import Source
 
 HELP = "write a checkpoint as an .onnx or .ort file"
 USAGE = "%(prog)s [options] MODEL -o FILE.onnx"
@@ -63,6 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    from detr_onnx.engines.graph_file import check_graph_file
     from detr_onnx.exporter.calibrate import calibrate
     from detr_onnx.exporter.onnx_file import write_onnx
     from detr_onnx.exporter.ort_file import write_ort
@@ -76,6 +77,7 @@ def run(arguments: Namespace) -> int:
     check_report(arguments, images)
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
+        check_graph_file(source.graph or Path())  # what is no graph is not called one
         raise UsageError(
             f"{arguments.model} is a graph already",
             expected="a checkpoint: a directory, a .safetensors file, or a Hugging Face model id",
@@ -140,8 +142,8 @@ def check_usage(arguments: Namespace, batch: int | None) -> None:
 
 def check_output(output: Path, batch: int | None) -> None:
     """Raises what is wrong with `--batch` and with the output file."""
-    if batch is not None and batch < 1:
-        raise UsageError("the batch is wrong", found=str(batch), expected="a number of images from 1 up")
+    if batch is not None:
+        check_batch(batch)
     if output.suffix not in (".onnx", ".ort"):
         remedy = "let its name end in .onnx or .ort"
         raise UsageError("the output is not an .onnx file", found=str(output), remedy=remedy)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from detr_onnx.detections import Detection, Detections
 from detr_onnx.image.files import ImageFile
-from detr_onnx.text import printable
+from detr_onnx.text import array_pieces, printable
 
 Results = Iterable[tuple[ImageFile, Detections]]
 """Each image and its detections."""
@@ -24,7 +24,8 @@ def api_array(results: Results) -> Iterator[str]:
 
 def json_array(results: Results) -> Iterator[str]:
     """For several images: one JSON array of `{"file", "detections"}`."""
-    yield from _array(_file_object(image, detections) for image, detections in results)
+    yield from array_pieces(_file_object(image, detections) for image, detections in results)
+    yield "\n"
 
 
 def ndjson(results: Results) -> Iterator[str]:
@@ -35,7 +36,9 @@ def ndjson(results: Results) -> Iterator[str]:
 
 def coco(results: Results) -> Iterator[str]:
     """The rows of a COCO results file, as one JSON array."""
-    yield from _array(json.dumps(row) for image, detections in results for row in detections.to_coco(image.image_id))
+    rows = (row for image, detections in results for row in detections.to_coco(image.image_id))
+    yield from array_pieces(map(json.dumps, rows))
+    yield "\n"
 
 
 def table(results: Results) -> Iterator[str]:
@@ -67,12 +70,3 @@ def _whole_pixels(d: Detection) -> str:
 
 def _file_object(image: ImageFile, detections: Detections) -> str:
     return json.dumps({"file": image.name, "detections": detections.to_api()})
-
-
-def _array(items: Iterable[str]) -> Iterator[str]:
-    """`[a, b, …]`, one item per line, from JSON texts."""
-    separator = "["
-    for item in items:
-        yield separator + item
-        separator = ",\n "
-    yield "[]\n" if separator == "[" else "]\n"

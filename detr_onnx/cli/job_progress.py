@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from detr_onnx.cli.console import CLEAR_LINE
+from detr_onnx.cli.console import live_line
 from detr_onnx.text import clock
 
 if TYPE_CHECKING:
@@ -39,15 +39,11 @@ def job_progress(inputs: Inputs) -> Iterator[Callable[[Tally], None]]:
         now_s = time.monotonic()
         if now_s - shown_s >= REFRESH_S:
             shown_s = now_s
-            line = progress_line(tally.rows, tally.failed, tally.rows - first[0], now_s - start_s, (total or [None])[0])
-            sys.stderr.write(CLEAR_LINE + line[:79])
-            sys.stderr.flush()
+            new, count = tally.rows - first[0], (total or [None])[0]
+            line(progress_line(tally.rows, tally.failed, new, now_s - start_s, count))
 
-    try:
+    with live_line(shown=True) as line:
         yield show
-    finally:
-        sys.stderr.write(CLEAR_LINE)
-        sys.stderr.flush()
 
 
 def progress_line(rows: int, failed: int, new: int, elapsed_s: float, total: int | None) -> str:

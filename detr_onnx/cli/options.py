@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_onnx.arguments import checked_number
 from detr_onnx.defaults import DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_THRESHOLD, ENGINES
 from detr_onnx.errors import UsageError
+from detr_onnx.labels import known_labels, listed_labels
 
 if TYPE_CHECKING:
     from detr_onnx.detector import Detector
@@ -82,6 +84,37 @@ def add_detection_output(parser: ArgumentParser, formats: Sequence[str] = OUTPUT
     )
 
 
+def given_options(arguments: Namespace, *add_arguments: Callable[[ArgumentParser], None]) -> list[str]:
+    """The options that these functions add and whose values are not the defaults, such as ["--engine", "--size"].
+
+    `--verbose` is none of them, as it goes with everything.
+    """
+    parser = ArgumentParser()
+    for add in add_arguments:
+        add(parser)
+    defaults = vars(parser.parse_args([])).items()
+    names = [name for name, default in defaults if name != "verbose" and getattr(arguments, name) != default]
+    return [f"--{name.replace('_', '-')}" for name in names]
+
+
+def parse_labels(texts: Sequence[str], known: Sequence[str], *, option: str = "--labels") -> list[str]:
+    """The labels that an option names: each text is one of the model's labels, or several separated by commas.
+
+    Raises:
+        UsageError: there are none, or the model lacks one; the message suggests the most similar label.
+    """
+    parts = [[text] if text in known else [part.strip() for part in text.split(",")] for text in texts]
+    labels = [label for part in parts for label in part if label]
+    if not labels:
+        raise UsageError(f"{option} names no label", expected=f"some of {listed_labels(known)}")
+    return known_labels(labels, known)
+
+
+def chosen_labels(arguments: Namespace, detector: Detector) -> list[str] | None:
+    """The labels of `--labels`; None for all."""
+    return parse_labels(arguments.labels, detector.class_names) if arguments.labels is not None else None
+
+
 def add_batch(parser: ArgumentParser) -> None:
     """`--batch`; see `check_batch`."""
     parser.add_argument(
@@ -91,8 +124,7 @@ def add_batch(parser: ArgumentParser) -> None:
 
 def check_batch(batch: int) -> None:
     """Raises UsageError for a batch below 1."""
-    if batch < 1:
-        raise UsageError("the batch is wrong", found=str(batch), expected="a number of images from 1 up")
+    checked_number("the batch", batch, "a number of images from 1 up")
 
 
 def open_detector(arguments: Namespace) -> Detector:
@@ -105,9 +137,8 @@ def open_detector(arguments: Namespace) -> Detector:
     from detr_onnx.engines.providers import parse_providers
     from detr_onnx.image.processor_config import LARGEST_SIDE_PX
 
-    if arguments.size is not None and not 1 <= arguments.size <= LARGEST_SIDE_PX:
-        expected = f"a number of pixels from 1 to {LARGEST_SIDE_PX}"
-        raise UsageError("--size is wrong", found=str(arguments.size), expected=expected)
+    if arguments.size is not None:
+        checked_number("--size", arguments.size, f"a number of pixels from 1 to {LARGEST_SIDE_PX}", LARGEST_SIDE_PX)
     providers = arguments.providers
     return Detector(
         arguments.model,

@@ -11,7 +11,7 @@ from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.image.files import ImageFile
 from detr_onnx.image.walk import file_ids
 from detr_onnx.jobs.directory import make_directory
-from detr_onnx.paths import is_directory
+from detr_onnx.paths import is_directory, unique_name
 
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # annotated images keep these; others are saved as .png
 
@@ -31,7 +31,7 @@ def save_paths(images: Sequence[ImageFile], save: str, single: bool, option: str
     if is_directory(save) or save.endswith(("/", os.sep)) or not target.suffix:
         make_directory(target)
         taken: set[str] = set()
-        paths = [target / _unique_name(image, taken) for image in images]
+        paths = [target / _name_of(image, taken) for image in images]
     else:
         _check_file(target, single)
         paths = [target]
@@ -60,13 +60,7 @@ def _check_file(target: Path, single: bool) -> None:
         raise OutputError(f"cannot write {target}", found=f"no directory {target.parent}", remedy="create it first")
 
 
-def _unique_name(image: ImageFile, taken: set[str]) -> str:
-    """`street.jpg`, then `street-2.jpg`, … for images of the same name; some file systems ignore case."""
+def _name_of(image: ImageFile, taken: set[str]) -> str:
+    """A name for the annotated image."""
     path = image.path or Path("stdin")
-    suffix = path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".png"
-    name, number = f"{path.stem}{suffix}", 1
-    while name.casefold() in taken:
-        number += 1
-        name = f"{path.stem}-{number}{suffix}"
-    taken.add(name.casefold())
-    return name
+    return unique_name(path.stem, path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".png", taken)

@@ -16,6 +16,7 @@ from detr_onnx.engines.external_data import check_external_files, lfs_pointer_er
 from detr_onnx.engines.loops import find_loop
 from detr_onnx.engines.protobuf import LENGTH, SIZES, VARINT
 from detr_onnx.errors import ModelFileError
+from detr_onnx.file_kinds import START_BYTES, kind_of, known_kind
 from detr_onnx.paths import is_directory, is_file
 from detr_onnx.text import reason_of
 
@@ -43,6 +44,8 @@ def check_graph_file(path: Path) -> list[Path]:
     try:
         with path.open("rb") as file:
             trouble = CHECKS[path.suffix.lower()](file, path.stat().st_size)
+            if trouble:
+                trouble = known_kind(_start(file)) or trouble
         if not trouble:
             loop = find_loop(path)
         if not trouble and not loop:
@@ -78,7 +81,7 @@ def _onnx_trouble(file: BinaryIO, size: int) -> str | None:
         has_graph = has_graph or tag == GRAPH_FIELD << 3 | LENGTH
         if not _skipped(file, tag & 7, size):
             return f"{size} bytes, which end in the middle of a field" if file.tell() > 1 else "not a protobuf message"
-    return f"{_beginning(file)}, not a protobuf message"
+    return f"{kind_of(_start(file))}, not a protobuf message"
 
 
 def _skipped(file: BinaryIO, wire_type: int, size: int) -> bool:
@@ -109,17 +112,16 @@ def _xml_trouble(file: BinaryIO, size: int) -> str | None:
     if size > XML_BYTES:
         return f"{size} bytes, more than the {XML_BYTES >> 20} MiB that a description of a graph may have"
     start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return None if start.startswith((b"<?xml", b"<net")) else _beginning(file)
+    return None if start.startswith((b"<?xml", b"<net")) else kind_of(_start(file))
 
 
 def _ort_trouble(file: BinaryIO, size: int) -> str | None:
-    return None if file.read(8)[4:] == b"ORTM" else _beginning(file)
+    return None if file.read(8)[4:] == b"ORTM" else kind_of(_start(file))
 
 
-def _beginning(file: BinaryIO) -> str:
+def _start(file: BinaryIO) -> bytes:
     file.seek(0)
-    start = file.read(12)
-    return f"a file that begins with {start!r}" if start else "an empty file"
+    return file.read(START_BYTES)
 
 
 CHECKS: dict[str, Callable[[BinaryIO, int], str | None]] = {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detr_onnx.arguments import checked_number
 from detr_onnx.defaults import DEFAULT_ENGINE
 from detr_onnx.engines.providers import ProviderSpec, check_provider_spec, provider_names
-from detr_onnx.errors import UsageError
-from detr_onnx.integers import whole_number
 
 MOST_THREADS = 1024  # engines start as many as they are told, until the system has none left
 
@@ -32,11 +31,10 @@ class EngineOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        threads = whole_number(self.threads, MOST_THREADS)
-        if self.threads is not None and threads is None:
+        if self.threads is not None:
             expected = f"a whole number from 1 to {MOST_THREADS}"
-            raise UsageError("the number of threads is wrong", found=repr(self.threads)[:60], expected=expected)
-        object.__setattr__(self, "threads", threads)  # engines take integers of Python only
+            threads = checked_number("the number of threads", self.threads, expected, MOST_THREADS)
+            object.__setattr__(self, "threads", threads)  # engines take integers of Python only
         if self.providers is not None:
             check_provider_spec(self.providers)
 

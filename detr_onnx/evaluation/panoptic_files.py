@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_onnx.atomic import draft_directory, place_directory, write_atomically
+from detr_onnx.atomic import draft_directory, place_directory, write_atomically, writing
 from detr_onnx.errors import DatasetError, OutputError
 from detr_onnx.image.decode import read_rgb
 from detr_onnx.panoptic import PanopticSegmentation
-from detr_onnx.paths import exists, is_directory, is_file
-from detr_onnx.text import reason_of
+from detr_onnx.paths import exists, is_directory, is_file, unique_name
+from detr_onnx.text import array_pieces
 
 Ids = NDArray[np.int32]
 
@@ -97,10 +97,10 @@ class PanopticResults:
             OutputError: the PNG cannot be written.
         """
         ids, segments = kept_segments(found, self._category_of)
-        png = self._unique_name(name)
+        png = unique_name(Path(name).stem if name != "-" else "stdin", ".png", self._names)
         stream = io.BytesIO()
         Image.fromarray(ids_to_rgb(ids)).save(stream, "PNG")
-        with _written(self._directory / png):
+        with writing(self._directory / png):
             (self._directory / png).write_bytes(stream.getvalue())
         height, width = ids.shape
         self._images.append(json.dumps({"id": image_id, "file_name": name, "width": width, "height": height}))
@@ -111,18 +111,7 @@ class PanopticResults:
         """The content of the JSON file, with names of categories by id."""
         rows = [json.dumps({"id": k, "name": name}) for k, name in categories.items()]
         lists = {"images": self._images, "annotations": self._annotations, "categories": rows}
-        separator = ",\n "
-        return "{" + ",\n".join(f'"{name}": [{separator.join(texts)}]' for name, texts in lists.items()) + "}\n"
-
-    def _unique_name(self, name: str) -> str:
-        """`street.png`, then `street-2.png`, … for images of the same name; some file systems ignore case."""
-        stem = Path(name).stem if name != "-" else "stdin"
-        png, number = f"{stem}.png", 1
-        while png.casefold() in self._names:
-            number += 1
-            png = f"{stem}-{number}.png"
-        self._names.add(png.casefold())
-        return png
+        return "{" + ",\n".join(f'"{name}": {"".join(array_pieces(texts))}' for name, texts in lists.items()) + "}\n"
 
 
 @contextlib.contextmanager
@@ -141,12 +130,12 @@ def panoptic_results(
     """
     check_results_file(file)
     with contextlib.ExitStack() as stack:
-        with _written(file):
+        with writing(file):
             fresh = stack.enter_context(draft_directory(file.absolute().parent)) / "fresh"  # which others may read
             fresh.mkdir()
         results = PanopticResults(fresh, category_of)
         yield results
-        with _written(file):
+        with writing(file):
             write_atomically(fresh / UNPLACED, results.json(categories).encode())
             _place(fresh, file)
 
@@ -164,15 +153,6 @@ def _place(fresh: Path, file: Path) -> None:
 def _is_left_by_a_kill(directory: Path) -> bool:
     """Whether the PNGs are those of a process that was killed before it moved their JSON."""
     return is_directory(directory) and is_file(directory / UNPLACED)
-
-
-@contextlib.contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """OSError as OutputError."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy="choose another file") from error
 
 
 def kept_segments(found: PanopticSegmentation, category_of: Sequence[int | None]) -> tuple[Ids, list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
+from detr_onnx.file_kinds import START_BYTES, known_kind
 from detr_onnx.image.heif import heif_kind, open_heif, why_not_readable
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
 from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
@@ -44,14 +45,7 @@ TRANSPOSES = {
 }
 """EXIF orientation -> the transpose that makes the image upright. 1 needs none."""
 
-SIGNATURES = {
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip file",
-    b"\xff\x0a": "a JPEG XL image",
-    b"\x00\x00\x00\x0cJXL ": "a JPEG XL image",
-    b"\x00\x00\x00\x18ftypcrx ": "a Canon raw image",
-}
+TEXT_BYTES = 64  # of a file that is not an image; enough to tell whether it is text
 INSTALL = {
     "HEIC": "run pip install 'detr-onnx[heif]', or save it as JPEG",
     "HEIF": "run pip install 'detr-onnx[heif]', or save it as JPEG",
@@ -233,13 +227,10 @@ def _looks_like(stream: BinaryIO) -> str:
     """A description of the stream's content, such as "12 bytes of text ('not an image')"."""
     count = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(64)
-    for signature, description in SIGNATURES.items():
-        if head.startswith(signature):
-            return description
-    if head[4:8] == b"ftyp":
-        return "a video"
-    text = " ".join(head.decode("utf-8", "replace").rstrip("\ufffd").split())
+    head = stream.read(START_BYTES)
+    if (kind := known_kind(head)) is not None:
+        return kind
+    text = " ".join(head[:TEXT_BYTES].decode("utf-8", "replace").rstrip("\ufffd").split())
     if text.isprintable() and "\ufffd" not in text:
         return f"{count} bytes of text ({text[:30]!r})" if count else "0 bytes"
     return f"{count} bytes that begin with {head[:8].hex(' ')}"

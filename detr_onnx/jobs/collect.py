@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from detr_onnx.atomic import atomic_file
+from detr_onnx.atomic import atomic_file, writing
 from detr_onnx.errors import OutputError, UsageError
 from detr_onnx.jobs.file_formats import FILE_FORMATS, ImageNames
 from detr_onnx.jobs.label_files import DIRECTORY_FORMATS, write_directory
@@ -16,10 +16,10 @@ from detr_onnx.jobs.parts import Part, count_rows, find_parts, read_done, read_p
 from detr_onnx.jobs.rows import Row, import_pyarrow
 from detr_onnx.jobs.settings import JobSettings, read_settings
 from detr_onnx.jobs.shard import Shard
-from detr_onnx.text import reason_of
 
 FORMATS = (*FILE_FORMATS, *DIRECTORY_FORMATS)
 BY_SUFFIX = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet", ".json": "coco", ".csv": "csv"}
+PLAIN = ("ndjson", "parquet")  # the rows as they are; the other formats name images as the caller asks
 WITH_ERRORS = ("ndjson", "parquet", "csv")  # the other formats leave out images that failed
 SHOWN_SHARDS = 8
 
@@ -95,11 +95,13 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
         partial: whether to collect what is there if rows are missing; a warning says what.
 
     Raises:
-        UsageError: there is no such format, or the suffix does not say which.
+        UsageError: there is no such format, the suffix does not say which, or the format does not name images anew.
         OutputError: there is no job, rows are missing, a part is damaged, or nothing can be written.
         BrokenPipeError: the output is a pipe whose reader has closed it.
     """
     form = form or _form_of(output)
+    if form in PLAIN and names != ImageNames():
+        raise UsageError(f"{form} keeps the paths of the rows", remedy="leave --relative-to and --prefix out")
     collection = Collection.of(directory)
     if _is_directly_in(directory, output):
         raise OutputError(f"cannot write {output}", found="the directory of the job", remedy="choose another path")
@@ -115,14 +117,8 @@ def collect(directory: Path, output: Path, form: str | None, names: ImageNames, 
         return
     if form == "parquet":
         import_pyarrow()
-    try:
-        with atomic_file(output) as file:
-            FILE_FORMATS[form](file, collection.rows, collection.settings, names)
-    except BrokenPipeError:  # the reader of /dev/stdout, such as `head`, has closed it
-        raise
-    except OSError as error:
-        found = reason_of(error)
-        raise OutputError(f"cannot write {output}", found=found, remedy="choose another file") from error
+    with writing(output), atomic_file(output) as file:
+        FILE_FORMATS[form](file, collection.rows, collection.settings, names)
 
 
 def _is_directly_in(directory: Path, output: Path) -> bool:

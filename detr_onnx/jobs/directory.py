@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detr_onnx import locks
+from detr_onnx.atomic import writing
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.shard import Shard
 from detr_onnx.paths import exists
@@ -43,10 +44,8 @@ def only_process(directory: Path, shard: Shard) -> Iterator[None]:
         OutputError: another process has the shard.
     """
     path = directory / f".lock-{shard.tag}".rstrip("-")
-    try:
+    with writing(path, "choose another directory"):
         file = path.open("a+b")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", found=reason_of(error), remedy="choose another directory") from error
     with file:
         if locks.acquire(file.fileno(), wait=False) is False:
             which = f"shard {shard} of {directory}" if shard.count > 1 else str(directory)

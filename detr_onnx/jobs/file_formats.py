@@ -22,6 +22,7 @@ from detr_onnx.jobs.rows import Row, arrow_schema, import_pyarrow, to_line
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.labels import NO_CLASS
 from detr_onnx.rle import Rle, area
+from detr_onnx.text import array_pieces
 
 Rows = Callable[[], Iterator[Row]]
 BATCH_ROWS = 1000
@@ -177,11 +178,7 @@ def classified(row: Row) -> list[dict[str, Any]]:
 
 def _write_array(file: BinaryIO, items: Iterable[dict[str, Any]]) -> None:
     """A JSON array, one item per line."""
-    separator = b"["
-    for item in items:
-        file.write(separator + json.dumps(item).encode())
-        separator = b",\n "
-    file.write(b"[]" if separator == b"[" else b"]")
+    file.writelines(piece.encode() for piece in array_pieces(map(json.dumps, items)))
 
 
 FILE_FORMATS: dict[str, Callable[[BinaryIO, Rows, JobSettings, ImageNames], None]] = {

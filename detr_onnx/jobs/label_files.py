@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from xml.etree import ElementTree
 
-from detr_onnx.atomic import draft_directory, place_directory
+from detr_onnx.atomic import draft_directory, place_directory, writing
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.directory import make_directory
 from detr_onnx.jobs.file_formats import ImageNames, Rows, classified, clipped, without_errors
@@ -21,7 +21,6 @@ from detr_onnx.jobs.rows import Row
 from detr_onnx.jobs.settings import JobSettings
 from detr_onnx.labels import NO_CLASS
 from detr_onnx.paths import exists, file_name, is_directory
-from detr_onnx.text import reason_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def write_directory(output: Path, rows: Rows, settings: JobSettings, names: Imag
         OutputError: the directory exists and is not empty, two images have one name, or nothing can be written.
     """
     parent = output.absolute().parent
-    try:
+    with writing(output, "choose another directory"):
         if exists(output) and (not is_directory(output) or any(output.iterdir())):
             found = "a directory that is not empty" if is_directory(output) else "a file"
             raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory")
@@ -57,9 +56,6 @@ def write_directory(output: Path, rows: Rows, settings: JobSettings, names: Imag
             fresh = draft / "fresh"  # not `draft` itself, which only this user may read
             _fill(fresh, rows, settings, names, form)
             place_directory(fresh, output)
-    except OSError as error:
-        found = reason_of(error)
-        raise OutputError(f"cannot write {output}", found=found, remedy="choose another directory") from error
 
 
 def _fill(directory: Path, rows: Rows, settings: JobSettings, names: ImageNames, form: DirectoryFormat) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detr_onnx.atomic import atomic_file, write_atomically
+from detr_onnx.atomic import atomic_file, write_atomically, writing
 from detr_onnx.errors import OutputError
 from detr_onnx.jobs.rows import (
     FIELDS,
@@ -181,12 +181,8 @@ class Tally:
 def write_done(directory: Path, shard: Shard, tally: Tally) -> None:
     """Notes that a shard has all its rows."""
     path = done_path(directory, shard)
-    try:
+    with writing(path, "run the same command again"):
         write_atomically(path, json.dumps({"rows": tally.rows, "failed": tally.failed}).encode() + b"\n")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}", found=reason_of(error), remedy="run the same command again"
-        ) from error
 
 
 def read_done(directory: Path, shard: Shard) -> Tally | None:

@@ -2,7 +2,7 @@
 
     name ── locate ──► a checkpoint, a graph file, or both ── choose ──► an engine of `engines.table` ──► OpenModel
 
-`parts.py` opens it: an engine that runs graphs gets the checkpoint's graph from the cache, where it is written once.
+`load.py` opens it: an engine that runs graphs gets the checkpoint's graph from the cache, where it is written once.
 Only "auto" chooses: an engine, provider or precision that was requested and is not available is an error, never a
 fallback.
 """
@@ -25,8 +25,8 @@ from detr_onnx.hub import fetch
 from detr_onnx.hub.names import is_hub_name
 from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import GRAPH
+from detr_onnx.models.load import Opening, Source, load
 from detr_onnx.models.metadata import check_config, check_labels
-from detr_onnx.models.parts import Opening, Source, parts
 from detr_onnx.paths import exists, is_directory
 
 PACKAGE = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def open_model(
     source = locate(model, offline=offline, cache_dir=cache_dir)
     row = choose(source, options)
     check_options(row, options)
-    engine, names, preprocessing = parts(row, Opening(source, options, config, labels, cache_dir))
+    engine, names, preprocessing = load(row, Opening(source, options, config, labels, cache_dir))
     logger.info("running on %s", engine.title)
     names = names if labels is None else labels
     if engine.classes is not None:

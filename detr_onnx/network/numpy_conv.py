@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detr_onnx.network.workspace import Workspace
-
-Array = NDArray[np.float32]
+from detr_onnx.network.workspace import Array, Workspace
 
 BLOCK_FLOATS = 1 << 21  # of windows gathered at a time: 8 MB, a part of the last-level cache
 PIECE_FLOATS = 1 << 18  # of a product that bias, residual and ReLU are applied to at a time: 1 MB, a core's own cache

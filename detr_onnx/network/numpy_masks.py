@@ -13,9 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from detr_onnx.network.workspace import Workspace
+from detr_onnx.network.workspace import Array, Workspace
 
-Array = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 WINDOW = 2

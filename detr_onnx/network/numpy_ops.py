@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.network import numpy_conv, numpy_masks, winograd
 from detr_onnx.network.numpy_conv import Convolution
-from detr_onnx.network.workspace import Workspace
-
-Array = NDArray[np.float32]
+from detr_onnx.network.workspace import Array, Workspace
 
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
 PADDING_BIAS = -3e4  # e^-30000 is 0 in float32, and the number fits in float16 (up to 65504)

@@ -16,9 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from detr_onnx.network.numpy_conv import Convolution
-from detr_onnx.network.workspace import Workspace
-
-Array = NDArray[np.float32]
+from detr_onnx.network.workspace import Array, Workspace
 
 STEP, TILE = 4, 6  # pixels of the output, and of the input they need, along each axis
 VALUES, OUTPUTS = TILE * TILE, STEP * STEP

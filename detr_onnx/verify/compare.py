@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.detections import Detections, detections_of, softmax
-from detr_onnx.engines import PanopticOutputs
+from detr_onnx.engines import Floats, PanopticOutputs
 from detr_onnx.evaluation.agreement import agreement
 from detr_onnx.image.preprocess import batch
 from detr_onnx.image.processor_config import Preprocessing
@@ -20,7 +20,6 @@ from detr_onnx.models.open import OpenModel
 from detr_onnx.verify.bars import BARS, FEWEST_DETECTIONS, Bar
 from detr_onnx.verify.images import Case
 
-Floats = NDArray[np.float32]
 Inputs = tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]
 MASKS_KEPT = 3  # queries whose masks are compared
 

@@ -17,8 +17,8 @@ from detr_onnx.engines.openvino_package import has_bfloat16
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.engines.table import ENGINES, EngineRow
 from detr_onnx.errors import DetrError, EngineError
+from detr_onnx.models.load import Source
 from detr_onnx.models.open import OpenModel, open_model
-from detr_onnx.models.parts import Source
 from detr_onnx.verify.bars import FEWEST_DETECTIONS, bar_for
 from detr_onnx.verify.checks import FAILED, NOT_TRIED, REFERENCE, Check, Notice, judged
 from detr_onnx.verify.compare import Inputs, Outputs, Row, Shape, difference, fits

@@ -17,9 +17,9 @@ from detr_onnx.errors import CheckpointError
 from detr_onnx.exporter.onnx_file import tensors_sha256
 from detr_onnx.hub.names import PINNED, PinnedFile
 from detr_onnx.hub.snapshots import CONFIG, PREPROCESSING
+from detr_onnx.models.load import Source
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import model_files
-from detr_onnx.models.parts import Source
 from detr_onnx.text import reason_of
 from detr_onnx.verify.checks import FAILED, OK, SHOWN, Check, Notice, judged
 

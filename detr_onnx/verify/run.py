@@ -15,8 +15,8 @@ from detr_onnx.evaluation.average_precision import Progress, import_pycocotools
 from detr_onnx.evaluation.coco import Annotations
 from detr_onnx.hub.errors import WrongFileError
 from detr_onnx.hub.names import is_hub_name
+from detr_onnx.models.load import Source
 from detr_onnx.models.open import locate, open_model
-from detr_onnx.models.parts import Source
 from detr_onnx.paths import exists, is_file
 from detr_onnx.verify.checks import NOT_TRIED, Check, Notice
 from detr_onnx.verify.engines import Subject, check_engines, only_numpy

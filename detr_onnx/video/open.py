@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from detr_onnx.arguments import integer_of
 from detr_onnx.errors import UsageError, VideoError
-from detr_onnx.integers import integer_of
 from detr_onnx.video.file import VideoFile
 from detr_onnx.video.frames import Selection
 from detr_onnx.video.live import LiveVideo, Reconnection

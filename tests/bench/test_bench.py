@@ -20,8 +20,8 @@ from detr_onnx.bench.timings import figures, quantile, ratio
 from detr_onnx.cli import bench
 from detr_onnx.cli import results as results_files
 from detr_onnx.errors import EngineError, OutputError, UsageError
+from detr_onnx.models.load import Source
 from detr_onnx.models.open import demo_directory, demo_image
-from detr_onnx.models.parts import Source
 from tests.bench.stub_contenders import stub_command
 from tests.cli.command_line import PREFIX, complaint, outcome
 
@@ -195,6 +195,9 @@ def test_the_demo_model_is_measured_part_by_part_and_the_results_are_written(tmp
         (["--runs", "0"], 2, "--runs is wrong: found 0, expected a number from 1 up"),
         (["--threads", "0"], 2, "--threads is wrong: found 0"),
         (["--size", "0"], 2, "--size is wrong: found 0, expected a number from 1 up"),
+        (["--optimum", "m.onnx"], 2, "--optimum is not used; add --against optimum,openvino, or leave it out"),
+        (["--against", "transformers", "--optimum", "m.onnx"], 2, "--optimum is not used"),
+        (["--peers-python", "python"], 2, "--peers-python is not used; add --against transformers, or leave it out"),
         (["-m", "nowhere"], 2, "there is no model 'nowhere'"),
         (["--engine", "gpu"], 2, "no such engine: found 'gpu'"),
         (["--image", "gone.jpg"], 1, "cannot read 'gone.jpg': found no such file"),

@@ -503,6 +503,12 @@ def test_wrong_options_are_wrong_usage(quick, images, run, options):
     assert (status, "secret" in line) == (2, False)
 
 
+@pytest.mark.parametrize(("option", "user"), [("--resamples", "--annotations"), ("--worst", "--html")])
+def test_options_of_results_that_are_not_asked_for_are_refused(option, user, capsys):
+    assert cli.main(["compare-hosted", "images", option, "200"]) == 2
+    assert f"{option} is not used; add {user} FILE, or leave it out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["0", "1,257", "", "1,,2", "four", "1;2"])
 def test_a_wrong_concurrency_is_wrong_usage(text, capsys):
     with pytest.raises(SystemExit, match="2"):

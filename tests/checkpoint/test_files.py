@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +49,14 @@ def refusal(path: Path) -> str:
     return str(error.value)
 
 
+def tar_with(name: str) -> bytes:
+    """A tar archive of one empty file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    return file.getvalue()
+
+
 def directory_with(tmp_path: Path, names: Sequence[str], content: bytes = b"\x80\x04.") -> Path:
     for name in names:
         (tmp_path / name).write_bytes(content)
@@ -73,7 +83,6 @@ def test_a_pickle_is_named_whatever_its_suffix_looks_like(tmp_path, suffix):
     (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x01", "a JPEG image"),
     (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a PNG image"),
     (b"PK\x03\x04\x14\x00\x00\x00\x00\x00\x00\x00", "a zip archive"),
-    (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03", "a gzip archive"),
     (b"GGUF\x03\x00\x00\x00\x01\x00\x00\x00", "a GGUF file"),
     (b"\x89HDF\r\n\x1a\n\x00\x00\x00\x00", "an HDF5 file"),
     (b'{"model_type": "detr"}', "a JSON text"),
@@ -86,6 +95,19 @@ def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path, start, kind, n
     assert refusal(file) == (
         f"{file} is not a valid safetensors file: found {kind}, expected the weights of a DETR; "
         "give a .safetensors or .onnx file, or the directory of a model"
+    )
+
+
+@pytest.mark.parametrize(("content", "kind"), [
+    (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03", "a gzip archive"),
+    (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03" + bytes(600_000), "a gzip archive"),  # 0x088b1f bytes of header
+    (tar_with("model.safetensors"), "a tar archive"),
+    (tar_with("m"), "a tar archive"),  # 0x6d bytes of header
+])  # fmt: skip
+def test_an_archive_is_named_with_what_to_do(tmp_path, content, kind):
+    (tmp_path / "model.tar").write_bytes(content)
+    assert refusal(tmp_path / "model.tar").endswith(
+        f"found {kind}, expected the weights of a DETR; unpack it, and give the directory of the model"
     )
 
 

@@ -28,7 +28,8 @@ def run(tmp_path, monkeypatch, graph, capsys):
     write_annotated_images(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        return outcome(["evaluate", "-m", graph, "--engine", "onnxruntime", *arguments], capsys)
+        model = () if "--results" in arguments else ("-m", graph, "--engine", "onnxruntime")
+        return outcome(["evaluate", *model, *arguments], capsys)
 
     return run
 
@@ -58,6 +59,22 @@ def test_saved_results_give_the_same_figures_without_the_model(run):
     assert err == ""
     figures = [json.loads(text)["figures"] for text in (first, second)]
     assert (status, figures[0]) == (0, figures[1])
+
+
+@pytest.mark.parametrize("options", [
+    ("-m", "demo"), ("--engine", "numpy"), ("--batch", "2"), ("--size", "64"), ("--offline",),
+    ("--panoptic", "--threshold", "0.3"),
+])  # fmt: skip
+def test_results_refuse_the_options_of_a_model_that_is_not_run(run, options):
+    status, out, err = run("--results", "rows.json", "--annotations", "truth.json", *options)
+    option = {"-m": "--model", "--panoptic": "--threshold"}.get(options[0], options[0])
+    assert (status, out) == (2, "")
+    assert f"--results runs no model: found {option}; leave the options of a model out, or give --images" in err
+
+
+def test_results_go_with_verbose(run):
+    run(*MEASURED, "--save-results", "rows.json")
+    assert run("--results", "rows.json", "--annotations", "truth.json", "--verbose")[0] == 0
 
 
 @pytest.mark.parametrize(

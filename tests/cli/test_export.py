@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from detr_onnx import atomic
 from detr_onnx.cli import export
@@ -57,8 +58,16 @@ def test_a_batch_below_one_is_refused(refused, small, batch):
     assert refused("export", small, "-o", "m.onnx", f"--batch={batch}", status=2).startswith("the batch is wrong")
 
 
+def test_an_image_in_place_of_a_graph_is_named_for_what_it_is(refused, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.onnx", "JPEG")
+    says = refused("export", tmp_path / "x.onnx", "-o", "m.onnx")
+    assert says.endswith("x.onnx is not an ONNX file: found a JPEG image; export or fetch the file again")
+
+
 def test_a_model_that_cannot_be_exported_is_an_error(refused, small, graph):
     assert "small.onnx is a graph already" in refused("export", graph, "-o", "m.onnx", status=2)
+    says = refused("export", "gone.onnx", "-o", "m.onnx")
+    assert says == "cannot read gone.onnx: found no such file; check the path"
     assert "there is no model 'gone'" in refused("export", "gone", "-o", "m.onnx", status=2)
     assert "holds no checkpoint" in refused("export", "deep", "-o", "m.onnx")
     assert "let its name end in .onnx" in refused("export", small, "-o", "m", status=2)

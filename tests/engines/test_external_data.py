@@ -19,9 +19,9 @@ from detr_onnx.engines.openvino import openvino_engine
 from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import ModelFileError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
+from detr_onnx.models.load import Source
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import demo_directory, model_files, open_model
-from detr_onnx.models.parts import Source
 from tests.small_model import LABELS
 
 onnx = pytest.importorskip("onnx")

@@ -21,9 +21,9 @@ from detr_onnx.engines.options import EngineOptions
 from detr_onnx.errors import EngineError, ModelFileError, UsageError
 from detr_onnx.exporter.onnx_file import ExportOptions, write_onnx
 from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.models.load import Source
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import choose, open_model
-from detr_onnx.models.parts import Source
 from tests.cli.command_line import ROOT
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 from tests.small_model import LABELS, write_foreign_onnx, write_small_checkpoint

@@ -282,6 +282,13 @@ def test_an_image_outside_of_the_directory_is_an_error(job):
         collect(Path("out"), Path("coco.json"), None, ImageNames("other"))
 
 
+@pytest.mark.parametrize("names", [ImageNames("photos"), ImageNames(prefix="http://here/")])
+@pytest.mark.parametrize("suffix", ["ndjson", "parquet"])
+def test_rows_refuse_other_names_of_images_which_they_would_not_get(job, names, suffix):
+    with pytest.raises(UsageError, match=f"{suffix} keeps the paths of the rows; leave --relative-to and --prefix out"):
+        collect(Path("out"), Path(f"rows.{suffix}"), None, names)
+
+
 def test_an_empty_job_gives_an_empty_dataset(photos, detector):
     settings = JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)
     Path("list.txt").touch()

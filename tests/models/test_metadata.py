@@ -12,8 +12,8 @@ import pytest
 from detr_onnx.engines import Engine
 from detr_onnx.errors import CheckpointError
 from detr_onnx.image.processor_config import Preprocessing
+from detr_onnx.models.load import _described
 from detr_onnx.models.metadata import Description
-from detr_onnx.models.parts import _described
 from tests.small_model import LABELS, write_small_checkpoint
 
 LIMITS = {"size": {"max_height": 48, "max_width": 64}, "pad_size": {"height": 64, "width": 64}}

@@ -19,9 +19,9 @@ from detr_onnx.exporter import onnx_file
 from detr_onnx.exporter.onnx_file import ExportOptions
 from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import digest
+from detr_onnx.models.load import Source
 from detr_onnx.models.metadata import Description
 from detr_onnx.models.open import choose, locate, open_model
-from detr_onnx.models.parts import Source
 from tests.small_model import CONFIG, LABELS, PREPROCESSING, write_config, write_foreign_onnx, write_small_checkpoint
 
 SMALL = Preprocessing.from_json(PREPROCESSING, "the tests")

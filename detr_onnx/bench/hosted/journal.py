@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from detr_onnx import locks
+from detr_onnx.atomic import writing
 from detr_onnx.bench.hosted.api import RemoteApi
 from detr_onnx.bench.hosted.client import Reply
 from detr_onnx.bench.hosted.journal_lines import ANSWER, KEY, LATENCY, Line, checked_line
@@ -123,12 +124,10 @@ class Journal:
     def _write(self, data: bytes) -> None:
         data = b"\n" + data if self._cut else data
         self._cut = True
-        try:
+        with writing(self._path, "free some space"):
             while data:
                 data = data[os.write(self._descriptor, data) :]
             self._cut = False
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path}", found=reason_of(error), remedy="free some space") from error
 
 
 @contextlib.contextmanager

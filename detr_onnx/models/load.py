@@ -1,4 +1,4 @@
-"""The files of a model on an engine: the engine, with the class names and the preprocessing of the model.
+"""Loads the files of a model on an engine, with the class names and the preprocessing of the model.
 
 Attention maps come from a graph of their own, so that detection stays as fast as it is. It is written and opened when
 maps are first asked for.
@@ -22,7 +22,7 @@ from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.graph_cache import cached_graph
 from detr_onnx.models.metadata import describe_graph, read_model
 
-Parts = tuple[Engine, tuple[str, ...], Preprocessing]
+Loaded = tuple[Engine, tuple[str, ...], Preprocessing]
 """An engine with the class names and the preprocessing of its model."""
 
 logger = logging.getLogger(__name__)
@@ -47,15 +47,15 @@ class Opening:
     cache_dir: str | os.PathLike[str] | None
 
 
-def parts(row: EngineRow, opening: Opening) -> Parts:
+def load(row: EngineRow, opening: Opening) -> Loaded:
     """The model on an engine; with attention maps if it has any."""
-    engine, labels, preprocessing = _parts(row, opening, with_attention=False)
+    engine, labels, preprocessing = _load(row, opening, with_attention=False)
     if engine.attention is None and opening.source.checkpoint is not None:
         engine = replace(engine, attention=_attention(row, opening))
     return engine, labels, preprocessing
 
 
-def _parts(row: EngineRow, opening: Opening, *, with_attention: bool) -> Parts:
+def _load(row: EngineRow, opening: Opening, *, with_attention: bool) -> Loaded:
     if row.graphs is None:
         return _open_checkpoint(row, opening)
     return _open_graph(row.graphs, opening, with_attention)
@@ -73,7 +73,7 @@ def _attention(row: EngineRow, opening: Opening) -> Callable[[], AttentionNetwor
         if opening.options.engine == DEFAULT_ENGINE and row.missing_packages(has_graph=False):
             use = next(other for other in ENGINES.values() if other.checkpoint)
         source = replace(opening.source, graph=None)
-        engine, *_ = _parts(use, replace(opening, source=source), with_attention=True)
+        engine, *_ = _load(use, replace(opening, source=source), with_attention=True)
         if engine.attention is None:
             raise UsageError("the model has no attention maps", found="no encoder layers or no decoder layers")
         logger.info("attention maps on %s", engine.title)
@@ -88,7 +88,7 @@ def _attention(row: EngineRow, opening: Opening) -> Callable[[], AttentionNetwor
     return once
 
 
-def _open_checkpoint(row: EngineRow, opening: Opening) -> Parts:
+def _open_checkpoint(row: EngineRow, opening: Opening) -> Loaded:
     """A checkpoint on an engine that needs no graph."""
     if row.checkpoint is None or opening.source.checkpoint is None:
         raise EngineError(f"engine {row.name} cannot run {opening.source.graph}", remedy="use another engine")
@@ -96,7 +96,7 @@ def _open_checkpoint(row: EngineRow, opening: Opening) -> Parts:
     return row.checkpoint(checkpoint), checkpoint.config.labels, preprocessing
 
 
-def _open_graph(runner: GraphRunner, opening: Opening, with_attention: bool) -> Parts:
+def _open_graph(runner: GraphRunner, opening: Opening, with_attention: bool) -> Loaded:
     """A graph file, or the cached graph of a checkpoint."""
     source, options, config, labels = opening.source, opening.options, opening.config, opening.labels
     another_precision = options.precision in EXPORT_PRECISIONS and options.precision != "fp32"
@@ -123,7 +123,7 @@ def _check_needs_no_calibration(precision: str, checkpoint: Path) -> None:
         )
 
 
-def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> Parts:
+def _described(graph: Path, engine: Engine, config: Path | None, labels: tuple[str, ...] | None) -> Loaded:
     """The engine with the class names and the preprocessing of its graph."""
     names, preprocessing = describe_graph(graph, engine, config, labels)
     if not engine.batches_mixed_sizes:  # without a mask, padding would be seen: stretch

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detr_onnx.integers import integer_of, whole_number
+from detr_onnx.arguments import integer_of, whole_number
 
 
 class Tensor:
