@@ -94,6 +94,17 @@ def test_an_image_in_a_container_is_refused_by_its_own_header(data: bytes, max_p
         read_rgb(data, max_pixels)
 
 
+@pytest.mark.parametrize("tile_wh", [(16, 20_000_000), (20_000_000, 16), (2048, 2064)], ids=str)
+def test_a_tile_far_larger_than_its_image_is_refused(tile_wh: tuple[int, int]):
+    with pytest.raises(ImageTooLargeError, match="the data is too large: found {} x {} pixels".format(*tile_wh)):
+        read_rgb(tiled_tiff(*tile_wh))
+
+
+def test_a_large_image_may_be_one_tile():
+    image = Image.new("RGB", (3000, 1500), "red")
+    assert read_rgb(encoded(image, "TIFF", tile=(3008, 1504))).getpixel((2999, 1499)) == (255, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("form", "options"), [("ICO", {}), ("ICO", {"bitmap_format": "bmp"}), ("ICNS", {}), ("TIFF", {"tile": (16, 16)})]
 )
