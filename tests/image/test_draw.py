@@ -224,3 +224,14 @@ def test_masks_are_tinted_in_colours_of_their_own():
     assert left != right
     for pixel, number in ((left, 0), (right, 1)):
         assert pixel == tuple(int(0.5 * 255 + 0.5 * side) for side in colour_of(number))
+
+
+def test_where_masks_overlap_the_better_one_is_on_top():
+    masks = two_masks()
+    drawn = annotate(Image.new("RGB", (200, 100), "white"), masks[[1, 0]])
+    assert drawn.tobytes() == annotate(Image.new("RGB", (200, 100), "white"), masks).tobytes()
+    both = replace(masks, mask_logits=replace(masks.mask_logits, logits=np.full((2, 4, 8), 20, np.float32)))
+    pixel = np.full(3, 255)
+    for number in (1, 0):
+        pixel = (0.5 * pixel + 0.5 * np.array(colour_of(number))).astype(np.uint8)
+    assert annotate(Image.new("RGB", (200, 100), "white"), both).getpixel((60, 90)) == tuple(pixel)
