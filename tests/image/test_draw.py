@@ -86,6 +86,11 @@ def test_images_smaller_than_a_label_are_drawn_on(size: tuple[int, int]):
     assert annotate(Image.new("RGB", size), detections((0, 0, *size))).size == size
 
 
+def test_an_image_too_narrow_for_a_name_has_a_box_only():
+    drawn = annotate(Image.new("RGB", (20, 200), GREY), detections((2, 50, 17, 150)))
+    assert pixels_of(drawn, colour_of(17)).sum() == (~pixels_of(drawn, GREY)).sum() == 2 * (16 + 101 - 2)
+
+
 def test_labels_of_boxes_in_one_place_do_not_cover_each_other():
     spot = (50.0, 60.0, 250.0, 150.0)
     ids = [1, 17, 18, 44]
