@@ -183,6 +183,7 @@ def test_arrays_have_everything_by_name(maps):
 
 def test_a_figure_of_each_kind_differs(maps):
     drawn = [maps.draw(), maps.draw(0), maps.draw(1), maps.draw(0, layer=0), maps.draw(0, head=0), maps.draw(point=1)]
+    drawn += [maps.draw(point=1, layer=0), maps.draw(point=1, head=0)]
     contents = {figure.tobytes() for figure in drawn}
     assert len(contents) == len(drawn)
     assert maps.draw(0, title="A title of one's own").tobytes() not in contents

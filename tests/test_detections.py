@@ -94,7 +94,7 @@ def test_an_integer_of_any_type_gives_one_detection(index):
     assert THREE[index] == Detection(float(np.float32(0.9)), "bird", Box(1, 2, 3, 4), 2)
 
 
-@pytest.mark.parametrize("index", [[True, False], 1.5, "cat", [[0, 1]], np.array([0.5])])
+@pytest.mark.parametrize("index", [[True, False], np.zeros(0, bool), 1.5, "cat", [[0, 1]], np.array([0.5])])
 def test_what_is_not_an_index_is_refused(index):
     with pytest.raises(UsageError, match="the index does not fit Detections: found"):
         THREE[index]
@@ -185,6 +185,8 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 def test_the_best_come_first_and_equals_keep_their_order():
     equal = detections([0.5, 0.9, 0.5, 0.9], [0, 1, 2, 0], np.zeros((4, 4)))
     assert equal.by_score().class_ids.tolist() == [1, 0, 0, 2]
+    many = replace(detections([0.5, 0.9] * 50, [0] * 100, np.zeros((100, 4))), track_ids=np.arange(100))
+    assert many.by_score().track_ids.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
 def test_only_some_labels_can_be_kept():
@@ -315,6 +317,14 @@ def test_a_score_has_to_exceed_the_threshold():
     below = float(np.nextafter(np.float32(at), np.float32(0)))
     sizes = np.array([[10, 10]])
     assert [len(detections_of(logits, boxes, sizes, LABELS, t)[0]) for t in (at, below, 0.0, 1.0)] == [1, 2, 2, 0]
+
+
+def test_the_kept_queries_may_be_given_in_place_of_those_above_the_threshold():
+    logits, boxes, sizes_hw = random_answer(1, images=1)
+    kept = np.arange(20)[None] % 3 == 0
+    every, some = (detections_of(logits, boxes, sizes_hw, LABELS, t, k)[0] for t, k in ((0.0, None), (0.9, kept)))
+    assert 0 < len(some) == kept.sum() < len(every)
+    np.testing.assert_array_equal(some.xyxy, every.xyxy[kept[0]])
 
 
 def test_the_order_is_that_of_the_queries():

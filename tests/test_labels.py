@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from detr_onnx.labels import COCO_LABELS
+from detr_onnx.labels import COCO_LABELS, listed_labels
 
 GAPS = [0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids that COCO numbered and never released
 
@@ -29,3 +29,10 @@ def test_names_are_at_their_coco_ids(class_id, name):
 
 def test_names_need_no_trimming():
     assert all(name == name.strip() and name.isascii() for name in COCO_LABELS)
+
+
+def test_a_message_lists_each_label_once_and_of_many_the_first_hundred():
+    assert listed_labels(["N/A", "cat", "N/A", "dog", "cat"]) == "cat, dog"
+    exact, more = (listed_labels([f"class {i}" for i in range(count)]) for count in (100, 101))
+    assert exact.endswith("class 99")
+    assert more == f"{exact} …"

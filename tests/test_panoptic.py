@@ -11,6 +11,7 @@ from PIL import Image
 
 from detr_onnx import Detections, Detector, ModelFileError, UsageError, rle
 from detr_onnx.checkpoint.load import load_checkpoint
+from detr_onnx.engines import PanopticOutputs
 from detr_onnx.engines.table import ENGINES
 from detr_onnx.evaluation.agreement import Agreement
 from detr_onnx.evaluation.average_precision import detect_rows
@@ -23,7 +24,7 @@ from detr_onnx.exporter.trial import ImageOutputs, Trial
 from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.masks import MaskLogits
 from detr_onnx.models.metadata import read_model
-from detr_onnx.panoptic import PanopticRules, combine_masks
+from detr_onnx.panoptic import PanopticRules, combine_masks, panoptic_of, semantic_of
 from tests.annotated_images import write_annotated_images
 from tests.parity.seeded import CONFIGS, write_checkpoint
 from tests.small_model import patches
@@ -105,12 +106,12 @@ def test_images_of_a_batch_have_the_masks_that_they_have_alone(detector):
 
 def test_masks_of_a_padded_image_are_cut_to_the_image(detector):
     images = [patches(90, 61), patches(30, 90, seed=1)]
-    for image, found in zip(images, detector.batch(images, 0.1, batch_size=2), strict=True):
-        assert found.masks.shape == (len(found), *image.size[::-1])
     _, mask, _ = detector.preprocess(images)
-    share = found.mask_logits.share_hw
-    assert share == (mask[1].any(axis=1).mean(), mask[1].any(axis=0).mean())
-    assert share[1] < 0.5
+    for image, found, valid in zip(images, detector.batch(images, 0.1, batch_size=2), mask, strict=True):
+        assert found.masks.shape == (len(found), *image.size[::-1])
+        share = found.mask_logits.share_hw
+        assert share == (valid.any(axis=1).mean(), valid.any(axis=0).mean())
+        assert min(share) < max(share) == 1
 
 
 def test_segments_are_at_the_size_of_the_image(detector):
@@ -387,3 +388,15 @@ def test_without_masks_the_map_is_minus_one():
     found = segments_of(half_planes(), [], [])
     assert found.segments_info == []
     assert np.unique(found.segmentation).tolist() == [-1]
+
+
+def test_queries_that_find_nothing_have_no_segment_but_a_share_in_the_classes_of_pixels():
+    """As in transformers: a kept query may be surer of "no object" than of its class."""
+    probabilities = np.array([[[0.9, 0.02, 0.03, 0.05], [0.02, 0.35, 0.03, 0.6], [0.02, 0.03, 0.4, 0.55]]], np.float32)
+    masks = half_planes(range(3), range(3, 6), range(6, 8)).logits
+    kept = np.array([[0, 0], [0, 1], [0, 2]])
+    outputs = PanopticOutputs(np.log(probabilities), np.zeros((1, 3, 4), np.float32), kept, masks)
+    mask, sizes_hw = np.ones((1, 32, 32), bool), np.array([[8, 8]])
+    found = panoptic_of(outputs, mask, sizes_hw, NAMES, PanopticRules(threshold=0.3))
+    assert [segment["label"] for segment in found.segments_info] == [NAMES[0]]
+    assert semantic_of(outputs, mask, sizes_hw)[0].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]

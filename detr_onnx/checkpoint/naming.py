@@ -58,7 +58,7 @@ class Naming:
     def _packed(self, name: str) -> str | None:
         module, _, leaf = name.rpartition(".")
         attention, _, part = module.rpartition(".")
-        if part not in PACKED_PARTS or not self.transformer.packed:
+        if part not in PACKED_PARTS:
             return None
         packed = _renamed(_rules(self.transformer)["pack"], attention)
         return f"{packed}.in_proj_{leaf}" if packed else None

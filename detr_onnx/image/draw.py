@@ -204,7 +204,7 @@ def _reason(error: Exception, path: Path) -> tuple[str, str | None]:
     """Why the file cannot be written, and the remedy."""
     if isinstance(error, FileNotFoundError):
         return f"no directory {path.parent}", "create it first"
-    if isinstance(error, IsADirectoryError) or is_directory(path):  # Windows says that there is no permission
+    if is_directory(path):  # Windows says that there is no permission
         return "a directory", "name a file in it"
     if isinstance(error, PermissionError):
         return "no permission", "choose a directory that this user may write to"

@@ -91,7 +91,7 @@ def _inside_and_edges(count: int, start: int, size: int) -> list[slice]:
         start: the first output pixel of the first tile.
         size: pixels of the map.
     """
-    first = min(count, -(-max(BORDER - start, 0) // STEP))
+    first = -(-max(BORDER - start, 0) // STEP)
     last = max(first, min(count, (size - BORDER - start) // STEP))
     return [slice(*ends) for ends in pairwise((0, first, last, count)) if ends[0] < ends[1]]
 

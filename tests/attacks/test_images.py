@@ -45,11 +45,13 @@ def blp(jpeg: bytes) -> bytes:
     return header + struct.pack("<16I", 160, *[0] * 15) + struct.pack("<16I", len(jpeg), *[0] * 15) + bytes(4) + jpeg
 
 
-def tiled_tiff(tile_width: int, tile_length: int) -> bytes:
-    """A TIFF of 1 x 1 pixels, in one tile of this size."""
-    tags = {256: 1, 257: 1, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile_width, 323: tile_length, 324: 8, 325: 16}
+def tiled_tiff(tile_width: int, tile_length: int, image_wh: tuple[int, int] = (1, 1), pixels: bytes = b"") -> bytes:
+    """A TIFF in one tile of this size; with pixels it is not compressed."""
+    width, height = image_wh
+    tags = {256: width, 257: height, 258: 8, 259: 1 if pixels else 8, 262: 1, 277: 1, 322: tile_width, 323: tile_length}
+    tags |= {324: 154 if pixels else 8, 325: len(pixels) or 16}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return b"II*\0" + struct.pack("<I", 24) + bytes(16) + struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 24) + bytes(16) + struct.pack("<H", len(tags)) + entries + bytes(8) + pixels
 
 
 def jpeg_header(width: int, height: int) -> bytes:
@@ -92,6 +94,17 @@ def with_scans(scans: int, side: int = 16) -> bytes:
 def test_an_image_in_a_container_is_refused_by_its_own_header(data: bytes, max_pixels: int):
     with pytest.raises(ImageTooLargeError, match=r"the data is too large: found 133\d\d x 133\d\d pixels"):
         read_rgb(data, max_pixels)
+
+
+@pytest.mark.parametrize("tile_wh", [(16, 20_000_000), (20_000_000, 16), (2048, 2064)], ids=str)
+def test_a_tile_far_larger_than_its_image_is_refused(tile_wh: tuple[int, int]):
+    with pytest.raises(ImageTooLargeError, match="the data is too large: found {} x {} pixels".format(*tile_wh)):
+        read_rgb(tiled_tiff(*tile_wh))
+
+
+def test_a_large_image_may_be_one_tile():
+    data = tiled_tiff(3008, 1504, (3000, 1500), b"\x40" * (3008 * 1504))
+    assert read_rgb(data).getpixel((2999, 1499)) == (64, 64, 64)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_absent_labels_are_numbered():
     ({"backbone": "resnet50", "backbone_kwargs": {"out_indices": [0, 1]}}, "up to stage 1"),
     ({"backbone": "resnet50", "backbone_kwargs": {"out_indices": "all"}}, "up to stage 0"),
     ({"backbone": "resnet50", "backbone_kwargs": {"output_stride": 8}}, "output_stride 8"),
+    ({"backbone": "resnet50", "backbone_kwargs": {"out_indices": [3], "output_stride": 16}}, "up to stage 3"),
     ({"backbone_config": {"model_type": "resnet", "layer_type": "wide"}}, "layer_type 'wide'"),
     ({"backbone_config": {"model_type": "resnet", "out_features": ["stem"]}}, "up to stage 0"),
     ({"backbone_config": {"model_type": "resnet", "out_features": 4}}, "up to stage 0"),

@@ -13,6 +13,7 @@ from PIL import Image
 
 from detr_onnx import Detector, rle
 from detr_onnx.evaluation.panoptic_files import ids_to_rgb, rgb_to_ids
+from detr_onnx.json_input import MAX_BYTES as LARGEST_CONFIG
 from tests.cli.command_line import PREFIX, complaint, outcome
 from tests.panoptic_stand_in import CAT, DOG, SKY, panoptic_stand_in
 
@@ -350,6 +351,10 @@ def test_a_png_of_other_segments_is_one_line(refused):
     assert refused(*EVALUATE).startswith(says)
     Image.fromarray(ids_to_rgb(quarters((48, 64), (7, 70000, 70000, 70000)))).save("truth/a.png")
     assert "found no pixel of listed segments: 300" in refused(*EVALUATE)
+    ids = quarters((48, 64), (7, 70000, 70000, 300))
+    ids[0, 0] = 8
+    Image.fromarray(ids_to_rgb(ids)).save("truth/a.png")
+    assert refused(*EVALUATE).startswith(says)
 
 
 def test_a_png_that_cannot_be_read_is_one_line(refused):
@@ -372,6 +377,17 @@ def test_categories_that_the_model_does_not_know_are_refused(refused):
     write_truth(categories=[*categories[:2], {"id": SKY, "name": "sea", "isthing": 0}])
     says = "truth.json has categories that the model does not know: found 'sea', expected the model's labels, such as"
     assert refused(*EVALUATE).startswith(says)
+
+
+def test_categories_that_the_model_does_not_know_may_be_listed_if_they_have_no_segments(run):
+    """Nor has a crowd to be found. The file is larger than any config: panoptic_val2017.json has 10 MB."""
+    write_truth()
+    truth = json.loads(TRUTH.read_text())
+    truth["annotations"][1]["segments_info"][2] |= {"category_id": 200, "iscrowd": 1}
+    more = [{"id": k, "name": name, "isthing": 0} for k, name in ((200, "sea"), (-1, "LABEL_-1"), (0, "road"))]
+    TRUTH.write_text(json.dumps({**truth, "categories": [*truth["categories"], *more]}) + " " * LARGEST_CONFIG)
+    status, out, err = run(*EVALUATE, "--format", "json")
+    assert (status, err, json.loads(out)["segments"]) == (0, "", 5)
 
 
 def test_results_of_other_images_or_categories_are_refused(run, refused):

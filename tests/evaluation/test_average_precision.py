@@ -123,8 +123,9 @@ def test_an_impossible_box_of_the_annotations_is_missed_also_without_an_area(imp
 
 
 def test_each_class_has_its_own_metrics_and_ap_is_their_mean():
-    result = evaluate(truth_of((1, CAT, BOX), (2, DOG, BOX)), [row(1, CAT, BOX, 0.9)])
-    assert [(row.id, row.label, row.objects) for row in result.classes] == [(CAT, "cat", 1), (DOG, "dog", 1)]
+    truth = truth_of((1, CAT, BOX), (1, CAT, ELSEWHERE), (2, DOG, BOX))
+    result = evaluate(truth, [row(1, CAT, BOX, 0.9), row(1, CAT, ELSEWHERE, 0.8)])
+    assert [(row.id, row.label, row.objects) for row in result.classes] == [(CAT, "cat", 2), (DOG, "dog", 1)]
     assert [(row.AP, row.AP50) for row in result.classes] == [pytest.approx((1, 1)), (0, 0)]
     assert result.figures["AP"] == pytest.approx(0.5, abs=EXACT)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from detr_onnx.errors import DatasetError
-from detr_onnx.evaluation.coco import parse_annotations, read_annotations, read_results
+from detr_onnx.evaluation.coco import parse_annotations, read_annotations, read_results, some
+from detr_onnx.evaluation.image_ids import read_image_ids
+from detr_onnx.json_input import MAX_BYTES as LARGEST_CONFIG
 from detr_onnx.labels import COCO_LABELS
 
 CAT, DOG = 17, 18
@@ -59,6 +62,7 @@ SIZED = [{"id": 139, "file_name": "a.jpg", "width": 640, "height": 480}, {"id": 
     ("image_id", "bbox", "fault"),
     [
         (7, [10, 20, 0, 40], "without an area"),
+        (7, [10, 20, 30, 0], "without an area"),
         (7, [10, 20, 30, -40], "without an area"),
         (7, [10, 20, 1e6, 1e6], "too large for any image"),
         (7, [-1e9, 20, 30, 40], "too large for any image"),
@@ -84,6 +88,18 @@ def test_boxes_that_reach_over_the_edge_are_kept(caplog):
     ]
     assert len(parse_annotations(content(images=SIZED, annotations=rows), "truth.json").objects) == 3
     assert caplog.messages == []
+
+
+def test_files_may_be_larger_than_a_config(tmp_path):
+    """instances_val2017.json has 20 MB."""
+    rows = [{"image_id": 7, "category_id": CAT, "bbox": BOX, "score": 0.5}]
+    paths = [write(tmp_path / f"{n}.json", value) for n, value in enumerate((content(), rows))]
+    for path in paths:
+        path.write_text(path.read_text() + " " * LARGEST_CONFIG)
+    truth = read_annotations(paths[0])
+    objects = [{**row, "image_id": 7} for row in truth.objects]
+    assert read_results(paths[1], replace(truth, objects=objects)) == rows
+    assert read_image_ids(paths[0]) == {"a.jpg": 139, "deep/b.jpg": 7}
 
 
 @pytest.mark.parametrize("value", [[], {}, "text", None, {"images": [], "annotations": {}, "categories": []}])
@@ -139,6 +155,7 @@ def test_a_wrong_row_is_named(changes, problem):
 def test_of_many_problems_the_first_are_named_and_the_rest_counted():
     with pytest.raises(DatasetError, match=r"image 0 .*; image 1 .*; image 2 .*; 7 more"):
         parse_annotations(content(images=[{}] * 9), "truth.json")
+    assert [some(range(n)) for n in (3, 4)] == ["0, 1, 2", "0, 1, 2, 1 more"]
 
 
 def test_missing_images_are_named(tmp_path):

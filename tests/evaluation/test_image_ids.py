@@ -48,3 +48,8 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     path.write_text(json.dumps({"images": [{"id": n, "file_name": "a.jpg"} for n in (1, 2)]}))
     with pytest.raises(DatasetError, match=r"several images of one name: found 'a.jpg'"):
         read_image_ids(path)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_image_ids(tmp_path / "none.json")

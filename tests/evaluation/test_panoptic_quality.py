@@ -56,6 +56,23 @@ def test_images_are_counted_together():
     assert (found.images, found.segments) == (2, 4)
 
 
+def test_false_and_missed_segments_count_by_half():
+    """One cat is found, one missed, and both dogs are called cats: RQ 1 / (1 + 2/2 + 1/2)."""
+    true = line((1, 4), (2, 4), (3, 4), (4, 4)), {k: Segment(CAT if k < 3 else DOG) for k in (1, 2, 3, 4)}
+    own = line((1, 4), (0, 4), (3, 4), (4, 4)), dict.fromkeys((1, 3, 4), Segment(CAT))
+    cat, _ = quality((*true, *own)).classes
+    assert (cat.SQ, cat.RQ, cat.PQ) == (1.0, 0.4, 0.4)
+    assert cat.segments == 2
+
+
+def test_things_and_stuff_have_means_of_their_own():
+    """cats: one of one; dogs: none of one; sky: none of one."""
+    true = line((1, 4), (2, 4), (3, 4)), {1: Segment(CAT), 2: Segment(DOG), 3: Segment(SKY)}
+    figures = quality((*true, line((1, 4), (0, 8)), {1: Segment(CAT)})).figures
+    assert [figures[name] for name in ("PQ_things", "PQ_stuff")] == [0.5, 0.0]
+    assert figures["PQ"] == pytest.approx(1 / 3, abs=EXACT)
+
+
 def test_another_category_is_no_match():
     found = quality((line((1, 9)), {1: Segment(CAT)}, line((1, 9)), {1: Segment(DOG)}))
     assert found.figures["PQ"] == 0.0
@@ -84,6 +101,12 @@ def test_a_segment_in_a_crowd_of_its_category_is_neither_found_nor_false(categor
     found = quality((*true, *own))
     assert [row.label for row in found.classes] == labels
     assert found.segments == 1
+
+
+def test_of_several_crowds_of_a_category_the_last_counts_as_in_panopticapi():
+    true = line((1, 4), (2, 4), (3, 2)), {k: Segment(CAT, is_crowd=True) for k in (1, 2)} | {3: Segment(DOG)}
+    (cat, _) = quality((*true, line((1, 10)), {1: Segment(CAT)})).classes
+    assert (cat.label, cat.segments, cat.RQ) == ("cat", 0, 0.0)
 
 
 def test_without_segments_there_are_no_figures():

@@ -110,6 +110,15 @@ def test_a_pipe_is_read_to_its_end():
         assert not pipe.closed
 
 
+def test_an_object_that_can_only_read_is_a_file():
+    class Body:
+        """As the body of a response, which has neither `seek` nor `closed`."""
+
+        read = io.BytesIO(encoded(striped())).read
+
+    assert same(read_rgb(Body()), striped())
+
+
 def test_a_path_is_closed_after_reading(tmp_path: Path):
     path = tmp_path / "a.gif"
     striped().save(path, save_all=True, append_images=[striped(12, 8)])
@@ -335,9 +344,20 @@ def test_the_assumed_scale_of_other_types_is_logged_once(
     assert caplog.messages == [f"the {'image' if kind == 'image' else 'data'}: {note}"]
 
 
-def test_the_scale_of_16_bit_colours_is_logged(caplog: pytest.LogCaptureFixture):
-    rows = b"\0" + np.array([[4095, 256, 65535]], ">u2").tobytes()
-    data = png(1, 1, bit_depth=16, pixels=zlib.compress(rows))
+def tiff_of_16_bits(*colour: int) -> bytes:
+    """A TIFF of one pixel, with three channels of 16 bits."""
+    end = 8 + 2 + 8 * 12 + 4  # of the directory
+    tags = {256: 1, 257: 1, 258: end, 259: 1, 262: 2, 273: end + 6, 277: 3, 279: 6}
+    entries = [struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in tags.items()]
+    header = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    return header + b"".join(entries) + bytes(4) + struct.pack("<6H", 16, 16, 16, *colour)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_the_scale_of_16_bit_colours_is_logged(form: str, caplog: pytest.LogCaptureFixture):
+    colour = (4095, 256, 65535)
+    rows = b"\0" + np.array(colour, ">u2").tobytes()
+    data = png(1, 1, bit_depth=16, pixels=zlib.compress(rows)) if form == "PNG" else tiff_of_16_bits(*colour)
     assert read_rgb(data).getpixel((0, 0)) == (15, 1, 255)
     assert caplog.messages == ["the data: 16-bit colours are read with white at 65535"]
 

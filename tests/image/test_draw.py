@@ -86,6 +86,11 @@ def test_images_smaller_than_a_label_are_drawn_on(size: tuple[int, int]):
     assert annotate(Image.new("RGB", size), detections((0, 0, *size))).size == size
 
 
+def test_an_image_too_narrow_for_a_name_has_a_box_only():
+    drawn = annotate(Image.new("RGB", (20, 200), GREY), detections((2, 50, 17, 150)))
+    assert pixels_of(drawn, colour_of(17)).sum() == (~pixels_of(drawn, GREY)).sum() == 2 * (16 + 101 - 2)
+
+
 def test_labels_of_boxes_in_one_place_do_not_cover_each_other():
     spot = (50.0, 60.0, 250.0, 150.0)
     ids = [1, 17, 18, 44]
@@ -224,3 +229,14 @@ def test_masks_are_tinted_in_colours_of_their_own():
     assert left != right
     for pixel, number in ((left, 0), (right, 1)):
         assert pixel == tuple(int(0.5 * 255 + 0.5 * side) for side in colour_of(number))
+
+
+def test_where_masks_overlap_the_better_one_is_on_top():
+    masks = two_masks()
+    drawn = annotate(Image.new("RGB", (200, 100), "white"), masks[[1, 0]])
+    assert drawn.tobytes() == annotate(Image.new("RGB", (200, 100), "white"), masks).tobytes()
+    both = replace(masks, mask_logits=replace(masks.mask_logits, logits=np.full((2, 4, 8), 20, np.float32)))
+    pixel = np.full(3, 255)
+    for number in (1, 0):
+        pixel = (0.5 * pixel + 0.5 * np.array(colour_of(number))).astype(np.uint8)
+    assert annotate(Image.new("RGB", (200, 100), "white"), both).getpixel((60, 90)) == tuple(pixel)

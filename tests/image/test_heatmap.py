@@ -25,7 +25,21 @@ def test_the_colour_map_is_even_to_the_eye_and_gets_lighter():
 def test_oklab_and_back_is_the_same_colour():
     random = np.random.RandomState(0).randint(0, 256, (100, 3)).astype(np.uint8)
     assert np.array_equal(srgb(oklab(random)), random)
-    np.testing.assert_allclose(oklab([255, 255, 255]), [1, 0, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "lab"),
+    [
+        ((255, 255, 255), (1, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((255, 0, 0), (0.628, 0.2249, 0.1258)),
+        ((0, 255, 0), (0.8664, -0.2339, 0.1795)),
+        ((0, 0, 255), (0.452, -0.0325, -0.3115)),
+    ],
+)
+def test_the_primary_colours_are_those_of_css(rgb, lab):
+    """The colours of CSS Color 4."""
+    np.testing.assert_allclose(oklab(rgb), lab, atol=1e-3)
 
 
 def test_shares_of_the_peak():

@@ -33,7 +33,8 @@ def test_fields_survive_json(name):
 
 @pytest.mark.parametrize("change", [
     {"labels": None}, {"labels": "cat"}, {"labels": [1]}, {"labels": []}, {"backbone": None}, {"backbone": []},
-    {"d_model": "256"}, {"d_model": 250}, {"encoder_layers": 65536}, {"queries": 10**400},
+    {"d_model": "256"}, {"d_model": 250, "encoder_heads": 2, "decoder_heads": 5}, {"d_model": 256, "encoder_heads": 3},
+    {"d_model": 256, "decoder_heads": 3}, {"encoder_layers": 65536}, {"queries": 10**400},
     {"backbone": {"block": "wide", "depths": [1, 1, 1], "widths": [8, 8, 8], "stem_width": 8, "dilation": False}},
     {"backbone": {"block": "basic", "depths": [1, 1, 1], "widths": [8, 8], "stem_width": 8, "dilation": False}},
     {"backbone": {"block": ["basic"], "depths": [[]], "widths": {}, "stem_width": None}},

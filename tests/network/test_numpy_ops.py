@@ -212,3 +212,8 @@ def test_stages_are_collected_only_if_requested_and_copied():
     feature[:] = 0
     assert stages["map"].tolist() == [[[[0, 3]], [[1, 4]], [[2, 5]]]]
     assert NumpyOps({}).stage("map", feature) is feature
+
+
+def test_queries_above_a_threshold_are_found_for_logits_of_any_size():
+    logits = np.array([[[1e4, 0, -1e4], [-1e4, -1e4 + 3, -1e4], [0, 0, 1e4], [5, 9, 0]]], np.float32)
+    assert NumpyOps({}).above(logits, np.full(1, 0.5, np.float32)).tolist() == [[0, 0], [0, 1], [0, 3]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detr_onnx.exporter.ranges import METHODS, Histogram
+from detr_onnx.exporter.ranges import BINS, METHODS, Histogram
 from detr_onnx.network.quantization import (
     MAX_BIAS_LEVEL,
     MAX_LEVEL,
@@ -94,6 +94,19 @@ def test_a_histogram_counts_every_value_however_often_it_widens():
     assert histogram.counts.sum() == 2005
     assert (histogram.low, histogram.high) == (np.float32(1e4 * values.min()), np.float32(1e4 * values.max()))
     assert histogram.limit >= 1e4 * np.abs(values).max()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_histogram_keeps_every_value_to_a_bin(sign):
+    values = sign * np.array([-0.3, 0.01, 2.0, 9.0])
+    histogram = histogram_of(values)
+    counted = np.repeat(histogram.centres(), histogram.counts)
+    assert np.abs(counted - np.sort(values)).max() <= histogram.limit / BINS * HALF_A_LEVEL * 2
+
+
+def test_entropy_clips_nothing_where_levels_tell_all_values_apart():
+    dense, sparse = np.linspace(0.001, 1, 1 << 15), np.repeat(np.linspace(1.1, 1.9, 9), 400)
+    assert METHODS["entropy"](histogram_of(dense, sparse)) == pytest.approx((0, 1.9))
 
 
 def test_the_order_of_the_values_does_not_matter():
