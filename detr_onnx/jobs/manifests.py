@@ -27,6 +27,7 @@ from detr_onnx.text import one_line, reason_of
 STDIN = "-"
 PARQUET, NDJSON = (".parquet", ".pq"), (".ndjson", ".jsonl")
 COLUMN = "path"
+TEXT_TYPES = ("string", "large_string", "string_view")  # of Arrow
 MAX_LINE_BYTES = 1 << 16
 SAMPLE_BYTES = 1 << 16
 BATCH_ROWS = 4096
@@ -117,7 +118,7 @@ class Manifest:
         kind = file.schema_arrow.field(self.column).type if names.count(self.column) == 1 else None
         if kind is not None and pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if str(kind) not in TEXT_TYPES:
             file.close()
             found = f"the columns {', '.join(names)}" if kind is None else f"the type {kind}"
             raise self.error(found[:300], expected=f"a column {self.column!r} of texts; name it as @{self.file}:COLUMN")
