@@ -10,6 +10,8 @@ import tarfile
 import threading
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -159,6 +161,22 @@ def test_a_list_comes_from_stdin(here, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_nul_bytes_are_found_though_a_slow_pipe_has_not_written_the_first_yet(here, monkeypatch):
+    class Slow(io.RawIOBase):
+        pieces: ClassVar = [b"", b"c.jpg\0", b"g\0b\nb.jpg\0", b"a.jp"]
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer) -> int:
+            piece = self.pieces.pop() if self.pieces else b""
+            buffer[: len(piece)] = piece
+            return len(piece)
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(Slow())))
+    assert paths("@-") == ["a.jpg", "b\nb.jpg", "c.jpg"]
+
+
 def test_a_list_that_comes_from_a_pipe_is_read_once_and_its_writer_is_not_cut_off(here):
     os.mkfifo("pipe")
     writer = threading.Thread(target=Path("pipe").write_text, args=("a.jpg\nb.jpg\n",), daemon=True)
