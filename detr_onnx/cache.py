@@ -187,8 +187,8 @@ def read_records(manifest: Path) -> dict[str, FileRecord]:
         rows = read_object(manifest, error=OutputError)
     except OutputError:
         return {}
-    records = {name: _record(row) for name, row in rows.items() if "\0" not in name}
-    if len(records) < len(rows) or None in records.values():
+    records = {name: _record(row) for name, row in rows.items()}
+    if None in records.values():
         return {}
     return {name: record for name, record in records.items() if record}
 

@@ -41,10 +41,10 @@ def file_name(name: str) -> str:
     """A name for a file that is made from outside data, such as a URL or a member of an archive.
 
     On Windows what no file can be called is replaced: `12:30.jpg` would be a hidden stream of the file 12, `aux.txt` a
-    device, and the dot at the end of `a.` would be lost. Elsewhere it is the name itself.
+    device, and the dot at the end of `a.` would be lost. Elsewhere only a null character is replaced.
     """
     if sys.platform != "win32":
-        return name
+        return name.replace("\0", "_")
     plain = RESERVED_CHARACTERS.sub("_", name).rstrip(". ") or "_"
     return f"_{plain}" if RESERVED_NAME.match(plain) else plain
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,6 +148,19 @@ def zero_but_keep_the_time(entry: Path) -> None:
     os.utime(entry / "model.onnx.data", ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
+def alter_the_last_byte_but_keep_the_time(entry: Path) -> None:
+    state = (entry / "model.onnx.data").stat()
+    (entry / "model.onnx.data").write_bytes(LARGE[:-1] + b"!")
+    os.utime(entry / "model.onnx.data", ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def lose_a_file_and_damage_its_record(entry: Path) -> None:
+    lose(entry)
+    records = json.loads((entry / "manifest.json").read_text())
+    records["model.onnx.data"]["bytes"] = "many"
+    (entry / "manifest.json").write_text(json.dumps(records))
+
+
 def halve_the_manifest(entry: Path) -> None:
     text = (entry / "manifest.json").read_text()
     (entry / "manifest.json").write_text(text[: len(text) // 2])
@@ -190,6 +204,8 @@ def become_a_file(entry: Path) -> None:
         alter_small,
         lose,
         zero_but_keep_the_time,
+        alter_the_last_byte_but_keep_the_time,
+        lose_a_file_and_damage_its_record,
         halve_the_manifest,
         empty_the_manifest,
         replace_by_a_list,

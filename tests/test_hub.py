@@ -416,6 +416,16 @@ def test_an_image_processor_that_transformers_did_not_load_is_downloaded(standin
     assert names_of_bodies(standin) == ["preprocessor_config.json"]
 
 
+@pytest.mark.parametrize("names", [("config.json", "preprocessor_config.json"), ("model.safetensors",)])
+def test_a_snapshot_without_weights_or_config_is_not_a_model_and_is_completed(standin, store, names):
+    snapshot_of_transformers(store, *names)
+    assert cached_models() == []
+    with pytest.raises(HubError, match="is not cached and requests are switched off"):
+        get(pinned=False, offline=True)
+    assert_complete(get(pinned=False))
+    assert len(cached_models()) == 1
+
+
 def test_models_of_other_kinds_in_the_shared_cache_are_not_listed(standin, store):
     snapshot = snapshot_of_transformers(store, "config.json", "model.safetensors")
     assert len(cached_models()) == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import itertools
 import json
 import os
 import stat
@@ -27,6 +28,7 @@ from detr_onnx.text import one_line, reason_of
 STDIN = "-"
 PARQUET, NDJSON = (".parquet", ".pq"), (".ndjson", ".jsonl")
 COLUMN = "path"
+TEXT_TYPES = ("string", "large_string", "string_view")  # of Arrow
 MAX_LINE_BYTES = 1 << 16
 SAMPLE_BYTES = 1 << 16
 BATCH_ROWS = 4096
@@ -117,7 +119,7 @@ class Manifest:
         kind = file.schema_arrow.field(self.column).type if names.count(self.column) == 1 else None
         if kind is not None and pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if str(kind) not in TEXT_TYPES:
             file.close()
             found = f"the columns {', '.join(names)}" if kind is None else f"the type {kind}"
             raise self.error(found[:300], expected=f"a column {self.column!r} of texts; name it as @{self.file}:COLUMN")
@@ -146,13 +148,13 @@ def _lines(file: BinaryIO, manifest: Manifest) -> Iterator[str]:
     head = file.peek(SAMPLE_BYTES)[:SAMPLE_BYTES] if isinstance(file, io.BufferedReader) else b""
     if head.startswith(UTF_16):
         raise manifest.error("UTF-16", "UTF-8, which PowerShell writes with `| Out-File -Encoding utf8 list.txt`")
-    if b"\0" in head:
-        yield from _until_nul(file, manifest)
-        return
     is_ndjson = manifest.file.lower().endswith(NDJSON)
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
+        if number == 1 and b"\0" in head + line:  # a slow pipe may not have filled `head` up to the first
+            yield from _until_nul(file, manifest, line)
+            return
         if len(line) > MAX_LINE_BYTES:
             raise manifest.error(f"a line of more than {MAX_LINE_BYTES} bytes")
         text = line.removesuffix(b"\n").removesuffix(b"\r")
@@ -172,10 +174,10 @@ def _json_path(text: bytes, manifest: Manifest, number: int) -> str:
     return path
 
 
-def _until_nul(file: BinaryIO, manifest: Manifest) -> Iterator[str]:
-    """The paths of a file in which each ends with a NUL byte."""
+def _until_nul(file: BinaryIO, manifest: Manifest, start: bytes) -> Iterator[str]:
+    """The paths of a file in which each ends with a NUL byte; `start` has been read already."""
     rest = b""
-    while chunk := file.read(SAMPLE_BYTES):
+    for chunk in itertools.chain([start], iter(lambda: file.read(SAMPLE_BYTES), b"")):
         *paths, rest = (rest + chunk).split(b"\0")
         if len(rest) > MAX_LINE_BYTES:
             raise manifest.error(f"a path of more than {MAX_LINE_BYTES} bytes")

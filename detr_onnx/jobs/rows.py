@@ -6,16 +6,18 @@ Its fields are path, width, height, detections, error, model_sha256, engine, pre
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from detr_onnx import __version__
 from detr_onnx.detections import Box, Detections
 from detr_onnx.errors import DetrError, MissingPackageError, OutputError
 from detr_onnx.json_input import parse_json
+from detr_onnx.text import is_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,6 +29,9 @@ Row = dict[str, Any]
 
 FIELDS = ("path", "width", "height", "detections", "error", "model_sha256", "engine", "precision", "version")
 MAX_LINE_BYTES = 64 << 20  # of NDJSON; a hundred masks of a very large image take 10 MB
+LARGEST_INT = 2**31 - 1  # of int32, which sizes and class ids are in Parquet
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+LARGEST_EXACT = 2**24  # whole numbers up to this are exact in float32; pyarrow refuses larger ones
 
 
 @dataclass(frozen=True)
@@ -141,10 +146,10 @@ def checked(row: Row, source: str) -> Row:
 def _is_valid(name: str, value: object) -> bool:
     """Whether a field of a row may have this value."""
     if name in ("width", "height"):
-        return value is None or (type(value) is int and value > 0)
+        return value is None or (type(value) is int and 0 < value <= LARGEST_INT)
     if name == "detections":
         return isinstance(value, list) and all(map(_is_detection, value))
-    return isinstance(value, str) or (name == "error" and value is None)
+    return is_text(value) or (name == "error" and value is None)
 
 
 def _is_detection(value: object) -> bool:
@@ -152,8 +157,16 @@ def _is_detection(value: object) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("box"), dict):
         return False
     numbers = [value.get("score"), *(value["box"].get(side) for side in Box.__slots__)]
-    named = isinstance(value.get("label"), str) and type(value.get("class_id")) is int
-    return named and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    class_id = value.get("class_id")
+    named = is_text(value.get("label")) and type(class_id) is int and 0 <= class_id <= LARGEST_INT
+    return named and all(map(_is_float32, numbers))
+
+
+def _is_float32(value: object) -> bool:
+    """Whether a value is a number that float32 has, as scores and boxes are in Parquet."""
+    if type(value) is int:
+        return abs(value) <= LARGEST_EXACT
+    return isinstance(value, float) and abs(value) <= LARGEST_FLOAT  # nor NaN
 
 
 def arrow_schema(metadata: dict[str, str] | None = None, *, masks: bool = False) -> pyarrow.Schema:

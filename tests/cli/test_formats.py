@@ -43,6 +43,7 @@ def test_no_images_give_the_empty_output_of_the_format(form, text):
 )
 def test_an_image_without_detections_is_shown(form, text):
     assert output(form, (A, NOTHING)) == text
+    assert output(form, (A, NOTHING), one=True) == ("[]\n" if form == "json" else text)
 
 
 @pytest.mark.parametrize("form", [None, "json"])

@@ -33,13 +33,27 @@ def test_work_that_ends_returns_its_result_or_raises_its_error():
 
 
 def test_work_that_exceeds_the_limit_is_an_error_and_counts_as_stuck():
-    done = Event()
-    with pytest.raises(ModelFileError, match=r"a\.onnx does not load within 0\.1 s; check where it comes from"):
-        run_within(0.1, MODEL, "load", done.wait)
-    assert is_any_stuck()
+    done, other = Event(), Event()
+    for event in (done, other):
+        with pytest.raises(ModelFileError, match=r"a\.onnx does not load within 0\.1 s; check where it comes from"):
+            run_within(0.1, MODEL, "load", event.wait)
+        assert is_any_stuck()
     done.set()
+    assert deadline._unfinished[-2].wait(10)
+    assert is_any_stuck()  # the other one
+    other.set()
     assert all(ended.wait(10) for ended in deadline._unfinished)
     assert not is_any_stuck()
+
+
+def test_a_thread_that_was_given_up_does_not_keep_the_interpreter():
+    code = (
+        "import time\nfrom pathlib import Path\nfrom detr_onnx.engines.deadline import run_within\n"
+        "run_within(0.1, Path('a.onnx'), 'load', lambda: time.sleep(600))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=AT_ONCE_S, cwd=ROOT)
+    assert ended.returncode == 1
+    assert "a.onnx does not load within 0.1 s" in ended.stderr
 
 
 def test_only_the_first_run_has_a_deadline():

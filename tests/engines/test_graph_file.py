@@ -29,6 +29,10 @@ CONTENTS = {
     "zeros.onnx": bytes(1000),
     "endless-number.onnx": b"\xff" * 1000,
     "no-graph.onnx": b"\x08\x08",
+    "no-graph-but-an-opset.onnx": b"\x08\x08\x42\x02\x10\x11",
+    "cut-in-a-tag.onnx": b"\x08\x08\x80",
+    "cut-before-a-number.onnx": b"\x08",
+    "cut-before-a-length.onnx": b"\x08\x08\x3a",
     "text.xml": b"hello\n",
     "html.xml": b"<!DOCTYPE html><html></html>",
     "empty.xml": b"",
@@ -55,6 +59,19 @@ def test_a_graph_that_was_cut_off_is_named(tmp_path, cut):
 
 def test_what_the_package_ships_passes():
     check_graph_file(demo_directory() / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.onnx", b"\x3a\x00"),
+        ("a.xml", b'<?xml version="1.0"?><net name="a"/>'),
+        ("a.XML", b'\xef\xbb\xbf\n<net name="a"/>'),
+    ],
+)
+def test_a_file_with_the_outermost_structure_of_its_format_passes(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert check_graph_file(tmp_path / name) == []
 
 
 def test_a_directory_and_a_missing_file_are_named(tmp_path):

@@ -59,7 +59,21 @@ def test_names_and_options_are_read_from_the_command_line(text, asked):
 
 @pytest.mark.parametrize(
     "text",
-    ["", ",", "CUDA,", ":a=b", "CUDA:", "CUDA:a", "CUDA:=1", "CUDA:a=1:a=2", "[", "[1]", '[["CUDA"]]', '[["CUDA", 1]]'],
+    [
+        "",
+        ",",
+        "CUDA,",
+        ":a=b",
+        "CUDA:",
+        "CUDA:a",
+        "CUDA:=1",
+        "CUDA:a=1:a=2",
+        "[",
+        "[1]",
+        '[["CUDA"]]',
+        '[["CUDA", 1]]',
+        "[[1, {}]]",
+    ],
 )
 def test_an_unreadable_option_is_refused_with_the_expected_form(text):
     with pytest.raises(UsageError, match=r"--providers cannot be read: found .*NAME:option=value"):
@@ -98,6 +112,7 @@ def test_given_options_override_the_defaults_for_many_sizes():
         ([("CPU", {"threads": 1})], "provider CPU has no options: found threads"),
         (["CPU", "CUDA"], "providers after CPU are never used: found CPU.*name it last"),
         (["CUDA", ("CUDA",)], "providers are a list of names, or of names and options"),
+        ([(1, {})], "providers are a list of names, or of names and options"),
         ([("CUDA", "device_id=1")], "providers are a list of names, or of names and options"),
     ],
 )

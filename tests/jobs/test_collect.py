@@ -228,12 +228,16 @@ def test_a_shard_with_more_rows_than_at_its_end_is_not_complete(photos, detector
         collect(Path("out"), Path("all.ndjson"), None, PLAIN)
 
 
-def test_two_images_of_one_name_are_an_error_and_nothing_is_left(photos, detector):
-    sample_image(40, 30).save("photos/0.png")
-    run_job(detector)
+@pytest.mark.parametrize("names", [("0.jpg", "0.png"), ("0.jpg", "0.txt/deep/a.jpg"), ("0.txt/deep/a.jpg", "0.jpg")])
+def test_two_images_of_one_name_are_an_error_and_nothing_is_left(photos, detector, names):
+    inputs = [str(Path("photos", name)) for name in names]
+    for path in map(Path, inputs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sample_image(40, 30).save(path)
+    Job(Path("out"), Inputs(inputs), JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)).run(detector)
     before = sorted(path.name for path in photos.iterdir())
     with pytest.raises(
-        OutputError, match=r"the labels of two images would have the same path, 0\.txt: found the image photos"
+        OutputError, match=r"the labels of two images would have the same path, 0\.txt.*: found the image photos"
     ):
         collect(Path("out"), Path("labels"), "yolo", PLAIN)
     assert sorted(path.name for path in photos.iterdir()) == before
@@ -254,12 +258,12 @@ def test_images_that_failed_are_counted_where_labels_have_no_place_for_them(phot
 def test_a_member_of_a_tar_file_cannot_lead_out_of_the_labels(photos, detector):
     from tests.jobs.test_inputs import jpeg, write_tar
 
-    write_tar("evil.tar", {"../../../evil.jpg": jpeg(), "/abs.jpg": jpeg()})
+    write_tar("evil.tar", {"../../../evil.jpg": jpeg(), "/abs.jpg": jpeg(), "é\0.jpg": jpeg()})
     settings = JobSettings.of(detector, "stand-in", 0.5, None, "ndjson", 1)
     Job(Path("out"), Inputs(["evil.tar"]), settings).run(detector)
     collect(Path("out"), Path("deep/labels"), "yolo", PLAIN)
     files = sorted(path.relative_to("deep") for path in Path("deep").rglob("*.txt"))
-    assert [path.name for path in files] == ["abs.txt", "evil.txt"]
+    assert [path.name for path in files] == ["abs.txt", "evil.txt", "é_.txt"]
     assert not list(photos.parent.glob("*.txt")) + list(photos.glob("*.txt"))
 
 
@@ -311,6 +315,30 @@ def test_voc_and_yolo_stay_within_the_image(job):
     assert Path("yolo/data.yaml").read_text() == 'nc: 2\nnames: ["cat", "dog"]\n'
 
 
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+def test_labels_are_in_directories_like_those_of_the_images(photos, detector, kind):
+    deep = Path("photos/a/b")
+    deep.mkdir(parents=True)
+    Path("photos/1.jpg").rename(deep / "1.jpg")
+    run_job(detector)
+    collect(Path("out"), Path("labels"), kind, PLAIN)
+    folder, suffix = {"yolo": ("labels", ".txt"), "voc": ("Annotations", ".xml")}[kind]
+    names = sorted(str(path.relative_to(f"labels/{folder}")) for path in Path("labels", folder).rglob(f"*{suffix}"))
+    images = [path.relative_to("photos") for path in Path("photos").rglob("*.*")]
+    assert names == sorted(str(path.with_suffix(suffix)) for path in images)
+
+
+def test_voc_names_the_image_and_its_size():
+    box = {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}
+    row = {"path": "a.jpg", "width": 40, "height": 30, "detections": [{"label": "traffic light\x01", "box": box}]}
+    root = ElementTree.fromstring(voc_text(row, [], "http://here/a b.jpg"))
+    assert [root.find(name).text for name in ("folder", "filename", "path")] == (
+        ["http://here", "a b.jpg", "http://here/a b.jpg"]
+    )
+    assert [(side.tag, side.text) for side in root.find("size")] == [("width", "40"), ("height", "30"), ("depth", "3")]
+    assert root.find("object/name").text == "traffic light\ufffd"
+
+
 def test_a_box_of_less_than_a_pixel_has_a_pixel_in_voc():
     box = {"xmin": 10.2, "ymin": 29.9, "xmax": 10.4, "ymax": 30.2}
     row = {"path": "a.jpg", "width": 40, "height": 30, "detections": [{"label": "cat", "box": box}]}
@@ -352,24 +380,57 @@ def test_supervision_imports_the_labels(job, kind):
     assert len(names["dark-0.png"]) == 0
 
 
+def test_tasks_of_label_studio_have_boxes_in_percent_and_the_mean_score(job):
+    collect(Path("out"), Path("tasks.json"), "label-studio", ImageNames("photos", "/data/local-files/?d="))
+    tasks = {task["data"]["image"]: task["predictions"] for task in json.loads(Path("tasks.json").read_text())}
+    assert len(tasks) == COUNT
+    (prediction,) = tasks["/data/local-files/?d=0.jpg"]
+    (result,) = prediction["result"]
+    box = {"x": 45, "y": 25, "width": 55, "height": 50, "rotation": 0}
+    assert {name: result["value"][name] for name in box} == pytest.approx(box, abs=1e-4)
+    assert (result["original_width"], result["original_height"]) == (40, 30)
+    assert (result["value"]["rectanglelabels"], result["from_name"], result["to_name"]) == (["cat"], "label", "image")
+    (row,) = [row for row in job if row["path"] == good_images()[0]]
+    assert prediction["score"] == result["score"] == row["detections"][0]["score"]
+    assert prediction["model_version"].startswith("stand-in ")
+    (dark,) = tasks["/data/local-files/?d=dark-0.png"]
+    assert (dark["result"], "score" in dark) == ([], False)
+
+
+def test_the_score_of_a_task_is_the_mean_of_its_results(photos, monkeypatch):
+    def two_cats(pixels, mask):
+        logits, boxes = network(pixels, mask)
+        logits[:, 1] = [0, -9, -9, -1]
+        return logits, boxes
+
+    run_job(stand_in_detector(monkeypatch, two_cats))
+    collect(Path("out"), Path("tasks.json"), "label-studio", PLAIN)
+    found = {task["data"]["image"]: task["predictions"][0] for task in json.loads(Path("tasks.json").read_text())}
+    scores = [result["score"] for result in found["photos/0.jpg"]["result"]]
+    assert len(scores) == len({result["id"] for result in found["photos/0.jpg"]["result"]}) == 2
+    assert found["photos/0.jpg"]["score"] == pytest.approx(np.mean(scores))
+    assert scores[0] > scores[1]
+
+
+def test_urls_of_label_studio_are_quoted_and_paths_are_not(photos, detector):
+    Path("photos/0.jpg").rename("photos/a b#.jpg")
+    run_job(detector)
+    for prefix, url in (("", "photos/a b#.jpg"), ("http://here/", "http://here/photos/a%20b%23.jpg")):
+        collect(Path("out"), Path("tasks.json"), "label-studio", ImageNames(prefix=prefix))
+        assert url in {task["data"]["image"] for task in json.loads(Path("tasks.json").read_text())}
+
+
 def test_label_studio_validates_the_predictions(job):
     interface = pytest.importorskip("label_studio_sdk.label_interface")
     collect(Path("out"), Path("tasks.json"), "label-studio", ImageNames("photos", "/data/local-files/?d="))
-    tasks = json.loads(Path("tasks.json").read_text())
     labels = "".join(f'<Label value="{name}"/>' for name in ("cat", "dog"))
     config = interface.LabelInterface(
         f'<View><Image name="image" value="$image"/>'
         f'<RectangleLabels name="label" toName="image">{labels}</RectangleLabels></View>'
     )
-    assert len(tasks) == COUNT
-    for task in tasks:
+    for task in json.loads(Path("tasks.json").read_text()):
         assert config.validate_task({"data": task["data"]})
         assert config.validate_prediction(task["predictions"][0], return_errors=True) == []
-    task = next(task for task in tasks if task["data"]["image"].endswith("0.jpg"))
-    (result,) = task["predictions"][0]["result"]
-    assert task["data"]["image"] == "/data/local-files/?d=0.jpg"
-    value = {name: result["value"][name] for name in ("x", "y", "width", "height")}
-    assert value == pytest.approx({"x": 45, "y": 25, "width": 55, "height": 50}, abs=1e-4)
 
 
 def test_datumaro_which_cvat_imports_with_reads_the_labels(job):

@@ -10,6 +10,8 @@ import tarfile
 import threading
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -159,6 +161,22 @@ def test_a_list_comes_from_stdin(here, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_nul_bytes_are_found_though_a_slow_pipe_has_not_written_the_first_yet(here, monkeypatch):
+    class Slow(io.RawIOBase):
+        pieces: ClassVar = [b"", b"c.jpg\0", b"g\0b\nb.jpg\0", b"a.jp"]
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer) -> int:
+            piece = self.pieces.pop() if self.pieces else b""
+            buffer[: len(piece)] = piece
+            return len(piece)
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(Slow())))
+    assert paths("@-") == ["a.jpg", "b\nb.jpg", "c.jpg"]
+
+
 def test_a_list_that_comes_from_a_pipe_is_read_once_and_its_writer_is_not_cut_off(here):
     os.mkfifo("pipe")
     writer = threading.Thread(target=Path("pipe").write_text, args=("a.jpg\nb.jpg\n",), daemon=True)
@@ -198,13 +216,24 @@ def test_a_list_in_parquet_is_a_column(here):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     names = ["a.jpg", None, "new\nline.jpg"]
-    pq.write_table(
-        pa.table({"path": names, "n": [1, 2, 3], "file": pa.array(names).dictionary_encode()}), "list.parquet"
-    )
-    assert paths("@list.parquet") == paths("@list.parquet:file") == ["a.jpg", "new\nline.jpg"]
-    for column, found in (("nothing", "found the columns path, n, file"), ("n", "found the type int64")):
+    encoded = pa.array(names).dictionary_encode()
+    table = {"path": names, "n": [1, 2, 3], "file": encoded, "large": pa.array(names, pa.large_string())}
+    pq.write_table(pa.table(table), "list.parquet")
+    for column in ("", ":file", ":large"):
+        assert paths(f"@list.parquet{column}") == ["a.jpg", "new\nline.jpg"]
+    for column, found in (("nothing", "found the columns path, n, file, large"), ("n", "found the type int64")):
         with pytest.raises(DatasetError, match=f"{found}, expected a column '{column}' of texts"):
             Inputs([f"@list.parquet:{column}"])
+
+
+def test_a_column_of_views_is_one_of_texts(here):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    try:
+        pq.write_table(pa.table({"path": pa.array(["a.jpg"], pa.string_view())}), "list.parquet")
+    except (AttributeError, NotImplementedError, pa.ArrowException):
+        pytest.skip("this pyarrow does not write views")
+    assert paths("@list.parquet") == ["a.jpg"]
 
 
 def test_a_path_in_parquet_that_is_not_utf8_is_an_error(here):
@@ -320,6 +349,7 @@ def test_a_tar_file_that_cannot_be_read_is_one_input_with_an_error(here, content
         (item,) = Inputs(["bad.tar"]).read(seen.add)
     assert isinstance(item.source, DetrError)
     assert "cannot read bad.tar" in str(item.source)
+    assert [*Inputs(["bad.tar"]).read(lambda name: False)] == []  # it has a row already
 
 
 def test_tarfile_does_not_keep_the_members_of_a_tar_file(here):

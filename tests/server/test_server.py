@@ -510,7 +510,9 @@ def test_the_access_log_is_a_json_line_a_request(detector, capsys):
     line = json.loads(capsys.readouterr().err.splitlines()[0])
     assert (line["id"], line["method"], line["path"], line["status"], line["code"]) == ("mine", "POST", RUN, 200, 0)
     assert line["bytes_in"] == len(IMAGE)
+    stages_ms = [line[f"{stage}_ms"] for stage in ("queue", "decode", "network")]
     assert line["ms"] >= line["network_ms"] > 0
+    assert sum(stages_ms) <= line["ms"] + 0.05 * 4  # each is rounded
 
 
 def test_a_bug_gets_3001_without_details(detector, caplog):

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from detr_onnx.errors import ImageTooLargeError, MissingPackageError, UsageError, VideoError
+from detr_onnx.video.frames import Selection
 from detr_onnx.video.open import open_video
 from tests.video.clips import FPS, MATRICES, number_of, set_matrix, write_clip, write_sound
 
@@ -30,6 +31,13 @@ def read(path: Path, **options: object) -> list[tuple[int, float, int]]:
 def test_every_frame_comes_in_order_with_its_time(tmp_path, name, codec):
     clip = write_clip(tmp_path / name, 12, codec=codec)
     assert read(clip) == [(i, round(i / FPS, 3), i) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("options", "frame_s"), [({}, 0.04), ({"every": 5}, 0.2), ({"fps": 5}, 0.2), ({"fps": 100}, 0.04)]
+)
+def test_wanted_frames_are_shown_until_the_next_one(options, frame_s):
+    assert Selection(**options).frame_s(0.04) == pytest.approx(frame_s)
 
 
 def test_frames_of_a_variable_rate_have_their_own_times(tmp_path):

@@ -21,7 +21,7 @@ def test_these_are_videos(argument):
 @pytest.mark.parametrize(
     "argument",
     ["a.jpg", "a.gif", "a.webp", "a.apng", "-", "photos/", "mp4", "*.jpg", "/dev/stdin", "/dev/video", "file:///a.jpg",
-     "http://host/a.jpg", "x" * 10_000, "nul\0", ""],
+     "http://host/a.jpg", "HTTP://host/A.JPG?a", "x" * 10_000, "nul\0", ""],
 )  # fmt: skip
 def test_these_are_not(argument):
     assert not is_video(argument)
