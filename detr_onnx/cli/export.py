@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> int:
     check_report(arguments, images)
     source = locate(arguments.model, offline=arguments.offline, cache_dir=arguments.cache_dir)
     if source.checkpoint is None:
-        check_graph_file(source.graph or Path())  # what is no graph is not called one
+        check_graph_file(source.graph or Path())  # a file of another kind has its own error
         raise UsageError(
             f"{arguments.model} is a graph already",
             expected="a checkpoint: a directory, a .safetensors file, or a Hugging Face model id",
