@@ -5,10 +5,10 @@ from __future__ import annotations
 START_BYTES = 262  # of a file, that are enough to tell its kind
 SHOWN_BYTES = 12  # of a kind that is not known
 
-GZIP, TAR = "a gzip archive", "a tar archive"
+GZIP, TAR, JSON = "a gzip archive", "a tar archive", "a JSON text"
 KINDS = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
-    (0, b"\x89PNG", "a PNG image"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
     (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
     (0, b"\x00\x00\x00\x18ftypcrx ", "a Canon raw image"),
@@ -19,7 +19,7 @@ KINDS = (
     (257, b"ustar", TAR),
     (0, b"GGUF", "a GGUF file"),
     (0, b"\x89HDF", "an HDF5 file"),
-    (0, b"{", "a JSON text"),
+    (0, b"{", JSON),
     *((0, b"\x80" + bytes([protocol]), "a pickle") for protocol in range(2, 6)),
 )
 """Position, the bytes there, and what such a file is; the first that fits counts."""

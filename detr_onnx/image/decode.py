@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_onnx.errors import ImageError, ImageTooLargeError, UsageError
-from detr_onnx.file_kinds import START_BYTES, known_kind
+from detr_onnx.file_kinds import JSON, START_BYTES, known_kind
 from detr_onnx.image.heif import heif_kind, open_heif, why_not_readable
 from detr_onnx.image.limits import DECODER_ERRORS, MAX_PIXELS, check_contained_images, check_image, check_pixels
 from detr_onnx.image.modes import depth_note, frames_note, is_16_bit, to_rgb
@@ -228,7 +228,8 @@ def _looks_like(stream: BinaryIO) -> str:
     count = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     head = stream.read(START_BYTES)
-    if (kind := known_kind(head)) is not None:
+    kind = known_kind(head)
+    if kind and kind != JSON:  # the text itself, such as a server's error, tells more
         return kind
     text = " ".join(head[:TEXT_BYTES].decode("utf-8", "replace").rstrip("\ufffd").split())
     if text.isprintable() and "\ufffd" not in text:

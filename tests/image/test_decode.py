@@ -64,6 +64,8 @@ def test_empty_data_is_not_an_image():
     [
         (b"hello world\n", r"12 bytes of text \('hello world'\)"),
         ("größer".encode()[:3], "3 bytes of text"),
+        (b'{"error": "not found"}', r"22 bytes of text \('{\"error\": \"not found\"}'\)"),
+        (b"\x89PNG\n\x1a\n" + bytes(80), "87 bytes that begin with 89 50"),  # carriage returns are lost
         (b"%PDF-1.7 \x00", "a PDF document"),
         (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image"),
         (b"\x00\x00\x00\x18ftypcrx ", "a Canon raw image"),
