@@ -140,7 +140,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         (
             *("compare-hosted", "../inputs/images", "-m", "../inputs/small", "--engine", "numpy"),
             *("--base-url", "{BASE_URL}", "--journal", "journal", "--json", "r.json", "--html", "r.html"),
-            *("--concurrency", "1,2", "--latency-requests", str(LATENCY_REQUESTS), "--resamples", "100"),
+            *("--concurrency", "1,2", "--latency-requests", str(LATENCY_REQUESTS)),
         ),
         server=standin_remote,
         readers={"journal": journal_lines, "r.json": only_differences, "r.html": whole_page},
