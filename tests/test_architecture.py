@@ -55,7 +55,12 @@ ONLY_IN_FUNCTIONS_OF = {
     "onnx": {"exporter/proto", "engines/optimized_graph"},
     "onnxruntime": {"engines/onnxruntime", "bench/baselines/exported_graphs"},
     "huggingface_hub": {"hub/download"},
-    "openvino": {"engines/openvino_package", "engines/bfloat16", "bench/baselines/exported_graphs"},
+    "openvino": {
+        "engines/openvino_package",
+        "engines/bfloat16",
+        "engines/openvino_nodes",
+        "bench/baselines/exported_graphs",
+    },
     "pycocotools": {"evaluation/average_precision"},
     "tqdm": {"cli/console"},
     "supervision": {"detections", "video/track"},

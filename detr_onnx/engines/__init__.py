@@ -4,7 +4,8 @@
     options          the options of an engine: `EngineOptions`
     numpy            runs a checkpoint in numpy; turn lets one thread at a time compute
     onnxruntime      runs a graph file in ONNX Runtime: providers, optimized_graph, io_binding (GPUs), arm_bfloat16
-    openvino         runs a graph file in OpenVINO: openvino_package (the import), bfloat16 (mixed precision)
+    openvino         runs a graph file in OpenVINO: openvino_package (the import), bfloat16 (mixed
+                     precision), openvino_nodes
     graph_engine     what these two share: the names of inputs and outputs, checks of the graph, its inputs
 
 Before an engine loads a graph file, `graph_file` checks it: loops, external_data, protobuf. `deadline` limits the time

@@ -10,13 +10,23 @@ convolution gets the levels 0 to 255 that the pixels are made of, which bfloat16
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detr_onnx.checkpoint.safetensors import widened
+from detr_onnx.engines.openvino_nodes import (
+    before_rounding,
+    bfloat16_bits,
+    bfloat16_constant,
+    computed_in,
+    constant_inputs,
+    constant_values,
+    fold_constants,
+    insert_after,
+    output_type,
+)
 from detr_onnx.image.processor_config import Preprocessing
 
 BF16_BACKBONE, BF16_MIXED = "bf16-backbone", "bf16-mixed"
@@ -44,7 +54,7 @@ def can_be_lowered(model: Any) -> bool:
     names = re.compile(DECODER)
     has_names = False
     for node in model.get_ops():
-        if _computed_in(node) in ("f16", "bf16") or (_is_stem(node) and _bias_after(node) is None):
+        if computed_in(node) in ("f16", "bf16") or (_is_stem(node) and _bias_after(node) is None):
             return False
         has_names = has_names or bool(names.match(node.get_friendly_name()))
     return has_names
@@ -52,7 +62,7 @@ def can_be_lowered(model: Any) -> bool:
 
 def is_lowered(model: Any) -> bool:
     """Whether a part of the model is in bfloat16."""
-    return any(_computed_in(node) == "bf16" for node in model.get_ops())
+    return any(computed_in(node) == "bf16" for node in model.get_ops())
 
 
 def lower(model: Any, region: re.Pattern[str], preprocessing: Preprocessing, *, stages_in_int8: bool = False) -> None:
@@ -64,9 +74,11 @@ def lower(model: Any, region: re.Pattern[str], preprocessing: Preprocessing, *, 
         preprocessing: how pixels are made of levels.
         stages_in_int8: the stages of the backbone are in int8 and stay so.
     """
+    if stages_in_int8:
+        _skip_int8_of_stem(model)
     nodes = _nodes_of(model, region, stages_in_int8)
     for node in nodes:
-        _fold_constants(node)
+        fold_constants(node)
     for node in list(nodes):
         if _is_stem(node):
             nodes += _convolve_levels(node, preprocessing)
@@ -85,13 +97,13 @@ def raise_to_float32(model: Any) -> None:
     from openvino import opset13
 
     for node in model.get_ordered_ops():
-        if _output_type(node) != "bf16":
+        if output_type(node) != "bf16":
             continue
         if node.get_type_name() == "Convert":
             for reader in node.output(0).get_target_inputs():
                 reader.replace_source_output(node.input(0).get_source_output())
         elif node.get_type_name() == "Constant":
-            _insert_after(node, lambda tensor: opset13.convert(tensor, "f32"))
+            insert_after(node, lambda tensor: opset13.convert(tensor, "f32"))
     model.validate_nodes_and_infer_types()
 
 
@@ -109,36 +121,15 @@ def _nodes_of(model: Any, region: re.Pattern[str], stages_in_int8: bool) -> list
     return nodes
 
 
-def _fold_constants(node: Any) -> None:
-    """Replaces unpacked or reshaped weights by float32 constants."""
-    from openvino import opset13
+def _skip_int8_of_stem(model: Any) -> None:
+    """Lets convolution and pooling of the stem read what their inputs are rounded from.
 
-    for reader in node.inputs():
-        source = reader.get_source_output()
-        if source.get_node().get_type_name() != "Constant" and source.get_element_type().get_type_name() == "f32":
-            values = _constant_values(source)
-            if values is not None:
-                reader.replace_source_output(opset13.constant(values).output(0))
-
-
-def _constant_values(tensor: Any) -> NDArray[np.float32] | None:
-    """The values of a tensor that is computed from constants by unpacking or reshaping; None of any other."""
-    node = tensor.get_node()
-    kind, sources = node.get_type_name(), [reader.get_source_output() for reader in node.inputs()]
-    if kind == "Constant":
-        return np.asarray(node.get_data(dtype=np.float32))
-    if kind == "Reshape" and tensor.get_partial_shape().is_static:
-        values = _constant_values(sources[0])
-        return None if values is None else values.reshape(tuple(tensor.get_shape()))
-    if kind not in ("Convert", "Multiply", "Subtract"):
-        return None
-    operands = [values for source in sources if (values := _constant_values(source)) is not None]
-    if len(operands) != len(sources):
-        return None
-    if kind == "Convert":
-        return operands[0]
-    result: NDArray[np.float32] = np.multiply(*operands) if kind == "Multiply" else np.subtract(*operands)
-    return result
+    Pixels are levels, which int8 would round once more. The pooling's output is rounded to the steps of its input, and
+    rounding keeps the order, so the result is the same.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in ("Convolution", "MaxPool") and re.match(STEM, node.get_friendly_name()):
+            node.input(0).replace_source_output(before_rounding(node.input(0).get_source_output()))
 
 
 def _convolve_levels(conv: Any, preprocessing: Preprocessing) -> list[Any]:
@@ -159,7 +150,7 @@ def _convolve_levels(conv: Any, preprocessing: Preprocessing) -> list[Any]:
     pixels = conv.input(0).get_source_output()
     levels = opset13.add(opset13.multiply(pixels, a.astype(np.float32)), d.astype(np.float32))  # [B,3,H,W]
     four = opset13.concat([levels, opset13.reduce_mean(levels, [1], keep_dims=True)], 1)  # [B,4,H,W]
-    rounded = widened(_bits(scaled.astype(np.float32)))
+    rounded = widened(bfloat16_bits(scaled.astype(np.float32)))
     lost = (scaled - rounded).sum(1, keepdims=True)  # [D,1,7,7]
     weights = np.concatenate([rounded, lost.astype(np.float32)], 1)  # [D,4,7,7]
     conv.input(0).replace_source_output(four.output(0))
@@ -175,7 +166,7 @@ def _shift_bias(add: Any, shift: NDArray[np.float64]) -> None:
     """Adds `shift` [D] to the constant of an Add."""
     from openvino import opset13
 
-    (reader,) = _constants(add)
+    (reader,) = constant_inputs(add)
     bias = reader.get_source_output().get_node().data
     reader.replace_source_output(opset13.constant((bias + shift.reshape(bias.shape)).astype(np.float32)).output(0))
 
@@ -192,7 +183,7 @@ def _round_inputs(node: Any, inside: set[str], rounded: dict[str, Any]) -> None:
         if name not in rounded:
             is_constant = source.get_node().get_type_name() == "Constant"
             rounded[name] = (
-                _constant(source.get_node().data) if is_constant else opset13.convert(source, "bf16").output(0)
+                bfloat16_constant(source.get_node().data) if is_constant else opset13.convert(source, "bf16").output(0)
             )
         reader.replace_source_output(rounded[name])
 
@@ -220,23 +211,14 @@ def _add_bias_remainder(add: Any) -> list[Any]:
     """
     from openvino import opset13
 
-    bias: NDArray[np.float32] = _constants(add)[0].get_source_output().get_node().data
-    remainder = opset13.constant(bias - widened(_bits(bias)))
+    bias: NDArray[np.float32] = constant_inputs(add)[0].get_source_output().get_node().data
+    remainder = opset13.constant(bias - widened(bfloat16_bits(bias)))
     (reader, *others) = add.output(0).get_target_inputs()
     following = reader.get_node()
-    if not others and following.get_type_name() == "Add" and not _constants(following):
-        return [_insert_after(following, lambda tensor: opset13.add(tensor, remainder))]
-    clamp = _insert_after(add, lambda tensor: opset13.clamp(tensor, -LARGE, LARGE))
-    return [clamp, _insert_after(clamp, lambda tensor: opset13.add(tensor, remainder))]
-
-
-def _insert_after(node: Any, make: Callable[[Any], Any]) -> Any:
-    """Inserts the node that `make` builds from an output between it and its readers; returns the new node."""
-    readers = list(node.output(0).get_target_inputs())
-    new = make(node.output(0))
-    for reader in readers:
-        reader.replace_source_output(new.output(0))
-    return new
+    if not others and following.get_type_name() == "Add" and not constant_inputs(following):
+        return [insert_after(following, lambda tensor: opset13.add(tensor, remainder))]
+    clamp = insert_after(add, lambda tensor: opset13.clamp(tensor, -LARGE, LARGE))
+    return [clamp, insert_after(clamp, lambda tensor: opset13.add(tensor, remainder))]
 
 
 def _is_stem(node: Any) -> bool:
@@ -246,47 +228,14 @@ def _is_stem(node: Any) -> bool:
 def _bias_after(conv: Any) -> Any:
     """The node of the stem that adds a bias to its convolution, and alone reads it; None if there is none."""
     readers = [reader.get_node() for reader in conv.output(0).get_target_inputs()]
-    adds = [node for node in readers if node.get_type_name() != "ShapeOf"]  # which `_fold_constants` makes needless
+    adds = [node for node in readers if node.get_type_name() != "ShapeOf"]  # which `fold_constants` makes needless
     if len(adds) != 1 or adds[0].get_type_name() != "Add" or not adds[0].get_friendly_name().startswith(FIRST):
         return None
-    is_known = [_constant_values(reader.get_source_output()) is not None for reader in adds[0].inputs()]
+    is_known = [constant_values(reader.get_source_output()) is not None for reader in adds[0].inputs()]
     return adds[0] if any(is_known) else None
 
 
 def _is_bias_of_convolution(node: Any) -> bool:
-    if node.get_type_name() != "Add" or not _constants(node):
+    if node.get_type_name() != "Add" or not constant_inputs(node):
         return False
     return any(reader.get_source_output().get_node().get_type_name() == "Convolution" for reader in node.inputs())
-
-
-def _constants(node: Any) -> list[Any]:
-    """The inputs of a node that are float32 constants."""
-    return [reader for reader in node.inputs() if _is_constant(reader.get_source_output())]
-
-
-def _is_constant(tensor: Any) -> bool:
-    return bool(tensor.get_node().get_type_name() == "Constant" and tensor.get_element_type().get_type_name() == "f32")
-
-
-def _computed_in(node: Any) -> str:
-    """The type of what a node computes; empty for constants, and for nodes without an output."""
-    return "" if node.get_type_name() == "Constant" else _output_type(node)
-
-
-def _output_type(node: Any) -> str:
-    return str(node.get_output_element_type(0).get_type_name()) if node.get_output_size() else ""
-
-
-def _constant(values: NDArray[np.float32]) -> Any:
-    """The output of a bfloat16 constant. numpy has no such type, so its bits are written."""
-    import openvino
-
-    tensor = openvino.Tensor(openvino.Type.bf16, openvino.Shape(values.shape))
-    tensor.data.view(np.uint16)[...] = _bits(values)
-    return openvino.op.Constant(tensor).output(0)
-
-
-def _bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The bits of the nearest bfloat16, ties to even: the upper half of a float32."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

@@ -24,6 +24,7 @@ from detr_onnx.image.processor_config import Preprocessing
 from detr_onnx.models.load import Source
 from detr_onnx.models.metadata import read_model
 from detr_onnx.models.open import choose, open_model
+from detr_onnx.network.quantization import ConvQuantParams, QuantParams
 from tests.cli.command_line import ROOT
 from tests.parity.seeded import CONFIGS, padded_batch, seeded_pixels, seeded_tensors
 from tests.small_model import LABELS, write_foreign_onnx, write_small_checkpoint
@@ -238,12 +239,7 @@ def test_the_first_convolution_of_an_image_loses_little(checkpoint, tmp_path, pr
     pixels = ((levels * preprocessing.rescale_factor - mean) / std).astype(np.float32)
 
     def first(model: object) -> np.ndarray:
-        (node,) = (node for node in model.get_ops() if node.get_friendly_name() == "/backbone/conv1/Relu")
-        (parameter,) = (parameter for parameter in model.get_parameters() if len(parameter.get_partial_shape()) == 4)
-        cut = openvino.Model([node.output(0)], [parameter])
-        compiled = openvino.Core().compile_model(cut, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        (result,) = compiled({"pixel_values": pixels}).values()
-        return result[:, :, 2:-2, 2:-2]  # at the border, the padding is rounded
+        return output_of(model, "/backbone/conv1/Relu", pixels)[:, :, 2:-2, 2:-2]  # at the border, padding is rounded
 
     exact, rounded, raised = (openvino.Core().read_model(graph(checkpoint, tmp_path)) for _ in range(3))
     lower(raised, REGIONS[BF16_MIXED], preprocessing)
@@ -254,6 +250,41 @@ def test_the_first_convolution_of_an_image_loses_little(checkpoint, tmp_path, pr
     conv.input(1).replace_source_output(openvino.op.Constant(weights).output(0))
     expected = first(exact)
     assert np.abs(first(raised) - expected).mean() < share * np.abs(first(rounded) - expected).mean()
+
+
+def output_of(model: object, name: str, pixels: np.ndarray) -> np.ndarray:
+    """What a node computes, in float32."""
+    import openvino
+
+    (node,) = (node for node in model.get_ops() if node.get_friendly_name() == name)
+    (parameter,) = (parameter for parameter in model.get_parameters() if len(parameter.get_partial_shape()) == 4)
+    cut = openvino.Model([node.output(0)], [parameter])
+    compiled = openvino.Core().compile_model(cut, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    (result,) = compiled({"pixel_values": pixels}).values()
+    return result
+
+
+def test_the_stem_of_an_int8_file_loses_less_in_bf16(checkpoint, tmp_path):
+    """It reads levels, and its output is rounded once, behind the pooling."""
+    import openvino
+
+    preprocessing, convolved, pooled = Preprocessing(), "/backbone/conv1/Relu", "/backbone/MaxPool"
+    levels = np.random.default_rng(3).integers(0, 256, (1, 1, 64, 80)).repeat(3, axis=1)
+    mean, std = (np.reshape(v, (1, 3, 1, 1)) for v in (preprocessing.mean, preprocessing.std))
+    pixels = ((levels * preprocessing.rescale_factor - mean) / std).astype(np.float32)
+    exact = output_of(openvino.Core().read_model(graph(checkpoint, tmp_path)), convolved, pixels)
+    steps = QuantParams.of_range(0, float(exact.max()))
+    quant_params = {"backbone.conv1": ConvQuantParams(QuantParams.of_range(-2.2, 2.7), steps)}
+    path = graph(checkpoint, tmp_path, ExportOptions(precision="int8", quant_params=quant_params))
+    in_int8, lowered = (openvino.Core().read_model(path) for _ in range(2))
+    lower(lowered, REGIONS[BF16_MIXED], preprocessing, stages_in_int8=True)
+    raise_to_float32(lowered)
+    lost = [float(np.abs(output_of(m, convolved, pixels) - exact).mean()) for m in (in_int8, lowered)]
+    assert lost[1] < 0.9 * lost[0]
+    after = output_of(lowered, pooled, pixels)
+    assert not np.array_equal(steps.rounded(after), after)
+    behind = output_of(lowered, "/backbone/DequantizeLinear", pixels)
+    np.testing.assert_allclose(behind, steps.rounded(after), atol=1e-6)
 
 
 def test_what_biases_lose_in_bf16_is_added_again(checkpoint, tmp_path):
