@@ -100,9 +100,10 @@ def check_usage(arguments: Namespace) -> list[str]:
         raise UsageError("--against has unknown names", found=", ".join(map(repr, unknown)), expected=expected)
     inputs = (arguments.image, arguments.optimum, arguments.config)
     check_destination(arguments.json, "--json", [arguments.model], *inputs, or_stdout=True)
+    given = given_options(arguments, add_arguments)
     readers = {"--optimum": ("optimum", "openvino"), "--peers-python": ("transformers",)}
     for option, names in readers.items():
-        if option in given_options(arguments, add_arguments) and not {*names} & {*peers}:
+        if option in given and not {*names} & {*peers}:
             raise UsageError(f"{option} is not used", remedy=f"add --against {','.join(names)}, or leave it out")
     return list(dict.fromkeys(peers))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from detr_onnx.arguments import check_threshold
 from detr_onnx.cli.console import check_keeps_inputs, print_result, progress
-from detr_onnx.cli.options import open_detector
+from detr_onnx.cli.options import given_options, open_detector
 from detr_onnx.cli.results import check_destination
 from detr_onnx.defaults import DEFAULT_THRESHOLD
 from detr_onnx.errors import UsageError
@@ -35,9 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def is_panoptic(arguments: Namespace) -> bool:
     """Whether the arguments ask for panoptic quality; UsageError for options that do not belong together."""
     if not arguments.panoptic:
-        for name, value in (("--masks", arguments.masks), ("--threshold", arguments.threshold)):
-            if value is not None:
-                raise UsageError(f"{name} can be used only with --panoptic", remedy="add --panoptic, or leave it out")
+        for option in given_options(arguments, add_arguments):
+            raise UsageError(f"{option} can be used only with --panoptic", remedy="add --panoptic, or leave it out")
         return False
     if arguments.batch != 1:
         raise UsageError("--batch cannot be used with --panoptic", remedy="leave one of them out")

@@ -77,6 +77,7 @@ def computed_in(node: Any) -> str:
 
 
 def output_type(node: Any) -> str:
+    """The type of a node's first output, such as "bf16"; empty for a node without one."""
     return str(node.get_output_element_type(0).get_type_name()) if node.get_output_size() else ""
 
 

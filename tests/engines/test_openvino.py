@@ -232,11 +232,10 @@ def test_the_first_convolution_of_an_image_loses_little(checkpoint, tmp_path, pr
     """A share of what rounded weights lose; the smaller, the less the colours differ (photographs: about 20 levels)."""
     import openvino
 
-    mean, std = (np.reshape(v, (1, 3, 1, 1)) for v in (preprocessing.mean, preprocessing.std))
-    middle = np.round(mean / preprocessing.rescale_factor)
+    middle = np.round(np.reshape(preprocessing.mean, (1, 3, 1, 1)) / preprocessing.rescale_factor)
     numbers = np.random.default_rng(5)
     levels = middle + numbers.integers(-100, 101, (1, 1, 64, 80)) + np.rint(numbers.normal(0, colour, (1, 3, 64, 80)))
-    pixels = ((levels * preprocessing.rescale_factor - mean) / std).astype(np.float32)
+    pixels = pixels_of(levels, preprocessing)
 
     def first(model: object) -> np.ndarray:
         return output_of(model, "/backbone/conv1/Relu", pixels)[:, :, 2:-2, 2:-2]  # at the border, padding is rounded
@@ -250,6 +249,12 @@ def test_the_first_convolution_of_an_image_loses_little(checkpoint, tmp_path, pr
     conv.input(1).replace_source_output(openvino.op.Constant(weights).output(0))
     expected = first(exact)
     assert np.abs(first(raised) - expected).mean() < share * np.abs(first(rounded) - expected).mean()
+
+
+def pixels_of(levels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """The pixels [B,3,H,W] of levels."""
+    mean, std = (np.reshape(v, (1, 3, 1, 1)) for v in (preprocessing.mean, preprocessing.std))
+    return ((levels * preprocessing.rescale_factor - mean) / std).astype(np.float32)
 
 
 def output_of(model: object, name: str, pixels: np.ndarray) -> np.ndarray:
@@ -269,9 +274,7 @@ def test_the_stem_of_an_int8_file_loses_less_in_bf16(checkpoint, tmp_path):
     import openvino
 
     preprocessing, convolved, pooled = Preprocessing(), "/backbone/conv1/Relu", "/backbone/MaxPool"
-    levels = np.random.default_rng(3).integers(0, 256, (1, 1, 64, 80)).repeat(3, axis=1)
-    mean, std = (np.reshape(v, (1, 3, 1, 1)) for v in (preprocessing.mean, preprocessing.std))
-    pixels = ((levels * preprocessing.rescale_factor - mean) / std).astype(np.float32)
+    pixels = pixels_of(np.random.default_rng(3).integers(0, 256, (1, 1, 64, 80)).repeat(3, axis=1), preprocessing)
     exact = output_of(openvino.Core().read_model(graph(checkpoint, tmp_path)), convolved, pixels)
     steps = QuantParams.of_range(0, float(exact.max()))
     quant_params = {"backbone.conv1": ConvQuantParams(QuantParams.of_range(-2.2, 2.7), steps)}
